@@ -1,0 +1,44 @@
+# `make` lists the targets. Everything runs in .venv, which the first target that needs it builds from requirements.lock.
+PYTHON ?= python3
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## */\1\t/'
+
+install: $(INSTALLED)  ## build .venv with the pinned dependencies
+
+repro: $(INSTALLED)  ## run the whole pipeline (dvc repro)
+	dvc repro
+
+test: $(INSTALLED)  ## the tests, without the slow ones
+	pytest -m "not slow"
+
+test-slow: $(INSTALLED)  ## the slow tests
+	pytest -m slow
+
+lint: $(INSTALLED)  ## ruff and mypy
+	ruff check .
+	ruff format --check .
+	mypy
+
+deps: $(INSTALLED)  ## write each stage's code dependencies into dvc.yaml
+	python -m latentline.devtools.deps
+
+recipe:  ## copy recipes/NAME.yaml over params.yaml: make recipe NAME=digits
+	@test -f "recipes/$(NAME).yaml" || { echo "error: NAME=$(NAME): no such recipe; expected one of: $(patsubst recipes/%.yaml,%,$(wildcard recipes/*.yaml))" >&2; exit 2; }
+	cp "recipes/$(NAME).yaml" params.yaml
+
+clean-state:  ## forget the saved state of interrupted trainings
+	rm -rf .state
+
+$(INSTALLED): requirements.lock pyproject.toml
+	$(PYTHON) -c "import sys; sys.exit('error: $(PYTHON) is Python %d.%d; Latentline needs 3.11 or newer: make PYTHON=python3.11' % sys.version_info[:2] if sys.version_info < (3, 11) else 0)"
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+.PHONY: help install repro test test-slow lint deps recipe clean-state
+.DEFAULT_GOAL := help

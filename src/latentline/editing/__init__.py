@@ -1,0 +1,1 @@
+"""Edits of latents: directions, and moves along them."""

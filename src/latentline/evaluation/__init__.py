@@ -1,0 +1,1 @@
+"""Arrays -> numbers. Knows no files, no models."""

@@ -1,0 +1,1 @@
+"""Arrays -> figure files. Equal arrays give equal bytes."""

@@ -1,0 +1,90 @@
+"""Curves, bars and matrices."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")  # no screen needed
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from latentline.common.files import replaced_file
+
+_DPI = 80
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows as CSV, for ``dvc plots``."""
+    with replaced_file(path) as temporary:
+        pd.DataFrame(rows).to_csv(temporary, index=False, lineterminator="\n")
+
+
+def curves(
+    path: Path, rows: Sequence[Mapping[str, Any]], x: str, y: Sequence[str], ylabel: str, *, log: bool = False, floor: float | None = None
+) -> None:
+    """Columns ``y`` of ``rows`` over column ``x``; ``floor`` is drawn as a dashed line."""
+    with _axes(path, (5, 3.2)) as axes:
+        for name in y:
+            axes.plot([row[x] for row in rows], [row[name] for row in rows], marker="o", markersize=3, label=name)
+        if floor is not None:
+            axes.axhline(floor, linestyle="--", color="grey", label="floor")
+        axes.set(xlabel=x, ylabel=ylabel, yscale="log" if log else "linear")
+        axes.grid(alpha=0.3)
+        axes.legend()
+
+
+def bars(path: Path, names: Sequence[str], values: Sequence[float], ylabel: str) -> None:
+    """One bar per name."""
+    with _axes(path, (max(4, 0.5 * len(names) + 1), 3.2)) as axes:
+        axes.bar(range(len(names)), values)
+        axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+        axes.set(ylabel=ylabel)
+        axes.grid(alpha=0.3, axis="y")
+
+
+def confusion(path: Path, matrix: ArrayLike, names: Sequence[str]) -> None:
+    """Counts (true, predicted), each row coloured by its share."""
+    counts = np.asarray(matrix)
+    with _axes(path, (6, 5.4)) as axes:
+        axes.imshow(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
+        for row, column in np.ndindex(*counts.shape):
+            axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=7)
+        axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+        axes.set_yticks(range(len(names)), names)
+        axes.set(xlabel="predicted", ylabel="true")
+
+
+def histograms_against_normal(path: Path, values: ArrayLike, titles: Sequence[str]) -> None:
+    """Density of each row of ``values`` (K, N) in a panel of its own, with the standard normal density."""
+    rows = np.asarray(values)
+    columns = min(4, len(rows))
+    figure, panels = plt.subplots(-(-len(rows) // columns), columns, figsize=(2.4 * columns, 2 * -(-len(rows) // columns)), squeeze=False)
+    x = np.linspace(-4, 4, 161)
+    for panel in panels.flat[len(rows) :]:
+        panel.set_axis_off()
+    for panel, row, title in zip(panels.flat, rows, titles, strict=False):
+        panel.hist(row, bins=x[::2], density=True, color="tab:blue", alpha=0.6)
+        panel.plot(x, np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi), color="black", linewidth=1)
+        panel.set_title(title, fontsize=8)
+        panel.tick_params(labelsize=7)
+    _save(path, figure)
+
+
+@contextmanager
+def _axes(path: Path, size: tuple[float, float]) -> Iterator[Any]:
+    figure, axes = plt.subplots(figsize=size)
+    yield axes
+    _save(path, figure)
+
+
+def _save(path: Path, figure: Any) -> None:
+    figure.tight_layout()
+    with replaced_file(path) as temporary:
+        figure.savefig(temporary, dpi=_DPI, format="png", metadata={"Software": None})
+    plt.close(figure)

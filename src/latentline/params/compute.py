@@ -1,0 +1,20 @@
+"""Section ``compute``: where it runs. No stage's dependency; enters no checkpoint."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from latentline.params.base import Count, Positive, Section
+
+
+class ComputeParams(Section):
+    """Knobs that do not change what is computed, but for the last digits that depend on ``threads`` and ``device``."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    """``auto`` = cuda, else mps, else cpu."""
+    threads: Positive
+    """CPU threads; a fixed number, since the last digits depend on it."""
+    workers: Count
+    """Processes that prepare images."""
+    save_every_seconds: Annotated[float, Field(gt=0)]
+    """Seconds between two saves of a running training; at most so much work is lost when it is killed."""

@@ -1,0 +1,12 @@
+"""Section ``evaluate``: the scores that need the judge."""
+
+from latentline.params.base import Positive, Section
+
+
+class EvaluateParams(Section):
+    """Knobs of stage ``evaluate``."""
+
+    neighbours: Positive
+    """k of precision, recall, density and coverage."""
+    neighbour_count: Positive
+    """Images of each set that those four and the nearest-train distance look at, at most."""

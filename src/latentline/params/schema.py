@@ -1,0 +1,53 @@
+"""The whole of params.yaml, and the rules across sections.
+
+No stage imports this file: it is loaded by name (``load.py``), because it can only refuse a run, never change what one
+computes. A new knob of one stage therefore re-runs no other.
+"""
+
+from pydantic import Field, model_validator
+
+from latentline.params.autoencoder import AutoencoderParams
+from latentline.params.base import Section
+from latentline.params.compute import ComputeParams
+from latentline.params.data import DataParams
+from latentline.params.denoiser import DenoiserParams
+from latentline.params.evaluate import EvaluateParams
+from latentline.params.feature_extractor import FeatureExtractorParams
+from latentline.params.latent_classifiers import LatentClassifiersParams
+from latentline.params.latents import LatentsParams
+from latentline.params.manipulate import ManipulateParams
+from latentline.params.sample import SampleParams
+
+
+class Params(Section):
+    """params.yaml."""
+
+    seed: int = Field(ge=0, lt=2**32)
+    data: DataParams
+    autoencoder: AutoencoderParams
+    latents: LatentsParams
+    denoiser: DenoiserParams
+    sample: SampleParams
+    feature_extractor: FeatureExtractorParams
+    latent_classifiers: LatentClassifiersParams
+    manipulate: ManipulateParams
+    evaluate: EvaluateParams
+    compute: ComputeParams
+
+    @model_validator(mode="after")
+    def _sections_fit_together(self) -> "Params":
+        levels = len(self.denoiser.channels)
+        for level in self.denoiser.attention_levels:
+            if level >= levels:
+                raise ValueError(
+                    f"denoiser.attention_levels: {level} names a level that denoiser.channels ({levels} levels, counted from 0) does not have"
+                )
+        if self.manipulate.strengths != sorted(self.manipulate.strengths):
+            raise ValueError(f"manipulate.strengths: {self.manipulate.strengths} is not in ascending order; sort it")
+        for guided, knob in (
+            (self.sample.guidance_scale, "sample.guidance_scale"),
+            (self.denoiser.preview.guidance_scale, "denoiser.preview.guidance_scale"),
+        ):
+            if guided != 1 and self.denoiser.label_dropout == 0:
+                raise ValueError(f"{knob}: {guided} needs a denoiser.label_dropout above 0 (0.1 is usual); set it, or set {knob} to 1")
+        return self

@@ -1,0 +1,1 @@
+"""One module per DVC stage: knobs -> build -> run -> files. The only package that joins all others."""

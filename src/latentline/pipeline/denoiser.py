@@ -1,0 +1,39 @@
+"""Load the denoiser, refuse it if it belongs to another autoencoder."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from latentline.common.errors import UserError
+from latentline.models.denoisers import build_denoiser
+from latentline.pipeline.paths import DENOISER
+from latentline.runtime.checkpoint import load_checkpoint
+from latentline.runtime.compute import place
+
+
+@dataclass(frozen=True)
+class TrainedDenoiser:
+    """The averaged network on its device, and its number of classes (also the label that stands for none)."""
+
+    network: nn.Module
+    classes: int
+    latent_shape: tuple[int, ...]
+
+
+def load_denoiser(device: torch.device, autoencoder: str) -> TrainedDenoiser:
+    """Build the denoiser that checkpoints/denoiser holds.
+
+    Raises:
+        UserError: missing, damaged, or trained on the latents of an autoencoder other than the one with sha256 ``autoencoder``.
+    """
+    checkpoint = load_checkpoint(DENOISER, kind="denoiser", made_by="train_denoiser")
+    if checkpoint.trained_on["autoencoder"] != autoencoder:
+        raise UserError(
+            f"{DENOISER} was trained on latents of autoencoder {checkpoint.trained_on['autoencoder'][:12]}, but "
+            f"checkpoints/autoencoder holds {autoencoder[:12]}; run `dvc repro train_denoiser`"
+        )
+    network = build_denoiser(checkpoint.name, **checkpoint.constructor)
+    checkpoint.load_into(network)
+    place(network.eval().requires_grad_(False), device)
+    return TrainedDenoiser(network, checkpoint.constructor["classes"], tuple(checkpoint.constructor["latent_shape"]))

@@ -1,0 +1,89 @@
+"""Stage ``evaluate``: every score that needs the judge, each beside its floor."""
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentline.common.arrays import load_arrays
+from latentline.common.errors import UserError
+from latentline.common.files import replaced_folder, write_metrics
+from latentline.common.seeds import generator
+from latentline.data.store import read_split
+from latentline.evaluation.distances import frechet_distance, kernel_distance
+from latentline.evaluation.neighbours import nearest, neighbour_scores
+from latentline.figures.grids import alternating_rows, save_grid
+from latentline.figures.plots import bars
+from latentline.latents.cache import read_latents, read_stats
+from latentline.params.evaluate import EvaluateParams
+from latentline.params.load import load
+from latentline.pipeline.codec import load_codec
+from latentline.pipeline.judge import load_judge
+from latentline.pipeline.paths import FIGURES, GENERATED, LATENT_STATS, LATENTS, METRICS, PREPARED
+from latentline.pipeline.sampling import start_noise
+from latentline.runtime.compute import set_up
+
+STAGE = "evaluate"
+_COLUMNS = 16
+
+
+def main() -> None:
+    """Read section ``evaluate``, data, latents, samples and checkpoints; write fig/evaluate and metrics/evaluate.json.
+
+    The reference of every distance is the train split. Floors: the test split (what perfect samples would score), the
+    reconstructed test split (what perfect latents would score), and decoded noise (what an untrained denoiser scores).
+    """
+    knobs, seed, compute = load("evaluate", EvaluateParams)
+    device = set_up(compute.device, compute.threads)
+    codec, judge, stats = load_codec(device), load_judge(device), read_stats(LATENT_STATS)
+    stats.require_autoencoder(codec.sha256)
+    generated, made_by = load_arrays(GENERATED / "samples-00000.safetensors", "sample")
+    if made_by.get("autoencoder") != codec.sha256:
+        raise UserError(f"{GENERATED} was decoded by another autoencoder than checkpoints/autoencoder holds; run `dvc repro sample`")
+
+    train, test = read_split(PREPARED, "train"), read_split(PREPARED, "test")
+    noise = start_noise(seed, STAGE, torch.arange(min(len(test), len(generated["labels"]))), stats.shape)
+    images = {
+        "samples": generated["images"],
+        "real_test": test.images,
+        "reconstructions": codec.decode(read_latents(LATENTS, "test").latents),
+        "decoded_noise": codec.decode(stats.normalizer.restore(noise)),
+    }
+    reference = judge.look(train.images)[0]
+    seen = {name: judge.look(part) for name, part in images.items()}
+    fd = {name: frechet_distance(features, reference) for name, (features, _) in seen.items()}
+    kd = {name: kernel_distance(features, reference) for name, (features, _) in seen.items()}
+
+    chosen = torch.randperm(len(train), generator=generator(seed, STAGE, "reference"))[: knobs.neighbour_count]
+    few = {name: features[: knobs.neighbour_count] for name, (features, _) in seen.items()}
+    close = {name: asdict(neighbour_scores(few[name], reference[chosen], knobs.neighbours)) for name in ("samples", "real_test")}
+    distances = {name: nearest(few[name], reference) for name in ("samples", "real_test")}
+    labels = {"samples": generated["labels"], "real_test": test.labels}
+    accuracy = {name: float((seen[name][1] == labels[name]).float().mean()) for name in labels}
+    metrics: dict[str, Any] = {
+        "judge": judge.name,
+        "count": len(generated["labels"]),
+        "fd": fd["samples"],
+        "fd_reconstruction": fd["reconstructions"],
+        "fd_floor_real_test": fd["real_test"],
+        "fd_of_decoded_noise": fd["decoded_noise"],
+        "kd": kd["samples"],
+        "kd_floor_real_test": kd["real_test"],
+        "class_accuracy": accuracy["samples"],
+        "class_accuracy_of_real_test": accuracy["real_test"],
+        "nearest_train_distance": float(distances["samples"][0].mean()),
+        "nearest_train_distance_of_real_test": float(distances["real_test"][0].mean()),
+    }
+    for score, value in close["samples"].items():
+        metrics |= {score: value, f"{score}_of_real_test": close["real_test"][score]}
+    write_metrics(METRICS / "evaluate.json", metrics)
+    _figures(fd, generated["images"], train.images[distances["samples"][1][:_COLUMNS]])
+
+
+def _figures(fd: dict[str, float], samples: Tensor, neighbours: Tensor) -> None:
+    with replaced_folder(FIGURES / "evaluate") as folder:
+        compared = ["real_test", "reconstructions", "samples"]
+        bars(folder / "fd.png", compared, [fd[name] for name in compared], "Frechet distance to train")
+        count = len(neighbours)
+        save_grid(folder / "nearest_train.png", alternating_rows([samples[:count], neighbours], count), columns=count, scale=2)

@@ -1,0 +1,14 @@
+"""Where things lie, relative to the repository's root (the folder that DVC runs stages in)."""
+
+from pathlib import Path
+
+PREPARED = Path("data/prepared")
+GENERATED = Path("data/generated")
+LATENTS = Path("encoded_img")
+LATENT_STATS = LATENTS / "stats.json"
+AUTOENCODER = Path("checkpoints/autoencoder/autoencoder.safetensors")
+DENOISER = Path("checkpoints/denoiser/denoiser.safetensors")
+FEATURE_EXTRACTOR = Path("checkpoints/feature_extractor/feature_extractor.safetensors")
+LATENT_CLASSIFIERS = Path("checkpoints/latent_classifiers/latent_classifiers.safetensors")
+FIGURES = Path("fig")
+METRICS = Path("metrics")

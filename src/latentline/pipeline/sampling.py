@@ -1,0 +1,42 @@
+"""Draw latents: the same image for the same (seed, index), whatever the batch size."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from latentline.common.seeds import generator
+from latentline.diffusion.guidance import guided_velocity
+
+
+def start_noise(seed: int, name: str, indices: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Standard normal noise (len(indices), *shape), row i from (seed, name, indices[i]) alone."""
+    return torch.stack([torch.randn(shape, generator=generator(seed, name, index)) for index in indices.tolist()])
+
+
+@torch.no_grad()
+def draw_latents(
+    network: nn.Module,
+    sampler: Callable[..., Tensor],
+    noise: Tensor,
+    labels: Tensor,
+    *,
+    times: Tensor,
+    null_label: int,
+    guidance_scale: float,
+    on_step: Callable[[float, Tensor], None] | None = None,
+) -> Tensor:
+    """Integrate from ``noise`` (B, C, H, W) at times[0] to standardised latents (B, C, H, W) at times[-1].
+
+    Args:
+        network: velocity network on the device of ``noise``.
+        sampler: one of ``diffusion.samplers``.
+        noise: the start.
+        labels: (B,) classes.
+        times: (K + 1,).
+        null_label: the label that stands for none.
+        guidance_scale: 1 = off.
+        on_step: sees the state at each grid time.
+    """
+    velocity = guided_velocity(network, labels, null_label, guidance_scale)
+    return sampler(velocity, noise.contiguous(memory_format=torch.channels_last), times, on_step)

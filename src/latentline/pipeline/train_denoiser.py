@@ -1,0 +1,167 @@
+"""Stage ``train_denoiser``: learn the velocity field of the cached latents."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from latentline.common.files import replaced_folder, sha256_file, write_metrics
+from latentline.common.seeds import derive_seed, generator
+from latentline.data.batches import EpochSampler
+from latentline.diffusion.objective import draw_times, velocity_loss
+from latentline.diffusion.samplers.heun import heun
+from latentline.diffusion.time_grid import time_grid
+from latentline.evaluation.buckets import bucket_means
+from latentline.figures.grids import save_grid
+from latentline.figures.plots import bars, curves, write_table
+from latentline.latents.cache import LatentStats, read_latents, read_stats
+from latentline.models.denoisers import build_denoiser
+from latentline.params.denoiser import DenoiserParams, PreviewParams
+from latentline.params.load import load
+from latentline.pipeline.codec import TrainedCodec, load_codec
+from latentline.pipeline.paths import DENOISER, FIGURES, LATENT_STATS, LATENTS, METRICS
+from latentline.pipeline.sampling import draw_latents, start_noise
+from latentline.pipeline.training import optimizer_of, saving_of
+from latentline.runtime.checkpoint import save_checkpoint
+from latentline.runtime.compute import place, set_up
+from latentline.training.loop import Saving, fit
+
+STAGE = "train_denoiser"
+_BATCH = 500
+_BUCKETS = 10
+
+
+@dataclass(frozen=True)
+class Latents:
+    """One split, standardised, on the device."""
+
+    z0: Tensor  # (N, C, H, W)
+    labels: Tensor  # (N,)
+
+
+def main() -> None:
+    """Read section ``denoiser`` and encoded_img; write checkpoints/denoiser, fig/denoiser and metrics/denoiser.json."""
+    knobs, seed, compute = load("denoiser", DenoiserParams)
+    device = set_up(compute.device, compute.threads)
+    stats = read_stats(LATENT_STATS)
+    constructor = {
+        "latent_shape": list(stats.shape),
+        "classes": len(stats.classes),
+        "channels": knobs.channels,
+        "blocks": knobs.blocks,
+        "attention_levels": knobs.attention_levels,
+    }
+    torch.manual_seed(derive_seed(seed, STAGE, "weights"))
+    network = place(build_denoiser(knobs.name, **constructor), device)
+    splits = {name: _read(name, stats, device) for name in ("train", "val", "test")}
+    untrained = _evaluate(network, splits["test"], seed)[0]
+
+    identity = {"seed": seed, "latents": sha256_file(LATENT_STATS)}
+    saving = saving_of(STAGE, knobs.model_dump(), identity, compute.save_every_seconds)
+    codec = load_codec(device) if knobs.preview.every_epochs else None
+    averaged, history = _train(network, knobs, splits, stats, seed, saving, codec)
+    with replaced_folder(FIGURES / "denoiser") as folder:
+        for preview in sorted(saving.file.folder.glob("preview_*.png")):
+            shutil.copy(preview, folder)
+        write_table(folder / "loss.csv", history)
+        curves(folder / "loss.png", history, "epoch", ["loss", "val_loss"], "velocity loss")
+        losses = {name: _evaluate(averaged, split, seed)[0] for name, split in splits.items() if name != "train"}
+        buckets = _evaluate(averaged, splits["test"], seed)[1]
+        middle = [(index + 0.5) / _BUCKETS for index in range(_BUCKETS)]
+        write_table(folder / "buckets.csv", [{"t": t, "loss": value} for t, value in zip(middle, buckets, strict=True)])
+        bars(folder / "buckets.png", [f"{t:.2f}" for t in middle], buckets, "test velocity loss by t")
+    save_checkpoint(
+        DENOISER,
+        kind="denoiser",
+        name=knobs.name,
+        constructor=constructor,
+        trained_on={"autoencoder": stats.autoencoder, "latents": sha256_file(LATENT_STATS)},
+        tensors=averaged.state_dict(),
+    )
+    write_metrics(
+        METRICS / "denoiser.json",
+        {
+            "train_loss": history[-1]["loss"],
+            "val_loss": losses["val"],
+            "test_loss": losses["test"],
+            "test_loss_by_time": {f"{t:.2f}": value for t, value in zip(middle, buckets, strict=True)},
+            "untrained": {"test_loss": untrained},
+            "parameters": sum(parameter.numel() for parameter in averaged.parameters()),
+        },
+    )
+    saving.file.remove()
+
+
+def _read(name: str, stats: LatentStats, device: torch.device) -> Latents:
+    split = read_latents(LATENTS, name)
+    return Latents(stats.normalizer.standardise(split.latents).to(device), split.labels.to(device))
+
+
+def _train(
+    network: nn.Module, knobs: DenoiserParams, splits: dict[str, Latents], stats: LatentStats, seed: int, saving: Saving, codec: TrainedCodec | None
+) -> tuple[nn.Module, list[dict[str, float]]]:
+    train = splits["train"]
+    device = train.z0.device
+    null_label = len(stats.classes)
+    order = EpochSampler(len(train.labels), knobs.optimizer.batch_size, derive_seed(seed, STAGE, "order"))
+
+    def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        rows = order.rows(step).to(device)
+        draw = generator(seed, STAGE, "noise", step)
+        z0 = train.z0[rows].contiguous(memory_format=torch.channels_last)
+        t = draw_times(len(rows), knobs.process.time_sampling, draw).to(device)
+        noise = torch.randn(z0.shape, generator=draw).to(z0)
+        hidden = (torch.rand(len(rows), generator=draw) < knobs.label_dropout).to(device)
+        value = velocity_loss(network, z0, train.labels[rows].masked_fill(hidden, null_label), t, noise).mean()
+        return value, {"loss": value}
+
+    def on_epoch(averaged: nn.Module, epoch: int) -> dict[str, float]:
+        if codec and epoch % knobs.preview.every_epochs == 0:
+            # Beside the running state, so that a restart has the pictures drawn before it.
+            _preview(saving.file.folder / f"preview_{epoch:04d}.png", averaged, knobs.preview, stats, seed, codec)
+        return {"val_loss": _evaluate(averaged, splits["val"], seed)[0]}
+
+    return fit(
+        network,
+        loss,
+        epochs=knobs.epochs,
+        steps_per_epoch=order.steps_per_epoch,
+        optimizer=optimizer_of(knobs.optimizer),
+        saving=saving,
+        ema_decay=knobs.ema_decay,
+        on_epoch=on_epoch,
+        section="denoiser",
+    )
+
+
+def _preview(path: Path, network: nn.Module, knobs: PreviewParams, stats: LatentStats, seed: int, codec: TrainedCodec) -> None:
+    labels = torch.arange(len(stats.classes)).repeat_interleave(knobs.per_class)
+    z0 = draw_latents(
+        network,
+        heun,
+        start_noise(seed, "preview", torch.arange(len(labels)), stats.shape).to(codec.device),
+        labels.to(codec.device),
+        times=time_grid(knobs.steps),
+        null_label=len(stats.classes),
+        guidance_scale=knobs.guidance_scale,
+    )
+    save_grid(path, codec.decode(stats.normalizer.restore(z0)), columns=knobs.per_class, scale=2)
+
+
+@torch.no_grad()
+def _evaluate(network: nn.Module, split: Latents, seed: int) -> tuple[float, list[float]]:
+    """Mean loss and loss by time over a split, with true labels, uniform times and the same noise every time."""
+    draw = generator(seed, STAGE, "validation")
+    t = draw_times(len(split.labels), "uniform", draw)
+    noise = torch.randn(split.z0.shape, generator=draw)
+    network.eval()
+    values = [
+        velocity_loss(network, z0, labels, part_t.to(z0), part_noise.to(z0)).cpu()
+        for z0, labels, part_t, part_noise in zip(
+            split.z0.split(_BATCH), split.labels.split(_BATCH), t.split(_BATCH), noise.split(_BATCH), strict=True
+        )
+    ]
+    losses = torch.cat(values)  # (N,)
+    return float(losses.mean()), bucket_means(losses, t, _BUCKETS)

@@ -1,0 +1,52 @@
+"""Checkpoints: weights plus everything needed to build the network again and to know what it was trained on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from latentline.common.arrays import load_arrays, save_arrays
+from latentline.common.errors import UserError
+from latentline.common.files import sha256_file
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One checkpoint as read."""
+
+    path: Path
+    name: str  # of the network's class, as in params.yaml
+    constructor: dict[str, Any]
+    trained_on: dict[str, str]  # what -> sha256
+    tensors: dict[str, Tensor]
+    sha256: str  # of the file
+
+    def load_into(self, module: nn.Module) -> None:
+        """Copy the weights. Raises UserError when they do not fit."""
+        try:
+            module.load_state_dict(self.tensors)
+        except RuntimeError as error:
+            raise UserError(f"{self.path}: its weights do not fit its own constructor arguments ({error}); remove it and train again") from None
+
+
+def save_checkpoint(path: Path, *, kind: str, name: str, constructor: dict[str, Any], trained_on: dict[str, str], tensors: dict[str, Tensor]) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Args:
+        path: ends in ``.safetensors``.
+        kind: ``autoencoder``, ``denoiser``, ...; a reader asks for one.
+        name: of the network's class.
+        constructor: its keyword arguments, as JSON can hold them.
+        trained_on: what -> sha256 of it.
+        tensors: the state dict.
+    """
+    save_arrays(path, tensors, {"kind": kind, "name": name, "constructor": constructor, "trained_on": trained_on})
+
+
+def load_checkpoint(path: Path, *, kind: str, made_by: str) -> Checkpoint:
+    """Read a checkpoint. Raises UserError when it is missing, damaged or of another kind."""
+    tensors, meta = load_arrays(path, made_by)
+    if meta.get("kind") != kind:
+        raise UserError(f"{path} holds a {meta.get('kind')}, expected a {kind}; run `dvc repro {made_by}`")
+    return Checkpoint(path, meta["name"], meta["constructor"], meta["trained_on"], tensors, sha256_file(path))

@@ -1,0 +1,34 @@
+"""The machine: device, threads, determinism."""
+
+import os
+from typing import TypeVar
+
+import torch
+
+M = TypeVar("M", bound=torch.nn.Module)
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # scikit-learn and scipy read these
+
+
+def set_up(device: str, threads: int) -> torch.device:
+    """Fix the thread count, ask for deterministic algorithms, and pick the device.
+
+    Args:
+        device: ``auto`` (cuda, else mps, else cpu), ``cpu``, ``cuda`` or ``mps``.
+        threads: CPU threads; exact bytes depend on it, so it never comes from the machine.
+    """
+    for variable in _THREAD_VARIABLES:
+        os.environ[variable] = str(threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS may pick algorithms by free memory
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_flush_denormal(True)  # numbers near zero would cost a hundred times the rest on some CPUs
+    if device != "auto":
+        return torch.device(device)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def place(module: M, device: torch.device) -> M:
+    """Move to the device, channels last: the layout in which CPU and GPU convolutions are fastest."""
+    return module.to(device).to(memory_format=torch.channels_last)
