@@ -8,5 +8,5 @@ class EvaluateParams(Section):
 
     neighbours: Positive
     """k of precision, recall, density and coverage."""
-    neighbour_count: Positive
-    """Images of each set that those four and the nearest-train distance look at, at most."""
+    pair_count: Positive
+    """Images of each set that scores of pairs (those four, kernel distance, nearest-train distance) look at, at most."""

@@ -53,10 +53,11 @@ def main() -> None:
     reference = judge.look(train.images)[0]
     seen = {name: judge.look(part) for name, part in images.items()}
     fd = {name: frechet_distance(features, reference) for name, (features, _) in seen.items()}
-    kd = {name: kernel_distance(features, reference) for name, (features, _) in seen.items()}
 
-    chosen = torch.randperm(len(train), generator=generator(seed, STAGE, "reference"))[: knobs.neighbour_count]
-    few = {name: features[: knobs.neighbour_count] for name, (features, _) in seen.items()}
+    # What follows compares pairs of images, so it looks at a part of each set.
+    chosen = torch.randperm(len(train), generator=generator(seed, STAGE, "reference"))[: knobs.pair_count]
+    few = {name: features[: knobs.pair_count] for name, (features, _) in seen.items()}
+    kd = {name: kernel_distance(features, reference[chosen]) for name, features in few.items()}
     close = {name: asdict(neighbour_scores(few[name], reference[chosen], knobs.neighbours)) for name in ("samples", "real_test")}
     distances = {name: nearest(few[name], reference) for name in ("samples", "real_test")}
     labels = {"samples": generated["labels"], "real_test": test.labels}

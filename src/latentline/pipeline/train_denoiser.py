@@ -58,40 +58,45 @@ def main() -> None:
     splits = {name: _read(name, stats, device) for name in ("train", "val", "test")}
     untrained = _evaluate(network, splits["test"], seed)[0]
 
-    identity = {"seed": seed, "latents": sha256_file(LATENT_STATS)}
-    saving = saving_of(STAGE, knobs.model_dump(), identity, compute.save_every_seconds)
+    latents = sha256_file(LATENT_STATS)
+    saving = saving_of(STAGE, knobs.model_dump(), {"seed": seed, "latents": latents}, compute.save_every_seconds)
     codec = load_codec(device) if knobs.preview.every_epochs else None
     averaged, history = _train(network, knobs, splits, stats, seed, saving, codec)
-    with replaced_folder(FIGURES / "denoiser") as folder:
-        for preview in sorted(saving.file.folder.glob("preview_*.png")):
-            shutil.copy(preview, folder)
-        write_table(folder / "loss.csv", history)
-        curves(folder / "loss.png", history, "epoch", ["loss", "val_loss"], "velocity loss")
-        losses = {name: _evaluate(averaged, split, seed)[0] for name, split in splits.items() if name != "train"}
-        buckets = _evaluate(averaged, splits["test"], seed)[1]
-        middle = [(index + 0.5) / _BUCKETS for index in range(_BUCKETS)]
-        write_table(folder / "buckets.csv", [{"t": t, "loss": value} for t, value in zip(middle, buckets, strict=True)])
-        bars(folder / "buckets.png", [f"{t:.2f}" for t in middle], buckets, "test velocity loss by t")
     save_checkpoint(
         DENOISER,
         kind="denoiser",
         name=knobs.name,
         constructor=constructor,
-        trained_on={"autoencoder": stats.autoencoder, "latents": sha256_file(LATENT_STATS)},
+        trained_on={"autoencoder": stats.autoencoder, "latents": latents},
         tensors=averaged.state_dict(),
     )
+    _report(averaged, splits, history, untrained, seed, previews=saving.file.folder)
+    saving.file.remove()
+
+
+def _report(averaged: nn.Module, splits: dict[str, Latents], history: list[dict[str, float]], untrained: float, seed: int, previews: Path) -> None:
+    """Write metrics/denoiser.json and fig/denoiser."""
+    val_loss, _ = _evaluate(averaged, splits["val"], seed)
+    test_loss, by_bucket = _evaluate(averaged, splits["test"], seed)
+    by_time = {f"{(index + 0.5) / _BUCKETS:.2f}": value for index, value in enumerate(by_bucket)}  # middle of the slice of t -> loss
     write_metrics(
         METRICS / "denoiser.json",
         {
             "train_loss": history[-1]["loss"],
-            "val_loss": losses["val"],
-            "test_loss": losses["test"],
-            "test_loss_by_time": {f"{t:.2f}": value for t, value in zip(middle, buckets, strict=True)},
+            "val_loss": val_loss,
+            "test_loss": test_loss,
+            "test_loss_by_time": by_time,
             "untrained": {"test_loss": untrained},
             "parameters": sum(parameter.numel() for parameter in averaged.parameters()),
         },
     )
-    saving.file.remove()
+    with replaced_folder(FIGURES / "denoiser") as folder:
+        for preview in sorted(previews.glob("preview_*.png")):
+            shutil.copy(preview, folder)
+        write_table(folder / "loss.csv", history)
+        curves(folder / "loss.png", history, "epoch", ["loss", "val_loss"], "velocity loss")
+        write_table(folder / "buckets.csv", [{"t": t, "loss": value} for t, value in by_time.items()])
+        bars(folder / "buckets.png", list(by_time), list(by_time.values()), "test velocity loss by t")
 
 
 def _read(name: str, stats: LatentStats, device: torch.device) -> Latents:

@@ -21,6 +21,8 @@ def set_up(device: str, threads: int) -> torch.device:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS may pick algorithms by free memory
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # Filling new tensors would write each twice, and none is read before it is written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.set_flush_denormal(True)  # numbers near zero would cost a hundred times the rest on some CPUs
     if device != "auto":
         return torch.device(device)
