@@ -1,0 +1,44 @@
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from latentline.figures import plots
+
+ROWS = [{"epoch": 1, "loss": 0.5, "val_loss": 0.6}, {"epoch": 2, "loss": 0.25, "val_loss": 0.1 + 0.2}]
+DRAWINGS = {
+    "curves": lambda path: plots.curves(path, ROWS, "epoch", ["loss", "val_loss"], "loss"),
+    "log curves with a floor": lambda path: plots.curves(path, ROWS, "epoch", ["loss"], "loss", log=True, floor=0.1),
+    "bars": lambda path: plots.bars(path, ["T-shirt/top", "b"], [1.0, 2.0], "count"),
+    "confusion": lambda path: plots.confusion(path, np.array([[3, 1], [0, 0]]), ["a", "b"]),
+    "histograms": lambda path: plots.histograms_against_normal(path, np.random.default_rng(0).normal(size=(5, 200)), list("abcde")),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWINGS.values(), ids=DRAWINGS)
+def test_a_plot_is_a_png_with_something_on_it_and_the_same_bytes_every_time(tmp_path, draw):
+    for name in ("one.png", "other.png"):
+        draw(tmp_path / "new" / name)
+    with Image.open(tmp_path / "new" / "one.png") as picture:
+        assert picture.format == "PNG"
+        assert len(np.unique(np.asarray(picture.convert("L")))) > 5
+    assert (tmp_path / "new" / "one.png").read_bytes() == (tmp_path / "new" / "other.png").read_bytes()
+    assert len(list((tmp_path / "new").iterdir())) == 2
+
+
+def test_plots_show_their_numbers(tmp_path):
+    plots.bars(tmp_path / "one.png", ["a", "b"], [1.0, 2.0], "count")
+    plots.bars(tmp_path / "other.png", ["a", "b"], [1.0, 3.0], "count")
+    assert (tmp_path / "one.png").read_bytes() != (tmp_path / "other.png").read_bytes()
+
+
+def test_drawing_leaves_no_figure_open(tmp_path):
+    for draw in DRAWINGS.values():
+        draw(tmp_path / "x.png")
+    assert plots.plt.get_fignums() == []
+
+
+def test_a_table_reads_back_exactly(tmp_path):
+    plots.write_table(tmp_path / "x.csv", ROWS)
+    assert pd.read_csv(tmp_path / "x.csv", float_precision="round_trip").to_dict("records") == ROWS
+    assert (tmp_path / "x.csv").read_bytes().startswith(b"epoch,loss,val_loss\n1,0.5,0.6\n")

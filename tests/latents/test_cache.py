@@ -1,0 +1,78 @@
+import hashlib
+import json
+
+import pytest
+import torch
+
+from latentline.common.errors import UserError
+from latentline.latents.cache import LatentSplit, read_latents, read_stats, write_cache
+
+MADE_BY = "ab" * 32
+
+
+@pytest.fixture(params=[torch.float16, torch.float32])
+def splits(request) -> dict[str, LatentSplit]:
+    return {
+        name: LatentSplit((torch.randn(count, 2, 3, 4) * 3 + 1).to(request.param), torch.arange(count) % 3)
+        for name, count in {"train": 20, "val": 4, "test": 5}.items()
+    }
+
+
+def _write(folder, splits):
+    return write_cache(folder, splits, classes=("a", "b", "c"), autoencoder=MADE_BY)
+
+
+def test_latents_come_back_raw_in_their_own_number_format(tmp_path, splits):
+    _write(tmp_path / "cache", splits)
+    for name, split in splits.items():
+        read = read_latents(tmp_path / "cache", name)
+        assert read.latents.dtype == split.latents.dtype
+        assert torch.equal(read.latents, split.latents)
+        assert torch.equal(read.labels, split.labels)
+
+
+def test_the_statistics_are_those_of_the_training_latents_alone(tmp_path, splits):
+    stats = _write(tmp_path / "cache", splits)
+    exact = splits["train"].latents.double()
+    torch.testing.assert_close(stats.normalizer.mean.flatten(), exact.mean(dim=(0, 2, 3)).float())
+    torch.testing.assert_close(stats.normalizer.std.flatten(), exact.std(dim=(0, 2, 3)).float())
+    splits["test"].latents.add_(100)
+    assert torch.equal(_write(tmp_path / "cache", splits).normalizer.mean, stats.normalizer.mean)
+
+
+def test_reading_the_statistics_gives_what_writing_them_gave(tmp_path, splits):
+    written, read = _write(tmp_path / "cache", splits), read_stats(tmp_path / "cache" / "stats.json")
+    assert (read.shape, read.classes, read.autoencoder) == ((2, 3, 4), ("a", "b", "c"), MADE_BY)
+    assert torch.equal(read.normalizer.mean, written.normalizer.mean)
+    assert torch.equal(read.normalizer.std, written.normalizer.std)
+
+
+def test_the_statistics_tell_the_digest_of_each_shard(tmp_path, splits):
+    _write(tmp_path / "cache", splits)
+    described = json.loads((tmp_path / "cache" / "stats.json").read_text())["splits"]
+    for name, split in splits.items():
+        (shard,) = described[name]["shards"].items()
+        assert described[name]["count"] == len(split.labels)
+        assert shard[1] == hashlib.sha256((tmp_path / "cache" / shard[0]).read_bytes()).hexdigest()
+
+
+def test_writing_twice_gives_the_same_bytes(tmp_path, splits):
+    for name in ("one", "other"):
+        _write(tmp_path / name, splits)
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "other" / path.name).read_bytes()
+
+
+def test_latents_of_another_autoencoder_are_refused_with_both_digests_and_the_remedy(tmp_path, splits):
+    stats = _write(tmp_path / "cache", splits)
+    stats.require_autoencoder(MADE_BY)
+    with pytest.raises(UserError) as caught:
+        stats.require_autoencoder("cd" * 32)
+    for hint in (MADE_BY[:12], "cdcdcdcdcdcd", "dvc repro encode_and_cache_latents"):
+        assert hint in str(caught.value)
+
+
+def test_a_missing_cache_names_the_stage_that_makes_it(tmp_path):
+    for read in (lambda: read_stats(tmp_path / "stats.json"), lambda: read_latents(tmp_path, "train")):
+        with pytest.raises(UserError, match="dvc repro encode_and_cache_latents"):
+            read()

@@ -1,0 +1,46 @@
+import pytest
+import torch
+
+from latentline.latents.normalizer import Normalizer
+
+SCALES = torch.tensor([1e-3, 1.0, 250.0])[:, None, None]
+SHIFTS = torch.tensor([5.0, -0.2, 1000.0])[:, None, None]
+
+
+@pytest.fixture
+def latents() -> torch.Tensor:
+    return torch.randn(64, 3, 5, 4) * SCALES + SHIFTS
+
+
+def test_standardised_latents_have_mean_0_and_deviation_1_in_every_channel(latents):
+    standardised = Normalizer.fit(latents).standardise(latents)
+    assert standardised.dtype == torch.float32
+    torch.testing.assert_close(standardised.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-3, rtol=0)
+    torch.testing.assert_close(standardised.std(dim=(0, 2, 3)), torch.ones(3), atol=1e-3, rtol=0)
+
+
+def test_restore_undoes_standardise(latents):
+    normalizer = Normalizer.fit(latents)
+    torch.testing.assert_close(normalizer.restore(normalizer.standardise(latents)), latents, rtol=1e-6, atol=1e-6)
+
+
+def test_standardise_undoes_restore(latents):
+    normalizer = Normalizer.fit(latents)
+    noise = torch.randn(64, 3, 5, 4)
+    torch.testing.assert_close(normalizer.standardise(normalizer.restore(noise)), noise, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -1.7, 1e-3])
+def test_a_channel_that_never_varies_keeps_its_scale(value):
+    latents = torch.cat([torch.full((50, 1, 3, 3), value), torch.randn(50, 1, 3, 3)], dim=1)
+    normalizer = Normalizer.fit(latents)
+    assert normalizer.std[0].item() == 1
+    assert torch.equal(normalizer.standardise(latents)[:, 0], torch.zeros(50, 3, 3))
+    assert torch.equal(normalizer.restore(normalizer.standardise(latents))[:, 0], latents[:, 0])
+
+
+def test_half_precision_latents_are_measured_without_overflow():
+    latents = (torch.randn(4000, 1, 4, 4) * 100 + 300).half()  # their sum is far beyond the largest half
+    normalizer = Normalizer.fit(latents)
+    torch.testing.assert_close(normalizer.mean.double(), latents.double().mean(dim=(0, 2, 3))[:, None, None], rtol=1e-6, atol=0)
+    assert normalizer.standardise(latents).dtype == torch.float32

@@ -1,0 +1,36 @@
+"""params.yaml and the recipes, as they are in this repository."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from latentline.params.load import read_params, validate
+
+
+@pytest.fixture(scope="module")
+def files(root: Path) -> list[Path]:
+    return [root / "params.yaml", *sorted((root / "recipes").glob("*.yaml"))]
+
+
+def test_params_and_every_recipe_are_valid(files):
+    for path in files:
+        assert validate(read_params(path), path).seed >= 0
+
+
+def test_a_clone_starts_with_the_default_recipe(root):
+    default = root / "recipes" / "default.yaml"
+    assert not default.exists() or default.read_text() == (root / "params.yaml").read_text()
+
+
+def test_the_files_hold_plain_values_that_experiments_can_rewrite(files):
+    for path in files:
+        without_comments = re.sub(r"#.*", "", path.read_text())
+        assert not re.search(r"[&*]\w|\$\{|!!|<<:", without_comments), path
+
+
+def test_the_default_draws_ten_thousand_images_of_a_known_data_set(root):
+    content = read_params(root / "params.yaml")
+    assert content["sample"]["count"] == 10_000
+    assert content["data"]["root"] is None
+    assert content["data"]["limit"] is None

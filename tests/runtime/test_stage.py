@@ -1,0 +1,52 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import os, signal, sys
+sys.path.insert(0, {src!r})
+from latentline.common.errors import UserError
+from latentline.runtime.interrupt import InterruptedRunError
+from latentline.runtime.stage import run_stage
+def main():
+    {body}
+run_stage("train_x", main)
+"""
+
+
+@pytest.fixture
+def run(workplace, root):
+    def run(body: str) -> subprocess.CompletedProcess[str]:
+        program = PROGRAM.format(src=str(root / "src"), body=body)
+        return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+
+    return run
+
+
+def test_bad_input_exits_with_2_and_one_line(run, workplace):
+    done = run("raise UserError('sample.steps: 0 is refused')")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "error: sample.steps: 0 is refused\n")
+    assert list(workplace.iterdir()) == []
+
+
+@pytest.mark.parametrize("body", ["raise InterruptedRunError", "raise KeyboardInterrupt", "os.kill(os.getpid(), signal.SIGINT)"])
+def test_an_interrupted_stage_exits_with_130_and_says_how_to_continue(run, workplace, body):
+    done = run(body)
+    assert done.returncode == 130
+    assert done.stderr == "train_x was interrupted; run the same command again to continue\n"
+    assert list(workplace.iterdir()) == []
+
+
+def test_a_bug_exits_with_1_and_a_traceback(run):
+    done = run("1 / 0")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_a_finished_stage_exits_with_0_and_records_its_time(run, workplace):
+    done = run("import logging; logging.getLogger('x').info('at work')")
+    assert done.returncode == 0
+    assert "train_x: at work" in done.stderr
+    assert json.loads((workplace / "metrics" / "timing.json").read_text())["train_x"]["seconds"] >= 0

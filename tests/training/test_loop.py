@@ -1,0 +1,215 @@
+import logging
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from latentline.common.errors import UserError
+from latentline.common.seeds import derive_seed, generator
+from latentline.data.batches import EpochSampler
+from latentline.runtime.compute import place
+from latentline.runtime.interrupt import InterruptedRunError
+from latentline.runtime.resume import ResumeFile
+from latentline.training.loop import Optimizer, Saving, fit
+
+EPOCHS, STEPS = 3, 4
+OPTIMIZER = Optimizer(lr=1e-2, weight_decay=0.01, warmup_steps=2, decay_fraction=0.4, clip_norm=1.0)
+NEVER = 1e9  # seconds
+
+
+@dataclass
+class Run:
+    """One training: a small network with all that can go wrong on a restart (running statistics, dropout, layouts)."""
+
+    ema_decay: float | None = None
+    save_every: float = NEVER
+    epochs: int = EPOCHS
+    at_step: Callable[[int], None] = lambda step: None
+    steps_done: list[int] = field(default_factory=list)
+    seen_by_on_epoch: list[tuple[int, bool]] = field(default_factory=list)
+
+    def fit(self) -> tuple[nn.Module, nn.Module, list[dict[str, float]]]:
+        """(the network, the weights to be used, history)."""
+        torch.manual_seed(7)
+        layers = [nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.Flatten(), nn.Dropout(0.3), nn.Linear(64, 3)]
+        network = place(nn.Sequential(*layers), torch.device("cpu"))
+        images, labels = torch.randn(20, 1, 6, 6, generator=generator(0, "images")), torch.arange(20) % 3
+        order = EpochSampler(20, 5, seed=1)
+
+        def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+            self.steps_done.append(step)
+            self.at_step(step)
+            torch.manual_seed(derive_seed(0, "dropout", step))
+            rows = order.rows(step)
+            value = F.cross_entropy(network(images[rows].contiguous(memory_format=torch.channels_last)), labels[rows])
+            return value, {"loss": value, "double": 2 * value}
+
+        def on_epoch(used: nn.Module, epoch: int) -> dict[str, float]:
+            self.seen_by_on_epoch.append((epoch, used.training))
+            return {"val_loss": F.cross_entropy(used(images), labels).item()}
+
+        saving = Saving(ResumeFile("train_test", {"ema": self.ema_decay}), self.save_every)
+        arguments = {"epochs": self.epochs, "steps_per_epoch": STEPS, "optimizer": OPTIMIZER, "saving": saving, "on_epoch": on_epoch}
+        used, history = fit(network, loss, ema_decay=self.ema_decay, section="test", **arguments)
+        return network, used, history
+
+
+def _bytes(module: nn.Module) -> dict[str, bytes]:
+    return {name: tensor.contiguous().numpy().tobytes() for name, tensor in module.state_dict().items()}
+
+
+def _asked_to_stop(at: int, by: signal.Signals = signal.SIGTERM) -> Callable[[int], None]:
+    def at_step(step: int) -> None:
+        if step == at:
+            os.kill(os.getpid(), by)
+
+    return at_step
+
+
+def _killed(at: int) -> Callable[[int], None]:
+    def at_step(step: int) -> None:
+        if step == at:
+            raise RuntimeError("killed")
+
+    return at_step
+
+
+def _assert_same(one, other) -> None:
+    assert _bytes(one[0]) == _bytes(other[0])
+    assert _bytes(one[1]) == _bytes(other[1])
+    assert one[2] == other[2]
+
+
+@pytest.fixture(params=[None, 0.99], ids=["plain", "averaged"])
+def ema_decay(request) -> float | None:
+    return request.param
+
+
+@pytest.mark.parametrize("at", [0, 5, STEPS - 1, EPOCHS * STEPS - 1], ids=["first step", "mid-epoch", "end of an epoch", "last step"])
+def test_a_run_that_was_asked_to_stop_and_continued_ends_with_the_bytes_of_one_never_stopped(workplace, ema_decay, at):
+    uninterrupted = Run(ema_decay).fit()
+    with pytest.raises(InterruptedRunError):
+        Run(ema_decay, at_step=_asked_to_stop(at)).fit()
+    second = Run(ema_decay)
+    _assert_same(second.fit(), uninterrupted)
+    assert second.steps_done == list(range(at + 1, EPOCHS * STEPS))
+
+
+def test_a_killed_run_continues_from_its_last_save_and_ends_with_the_same_bytes(workplace, ema_decay):
+    uninterrupted = Run(ema_decay).fit()
+    with pytest.raises(RuntimeError, match="killed"):
+        Run(ema_decay, save_every=-1.0, at_step=_killed(6)).fit()
+    second = Run(ema_decay)
+    _assert_same(second.fit(), uninterrupted)
+    assert second.steps_done == list(range(6, EPOCHS * STEPS))
+
+
+def test_a_run_stopped_at_every_step_ends_with_the_same_bytes(workplace):
+    uninterrupted = Run(0.9).fit()
+    for step in range(EPOCHS * STEPS):
+        with pytest.raises(InterruptedRunError):
+            Run(0.9, at_step=_asked_to_stop(step, signal.SIGINT)).fit()
+    _assert_same(Run(0.9).fit(), uninterrupted)
+
+
+def test_saving_often_changes_nothing(workplace):
+    seldom = Run(0.9).fit()
+    often = Run(0.9, save_every=-1.0)
+    often_result = often.fit()
+    assert often.steps_done == list(range(EPOCHS * STEPS))
+    _assert_same(often_result, seldom)
+
+
+def test_a_run_that_continues_says_where(workplace, caplog):
+    with pytest.raises(InterruptedRunError):
+        Run(at_step=_asked_to_stop(5)).fit()
+    with caplog.at_level(logging.INFO):
+        Run().fit()
+    assert any(message.startswith("resumed ") and message.endswith("at step 6") for message in caplog.messages)
+
+
+def test_a_damaged_state_starts_over_and_ends_with_the_same_bytes(workplace, caplog):
+    uninterrupted = Run().fit()
+    with pytest.raises(InterruptedRunError):
+        Run(at_step=_asked_to_stop(5)).fit()
+    (state,) = workplace.glob(".state/*/*/state.safetensors")
+    state.write_bytes(state.read_bytes()[:-5])
+    second = Run()
+    _assert_same(second.fit(), uninterrupted)
+    assert second.steps_done[0] == 0
+    assert any("starting over" in message for message in caplog.messages)
+
+
+def test_signals_work_as_before_once_the_training_is_over(workplace):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    Run().fit()
+    with pytest.raises(InterruptedRunError):
+        Run(at_step=_asked_to_stop(5)).fit()
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_history_holds_one_row_per_epoch_with_the_means_of_the_logged_terms(workplace):
+    run = Run()
+    _, _, history = run.fit()
+    assert [row["epoch"] for row in history] == [1, 2, 3]
+    assert all(row["double"] == pytest.approx(2 * row["loss"]) for row in history)
+    assert run.seen_by_on_epoch == [(1, False), (2, False), (3, False)]  # in evaluation mode
+
+
+def test_the_averaged_weights_are_the_ones_to_be_used(workplace):
+    network, used, _ = Run(0.99).fit()
+    assert used is not network
+    assert not used.training
+    assert not torch.equal(used[0].weight, network[0].weight)
+    plain_network, plain_used, _ = Run().fit()
+    assert plain_used is plain_network
+
+
+def test_training_lowers_the_loss(workplace):
+    _, _, history = Run(epochs=40).fit()
+    assert history[-1]["loss"] < history[0]["loss"] / 2
+
+
+def test_averaging_does_not_disturb_the_training(workplace):
+    assert _bytes(Run(0.99).fit()[0]) == _bytes(Run().fit()[0])
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_stops_the_run_with_section_step_and_remedy(workplace, number):
+    network = nn.Linear(2, 1)
+
+    def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        value = network(torch.ones(1, 2)).sum() * (number if step == 3 else 1.0)
+        return value, {"loss": value}
+
+    saving = Saving(ResumeFile("train_test", {}), NEVER)
+    with pytest.raises(UserError) as caught:
+        fit(network, loss, epochs=2, steps_per_epoch=4, optimizer=OPTIMIZER, saving=saving, section="denoiser")
+    for hint in ("denoiser:", "step 3", "denoiser.optimizer.lr"):
+        assert hint in str(caught.value)
+    assert all(parameter.isfinite().all() for parameter in network.parameters())
+
+
+def test_gradients_are_scaled_down_to_the_norm(workplace):
+    network = nn.Linear(2, 1, bias=False)
+    norms = []
+
+    def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        value = 1e4 * network(torch.ones(1, 2)).sum()
+        return value, {"loss": value}
+
+    hook = torch.optim.AdamW.step
+
+    def spy(self, *arguments):
+        norms.append(torch.cat([parameter.grad.flatten() for parameter in network.parameters()]).norm().item())
+        return hook(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", spy)
+        fit(network, loss, epochs=1, steps_per_epoch=2, optimizer=OPTIMIZER, saving=Saving(ResumeFile("x", {}), NEVER), section="x")
+    assert norms == pytest.approx([1.0, 1.0], rel=1e-3)
