@@ -9,22 +9,6 @@ def unit(directions: Tensor) -> Tensor:
     return directions / directions.norm(dim=1, keepdim=True)
 
 
-def patterns(normals: Tensor, latents: Tensor) -> Tensor:
-    """Covariance @ normal: how the data itself changes with the classifier's score (Haufe et al., NeuroImage 87, 2014, eq. 6).
-
-    A classifier's normal also holds what only cancels noise; moving along it leaves the data. Of all moves that raise the score
-    by as much, the pattern is the one of least Mahalanobis length.
-
-    Args:
-        normals: (K, F), one per class.
-        latents: (N, F), what the classifier was fitted on.
-
-    Returns:
-        (K, F).
-    """
-    return normals @ torch.cov(latents.T)
-
-
 def random_directions(like: Tensor, generator: torch.Generator) -> Tensor:
     """Unit vectors drawn uniformly, of the shape (K, F) of ``like``."""
     return unit(torch.randn(like.shape, generator=generator))

@@ -22,7 +22,7 @@ _DPI = 80
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Rows as CSV, for ``dvc plots``."""
     with replaced_file(path) as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False, lineterminator="\n")
+        pd.DataFrame(rows).to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
 
 
 def curves(

@@ -1,7 +1,5 @@
 """Section ``manipulate``: edits along the latent classifiers' directions."""
 
-from typing import Literal
-
 from pydantic import Field
 
 from latentline.params.base import Positive, Section
@@ -10,8 +8,6 @@ from latentline.params.base import Positive, Section
 class ManipulateParams(Section):
     """Knobs of stage ``manipulate``."""
 
-    direction: Literal["normal", "pattern"]
-    """``normal``: the classifier's weights w. ``pattern``: covariance @ w, the way the data itself changes with the score."""
     strengths: list[float] = Field(min_length=2)
     """Shifts, in standard deviations of the latents along the direction, ascending."""
     count: Positive

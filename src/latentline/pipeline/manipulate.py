@@ -10,7 +10,7 @@ from latentline.common.errors import UserError
 from latentline.common.files import replaced_folder, sha256_file, write_metrics
 from latentline.common.seeds import generator
 from latentline.data.store import read_split
-from latentline.editing.directions import move, patterns, random_directions, spread, unit
+from latentline.editing.directions import move, random_directions, spread, unit
 from latentline.figures.grids import save_grid
 from latentline.figures.plots import curves, write_table
 from latentline.latents.cache import LatentStats, read_latents, read_stats
@@ -38,7 +38,7 @@ def main() -> None:
     device = set_up(compute.device, compute.threads)
     codec, judge, stats = load_codec(device), load_judge(device), read_stats(LATENT_STATS)
     stats.require_autoencoder(codec.sha256)
-    learnt = _directions(knobs, stats)
+    learnt = _directions(stats)
     # The floor: random directions, moved by exactly as much.
     random = Directions(random_directions(learnt.vectors, generator(seed, STAGE, "random")), learnt.scales)
 
@@ -57,13 +57,12 @@ def main() -> None:
             save_grid(folder / f"{name}.png", strips, columns=len(knobs.strengths), scale=2)
 
 
-def _directions(knobs: ManipulateParams, stats: LatentStats) -> Directions:
+def _directions(stats: LatentStats) -> Directions:
     tensors, meta = load_arrays(LATENT_CLASSIFIERS, "train_latent_classifiers")
     if meta.get("latents") != sha256_file(LATENT_STATS):
         raise UserError(f"{LATENT_CLASSIFIERS} was fitted on other latents than encoded_img; run `dvc repro train_latent_classifiers`")
     latents = stats.normalizer.standardise(read_latents(LATENTS, "train").latents).flatten(1)  # (N, F)
-    normals = tensors["weight"]  # (K, F)
-    vectors = unit(patterns(normals, latents) if knobs.direction == "pattern" else normals)
+    vectors = unit(tensors["weight"])  # (K, F): the normals of the classifiers' boundaries
     return Directions(vectors, spread(latents, vectors))
 
 
