@@ -38,7 +38,8 @@ def test_drawing_leaves_no_figure_open(tmp_path):
     assert plots.plt.get_fignums() == []
 
 
-def test_a_table_reads_back_exactly(tmp_path):
+def test_a_table_reads_back_to_six_digits(tmp_path):
     plots.write_table(tmp_path / "x.csv", ROWS)
-    assert pd.read_csv(tmp_path / "x.csv", float_precision="round_trip").to_dict("records") == ROWS
+    back = pd.read_csv(tmp_path / "x.csv").to_dict("records")
+    assert back == [{name: pytest.approx(value, rel=1e-6) for name, value in row.items()} for row in ROWS]
     assert (tmp_path / "x.csv").read_bytes().startswith(b"epoch,loss,val_loss\n1,0.5,0.6\n")
