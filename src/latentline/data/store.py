@@ -45,7 +45,7 @@ class MappedImages:
     def __getitem__(self, rows: Tensor | slice) -> Tensor:
         """Rows (B,) of any order, or a slice -> a copy (B, C, H, W)."""
         if isinstance(rows, slice):
-            rows = torch.arange(len(self))[rows]
+            rows = torch.arange(*rows.indices(len(self)))
         if len(rows) and not (int(rows.min()) >= 0 and int(rows.max()) < len(self)):
             raise IndexError(f"rows {int(rows.min())} to {int(rows.max())} of {len(self)} images")
         images = torch.empty((len(rows), *self.shape[1:]), dtype=torch.uint8)

@@ -21,7 +21,7 @@ from latentline.figures.grids import save_grid
 from latentline.figures.plots import bars, histogram, write_table
 from latentline.params.data import DataParams
 from latentline.params.load import load
-from latentline.pipeline.paths import DOWNLOADS, FIGURES, METRICS, PREPARED
+from latentline.pipeline.paths import FIGURES, METRICS, PREPARED
 
 _PER_ROW = 10  # images of a class or attribute in the grid
 _MOST_ROWS = 40  # classes or attributes shown
@@ -61,7 +61,7 @@ def _request(knobs: DataParams, scratch: Path) -> Request:
         emnist_split=knobs.emnist_split,
         medmnist_size=knobs.medmnist_size,
         timeout_seconds=knobs.timeout_seconds,
-        downloads=Path(os.environ.get("DVC_ROOT", ".")) / DOWNLOADS,
+        downloads=Path(os.environ.get("DVC_ROOT", ".")) / ".state" / "downloads",
         scratch=scratch,
     )
 

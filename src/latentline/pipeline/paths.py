@@ -3,7 +3,6 @@
 from pathlib import Path
 
 PREPARED = Path("data/prepared")
-DOWNLOADS = Path(".state/downloads")
 GENERATED = Path("data/generated")
 LATENTS = Path("encoded_img")
 LATENT_STATS = LATENTS / "stats.json"

@@ -58,8 +58,13 @@ def as_channels_first(images: NDArray[Any], where: str) -> NDArray[np.uint8]:
 
 
 def map_npz(path: Path, scratch: Path) -> dict[str, NDArray[Any]]:
-    """Every array of an .npz file, unpacked to ``scratch`` and memory-mapped. Raises UserError when the disk is too small for it."""
-    arrays = {}
+    """Every array of an .npz file, unpacked to ``scratch`` and memory-mapped; arrays of Python objects (pickles) are refused.
+
+    Raises:
+        UserError: the disk is too small for it.
+        ValueError: it is damaged.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
     with open_zip(path) as archive:
         needed = sum(info.file_size for info in archive.infolist())
         if needed > (free := shutil.disk_usage(scratch).free):
@@ -71,12 +76,12 @@ def map_npz(path: Path, scratch: Path) -> dict[str, NDArray[Any]]:
                     copy_at_most(source, file, info.file_size, path)
             except zipfile.BadZipFile as error:
                 raise ValueError(str(error)) from None
-            arrays[info.filename.removesuffix(".npy")] = np.load(target, mmap_mode="r", allow_pickle=False)
+            arrays[info.filename.removesuffix(".npy")] = np.lib.format.open_memmap(target, mode="r")
     return arrays
 
 
 def _npy(path: Path, scratch: Path) -> dict[str, NDArray[Any]]:
-    return {"images": np.load(path, mmap_mode="r", allow_pickle=False)}
+    return {"images": np.lib.format.open_memmap(path, mode="r")}
 
 
 def _safetensors(path: Path, scratch: Path) -> dict[str, NDArray[Any]]:

@@ -26,5 +26,5 @@ def unavailable(title: str, files: list[RemoteFile], page: str, error: SourceErr
     """The one line that says which files to put where."""
     return UserError(
         f"{title} could not be had ({error}); expected {', '.join(str(file) for file in files)}; remedy: connect to the network, "
-        f"or fetch them by hand ({page}), put them into a folder and name it in data.root"
+        f"or fetch them by hand ({page}), put them into a folder and name it in data.root; or set data.name to digits, which needs no network"
     )
