@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from latentline.data.debian import debian_files
 from latentline.data.fetch import SourceError
+from latentline.data.sources.debian import debian_files
 
 # Stand-ins for Debian's tools. This apt-get knows the package only after an update into the lists it is told to use.
 APT_GET = """#!/bin/sh

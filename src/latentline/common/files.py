@@ -47,14 +47,21 @@ def replaced_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def replaced_folder(path: Path) -> Iterator[Path]:
     """Yield an empty temporary folder beside ``path``; on success it takes the place of ``path`` and all that was in it."""
+    with scratch_folder(path) as temporary:
+        yield temporary
+        shutil.rmtree(path, ignore_errors=True)
+        temporary.replace(path)
+
+
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``path`` that is gone afterwards; what a killed run left there goes first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{_TEMPORARY}{path.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
         yield temporary
-        shutil.rmtree(path, ignore_errors=True)
-        temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

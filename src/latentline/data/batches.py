@@ -1,9 +1,15 @@
-"""Which rows each training step sees: a function of (seed, step) alone, so that any step can be the first after a restart."""
+"""What each training step sees: a function of (seed, step) alone, so that any step can be the first after a restart."""
 
 import torch
 from torch import Tensor
 
 from latentline.common.seeds import generator
+
+
+def mirror_half(x: Tensor, draw: torch.Generator) -> Tensor:
+    """Images (B, C, H, W), each mirrored left to right with probability 1/2."""
+    mirrored = torch.rand(len(x), generator=draw).to(x.device) < 0.5
+    return torch.where(mirrored[:, None, None, None], x.flip(-1), x)
 
 
 class EpochSampler:

@@ -1,46 +1,115 @@
-"""The prepared images on disk: few, large, memory-mapped uint8 shards and a card.
+"""The prepared images on disk: few, large uint8 shards that are read as they are needed, and a card.
 
-data/prepared/card.json                      classes, shape, licence, source, and per split: count, shards, sha256
-data/prepared/train-00000.safetensors        images uint8 (N, C, H, W), labels int64 (N,)
+data/prepared/card.json                      classes, attributes, shape, licence, source, and per split: count, shards, sha256
+data/prepared/train-00000.safetensors        images uint8 (N, C, H, W); labels int64 (N,) and attributes float32 (N, A), where there are any
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from latentline.common.arrays import load_arrays, save_arrays
-from latentline.common.files import read_json, replaced_folder, sha256_file, write_json
-from latentline.data.source import Card, SourceSplit
+from latentline.common.arrays import load_arrays
+from latentline.common.errors import UserError
+from latentline.common.files import read_json
+from latentline.data.attribute import Attribute
 
 MADE_BY = "download"
-_SHARD_BYTES = 256 << 20
+_MAPPED_BYTES = 256 << 20
+
+
+class MappedImages:
+    """Images uint8 (N, C, H, W) in shards, like one tensor that can be indexed, but read from disk when it is.
+
+    Shards are memory-mapped, and let go after every 256 MiB that were read, so that memory stays the same however large the
+    split. Not for several threads at once.
+
+    Args:
+        paths: the shards.
+        counts: images in each.
+        shape: (C, H, W).
+    """
+
+    def __init__(self, paths: list[Path], counts: list[int], shape: tuple[int, int, int]) -> None:
+        self.shape = torch.Size((sum(counts), *shape))
+        self._paths = paths
+        self._starts = torch.tensor([0, *counts]).cumsum(0)  # (shards + 1,)
+        self._mapped: dict[int, Tensor] = {}
+        self._read_bytes = 0
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Tensor | slice) -> Tensor:
+        """Rows (B,) of any order, or a slice -> a copy (B, C, H, W)."""
+        if isinstance(rows, slice):
+            rows = torch.arange(*rows.indices(len(self)))
+        if len(rows) and not (int(rows.min()) >= 0 and int(rows.max()) < len(self)):
+            raise IndexError(f"rows {int(rows.min())} to {int(rows.max())} of {len(self)} images")
+        images = torch.empty((len(rows), *self.shape[1:]), dtype=torch.uint8)
+        shards = torch.bucketize(rows, self._starts[1:], right=True)
+        for shard in shards.unique().tolist():
+            here = shards == shard
+            images[here] = self._shard(shard)[rows[here] - self._starts[shard]]
+        self._account(images.numel())
+        return images
+
+    def split(self, size: int) -> Iterator[Tensor]:
+        """Consecutive batches of ``size`` images; the last may be smaller."""
+        for start in range(0, len(self), size):
+            yield self[start : start + size]
+
+    def load(self) -> Tensor:
+        """All images in memory, for a training that has the room."""
+        return self[:]
+
+    def _shard(self, shard: int) -> Tensor:
+        if shard not in self._mapped:
+            self._mapped[shard] = load_arrays(self._paths[shard], MADE_BY)[0]["images"]
+        return self._mapped[shard]
+
+    def _account(self, read_bytes: int) -> None:
+        """Mapped pages count as memory of this process until the mapping ends; the system's cache keeps them all the same."""
+        self._read_bytes += read_bytes
+        if self._read_bytes > _MAPPED_BYTES:
+            self._mapped.clear()
+            self._read_bytes = 0
 
 
 @dataclass(frozen=True)
 class ImageSplit:
-    """One split: images uint8 (N, C, H, W) and labels int64 (N,)."""
+    """One split of the prepared images."""
 
-    images: Tensor
-    labels: Tensor
+    images: MappedImages
+    labels: Tensor | None  # int64 (N,), indices into the card's classes; None = no class label
+    attributes: Tensor | None  # float32 (N, A), columns as in the card; None = no attributes
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.images)
 
-    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    @property
+    def class_labels(self) -> Tensor:
+        """``labels``, for those who cannot do without. Raises UserError when there are none."""
+        if self.labels is None:
+            raise UserError("data: these images have no class label, which this stage needs; choose a labelled data set (data.name, data.labels)")
+        return self.labels
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
         """(images in [-1, 1], labels) in the stored order."""
-        for images, labels in zip(self.images.split(size), self.labels.split(size), strict=True):
-            yield to_unit_range(images), labels
+        for start, images in zip(range(0, len(self), size), self.images.split(size), strict=True):
+            yield to_unit_range(images), None if self.labels is None else self.labels[start : start + size]
 
 
 @dataclass(frozen=True)
 class StoreCard:
     """What data/prepared/card.json says."""
 
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # empty = no class label
+    attributes: tuple[Attribute, ...]
     shape: tuple[int, int, int]  # (C, H, W)
+    horizontal_flip: bool  # a mirrored image is as good as the image
     counts: dict[str, int]
     sha256: dict[str, str]  # of each shard
 
@@ -55,31 +124,15 @@ def to_uint8(images: Tensor) -> Tensor:
     return images.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
 
 
-def write_store(root: Path, card: Card, splits: dict[str, SourceSplit]) -> None:
-    """Write shards and card to ``root``, whole or not at all."""
-    shape = splits["train"].images.shape[1:]
-    with replaced_folder(root) as folder:
-        described = {}
-        for name, split in splits.items():
-            per_shard = max(1, _SHARD_BYTES // int(split.images[0].size))
-            shards = {}
-            for number, start in enumerate(range(0, len(split.labels), per_shard)):
-                path = folder / f"{name}-{number:05d}.safetensors"
-                rows = slice(start, start + per_shard)
-                arrays = {"images": torch.from_numpy(split.images[rows].copy()), "labels": torch.from_numpy(split.labels[rows].copy())}
-                save_arrays(path, arrays, {"kind": "images"})
-                shards[path.name] = sha256_file(path)
-            described[name] = {"count": len(split.labels), "shards": shards}
-        write_json(folder / "card.json", {**asdict(card), "shape": list(shape), "splits": described})
-
-
 def read_card(root: Path) -> StoreCard:
     """Read ``root``/card.json. Raises UserError when it is missing or not JSON."""
     card = read_json(root / "card.json", MADE_BY)
     splits = card["splits"]
     return StoreCard(
         classes=tuple(card["classes"]),
+        attributes=tuple(Attribute(item["name"], item["kind"], tuple(item["classes"])) for item in card["attributes"]),
         shape=tuple(card["shape"]),
+        horizontal_flip=card["horizontal_flip"],
         counts={name: split["count"] for name, split in splits.items()},
         sha256={shard: digest for split in splits.values() for shard, digest in split["shards"].items()},
     )
@@ -87,8 +140,9 @@ def read_card(root: Path) -> StoreCard:
 
 def read_split(root: Path, name: str) -> ImageSplit:
     """Read split ``name`` (train, val or test). Raises UserError when a shard is missing or damaged."""
-    shards = sorted(shard for shard in read_card(root).sha256 if shard.rsplit("-", 1)[0] == name)
+    card = read_card(root)
+    shards = sorted(shard for shard in card.sha256 if shard.rsplit("-", 1)[0] == name)
     parts = [load_arrays(root / shard, MADE_BY)[0] for shard in shards]
-    if len(parts) == 1:  # stays memory-mapped
-        return ImageSplit(parts[0]["images"], parts[0]["labels"])
-    return ImageSplit(torch.cat([part["images"] for part in parts]), torch.cat([part["labels"] for part in parts]))
+    beside = {key: torch.cat([part[key] for part in parts]) for key in ("labels", "attributes") if key in parts[0]}
+    images = MappedImages([root / shard for shard in shards], [len(part["images"]) for part in parts], card.shape)
+    return ImageSplit(images, beside.get("labels"), beside.get("attributes"))

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from latentline.common.files import replaced_file
 
 _DPI = 80
+_MOST_BARS = 62
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -46,6 +47,17 @@ def bars(path: Path, names: Sequence[str], values: Sequence[float], ylabel: str)
         axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
         axes.set(ylabel=ylabel)
         axes.grid(alpha=0.3, axis="y")
+
+
+def histogram(path: Path, names: Sequence[str], counts: Sequence[int], ylabel: str) -> None:
+    """One bar per name; where there are too many to name, a curve of the counts, the largest first."""
+    if len(names) <= _MOST_BARS:
+        bars(path, names, counts, ylabel)
+        return
+    with _axes(path, (5, 3.2)) as axes:
+        axes.fill_between(range(1, len(counts) + 1), sorted(counts, reverse=True), step="mid")
+        axes.set(xlabel=f"rank among {len(counts)}", ylabel=ylabel, ylim=(0, None))
+        axes.grid(alpha=0.3)
 
 
 def confusion(path: Path, matrix: ArrayLike, names: Sequence[str]) -> None:

@@ -46,11 +46,11 @@ def main() -> None:
     noise = start_noise(seed, STAGE, torch.arange(min(len(test), len(generated["labels"]))), stats.shape)
     images = {
         "samples": generated["images"],
-        "real_test": test.images,
+        "real_test": test.images.load(),
         "reconstructions": codec.decode(read_latents(LATENTS, "test").latents),
         "decoded_noise": codec.decode(stats.normalizer.restore(noise)),
     }
-    reference = judge.look(train.images)[0]
+    reference = judge.look(train.images.load())[0]
     seen = {name: judge.look(part) for name, part in images.items()}
     fd = {name: frechet_distance(features, reference) for name, (features, _) in seen.items()}
 
@@ -60,7 +60,7 @@ def main() -> None:
     kd = {name: kernel_distance(features, reference[chosen]) for name, features in few.items()}
     close = {name: asdict(neighbour_scores(few[name], reference[chosen], knobs.neighbours)) for name in ("samples", "real_test")}
     distances = {name: nearest(few[name], reference) for name in ("samples", "real_test")}
-    labels = {"samples": generated["labels"], "real_test": test.labels}
+    labels = {"samples": generated["labels"], "real_test": test.class_labels}
     accuracy = {name: float((seen[name][1] == labels[name]).float().mean()) for name in labels}
     metrics: dict[str, Any] = {
         "judge": judge.name,

@@ -46,14 +46,14 @@ def main() -> None:
     z0 = stats.normalizer.standardise(read_latents(LATENTS, "test").latents).flatten(1)  # (N, F)
     rows = []
     for strength in knobs.strengths:
-        flips = [_flip_rate(strength, which, z0, test.labels, knobs.count, codec, judge, stats) for which in (learnt, random)]
+        flips = [_flip_rate(strength, which, z0, test.class_labels, knobs.count, codec, judge, stats) for which in (learnt, random)]
         rows.append({"strength": strength, "flip_rate": flips[0], "flip_rate_random": flips[1]})
     write_metrics(METRICS / "manipulate.json", {**{k: v for k, v in rows[-1].items() if k != "strength"}, "by_strength": rows})
     with replaced_folder(FIGURES / "manipulate") as folder:
         write_table(folder / "flip_rate.csv", rows)
         curves(folder / "flip_rate.png", rows, "strength", ["flip_rate", "flip_rate_random"], "share judged the target class")
         for name, which in (("strips", learnt), ("strips_random", random)):
-            strips = _strips(knobs, which, z0, test.labels, codec, stats)
+            strips = _strips(knobs, which, z0, test.class_labels, codec, stats)
             save_grid(folder / f"{name}.png", strips, columns=len(knobs.strengths), scale=2)
 
 

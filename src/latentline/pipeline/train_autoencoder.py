@@ -9,7 +9,7 @@ from latentline.codecs.base import Codec
 from latentline.codecs.build import build_codec
 from latentline.common.files import replaced_folder, write_metrics
 from latentline.common.seeds import derive_seed, generator
-from latentline.data.batches import EpochSampler
+from latentline.data.batches import EpochSampler, mirror_half
 from latentline.data.store import ImageSplit, read_card, read_split, to_uint8, to_unit_range
 from latentline.evaluation.reconstruction import psnr, ssim
 from latentline.figures.grids import alternating_rows, save_grid
@@ -40,7 +40,7 @@ def main() -> None:
     untrained = _score(place(codec.eval(), device), test, device, seed)[0]
 
     saving = saving_of(STAGE, knobs.model_dump(), {"seed": seed, "data": card.sha256}, compute.save_every_seconds)
-    history = _train(codec, knobs, device, seed, saving)
+    history = _train(codec, knobs, device, seed, saving, mirror=card.horizontal_flip)
     save_checkpoint(AUTOENCODER, kind="autoencoder", name=knobs.name, constructor=constructor, trained_on=card.sha256, tensors=codec.state_dict())
     scores, decoded = _score(codec, test, device, seed)
     parameters = sum(parameter.numel() for parameter in codec.parameters())
@@ -49,13 +49,16 @@ def main() -> None:
     saving.file.remove()
 
 
-def _train(codec: Codec, knobs: AutoencoderParams, device: torch.device, seed: int, saving: Saving) -> list[dict[str, float]]:
-    images = read_split(PREPARED, "train").images.to(device)
+def _train(codec: Codec, knobs: AutoencoderParams, device: torch.device, seed: int, saving: Saving, *, mirror: bool) -> list[dict[str, float]]:
+    images = read_split(PREPARED, "train").images.load().to(device)
     val = read_split(PREPARED, "val")
     order = EpochSampler(len(images), knobs.optimizer.batch_size, derive_seed(seed, STAGE, "order"))
 
     def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        x = to_unit_range(images[order.rows(step).to(device)]).contiguous(memory_format=torch.channels_last)
+        x = to_unit_range(images[order.rows(step).to(device)])
+        if mirror:
+            x = mirror_half(x, generator(seed, STAGE, "mirror", step))
+        x = x.contiguous(memory_format=torch.channels_last)
         return codec.loss(x, generator(seed, STAGE, "noise", step))
 
     def validate(model: nn.Module, epoch: int) -> dict[str, float]:
@@ -89,14 +92,14 @@ def _losses(codec: Codec, split: ImageSplit, device: torch.device, seed: int) ->
 def _score(codec: Codec, test: ImageSplit, device: torch.device, seed: int) -> tuple[dict[str, Any], Tensor]:
     """Metrics of the test split, and its decoded images (uint8)."""
     decoded = torch.cat([to_uint8(codec.decode(codec.encode(images.to(device)))).cpu() for images, _ in test.batches(_BATCH)])
-    x, y = test.images.float() / 255, decoded.float() / 255
+    x, y = test.images.load().float() / 255, decoded.float() / 255
     mse = float((x - y).square().mean())
     terms = _losses(codec, test, device, seed)
     return {"mse": mse, "psnr": psnr(mse), "ssim": ssim(y, x), "kl": terms["kl"], "test_loss": terms["loss"]}, decoded
 
 
 def _figures(test: ImageSplit, decoded: Tensor, history: list[dict[str, float]]) -> None:
-    error = (to_unit_range(test.images) - to_unit_range(decoded)).square().flatten(1).mean(dim=1)  # (N,)
+    error = (to_unit_range(test.images.load()) - to_unit_range(decoded)).square().flatten(1).mean(dim=1)  # (N,)
     by_error = error.argsort()
     with replaced_folder(FIGURES / "autoencoder") as folder:
         write_table(folder / "loss.csv", history)

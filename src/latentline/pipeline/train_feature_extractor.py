@@ -36,7 +36,7 @@ def main() -> None:
     network = ConvClassifier(**constructor)
     place(network, device)
     train, val, test = (read_split(PREPARED, name) for name in ("train", "val", "test"))
-    images, labels = train.images.to(device), train.labels.to(device)
+    images, labels = train.images.load().to(device), train.class_labels.to(device)
     order = EpochSampler(len(labels), knobs.optimizer.batch_size, derive_seed(seed, STAGE, "order"))
 
     def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -83,8 +83,8 @@ def _confusion(network: nn.Module, split: ImageSplit, device: torch.device) -> T
     """Counts (true, predicted), each class's row first."""
     network.eval()
     predicted = torch.cat([network(images.to(device)).argmax(dim=1).cpu() for images, _ in split.batches(_BATCH)])
-    classes = int(max(predicted.max(), split.labels.max())) + 1
-    return torch.bincount(split.labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
+    classes = int(max(predicted.max(), split.class_labels.max())) + 1
+    return torch.bincount(split.class_labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
 def _accuracy(counts: Tensor) -> float:

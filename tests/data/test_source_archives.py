@@ -1,0 +1,139 @@
+"""Hostile and damaged archives are refused; nothing is ever unpacked under a name of theirs."""
+
+import gzip
+import io
+import stat
+import tarfile
+import zipfile
+
+import pytest
+from source_files import encoded, flat, tar_bytes, write_tar, write_zip
+
+from latentline.common.errors import UserError
+from latentline.data import archives
+from latentline.data.archives import FileImages, TarImages, ZipImages, gunzip, open_zip, read_span, read_tar_gz, tar_spans, zip_member
+from latentline.data.decode import UnreadableError
+
+HOSTILE_NAMES = ["/etc/passwd", "../outside", "a/../../outside"]
+
+
+def _special(kind: bytes) -> bytes:
+    member = tarfile.TarInfo("a/link")
+    member.type = kind
+    member.linkname = "/etc/passwd"
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.addfile(member)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(tar_bytes({name: b"x"}) for name in HOSTILE_NAMES),
+        *(_special(kind) for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE)),
+    ],
+)
+def test_a_tar_with_links_devices_or_names_that_reach_outside_is_refused(tmp_path, content):
+    (tmp_path / "x.tar").write_bytes(content)
+    (tmp_path / "x.tar.gz").write_bytes(gzip.compress(content))
+    with pytest.raises(UserError, match="refused"):
+        tar_spans(tmp_path / "x.tar")
+    with pytest.raises(UserError, match="refused"):
+        read_tar_gz(tmp_path / "x.tar.gz", ["wanted"], 100)
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_a_zip_with_names_that_reach_outside_is_refused(tmp_path, name):
+    with pytest.raises(UserError, match="refused"):
+        open_zip(write_zip(tmp_path / "x.zip", {name: b"x"}))
+
+
+def test_a_zip_with_a_link_is_refused(tmp_path):
+    link = zipfile.ZipInfo("link")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr(link, "/etc/passwd")
+    with pytest.raises(UserError, match="refused"):
+        open_zip(tmp_path / "x.zip")
+
+
+def test_members_are_read_in_place_tars_in_tars_too(tmp_path):
+    inner = tar_bytes({"b.bin": b"inside", "c.bin": b"more"})
+    path = write_tar(tmp_path / "x.tar", {"./a.bin": b"first", "inner.tar": inner})
+    spans = tar_spans(path)
+    assert read_span(path, spans["a.bin"]) == b"first"
+    inside = tar_spans(path, spans["inner.tar"])
+    assert {name: read_span(path, span) for name, span in inside.items()} == {"b.bin": b"inside", "c.bin": b"more"}
+
+
+def test_images_of_every_container_are_the_same(tmp_path):
+    files = {f"{level}.png": encoded(flat(level)) for level in range(3)}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    tar = write_tar(tmp_path / "x.tar", files)
+    spans = tar_spans(tar)
+    kinds = [
+        FileImages(tmp_path, list(files)),
+        TarImages(tar, list(spans), list(spans.values())),
+        ZipImages(write_zip(tmp_path / "x.zip", files), list(files)),
+    ]
+    for images in kinds:
+        assert len(images) == 3
+        assert images.name(1) == "1.png"
+        assert images.facts(1) == kinds[0].facts(1)
+        assert images.pixels(2, (3, 4, 4)).max() == 2
+
+
+def test_an_image_of_absurd_size_is_not_even_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "LARGEST_IMAGE", 10)
+    files = {"0.png": bytes(11)}
+    (tmp_path / "0.png").write_bytes(bytes(11))
+    tar = write_tar(tmp_path / "x.tar", files)
+    for images in (
+        FileImages(tmp_path, ["0.png"]),
+        TarImages(tar, ["0.png"], list(tar_spans(tar).values())),
+        ZipImages(write_zip(tmp_path / "x.zip", files), ["0.png"]),
+    ):
+        with pytest.raises(UnreadableError, match="11 bytes, expected at most 10"):
+            images.facts(0)
+
+
+def test_a_damaged_image_in_a_zip_is_unreadable(tmp_path):
+    path = write_zip(tmp_path / "x.zip", {"0.png": bytes(range(256)) * 4})
+    content = bytearray(path.read_bytes())
+    content[60] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(UnreadableError):
+        ZipImages(path, ["0.png"]).facts(0)
+
+
+def test_members_larger_than_they_should_be_are_refused(tmp_path):
+    (tmp_path / "x.tar.gz").write_bytes(gzip.compress(tar_bytes({"big": bytes(1000)})))
+    with pytest.raises(UserError, match="big has 1000 bytes"):
+        read_tar_gz(tmp_path / "x.tar.gz", ["big"], 999)
+    with open_zip(write_zip(tmp_path / "x.zip", {"big": bytes(1000)})) as archive, pytest.raises(UserError, match="big has 1000 bytes"):
+        zip_member(archive, "big", 999)
+    (tmp_path / "x.gz").write_bytes(gzip.compress(bytes(5 << 20)))
+    with pytest.raises(UserError, match="more than 1000 bytes"):
+        gunzip(tmp_path / "x.gz", tmp_path / "x", 1000)
+    assert (tmp_path / "x").stat().st_size <= 1000
+
+
+def test_missing_members_and_damaged_archives_are_refused(tmp_path):
+    good = tar_bytes({"a": bytes(5000)})
+    (tmp_path / "x.tar.gz").write_bytes(gzip.compress(good))
+    with pytest.raises(UserError, match="holds no b"):
+        read_tar_gz(tmp_path / "x.tar.gz", ["a", "b"], 9999)
+    for content in (b"", b"not an archive" * 100, gzip.compress(good)[:50], gzip.compress(good[:2000])):
+        (tmp_path / "bad").write_bytes(content)
+        with pytest.raises(UserError, match="bad"):
+            read_tar_gz(tmp_path / "bad", ["a"], 9999)
+        with pytest.raises(UserError, match="bad"):
+            open_zip(tmp_path / "bad")
+    for content in (b"no gzip", gzip.compress(bytes(3000))[:-9], b"\x1f\x8b\x08\0\0\0\0\0\0\xffgarbage"):
+        (tmp_path / "bad").write_bytes(content)
+        with pytest.raises(UserError, match="not a gzip file"):
+            gunzip(tmp_path / "bad", tmp_path / "y", 9999)
+    with open_zip(write_zip(tmp_path / "y.zip", {"a": b"x"})) as archive, pytest.raises(UserError, match="holds no b"):
+        zip_member(archive, "b", 9)

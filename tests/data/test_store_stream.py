@@ -1,0 +1,237 @@
+"""The store: written in a stream, read in pieces, the same whatever the pieces are."""
+
+import hashlib
+import json
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+
+from latentline.common.errors import UserError
+from latentline.data import store
+from latentline.data.attribute import Attribute
+from latentline.data.images import ArrayImages
+from latentline.data.prepare import Options, prepare
+from latentline.data.shards import Batch, write_shards
+from latentline.data.source import Card, Source, SourceSplit
+from latentline.data.splits import content_keys, cut_splits
+from latentline.data.store import read_card, read_split, to_uint8, to_unit_range
+from latentline.data.survey import survey
+from latentline.data.workers import ordered_map
+
+random = np.random.default_rng(0)
+IMAGES = random.integers(0, 256, (40, 3, 4, 5), dtype=np.uint8)
+LABELS = random.integers(0, 2, 40)
+VALUES = random.normal(size=(40, 2)).astype(np.float32)
+CARD = Card("made up", ("a", "b"), "CC0", "here", "none", (Attribute("size", "continuous"), Attribute("kind", "categorical", ("x", "y"))))
+OPTIONS = Options(
+    image_size=None, channels=None, shares={"val": 0.2, "test": 0.2}, limit=None, max_unreadable=0.0, horizontal_flip=False, seed=0, workers=0
+)
+WHOLE = Source(CARD, {"train": SourceSplit(ArrayImages(IMAGES), LABELS, VALUES)})
+
+
+def _batches(sizes, labels=LABELS, values=VALUES):
+    start = 0
+    for size in sizes:
+        rows = slice(start, start + size)
+        yield Batch(IMAGES[rows], None if labels is None else labels[rows], None if values is None else values[rows])
+        start += size
+
+
+@pytest.mark.parametrize("sizes", [[40], [1] * 40, [7, 20, 13], [0, 39, 0, 1]])
+def test_shards_do_not_depend_on_the_batches_they_came_in(tmp_path, sizes):
+    described = write_shards(tmp_path / "a", "train", _batches(sizes), shard_bytes=60 * 7)
+    assert described["count"] == 40
+    assert described == write_shards(tmp_path / "b", "train", _batches([40]), shard_bytes=60 * 7)
+    assert len(described["shards"]) == 6
+    for name, digest in described["shards"].items():
+        assert hashlib.sha256((tmp_path / "a" / name).read_bytes()).hexdigest() == digest
+
+
+@pytest.fixture
+def sharded(tmp_path, monkeypatch):
+    """The train split of a store of many shards, let go after every few images."""
+    monkeypatch.setattr(store, "_MAPPED_BYTES", 60 * 10)
+    described = write_shards(tmp_path, "train", _batches([40]), shard_bytes=60 * 7)
+    card = {"classes": ["a", "b"], "attributes": [], "shape": [3, 4, 5], "horizontal_flip": False, "splits": {"train": described}}
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    return read_split(tmp_path, "train")
+
+
+def test_images_are_gathered_across_shards_in_the_order_asked_for(sharded):
+    assert sharded.images.shape == (40, 3, 4, 5)
+    for _ in range(5):
+        rows = torch.from_numpy(random.integers(0, 40, 12))
+        assert np.array_equal(sharded.images[rows].numpy(), IMAGES[rows])
+    assert np.array_equal(sharded.images[5:30:3].numpy(), IMAGES[5:30:3])
+    assert np.array_equal(sharded.images.load().numpy(), IMAGES)
+    assert len(sharded.images[torch.tensor([], dtype=torch.int64)]) == 0
+    for rows in (torch.tensor([40]), torch.tensor([-1])):
+        with pytest.raises(IndexError):
+            sharded.images[rows]
+
+
+def test_batches_are_the_whole_split_in_its_order(sharded):
+    batches = list(sharded.batches(9))
+    assert [len(images) for images, _ in batches] == [9, 9, 9, 9, 4]
+    assert np.array_equal(to_uint8(torch.cat([images for images, _ in batches])).numpy(), IMAGES)
+    assert torch.cat([labels for _, labels in batches]).tolist() == LABELS.tolist()
+
+
+def test_what_is_taken_from_the_images_is_a_copy(sharded):
+    sharded.images[:5].zero_()
+    assert np.array_equal(sharded.images[:5].numpy(), IMAGES[:5])
+
+
+def test_a_mapping_is_let_go_after_so_many_bytes(sharded):
+    most = 0
+    for images in sharded.images.split(2):
+        most = max(most, len(sharded.images._mapped))
+        del images
+    assert most <= 3
+
+
+def test_labels_attributes_and_card_come_back(tmp_path):
+    report = prepare(WHOLE, tmp_path / "store", OPTIONS)
+    card = read_card(tmp_path / "store")
+    assert (card.classes, card.attributes, card.shape, card.horizontal_flip) == (CARD.classes, CARD.attributes, (3, 4, 5), False)
+    assert card.counts == {name: tally.count for name, tally in report.tallies.items()}
+    assert sum(card.counts.values()) == 40
+    by_content = {image.tobytes(): (label, values.tolist()) for image, label, values in zip(IMAGES, LABELS, VALUES, strict=True)}
+    for name in card.counts:
+        split = read_split(tmp_path / "store", name)
+        for image, label, values in zip(split.images.load(), split.labels, split.attributes, strict=True):
+            assert by_content[image.numpy().tobytes()] == (int(label), values.tolist())
+    assert json.loads((tmp_path / "store" / "card.json").read_text())["licence"] == "CC0"
+
+
+def test_unlabelled_images_have_none_and_a_stage_that_needs_them_says_so(tmp_path):
+    prepare(Source(Card("x", (), "", "", ""), {"train": SourceSplit(ArrayImages(IMAGES))}), tmp_path / "store", OPTIONS)
+    split = read_split(tmp_path / "store", "train")
+    assert (split.labels, split.attributes) == (None, None)
+    assert next(iter(split.batches(4)))[1] is None
+    with pytest.raises(UserError, match="no class label"):
+        _ = split.class_labels
+
+
+def test_mean_and_spread_are_exact(tmp_path):
+    report = prepare(WHOLE, tmp_path / "store", OPTIONS)
+    for name, tally in report.tallies.items():
+        images = read_split(tmp_path / "store", name).images.load().numpy().astype(np.int64)
+        assert (tally.total, tally.squares) == (images.sum(), (images**2).sum())
+
+
+def test_a_failed_preparation_leaves_the_old_store_alone(tmp_path):
+    prepare(WHOLE, tmp_path / "store", OPTIONS)
+    before = (tmp_path / "store" / "card.json").read_bytes()
+    with pytest.raises(UserError):
+        prepare(Source(CARD, {"train": SourceSplit(ArrayImages(IMAGES[:2]), LABELS[:2])}), tmp_path / "store", OPTIONS)
+    assert (tmp_path / "store" / "card.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["train-00000.safetensors", "card.json"])
+def test_a_missing_or_damaged_store_names_the_stage_that_makes_it(tmp_path, name):
+    prepare(WHOLE, tmp_path / "store", OPTIONS)
+    (tmp_path / "store" / name).write_bytes(b"other")
+    with pytest.raises(UserError, match="dvc repro download"):
+        read_split(tmp_path / "store", "train")
+    (tmp_path / "store" / name).unlink()
+    with pytest.raises(UserError, match="dvc repro download"):
+        read_split(tmp_path / "store", "train")
+
+
+def test_levels_survive_the_way_to_the_network_and_back():
+    levels = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(to_uint8(to_unit_range(levels)), levels)
+    assert to_unit_range(levels).aminmax() == (-1, 1)
+    assert to_uint8(torch.tensor([-5.0, 5.0])).tolist() == [0, 255]
+
+
+def _published(count: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.arange(count), random.random(count)
+
+
+def test_the_publishers_splits_are_kept_and_only_the_missing_ones_cut():
+    shares = {"val": 0.1, "test": 0.2}
+    cut = cut_splits({"train": _published(1000), "test": _published(50)}, shares)
+    assert set(cut["test"].rows) == set(range(50))
+    assert cut["val"].published == "train"
+    assert sorted([*cut["train"].rows, *cut["val"].rows]) == list(range(1000))
+    assert 70 < len(cut["val"].rows) < 130
+    alone = cut_splits({"train": _published(1000)}, shares)
+    assert sorted([*alone["train"].rows, *alone["val"].rows, *alone["test"].rows]) == list(range(1000))
+    assert 160 < len(alone["test"].rows) < 240
+    kept = cut_splits({name: _published(9) for name in ("train", "val", "test")}, shares)
+    assert [(name, member.published, len(member.rows)) for name, member in kept.items()] == [(name, name, 9) for name in ("train", "val", "test")]
+
+
+def test_growing_one_share_moves_no_image_into_or_out_of_test():
+    published = {"train": _published(1000)}
+    small, large = (cut_splits(published, {"val": val, "test": 0.2}) for val in (0.05, 0.3))
+    assert small["test"].rows.tolist() == large["test"].rows.tolist()
+    assert set(small["val"].rows) < set(large["val"].rows)
+
+
+def test_keys_are_uniform_and_depend_on_seed_and_content_alone():
+    digests = [bytes([number % 256, number // 256] * 8) for number in range(4000)]
+    keys = content_keys(digests, 0)
+    assert np.abs(np.histogram(keys, 10, (0, 1))[0] - 400).max() < 100
+    assert np.array_equal(keys[::-1], content_keys(digests[::-1], 0))
+    assert abs(np.corrcoef(keys, content_keys(digests, 1))[0, 1]) < 0.1
+
+
+def test_resizing_an_array_is_what_resizing_its_files_would_be(tmp_path):
+    from source_files import encoded
+
+    from latentline.data.decode import decode, fit
+
+    for array in (IMAGES, IMAGES[:, :1]):
+        shape = (1, 8, 3)
+        image = encoded(array[3].transpose(1, 2, 0).squeeze())
+        assert np.array_equal(ArrayImages(array).pixels(3, shape), fit(decode(image), shape))
+
+
+def test_a_survey_counts_shapes_and_keeps_every_row():
+    found = survey(ArrayImages(IMAGES), 0)
+    assert found.rows.tolist() == list(range(40))
+    assert found.shapes == {(3, 4, 5): 40}
+    assert len(set(found.digests)) == 40
+
+
+def _double(number: int) -> int:
+    if number < 0:
+        raise ValueError("negative")
+    return 2 * number
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_results_come_in_order_and_errors_come_through(workers):
+    assert list(ordered_map(_double, range(50), workers)) == [2 * number for number in range(50)]
+    with pytest.raises(ValueError, match="negative"):
+        list(ordered_map(_double, [1, -1, 2], workers))
+
+
+def test_items_are_taken_only_as_fast_as_results_are():
+    taken = []
+
+    def items():
+        for number in range(1000):
+            taken.append(number)
+            yield number
+
+    results = ordered_map(_double, items(), 2)
+    assert next(results) == 0
+    assert len(taken) < 20
+    results.close()
+
+
+def test_writing_holds_no_more_than_two_shards_whatever_the_count(tmp_path):
+    block = np.zeros((64, 3, 32, 32), np.uint8)
+    peaks = []
+    for count in (10, 60):
+        tracemalloc.start()
+        write_shards(tmp_path / str(count), "train", (Batch(block.copy(), None, None) for _ in range(count)), shard_bytes=1 << 20)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0] < 6 << 20
