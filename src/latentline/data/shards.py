@@ -33,9 +33,10 @@ def write_shards(folder: Path, name: str, batches: Iterable[Batch], shard_bytes:
 
     def flush() -> None:
         path = folder / f"{name}-{len(shards):05d}.safetensors"
-        save_arrays(path, _joined(waiting), {"kind": "images"})
+        joined = _joined(waiting)
+        waiting.clear()  # before saving, which makes a copy of its own
+        save_arrays(path, joined, {"kind": "images"})
         shards[path.name] = sha256_file(path)
-        waiting.clear()
 
     for batch in batches:
         per_shard = max(1, shard_bytes // int(np.prod(batch.images.shape[1:])))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from latentline.common.files import replaced_folder, scratch_folder, write_metrics
@@ -25,6 +26,7 @@ from latentline.pipeline.paths import FIGURES, METRICS, PREPARED
 
 _PER_ROW = 10  # images of a class or attribute in the grid
 _MOST_ROWS = 40  # classes or attributes shown
+_THUMBNAIL = 64  # pixels
 _LISTED = 1000  # unreadable files, or groups of duplicates, in their lists
 
 log = logging.getLogger(__name__)
@@ -112,7 +114,7 @@ def _duplicate_rows(duplicates: Duplicates, report: Report, source: Source) -> l
 
 
 def _figures(folder: Path, train: ImageSplit, classes: Sequence[str], attributes: Sequence[Attribute]) -> None:
-    save_grid(folder / "images.png", train.images[: _PER_ROW**2], columns=_PER_ROW)
+    _save_thumbnails(folder / "images.png", train.images[: _PER_ROW**2])
     if train.labels is not None:
         labels = train.labels
         _rows_of_images(folder / "classes.png", train, [(labels == label).nonzero()[:_PER_ROW, 0] for label in range(len(classes))])
@@ -140,4 +142,12 @@ def _rows_of_images(path: Path, train: ImageSplit, rows: Sequence[Tensor]) -> No
     cells = torch.full((len(chosen), _PER_ROW, *train.images.shape[1:]), 255, dtype=torch.uint8)
     for line, index in zip(cells, chosen, strict=True):
         line[: len(rows[index])] = train.images[rows[index]]
-    save_grid(path, cells.flatten(0, 1), columns=_PER_ROW)
+    _save_thumbnails(path, cells.flatten(0, 1))
+
+
+def _save_thumbnails(path: Path, images: Tensor) -> None:
+    """Large images shrunk, small ones enlarged, to about ``_THUMBNAIL`` pixels: a glance is all that a grid is for."""
+    side = max(images.shape[-2:])
+    shrink = -(-side // _THUMBNAIL)
+    small = F.avg_pool2d(images.float(), shrink, ceil_mode=True).round().to(torch.uint8) if shrink > 1 else images
+    save_grid(path, small, columns=_PER_ROW, scale=max(1, _THUMBNAIL // side))
