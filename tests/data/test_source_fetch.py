@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -296,3 +297,20 @@ def test_labels_that_do_not_fit_the_images_are_refused(tmp_path, labels):
     files = _four_files("emnist-balanced-", ("train", "test")) | {"emnist-balanced-train-labels-idx1-ubyte.gz": idx(labels)}
     with pytest.raises(UserError, match="emnist-balanced-train-labels"):
         read("emnist", tmp_path, root=_folder(tmp_path, files))
+
+
+@pytest.mark.parametrize("answer", [b"no http\r\n\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"])
+def test_a_server_that_breaks_the_protocol_is_a_source_error(tmp_path, answer):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(SourceError):
+            http_download(f"http://127.0.0.1:{listener.getsockname()[1]}/x", tmp_path / "x", None, 5)
+        thread.join()

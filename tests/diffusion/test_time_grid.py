@@ -28,3 +28,7 @@ def test_a_shift_above_1_moves_steps_towards_noise_and_one_below_towards_data(sh
 def test_shifting_by_a_and_then_by_its_inverse_is_no_shift():
     t = time_grid(10, 4.0)
     torch.testing.assert_close(0.25 * t / (1 + (0.25 - 1) * t), time_grid(10), atol=1e-6, rtol=1e-6)
+
+
+def test_a_grid_begins_at_exactly_1_for_any_shift():
+    assert all(time_grid(steps, shift)[0] == 1 for steps in (1, 7) for shift in (0.1, 0.3, 1.7, 3.0))

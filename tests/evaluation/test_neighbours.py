@@ -35,3 +35,8 @@ def test_the_nearest_is_what_brute_force_finds_whatever_the_block(block):
     everything = (queries[:, None] - reference[None]).square().sum(dim=2).sqrt()
     assert torch.equal(indices, everything.argmin(dim=1))
     torch.testing.assert_close(distances, everything.min(dim=1).values)
+
+
+def test_an_image_of_the_training_set_is_at_distance_0_from_it():
+    reference = 3 * torch.randn(50, 128)
+    assert nearest(reference[:5], reference)[0].max() < 1e-4

@@ -34,3 +34,17 @@ def test_the_default_draws_ten_thousand_images_of_a_known_data_set(root):
     assert content["sample"]["count"] == 10_000
     assert content["data"]["root"] is None
     assert content["data"]["limit"] is None
+
+
+def test_every_knob_is_explained_beside_it(root):
+    """All but an optimizer's knobs after the first time, and epochs."""
+    inside_optimizer = False
+    unexplained = []
+    for line in (root / "params.yaml").read_text().splitlines():
+        knob = re.match(r"(?P<indent> *)(?P<name>\w+):(?P<value>[^#]*)(?P<comment>#.*)?$", line)
+        if not knob:
+            continue
+        inside_optimizer = knob["name"] == "optimizer" or (inside_optimizer and len(knob["indent"]) == 4)
+        if knob["value"].strip() and not knob["comment"] and not inside_optimizer and knob["name"] != "epochs":
+            unexplained.append(line)
+    assert unexplained == []

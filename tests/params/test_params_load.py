@@ -254,3 +254,21 @@ def test_sections_are_frozen(content):
     params = validate(copy.deepcopy(content))
     with pytest.raises(ValueError, match="frozen"):
         params.data.limit = 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "knob"),
+    [
+        ({"denoiser.channels": [104], "denoiser.attention_levels": [0]}, "denoiser.channels"),
+        ({"evaluate.neighbours": 5000}, "evaluate.neighbours"),
+        ({"sample.count": 4, "evaluate.neighbours": 5}, "sample.count"),
+        ({"sample.count": 1}, "sample.count"),
+    ],
+)
+def test_knobs_that_cannot_work_together_are_refused(root, changes, knob):
+    content = read_params(root / "params.yaml")
+    for name, value in changes.items():
+        section, key = name.split(".")
+        content[section][key] = value
+    with pytest.raises(UserError, match=knob.replace(".", r"\.")):
+        validate(content)

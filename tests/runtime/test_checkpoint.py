@@ -57,3 +57,12 @@ def test_weights_that_do_not_fit_are_refused_by_file(tmp_path, network, tensors)
     _save(tmp_path / "x", network, tensors=tensors)
     with pytest.raises(UserError, match=str(tmp_path / "x")):
         load_checkpoint(tmp_path / "x", kind="denoiser", made_by="train_denoiser").load_into(network)
+
+
+@pytest.mark.parametrize("missing", ["name", "constructor", "trained_on"])
+def test_a_checkpoint_with_damaged_metadata_is_refused_by_file(tmp_path, missing):
+    path = tmp_path / "x.safetensors"
+    save_checkpoint(path, kind="denoiser", name="unet", constructor={}, trained_on={}, tensors={"w": torch.zeros(2)})
+    path.write_bytes(path.read_bytes().replace(missing.encode(), missing.encode()[:-1] + b"_"))
+    with pytest.raises(UserError, match="dvc repro train_denoiser"):
+        load_checkpoint(path, kind="denoiser", made_by="train_denoiser")

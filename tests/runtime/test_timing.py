@@ -24,3 +24,12 @@ def test_a_damaged_file_of_speeds_is_replaced(workplace, content):
     FILE.write_bytes(content)
     record_timing("sample", seconds=2.0)
     assert json.loads(FILE.read_text())["sample"]["seconds"] == 2.0
+
+
+@pytest.mark.parametrize("content", ["[1]", '"text"', "null", '{"sample": 3}'])
+def test_a_file_of_speeds_of_another_shape_is_replaced(tmp_path, monkeypatch, content):
+    monkeypatch.chdir(tmp_path)
+    Path("metrics").mkdir()
+    Path("metrics/timing.json").write_text(content)
+    record_timing("sample", seconds=2.0)
+    assert json.loads(Path("metrics/timing.json").read_text())["sample"]["seconds"] == 2.0

@@ -7,6 +7,7 @@ import time
 import urllib.request
 import zlib
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
 from latentline.common.errors import UserError
@@ -133,5 +134,5 @@ def http_download(url: str, path: Path, checksum: Checksum | None, timeout_secon
                 verify(temporary, checksum)
             except SourceError as error:
                 raise SourceError(f"{url}: {error}") from None
-    except OSError as error:  # URLError, timeouts and broken connections are all OSError
+    except (OSError, HTTPException) as error:  # URLError, timeouts and broken connections are all OSError
         raise SourceError(f"{url}: {error}") from None

@@ -34,8 +34,9 @@ def neighbour_scores(features: Tensor, reference: Tensor, k: int) -> NeighbourSc
 
 def nearest(queries: Tensor, reference: Tensor, block: int = 1024) -> tuple[Tensor, Tensor]:
     """Distance to and index of the nearest row of ``reference`` (M, D) for each of ``queries`` (N, D): two (N,)."""
-    found = [torch.cdist(rows, reference).min(dim=1) for rows in queries.split(block)]
-    return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
+    indices = torch.cat([torch.cdist(rows, reference).argmin(dim=1) for rows in queries.split(block)])  # (N,)
+    # cdist multiplies matrices, which is fast but loses small distances to rounding: measure the winners again.
+    return (queries - reference[indices]).norm(dim=1), indices
 
 
 def _radii(points: Tensor, k: int) -> Tensor:

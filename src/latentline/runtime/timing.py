@@ -12,12 +12,19 @@ _FILE = Path("metrics/timing.json")
 
 def record_timing(stage: str, **values: float) -> None:
     """Set ``values`` (rounded) and the peak memory of this process under ``stage``."""
+    timings = _recorded(stage)
+    rounded = {name: round(value, 1) for name, value in values.items()}
+    write_json(_FILE, {**timings, stage: {**timings.get(stage, {}), **rounded, "peak_memory_mib": round(_peak_memory_mib())}})
+
+
+def _recorded(stage: str) -> dict[str, dict[str, float]]:
+    """What the file says; nothing when it is damaged: that is no reason to lose a training."""
     try:
         timings = read_json(_FILE, stage) if _FILE.exists() else {}
     except UserError:
-        timings = {}  # half a file of speeds is no reason to lose a training
-    rounded = {name: round(value, 1) for name, value in values.items()}
-    write_json(_FILE, {**timings, stage: {**timings.get(stage, {}), **rounded, "peak_memory_mib": round(_peak_memory_mib())}})
+        return {}
+    intact = isinstance(timings, dict) and all(isinstance(values, dict) for values in timings.values())
+    return timings if intact else {}
 
 
 def _peak_memory_mib() -> float:
