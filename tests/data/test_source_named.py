@@ -409,7 +409,7 @@ def test_a_hugging_face_set_without_labels_or_with_texts_is_read(tmp_path, pictu
 
 
 def test_other_hugging_face_folders_are_refused_with_the_remedy(tmp_path, pictures):
-    from datasets import ClassLabel, Image
+    from datasets import ClassLabel, Image, List, Value
 
     with pytest.raises(UserError, match="save_to_disk"):
         read("huggingface", tmp_path, path=tmp_path)
@@ -419,6 +419,12 @@ def test_other_hugging_face_folders_are_refused_with_the_remedy(tmp_path, pictur
     path = _saved(tmp_path / "b", {"image": pictures, "label": [1, -1, 0]}, {"image": Image(), "label": ClassLabel(names=["cat", "dog"])})
     with pytest.raises(UserError, match="without a class"):
         read("huggingface", tmp_path, path=path)
+    kinds = [([1, None, 0], Value("int64")), ([[1, 0], [0], []], List(Value("int64")))]
+    for number, (labels, kind) in enumerate(kinds):
+        (tmp_path / str(number)).mkdir()
+        path = _saved(tmp_path / str(number), {"image": pictures, "label": labels}, {"image": Image(), "label": kind})
+        with pytest.raises(UserError, match="one integer or text in every row"):
+            read("huggingface", tmp_path, path=path)
 
 
 @pytest.mark.slow

@@ -85,7 +85,7 @@ def prepare(source: Source, root: Path, options: Options) -> Report:
             batches = _batches(source.splits[member.published], member, shape, options, tallies[name], unreadable)
             described[name] = write_shards(folder, name, batches)
             if not tallies[name].count:
-                raise UserError(f"data: split {name} is left without a readable image; see the reasons above, mend or add images")
+                raise UserError(f"data: split {name} is left without a readable image; expected at least one; mend or add images")
         _check_unreadable(unreadable, total, options.max_unreadable)
         card = {**asdict(source.card), "shape": list(shape), "horizontal_flip": options.horizontal_flip, "splits": described}
         write_json(folder / "card.json", card)

@@ -28,43 +28,30 @@ class Batch:
 def write_shards(folder: Path, name: str, batches: Iterable[Batch], shard_bytes: int = SHARD_BYTES) -> dict[str, Any]:
     """Write split ``name`` to ``folder``; what the card says of it: count, and sha256 by shard."""
     shards: dict[str, str] = {}
-    count = 0
-    waiting: list[Batch] = []
+    count = filled = 0
+    buffers: dict[str, Tensor] = {}  # of one shard, filled from the front
 
     def flush() -> None:
         path = folder / f"{name}-{len(shards):05d}.safetensors"
-        joined = _joined(waiting)
-        waiting.clear()  # before saving, which makes a copy of its own
-        save_arrays(path, joined, {"kind": "images"})
+        save_arrays(path, {key: buffer[:filled] for key, buffer in buffers.items()}, {"kind": "images"})
         shards[path.name] = sha256_file(path)
 
     for batch in batches:
-        per_shard = max(1, shard_bytes // int(np.prod(batch.images.shape[1:])))
-        rest = batch
-        while held := len(rest.images):
-            room = per_shard - sum(len(part.images) for part in waiting)
-            waiting.append(_rows(rest, slice(0, room)))
-            rest = _rows(rest, slice(room, held))
-            if len(rest.images) or held == room:
+        arrays = {key: torch.from_numpy(array) for key, array in vars(batch).items() if array is not None}
+        if not buffers:
+            per_shard = max(1, shard_bytes // int(np.prod(batch.images.shape[1:])))
+            buffers = {key: array.new_empty((per_shard, *array.shape[1:])) for key, array in arrays.items()}
+        taken = 0
+        while taken < len(batch.images):
+            held = min(per_shard - filled, len(batch.images) - taken)
+            for key, array in arrays.items():
+                buffers[key][filled : filled + held] = array[taken : taken + held]
+            taken += held
+            filled += held
+            if filled == per_shard:
                 flush()
-        count += len(batch.images)
-    if waiting:
+                filled = 0
+        count += taken
+    if filled:
         flush()
     return {"count": count, "shards": shards}
-
-
-def _rows(batch: Batch, rows: slice) -> Batch:
-    return Batch(
-        batch.images[rows],
-        None if batch.labels is None else batch.labels[rows],
-        None if batch.attributes is None else batch.attributes[rows],
-    )
-
-
-def _joined(batches: list[Batch]) -> dict[str, Tensor]:
-    arrays = {"images": torch.from_numpy(np.concatenate([batch.images for batch in batches]))}
-    for key in ("labels", "attributes"):
-        parts = [part for batch in batches if (part := getattr(batch, key)) is not None]
-        if parts:
-            arrays[key] = torch.from_numpy(np.concatenate(parts))
-    return arrays

@@ -17,13 +17,13 @@ from latentline.common.files import read_json
 from latentline.data.attribute import Attribute
 
 MADE_BY = "download"
-_MAPPED_BYTES = 256 << 20
+_MAPPED_BYTES = 64 << 20  # read, of which several times as much is mapped: the system maps the neighbours of a page with it
 
 
 class MappedImages:
     """Images uint8 (N, C, H, W) in shards, like one tensor that can be indexed, but read from disk when it is.
 
-    Shards are memory-mapped, and let go after every 256 MiB that were read, so that memory stays the same however large the
+    Shards are memory-mapped, and let go after every 64 MiB that were read, so that memory stays the same however large the
     split. Not for several threads at once.
 
     Args:

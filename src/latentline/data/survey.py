@@ -47,7 +47,7 @@ def target_shape(surveys: list[Survey], image_size: tuple[int, int] | None, chan
     """(C, H, W) that all images get: as asked for; else the commonest size (of equally common ones the largest), and colour if any has it."""
     shapes = sum((found.shapes for found in surveys), Counter[Shape]())
     if not shapes:
-        raise UserError("data: no readable image; expected some; see the reasons above")
+        raise UserError("data: no readable image; expected some; mend or add images")
     sizes: Counter[tuple[int, int]] = Counter()
     for (_, height, width), count in shapes.items():
         sizes[height, width] += count

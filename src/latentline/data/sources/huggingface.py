@@ -23,13 +23,14 @@ class HubImages(EncodedImages):
 
     dataset: Any  # datasets.Dataset, whose image column is not decoded
     column: str
+    split: str
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def name(self, row: int) -> str:
-        """``image 17``."""
-        return f"image {row}"
+        """``train image 17``."""
+        return f"{self.split} image {row}"
 
     def content(self, row: int) -> bytes:
         """See :meth:`EncodedImages.content`."""
@@ -81,19 +82,23 @@ def _image_column(features: Any, path: Path) -> str:
 
 
 def _labelled(named: dict[str, Any], label: str | None, column: str, path: Path) -> tuple[tuple[str, ...], dict[str, SourceSplit]]:
-    from datasets import ClassLabel, Image
+    from datasets import ClassLabel, Image, Value
 
-    images = {name: HubImages(split.select_columns([column]).cast_column(column, Image(decode=False)), column) for name, split in named.items()}
+    images = {name: HubImages(split.select_columns([column]).cast_column(column, Image(decode=False)), column, name) for name, split in named.items()}
     if label is None:
         return (), {_SPLITS[name]: SourceSplit(found) for name, found in images.items()}
-    values = {name: np.asarray(split.select_columns([label])[:][label]) for name, split in named.items()}
+    where = f"data.path: {path}, column {label!r}"
     feature = named["train"].features[label]
+    scalar = isinstance(feature, ClassLabel | Value)
+    values = {name: np.asarray(split.select_columns([label])[:][label]) for name, split in named.items()} if scalar else {}
+    if not scalar or any(part.dtype.kind not in "biuU" for part in values.values()):
+        raise UserError(f"{where}: expected one integer or text in every row; remove the rows without, or rename the column")
     if isinstance(feature, ClassLabel):
         classes, numbers = tuple(feature.names), values
         if any(len(part) and (part.min() < 0 or part.max() >= len(classes)) for part in values.values()):
-            raise UserError(f"data.path: {path}: column {label!r} has rows without a class; expected one of {len(classes)} in every row; remove them")
+            raise UserError(f"{where}: has rows without a class; expected one of {len(classes)} in every row; remove them")
     else:
-        classes, together = class_labels(np.concatenate(list(values.values())), f"data.path: {path}, column {label!r}")
+        classes, together = class_labels(np.concatenate(list(values.values())), where)
         edges = np.cumsum([len(part) for part in values.values()])[:-1]
         numbers = dict(zip(values, np.split(together, edges), strict=True))
     return classes, {_SPLITS[name]: SourceSplit(images[name], numbers[name].astype(np.int64)) for name in named}
