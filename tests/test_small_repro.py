@@ -254,7 +254,7 @@ def test_a_stage_refuses_another_autoencoder_than_its_latents_were_made_by(copy)
     changed = {name: tensor + 1 for name, tensor in tensors.items()}
     path.unlink()
     save_arrays(path, changed, meta)
-    for stage in ("sample", "evaluate", "manipulate"):
+    for stage in ("train_denoiser", "sample", "evaluate", "manipulate"):
         done = copy.run(sys.executable, f"stages/{stage}.py", expect=2)
         (line,) = done.stderr.splitlines()
         assert line.startswith("error: encoded_img was made by autoencoder")

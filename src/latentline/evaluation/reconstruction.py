@@ -4,10 +4,12 @@ import math
 
 from torch import Tensor
 
+_PERFECT_MSE = 1e-10
+
 
 def psnr(mse: float) -> float:
-    """Peak signal-to-noise ratio in dB from the mean squared error of images in [0, 1]; infinite for 0."""
-    return math.inf if mse == 0 else -10 * math.log10(mse)
+    """Peak signal-to-noise ratio in dB from the mean squared error of images in [0, 1]; at most 100, so that a perfect copy has a number."""
+    return -10 * math.log10(max(mse, _PERFECT_MSE))
 
 
 def ssim(images: Tensor, originals: Tensor) -> float:

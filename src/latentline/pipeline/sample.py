@@ -49,8 +49,9 @@ def main() -> None:
     evaluations = knobs.steps * get_sampler(knobs.sampler)[1] * evaluations_per_call(knobs.guidance_scale)
     write_metrics(METRICS / "sample.json", {"count": knobs.count, "network_evaluations": evaluations})
     with replaced_folder(FIGURES / "sample") as folder:
-        shown = [images[labels == label][: knobs.grid_per_class] for label in range(denoiser.classes)]
-        save_grid(folder / "grid.png", torch.cat(shown), columns=max(1, min(knobs.grid_per_class, len(shown[0]))), scale=2)
+        columns = min(knobs.grid_per_class, max(1, knobs.count // denoiser.classes))  # of each class as many as of the last
+        shown = [images[labels == label][:columns] for label in range(denoiser.classes)]
+        save_grid(folder / "grid.png", torch.cat(shown), columns, scale=2)
         rows = _trajectory(knobs, seed, codec, denoiser, stats)
         save_grid(folder / "trajectory.png", rows, columns=knobs.steps + 1, scale=2)
 

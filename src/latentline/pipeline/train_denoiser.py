@@ -60,7 +60,8 @@ def main() -> None:
 
     latents = sha256_file(LATENT_STATS)
     saving = saving_of(STAGE, knobs.model_dump(), {"seed": seed, "latents": latents}, compute.save_every_seconds)
-    codec = load_codec(device) if knobs.preview.every_epochs else None
+    codec = load_codec(device)
+    stats.require_autoencoder(codec.sha256)
     averaged, history = _train(network, knobs, splits, stats, seed, saving, codec)
     save_checkpoint(
         DENOISER,
@@ -96,7 +97,7 @@ def _report(averaged: nn.Module, splits: dict[str, Latents], history: list[dict[
         write_table(folder / "loss.csv", history)
         curves(folder / "loss.png", history, "epoch", ["loss", "val_loss"], "velocity loss")
         write_table(folder / "buckets.csv", [{"t": t, "loss": value} for t, value in by_time.items()])
-        bars(folder / "buckets.png", list(by_time), list(by_time.values()), "test velocity loss by t")
+        bars(folder / "buckets.png", list(by_time), [value or 0.0 for value in by_time.values()], "test velocity loss by t")
 
 
 def _read(name: str, stats: LatentStats, device: torch.device) -> Latents:
@@ -105,7 +106,7 @@ def _read(name: str, stats: LatentStats, device: torch.device) -> Latents:
 
 
 def _train(
-    network: nn.Module, knobs: DenoiserParams, splits: dict[str, Latents], stats: LatentStats, seed: int, saving: Saving, codec: TrainedCodec | None
+    network: nn.Module, knobs: DenoiserParams, splits: dict[str, Latents], stats: LatentStats, seed: int, saving: Saving, codec: TrainedCodec
 ) -> tuple[nn.Module, list[dict[str, float]]]:
     train = splits["train"]
     device = train.z0.device
@@ -123,7 +124,7 @@ def _train(
         return value, {"loss": value}
 
     def on_epoch(averaged: nn.Module, epoch: int) -> dict[str, float]:
-        if codec and epoch % knobs.preview.every_epochs == 0:
+        if knobs.preview.every_epochs and epoch % knobs.preview.every_epochs == 0:
             # Beside the running state, so that a restart has the pictures drawn before it.
             _preview(saving.file.folder / f"preview_{epoch:04d}.png", averaged, knobs.preview, stats, seed, codec)
         return {"val_loss": _evaluate(averaged, splits["val"], seed)[0]}
@@ -156,7 +157,7 @@ def _preview(path: Path, network: nn.Module, knobs: PreviewParams, stats: Latent
 
 
 @torch.no_grad()
-def _evaluate(network: nn.Module, split: Latents, seed: int) -> tuple[float, list[float]]:
+def _evaluate(network: nn.Module, split: Latents, seed: int) -> tuple[float, list[float | None]]:
     """Mean loss and loss by time over a split, with true labels, uniform times and the same noise every time."""
     draw = generator(seed, STAGE, "validation")
     t = draw_times(len(split.labels), "uniform", draw)

@@ -2,9 +2,11 @@
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from latentline.common.arrays import save_arrays
+from latentline.common.errors import UserError
 from latentline.common.files import replaced_folder, sha256_file, write_metrics
 from latentline.common.seeds import derive_seed
 from latentline.figures.plots import bars, confusion
@@ -27,10 +29,11 @@ def main() -> None:
     stats = read_stats(LATENT_STATS)
     features, labels = _read("train", stats)
     chosen = np.random.Generator(np.random.PCG64(derive_seed(seed, STAGE))).permutation(len(labels))[: knobs.train_count]
+    test_features, test_labels = (part.numpy() for part in _read("test", stats))
+    _require_every_class({"train": labels[chosen].numpy(), "test": test_labels}, stats.classes)
     probe = LogisticRegression(C=knobs.inverse_regularization, max_iter=knobs.max_iterations)
     probe.fit(features[chosen].numpy(), labels[chosen].numpy())
 
-    test_features, test_labels = (part.numpy() for part in _read("test", stats))
     probability = probe.predict_proba(test_features)
     predicted = probe.predict(test_features)
     save_arrays(
@@ -54,6 +57,16 @@ def main() -> None:
     with replaced_folder(FIGURES / "latent_classifiers") as folder:
         confusion(folder / "confusion.png", confusion_matrix(test_labels, predicted, labels=probe.classes_), names)
         bars(folder / "f1.png", names, per_class.tolist(), "F1 on test latents")
+
+
+def _require_every_class(labels: dict[str, NDArray[np.int64]], classes: tuple[str, ...]) -> None:
+    """Raise UserError when a class has no latent to learn from, or none to be scored on."""
+    for split, present in labels.items():
+        if missing := sorted(set(range(len(classes))) - set(present.tolist())):
+            raise UserError(
+                f"data.limit or latent_classifiers.train_count: the {split} split has no image of class {classes[missing[0]]}; "
+                "expected at least one of each class; raise them or set data.limit to null"
+            )
 
 
 def _read(name: str, stats: LatentStats) -> tuple[Tensor, Tensor]:

@@ -34,14 +34,14 @@ class ResumeFile:
         key = sha256_bytes(canonical_json({**identity, "code": _code_digests()}).encode())[:16]
         self.folder = Path(os.environ.get("DVC_ROOT", ".")) / ".state" / stage / key
         self._path = self.folder / "state.safetensors"
-        self._stage = stage
+        self.stage = stage
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """What :meth:`save` wrote last; None when there is nothing, or nothing that can be read."""
         if not self._path.exists():
             return None
         try:
-            return load_arrays(self._path, self._stage)
+            return load_arrays(self._path, self.stage)
         except UserError as error:
             log.warning("starting over: %s", error)
             return None

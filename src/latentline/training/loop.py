@@ -77,7 +77,7 @@ def fit(
     state = RunState(model, adamw, None if ema_decay is None else Ema(model, ema_decay))
     if saved := saving.file.load():
         state.restore(*saved)
-        log.info("resumed %s at step %d", section, state.step)
+        log.info("resumed %s at step %d", saving.file.stage, state.step)
     used = state.ema.model if state.ema else model
     total_steps = epochs * steps_per_epoch
     last_save = time.monotonic()
