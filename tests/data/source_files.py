@@ -20,7 +20,7 @@ def request_for(name: str, folder: Path, *, root: Path | None = None, path: Path
     scratch = folder / "scratch"
     scratch.mkdir(exist_ok=True)
     none = folder / "no_labels.csv"
-    none.touch()
+    none.write_text("\n")  # as the tracked placeholder
     settings = {"emnist_split": "balanced", "medmnist_size": 28, "timeout_seconds": 1.0, **knobs}
     return Request(
         name=name, path=path or folder / "nowhere", labels=labels or none, root=root, downloads=folder / "downloads", scratch=scratch, **settings
