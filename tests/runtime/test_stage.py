@@ -6,6 +6,7 @@ import pytest
 
 PROGRAM = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started deaf to it
 sys.path.insert(0, {src!r})
 from latentline.common.errors import UserError
 from latentline.runtime.interrupt import InterruptedRunError
