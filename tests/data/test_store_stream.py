@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from latentline.common.column import Column
 from latentline.common.errors import UserError
 from latentline.data import store
-from latentline.data.attribute import Attribute
 from latentline.data.images import ArrayImages
 from latentline.data.prepare import Options, prepare
 from latentline.data.shards import Batch, write_shards
@@ -24,7 +24,7 @@ random = np.random.default_rng(0)
 IMAGES = random.integers(0, 256, (40, 3, 4, 5), dtype=np.uint8)
 LABELS = random.integers(0, 2, 40)
 VALUES = random.normal(size=(40, 2)).astype(np.float32)
-CARD = Card("made up", ("a", "b"), "CC0", "here", "none", (Attribute("size", "continuous"), Attribute("kind", "categorical", ("x", "y"))))
+CARD = Card("made up", ("a", "b"), "CC0", "here", "none", (Column("size", "continuous"), Column("kind", "categorical", ("x", "y"))))
 OPTIONS = Options(
     image_size=None, channels=None, shares={"val": 0.2, "test": 0.2}, limit=None, max_unreadable=0.0, horizontal_flip=False, seed=0, workers=0
 )
@@ -52,7 +52,7 @@ def test_shards_do_not_depend_on_the_batches_they_came_in(tmp_path, sizes):
 @pytest.fixture
 def sharded(tmp_path, monkeypatch):
     """The train split of a store of many shards, let go after every few images."""
-    monkeypatch.setattr(store, "_MAPPED_BYTES", 60 * 10)
+    monkeypatch.setattr(store, "_MAPPED_IMAGES", 10)
     described = write_shards(tmp_path, "train", _batches([40]), shard_bytes=60 * 7)
     card = {"classes": ["a", "b"], "attributes": [], "shape": [3, 4, 5], "horizontal_flip": False, "splits": {"train": described}}
     (tmp_path / "card.json").write_text(json.dumps(card))
@@ -84,7 +84,7 @@ def test_what_is_taken_from_the_images_is_a_copy(sharded):
     assert np.array_equal(sharded.images[:5].numpy(), IMAGES[:5])
 
 
-def test_a_mapping_is_let_go_after_so_many_bytes(sharded):
+def test_a_mapping_is_let_go_after_so_many_images(sharded):
     most = 0
     for images in sharded.images.split(2):
         most = max(most, len(sharded.images._mapped))

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from latentline.common.column import Column
 from latentline.common.errors import UserError
-from latentline.data.attribute import Attribute
 
 _MOST_CATEGORIES = 1000
 _BINARY = ({0.0, 1.0}, {-1.0, 1.0})  # CelebA writes -1 for no
@@ -31,23 +31,23 @@ def class_labels(values: ArrayLike, where: str) -> tuple[tuple[str, ...], NDArra
     return _categories(column, where)
 
 
-def attribute(values: "pd.Series[Any]", name: str, where: str) -> tuple[Attribute, NDArray[np.float32]]:
+def attribute(values: "pd.Series[Any]", name: str, where: str) -> tuple[Column, NDArray[np.float32]]:
     """What column ``name`` says of each image: binary (booleans, 0/1, -1/1), continuous (other numbers) or categorical (texts).
 
     Raises:
         UserError: too many different texts.
     """
     if pd.api.types.is_bool_dtype(values):
-        return Attribute(name, "binary"), values.to_numpy(np.float32)
+        return Column(name, "binary"), values.to_numpy(np.float32)
     if pd.api.types.is_numeric_dtype(values):
         numbers = values.to_numpy(np.float64)
         if not np.isfinite(numbers).all():
             raise UserError(f"{where}: holds an infinite value; expected finite numbers; mend or remove these rows")
         if any(set(np.unique(numbers)) <= pair for pair in _BINARY):
-            return Attribute(name, "binary"), (numbers > 0).astype(np.float32)
-        return Attribute(name, "continuous"), numbers.astype(np.float32)
+            return Column(name, "binary"), (numbers > 0).astype(np.float32)
+        return Column(name, "continuous"), numbers.astype(np.float32)
     classes, indices = _categories(values, where)
-    return Attribute(name, "categorical", classes), indices.astype(np.float32)
+    return Column(name, "categorical", classes), indices.astype(np.float32)
 
 
 def _categories(column: "pd.Series[Any]", where: str) -> tuple[tuple[str, ...], NDArray[np.int64]]:

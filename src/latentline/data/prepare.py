@@ -2,14 +2,16 @@
 
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from latentline.common.column import Column, measured
 from latentline.common.errors import UserError
 from latentline.common.files import replaced_folder, write_json
 from latentline.data.decode import Shape, UnreadableError
@@ -87,7 +89,8 @@ def prepare(source: Source, root: Path, options: Options) -> Report:
             if not tallies[name].count:
                 raise UserError(f"data: split {name} is left without a readable image; expected at least one; mend or add images")
         _check_unreadable(unreadable, total, options.max_unreadable)
-        card = {**asdict(source.card), "shape": list(shape), "horizontal_flip": options.horizontal_flip, "splits": described}
+        card = asdict(replace(source.card, attributes=_measured(source, tallies["train"])))
+        card |= {"shape": list(shape), "horizontal_flip": options.horizontal_flip, "splits": described}
         write_json(folder / "card.json", card)
     return Report(tallies, unreadable, shape)
 
@@ -144,6 +147,12 @@ def _batches(split: SourceSplit, member: Member, shape: Shape, options: Options,
             left -= len(done.rows)
             if not left:
                 return
+
+
+def _measured(source: Source, train: Tally) -> tuple[Column, ...]:
+    """The attributes, those that are numbers with their mean and standard deviation over the training images."""
+    values = source.splits[train.published].attributes
+    return () if values is None else measured(source.card.attributes, torch.from_numpy(values[np.concatenate(train.rows)]))
 
 
 def _keyed(found: Survey, seed: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

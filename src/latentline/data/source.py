@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from latentline.data.attribute import Attribute
+from latentline.common.column import Column
 from latentline.data.images import Images
 
 
@@ -29,7 +29,7 @@ class Card:
     licence: str
     source: str
     citation: str
-    attributes: tuple[Attribute, ...] = ()
+    attributes: tuple[Column, ...] = ()
 
 
 @dataclass(frozen=True)

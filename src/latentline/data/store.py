@@ -12,19 +12,19 @@ import torch
 from torch import Tensor
 
 from latentline.common.arrays import load_arrays
-from latentline.common.errors import UserError
+from latentline.common.column import Column, all_columns, all_values, columns_from_json
 from latentline.common.files import read_json
-from latentline.data.attribute import Attribute
 
 MADE_BY = "download"
-_MAPPED_BYTES = 64 << 20  # read, of which several times as much is mapped: the system maps the neighbours of a page with it
+_MAPPED_IMAGES = 128  # read before the shards are let go; each may have mapped 2 MiB, the largest group of pages
+_LOADED_AT_ONCE = 1024  # images, by load()
 
 
 class MappedImages:
     """Images uint8 (N, C, H, W) in shards, like one tensor that can be indexed, but read from disk when it is.
 
-    Shards are memory-mapped, and let go after every 64 MiB that were read, so that memory stays the same however large the
-    split. Not for several threads at once.
+    Shards are memory-mapped, and let go again after every 128 images or so, so that memory does not grow with the split. Not for
+    several threads at once.
 
     Args:
         paths: the shards.
@@ -37,7 +37,7 @@ class MappedImages:
         self._paths = paths
         self._starts = torch.tensor([0, *counts]).cumsum(0)  # (shards + 1,)
         self._mapped: dict[int, Tensor] = {}
-        self._read_bytes = 0
+        self._images_read = 0
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -53,7 +53,7 @@ class MappedImages:
         for shard in shards.unique().tolist():
             here = shards == shard
             images[here] = self._shard(shard)[rows[here] - self._starts[shard]]
-        self._account(images.numel())
+        self._account(len(rows))
         return images
 
     def split(self, size: int) -> Iterator[Tensor]:
@@ -63,19 +63,22 @@ class MappedImages:
 
     def load(self) -> Tensor:
         """All images in memory, for a training that has the room."""
-        return self[:]
+        images = torch.empty(self.shape, dtype=torch.uint8)
+        for start in range(0, len(self), _LOADED_AT_ONCE):
+            images[start : start + _LOADED_AT_ONCE] = self[start : start + _LOADED_AT_ONCE]
+        return images
 
     def _shard(self, shard: int) -> Tensor:
         if shard not in self._mapped:
             self._mapped[shard] = load_arrays(self._paths[shard], MADE_BY)[0]["images"]
         return self._mapped[shard]
 
-    def _account(self, read_bytes: int) -> None:
+    def _account(self, count: int) -> None:
         """Mapped pages count as memory of this process until the mapping ends; the system's cache keeps them all the same."""
-        self._read_bytes += read_bytes
-        if self._read_bytes > _MAPPED_BYTES:
+        self._images_read += count
+        if self._images_read >= _MAPPED_IMAGES:
             self._mapped.clear()
-            self._read_bytes = 0
+            self._images_read = 0
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,9 @@ class ImageSplit:
         return len(self.images)
 
     @property
-    def class_labels(self) -> Tensor:
-        """``labels``, for those who cannot do without. Raises UserError when there are none."""
-        if self.labels is None:
-            raise UserError("data: these images have no class label, which this stage needs; choose a labelled data set (data.name, data.labels)")
-        return self.labels
+    def values(self) -> Tensor:
+        """All that is known of the images: float32 (N, A), columns as in ``StoreCard.columns``."""
+        return all_values(len(self), self.labels, self.attributes)
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
         """(images in [-1, 1], labels) in the stored order."""
@@ -107,11 +108,16 @@ class StoreCard:
     """What data/prepared/card.json says."""
 
     classes: tuple[str, ...]  # empty = no class label
-    attributes: tuple[Attribute, ...]
+    attributes: tuple[Column, ...]
     shape: tuple[int, int, int]  # (C, H, W)
     horizontal_flip: bool  # a mirrored image is as good as the image
     counts: dict[str, int]
     sha256: dict[str, str]  # of each shard
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The class, where there is one, then the attributes."""
+        return all_columns(self.classes, self.attributes)
 
 
 def to_unit_range(images: Tensor) -> Tensor:
@@ -130,7 +136,7 @@ def read_card(root: Path) -> StoreCard:
     splits = card["splits"]
     return StoreCard(
         classes=tuple(card["classes"]),
-        attributes=tuple(Attribute(item["name"], item["kind"], tuple(item["classes"])) for item in card["attributes"]),
+        attributes=columns_from_json(card["attributes"]),
         shape=tuple(card["shape"]),
         horizontal_flip=card["horizontal_flip"],
         counts={name: split["count"] for name, split in splits.items()},

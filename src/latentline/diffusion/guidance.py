@@ -11,18 +11,17 @@ VelocityField = Callable[[Tensor, Tensor], Tensor]
 """velocity(z_t (B, ...), t (B,)) -> (B, ...): all that a sampler knows of a network."""
 
 
-def guided_velocity(network: Network, label: Tensor, null_label: int, guidance_scale: float) -> VelocityField:
+def guided_velocity(network: Network, condition: Tensor, guidance_scale: float) -> VelocityField:
     """Uncond + guidance_scale * (cond - uncond); at scale 1 the unconditional half is not computed.
 
     Args:
         network: predicts the velocity.
-        label: (B,) classes to draw.
-        null_label: the label that stands for none.
+        condition: (B, F); zeros stand for nothing told.
         guidance_scale: w; 1 = off, 0 = unconditional.
     """
     if guidance_scale == 1:
-        return lambda z_t, t: network(z_t, t, label)
-    both = torch.cat([label, torch.full_like(label, null_label)])  # (2B,)
+        return lambda z_t, t: network(z_t, t, condition)
+    both = torch.cat([condition, torch.zeros_like(condition)])  # (2B, F)
 
     def velocity(z_t: Tensor, t: Tensor) -> Tensor:
         cond, uncond = network(torch.cat([z_t, z_t]), torch.cat([t, t]), both).chunk(2)

@@ -8,7 +8,7 @@ from torch import Tensor
 from latentline.diffusion.path import add_noise, flow_path, velocity
 
 Network = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""net(z_t (B, ...), t (B,), label (B,)) -> prediction (B, ...)."""
+"""net(z_t (B, ...), t (B,), condition (B, F)) -> prediction (B, ...)."""
 
 
 def draw_times(count: int, kind: str, generator: torch.Generator) -> Tensor:
@@ -28,13 +28,13 @@ def draw_times(count: int, kind: str, generator: torch.Generator) -> Tensor:
     raise ValueError(f"unknown time sampling {kind!r}")
 
 
-def velocity_loss(network: Network, z0: Tensor, label: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+def velocity_loss(network: Network, z0: Tensor, condition: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     """Mean squared error of the predicted velocity, per example (Liu et al., arXiv 2209.03003, eq. 1).
 
     Args:
         network: predicts the velocity.
         z0: clean standardised latents (B, ...).
-        label: (B,).
+        condition: (B, F).
         t: (B,).
         noise: (B, ...) standard normal.
 
@@ -42,5 +42,5 @@ def velocity_loss(network: Network, z0: Tensor, label: Tensor, t: Tensor, noise:
         (B,).
     """
     point = flow_path(t)
-    predicted = network(add_noise(z0, noise, point), t, label)
+    predicted = network(add_noise(z0, noise, point), t, condition)
     return (predicted - velocity(z0, noise, point)).square().flatten(1).mean(dim=1)

@@ -48,6 +48,11 @@ def alternating_rows(sets: Sequence[Tensor], columns: int) -> Tensor:
     return torch.cat([row for rows in zip(*(images[:whole].split(columns) for images in sets), strict=True) for row in rows])
 
 
+def turns_as_rows(rows: int, columns: int) -> Tensor:
+    """Indices (rows * columns,) that lay out things of ``rows`` kinds in turn (0, 1, 2, 0, 1, 2, ...) as one row per kind."""
+    return torch.arange(rows * columns).reshape(columns, rows).T.flatten()
+
+
 def heat(maps: Tensor) -> Tensor:
     """Float maps (N, H, W) -> grey uint8 (N, 1, H, W), each spread over its own range."""
     low = maps.amin(dim=(1, 2), keepdim=True)

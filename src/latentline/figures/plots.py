@@ -18,6 +18,7 @@ from latentline.common.files import replaced_file
 
 _DPI = 80
 _MOST_BARS = 62
+_MOST_NAMED = 26  # classes of a confusion matrix
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -65,11 +66,19 @@ def confusion(path: Path, matrix: ArrayLike, names: Sequence[str]) -> None:
     counts = np.asarray(matrix)
     with _axes(path, (6, 5.4)) as axes:
         axes.imshow(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
-        for row, column in np.ndindex(*counts.shape):
-            axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=7)
-        axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
-        axes.set_yticks(range(len(names)), names)
+        if len(names) <= _MOST_NAMED:
+            for row, column in np.ndindex(*counts.shape):
+                axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=7)
+            axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+            axes.set_yticks(range(len(names)), names)
         axes.set(xlabel="predicted", ylabel="true")
+
+
+def notice(path: Path, text: str) -> None:
+    """A picture that only says something."""
+    with _axes(path, (6, 0.6)) as axes:
+        axes.text(0.5, 0.5, text, ha="center", va="center")
+        axes.set_axis_off()
 
 
 def histograms_against_normal(path: Path, values: ArrayLike, titles: Sequence[str]) -> None:

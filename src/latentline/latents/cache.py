@@ -1,31 +1,40 @@
 """encoded_img on disk.
 
-encoded_img/stats.json                       latent shape, mean and std per channel, autoencoder's sha256, per split: count, shard sha256
-encoded_img/train-00000.safetensors          latents float16 or float32 (N, C, H, W), raw; labels int64 (N,)
+encoded_img/stats.json                latent shape, mean and std per channel, classes, attributes, autoencoder's sha256, counts, sha256 of shards
+encoded_img/train-00000.safetensors   latents float16 or float32 (N, C, H, W), raw; labels int64 (N,), attributes float32 (N, A), where known
+encoded_img/known.safetensors         labels and attributes of (at most 65,536) training images: what samples are drawn for
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from latentline.common.arrays import load_arrays, save_arrays
+from latentline.common.column import Column, all_columns, all_values, columns_from_json
 from latentline.common.errors import UserError
 from latentline.common.files import read_json, replaced_folder, sha256_file, write_json
 from latentline.latents.normalizer import Normalizer
 
 MADE_BY = "encode_and_cache_latents"
+_MOST_KNOWN = 65_536
 
 
 @dataclass(frozen=True)
 class LatentStats:
-    """What stats.json says: all that sampling needs of the cache."""
+    """What stats.json says: all that sampling needs of the cache, but for known.safetensors."""
 
     shape: tuple[int, int, int]  # (C, H, W)
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # empty = no class label
+    attributes: tuple[Column, ...]
     autoencoder: str  # sha256 of the checkpoint that encoded
     normalizer: Normalizer
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The class, where there is one, then the attributes."""
+        return all_columns(self.classes, self.attributes)
 
     def require_autoencoder(self, digest: str) -> None:
         """Raise UserError unless these latents were made by the autoencoder with sha256 ``digest``."""
@@ -38,26 +47,43 @@ class LatentStats:
 
 @dataclass(frozen=True)
 class LatentSplit:
-    """Raw latents (N, C, H, W) and labels (N,)."""
+    """Raw latents (N, C, H, W) and what is known of their images."""
 
     latents: Tensor
-    labels: Tensor
+    labels: Tensor | None  # int64 (N,)
+    attributes: Tensor | None  # float32 (N, A)
+
+    @property
+    def values(self) -> Tensor:
+        """All that is known: float32 (N, A), columns as in ``LatentStats.columns``."""
+        return all_values(len(self.latents), self.labels, self.attributes)
+
+    @property
+    def known(self) -> dict[str, Tensor]:
+        """Labels and attributes by name, those that there are."""
+        return {name: tensor for name, tensor in (("labels", self.labels), ("attributes", self.attributes)) if tensor is not None}
 
 
-def write_cache(root: Path, splits: dict[str, LatentSplit], *, classes: tuple[str, ...], autoencoder: str) -> LatentStats:
+def write_cache(
+    root: Path, splits: dict[str, LatentSplit], *, classes: tuple[str, ...], attributes: tuple[Column, ...], autoencoder: str
+) -> LatentStats:
     """Write every split and the statistics of ``train`` to ``root``, whole or not at all."""
-    normalizer = Normalizer.fit(splits["train"].latents)
+    train = splits["train"]
+    normalizer = Normalizer.fit(train.latents)
+    meta = {"kind": "latents", "autoencoder": autoencoder}
     with replaced_folder(root) as folder:
         described = {}
         for name, split in splits.items():
             path = folder / f"{name}-00000.safetensors"
-            save_arrays(path, {"latents": split.latents, "labels": split.labels}, {"kind": "latents", "autoencoder": autoencoder})
-            described[name] = {"count": len(split.labels), "shards": {path.name: sha256_file(path)}}
+            save_arrays(path, {"latents": split.latents, **split.known}, meta)
+            described[name] = {"count": len(split.latents), "shards": {path.name: sha256_file(path)}}
+        save_arrays(folder / "known.safetensors", {name: tensor[:_MOST_KNOWN] for name, tensor in train.known.items()}, meta)
         write_json(
             folder / "stats.json",
             {
-                "shape": list(splits["train"].latents.shape[1:]),
+                "shape": list(train.latents.shape[1:]),
                 "classes": list(classes),
+                "attributes": [asdict(column) for column in attributes],
                 "autoencoder": autoencoder,
                 "mean": normalizer.mean.flatten().tolist(),
                 "std": normalizer.std.flatten().tolist(),
@@ -71,10 +97,21 @@ def read_stats(path: Path) -> LatentStats:
     """Read stats.json. Raises UserError when it is missing or not JSON."""
     stats = read_json(path, MADE_BY)
     mean, std = (torch.tensor(stats[key], dtype=torch.float32)[:, None, None] for key in ("mean", "std"))  # (C, 1, 1) each
-    return LatentStats(tuple(stats["shape"]), tuple(stats["classes"]), stats["autoencoder"], Normalizer(mean, std))
+    return LatentStats(
+        tuple(stats["shape"]), tuple(stats["classes"]), columns_from_json(stats["attributes"]), stats["autoencoder"], Normalizer(mean, std)
+    )
 
 
 def read_latents(root: Path, name: str) -> LatentSplit:
     """Read split ``name`` (train, val or test). Raises UserError when it is missing or damaged."""
     arrays, _ = load_arrays(root / f"{name}-00000.safetensors", MADE_BY)
-    return LatentSplit(arrays["latents"], arrays["labels"])
+    return LatentSplit(arrays["latents"], arrays.get("labels"), arrays.get("attributes"))
+
+
+def read_known(path: Path) -> Tensor:
+    """Values (N, A) of training images, columns as in ``LatentStats.columns``; (0, 0) where nothing is known.
+
+    Raises UserError when missing or damaged.
+    """
+    arrays, _ = load_arrays(path, MADE_BY)
+    return all_values(len(next(iter(arrays.values()), ())), arrays.get("labels"), arrays.get("attributes"))

@@ -2,9 +2,29 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from latentline.nn.blocks import conv3x3
+
+
+class Head(nn.Module):
+    """A linear layer that may have no outputs at all (nn.Linear warns of that).
+
+    Args:
+        features: D.
+        outputs: K.
+    """
+
+    def __init__(self, features: int, outputs: int) -> None:
+        super().__init__()
+        bound = features**-0.5
+        self.weight = nn.Parameter(torch.empty(outputs, features).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (B, D) -> (B, K)."""
+        return nn.functional.linear(features, self.weight, self.bias)
 
 
 class ConvClassifier(nn.Module):
@@ -14,17 +34,17 @@ class ConvClassifier(nn.Module):
 
     Args:
         shape: (C, H, W) of the images.
-        classes: number of classes.
+        outputs: of the head, for all that is known of an image.
         channels: width of the first level; the second has twice as many.
         features: length of the feature vector.
         dropout: share of features hidden in training.
     """
 
-    def __init__(self, shape: Sequence[int], classes: int, channels: int, features: int, dropout: float) -> None:
+    def __init__(self, shape: Sequence[int], outputs: int, channels: int, features: int, dropout: float) -> None:
         super().__init__()
         image_channels, height, width = shape
         positions = _quarter(height) * _quarter(width)
-        self.features = nn.Sequential(
+        self.layers = nn.Sequential(
             nn.Conv2d(image_channels, channels, kernel_size=5, stride=2, padding=2),  # (B, channels, H/2, W/2)
             nn.BatchNorm2d(channels),
             nn.ReLU(),
@@ -42,10 +62,14 @@ class ConvClassifier(nn.Module):
             nn.Linear(2 * channels * positions, features),
             nn.ReLU(),
         )
-        self.head = nn.Linear(features, classes)
+        self.head = Head(features, outputs)
+
+    def features(self, x: Tensor) -> Tensor:
+        """X (B, C, H, W) in [-1, 1] -> (B, features)."""
+        return self.layers(x)
 
     def forward(self, x: Tensor) -> Tensor:
-        """X (B, C, H, W) in [-1, 1] -> logits (B, classes)."""
+        """X (B, C, H, W) in [-1, 1] -> (B, outputs)."""
         return self.head(self.features(x))
 
 

@@ -25,32 +25,31 @@ class _Block(nn.Module):
 
 
 class UNet(nn.Module):
-    """Predicts one map of the latent's shape from a noisy one, its time and its label.
+    """Predicts one map of the latent's shape from a noisy one, its time and its condition.
 
     Args:
         latent_shape: (C, H, W) of the latents; any H and W.
-        classes: number of classes; 0 = unconditional.
+        features: F of the condition; 0 = unconditional.
         channels: width of each level; every further level halves the map (rounding up).
         blocks: residual blocks per level on the way down; one more on the way up.
         attention_levels: indices of the levels with self-attention.
     """
 
-    def __init__(self, latent_shape: Sequence[int], classes: int, channels: Sequence[int], blocks: int, attention_levels: Sequence[int]) -> None:
+    def __init__(self, latent_shape: Sequence[int], features: int, channels: Sequence[int], blocks: int, attention_levels: Sequence[int]) -> None:
         super().__init__()
-        self.classes = classes
-        condition = 2 * channels[0]
-        self.embedding = ConditionEmbedding(classes, condition)
+        embedding_width = 2 * channels[0]
+        self.embedding = ConditionEmbedding(features, embedding_width)
         self.stem = conv3x3(latent_shape[0], channels[0])
         skips = [channels[0]]  # widths of the maps that the way up will receive
         self.down = nn.ModuleList()
         for level, width in enumerate(channels):
             if level > 0:
                 self.down.append(Downsample(channels[level - 1], width))
-            self.down.extend(_Block(width, width, condition, level in attention_levels) for _ in range(blocks))
+            self.down.extend(_Block(width, width, embedding_width, level in attention_levels) for _ in range(blocks))
             skips += [width] * (blocks + (level > 0))
         self.up = nn.ModuleList()
         for level, width in reversed(list(enumerate(channels))):
-            self.up.extend(_Block(width + skips.pop(), width, condition, level in attention_levels) for _ in range(blocks + 1))
+            self.up.extend(_Block(width + skips.pop(), width, embedding_width, level in attention_levels) for _ in range(blocks + 1))
             if level > 0:
                 self.up.append(Upsample(width, channels[level - 1]))
         self.norm = group_norm(channels[0])
@@ -58,14 +57,14 @@ class UNet(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(cast(Tensor, self.out.bias))
 
-    def forward(self, z_t: Tensor, t: Tensor, label: Tensor) -> Tensor:
-        """z_t (B, C, H, W), t (B,) in [0, 1], label (B,) int64 with ``classes`` for none -> prediction (B, C, H, W)."""
-        condition = self.embedding(t, label)  # (B, D)
+    def forward(self, z_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        """z_t (B, C, H, W), t (B,) in [0, 1], condition (B, F) with zeros for nothing told -> prediction (B, C, H, W)."""
+        embedded = self.embedding(t, condition)  # (B, D)
         h = self.stem(z_t)  # (B, channels[0], H, W)
         skips = [h]
         for layer in self.down:
-            h = layer(h) if isinstance(layer, Downsample) else layer(h, condition)  # (B, channels[level], H / 2^level, W / 2^level)
+            h = layer(h) if isinstance(layer, Downsample) else layer(h, embedded)  # (B, channels[level], H / 2^level, W / 2^level)
             skips.append(h)
         for layer in self.up:
-            h = layer(h, skips[-1].shape[-2:]) if isinstance(layer, Upsample) else layer(torch.cat([h, skips.pop()], dim=1), condition)
+            h = layer(h, skips[-1].shape[-2:]) if isinstance(layer, Upsample) else layer(torch.cat([h, skips.pop()], dim=1), embedded)
         return self.out(F.silu(self.norm(h)))  # (B, C, H, W)

@@ -1,4 +1,4 @@
-"""Numbers and labels as vectors."""
+"""Numbers and conditions as vectors."""
 
 import math
 
@@ -23,24 +23,23 @@ def sinusoidal(t: Tensor, channels: int, highest: float = 1000.0) -> Tensor:
 
 
 class ConditionEmbedding(nn.Module):
-    """Time and class label -> one vector (B, D) that modulates every residual block.
+    """Time and condition -> one vector (B, D) that modulates every residual block.
 
-    Label ``classes`` (one past the last) stands for "no label": the null token of classifier-free guidance
-    (Ho and Salimans, arXiv 2207.12598).
+    The condition is a vector of features, a one-hot class for example. Zeros everywhere, which add nothing, stand for "nothing
+    is told": the null token of classifier-free guidance (Ho and Salimans, arXiv 2207.12598).
 
     Args:
-        classes: number of classes; 0 = unconditional.
+        features: F of the condition; 0 = unconditional.
         channels: D.
     """
 
-    def __init__(self, classes: int, channels: int) -> None:
+    def __init__(self, features: int, channels: int) -> None:
         super().__init__()
         self.channels = channels
         self.time = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, channels))
-        self.label = nn.Embedding(classes + 1, channels)
-        nn.init.normal_(self.label.weight, std=0.02)
+        self.told = nn.Parameter(0.02 * torch.randn(channels, features))  # (D, F); no nn.Linear, whose own start warns of F = 0
 
-    def forward(self, t: Tensor, label: Tensor) -> Tensor:
-        """T (B,) in [0, 1], label (B,) int64 in 0..classes -> (B, D)."""
-        embedded = self.time(sinusoidal(t, self.channels)) + self.label(label)
+    def forward(self, t: Tensor, condition: Tensor) -> Tensor:
+        """T (B,) in [0, 1], condition (B, F) -> (B, D)."""
+        embedded = self.time(sinusoidal(t, self.channels)) + nn.functional.linear(condition, self.told)
         return nn.functional.silu(embedded)

@@ -25,7 +25,7 @@ class PreviewParams(Section):
     every_epochs: Count
     """Draw one grid after every so many epochs; 0 = never."""
     per_class: Positive
-    """Images per class in a grid."""
+    """Images per class in a grid; rows of ten such where there are no classes."""
     steps: Positive
     """Heun steps of a preview."""
     guidance_scale: Annotated[float, Field(ge=0)]
@@ -45,8 +45,10 @@ class DenoiserParams(Section):
     """Residual blocks per level, on the way down; one more on the way up."""
     attention_levels: list[Count]
     """Levels (0 = the latent's own size) with self-attention."""
+    condition: Literal["all", "class", "none"]
+    """What the network is told of an image: all that is known (class and attributes), the class alone, or nothing."""
     label_dropout: Fraction
-    """Share of training examples whose label is hidden, for classifier-free guidance."""
+    """Share of training examples of which nothing is told, for classifier-free guidance."""
     ema_decay: Fraction
     """Decay per step of the averaged weights that sampling uses, after warm-up."""
     process: ProcessParams

@@ -1,4 +1,4 @@
-"""Section ``feature_extractor``: the judge, a classifier that no other stage trains on."""
+"""Section ``feature_extractor``: the judge, a network that no other stage trains on."""
 
 from typing import Annotated, Literal
 
@@ -11,8 +11,8 @@ from latentline.params.optimizer import OptimizerParams
 class FeatureExtractorParams(Section):
     """Knobs of stage ``train_feature_extractor``."""
 
-    name: Literal["classifier"]
-    """Kind of judge: a small convolutional classifier of the same data."""
+    name: Literal["auto", "classifier", "efficientnet_lite0"]
+    """Kind of judge: a small classifier of the same data, or a network pretrained on ImageNet; auto = the first where there are labels."""
     epochs: Positive
     """Passes over the training images."""
     channels: Annotated[int, Field(ge=8, multiple_of=8)]

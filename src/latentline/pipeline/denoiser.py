@@ -6,7 +6,9 @@ import torch
 from torch import nn
 
 from latentline.common.errors import UserError
+from latentline.latents.cache import LatentStats
 from latentline.models.denoisers import build_denoiser
+from latentline.pipeline.conditions import Conditions, named_conditions
 from latentline.pipeline.paths import DENOISER
 from latentline.runtime.checkpoint import load_checkpoint
 from latentline.runtime.compute import place
@@ -14,26 +16,26 @@ from latentline.runtime.compute import place
 
 @dataclass(frozen=True)
 class TrainedDenoiser:
-    """The averaged network on its device, and its number of classes (also the label that stands for none)."""
+    """The averaged network on its device, and what it is told of an image."""
 
     network: nn.Module
-    classes: int
+    conditions: Conditions
     latent_shape: tuple[int, ...]
 
 
-def load_denoiser(device: torch.device, autoencoder: str) -> TrainedDenoiser:
+def load_denoiser(device: torch.device, stats: LatentStats) -> TrainedDenoiser:
     """Build the denoiser that checkpoints/denoiser holds.
 
     Raises:
-        UserError: missing, damaged, or trained on the latents of an autoencoder other than the one with sha256 ``autoencoder``.
+        UserError: missing, damaged, or trained on the latents of an autoencoder other than that of ``stats``.
     """
     checkpoint = load_checkpoint(DENOISER, kind="denoiser", made_by="train_denoiser")
-    if checkpoint.trained_on["autoencoder"] != autoencoder:
+    if checkpoint.trained_on["autoencoder"] != stats.autoencoder:
         raise UserError(
             f"{DENOISER} was trained on latents of autoencoder {checkpoint.trained_on['autoencoder'][:12]}, but "
-            f"checkpoints/autoencoder holds {autoencoder[:12]}; run `dvc repro train_denoiser`"
+            f"checkpoints/autoencoder holds {stats.autoencoder[:12]}; run `dvc repro train_denoiser`"
         )
     network = build_denoiser(checkpoint.name, **checkpoint.constructor)
     checkpoint.load_into(network)
     place(network.eval().requires_grad_(False), device)
-    return TrainedDenoiser(network, checkpoint.constructor["classes"], tuple(checkpoint.constructor["latent_shape"]))
+    return TrainedDenoiser(network, named_conditions(checkpoint.settings["condition"], stats.columns), tuple(checkpoint.constructor["latent_shape"]))

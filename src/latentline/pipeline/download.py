@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from latentline.common.column import Column
 from latentline.common.files import replaced_folder, scratch_folder, write_metrics
-from latentline.data.attribute import Attribute
 from latentline.data.duplicates import Duplicates, find_duplicates
 from latentline.data.prepare import Options, Report, Tally, prepare
 from latentline.data.read import read_source
@@ -113,7 +113,7 @@ def _duplicate_rows(duplicates: Duplicates, report: Report, source: Source) -> l
     ]
 
 
-def _figures(folder: Path, train: ImageSplit, classes: Sequence[str], attributes: Sequence[Attribute]) -> None:
+def _figures(folder: Path, train: ImageSplit, classes: Sequence[str], attributes: Sequence[Column]) -> None:
     _save_thumbnails(folder / "images.png", train.images[: _PER_ROW**2])
     if train.labels is not None:
         labels = train.labels
@@ -128,7 +128,7 @@ def _figures(folder: Path, train: ImageSplit, classes: Sequence[str], attributes
             bars(folder / "attribute_frequencies.png", [attributes[index].name for index in binary], shares, "share of training images")
 
 
-def _examples(values: Tensor, attribute: Attribute) -> Tensor:
+def _examples(values: Tensor, attribute: Column) -> Tensor:
     """Rows that show an attribute: images that have it; one or more of each category; from the smallest number to the largest."""
     if attribute.kind == "binary":
         return (values > 0).nonzero()[:_PER_ROW, 0]

@@ -26,8 +26,8 @@ def main() -> None:
     splits = {}
     for name in card.counts:
         images = read_split(PREPARED, name)
-        splits[name] = LatentSplit(trained.encode(images).to(dtype), images.class_labels)
-    stats = write_cache(LATENTS, splits, classes=card.classes, autoencoder=trained.sha256)
+        splits[name] = LatentSplit(trained.encode(images).to(dtype), images.labels, images.attributes)
+    stats = write_cache(LATENTS, splits, classes=card.classes, attributes=card.attributes, autoencoder=trained.sha256)
     _figures(splits["test"].latents, stats)
 
 

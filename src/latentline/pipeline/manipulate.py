@@ -1,18 +1,21 @@
 """Stage ``manipulate``: move test images along the latent classifiers' directions and let the judge say what they became."""
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from latentline.common.arrays import load_arrays
+from latentline.common.column import Column
 from latentline.common.errors import UserError
 from latentline.common.files import replaced_folder, sha256_file, write_metrics
 from latentline.common.seeds import generator
 from latentline.data.store import read_split
 from latentline.editing.directions import move, random_directions, spread, unit
 from latentline.figures.grids import save_grid
-from latentline.figures.plots import curves, write_table
+from latentline.figures.plots import curves, notice, write_table
 from latentline.latents.cache import LatentStats, read_latents, read_stats
 from latentline.params.load import load
 from latentline.params.manipulate import ManipulateParams
@@ -23,10 +26,28 @@ from latentline.runtime.compute import set_up
 
 STAGE = "manipulate"
 
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What images are to become: one class of a column, an attribute that is present, or a number above the mean of the training images."""
+
+    place: int  # of the column among all
+    column: Column
+    kind: int  # the class, where there are classes
+
+    def holds(self, values: Tensor) -> Tensor:
+        """Values (N, A) -> which images are so already, bool (N,)."""
+        known = values[:, self.place]
+        if self.column.classes:
+            return known == self.kind
+        return known > (0.5 if self.column.kind == "binary" else self.column.mean)
+
 
 @dataclass(frozen=True)
 class Directions:
-    """Unit directions (K, F), one per class, and the distance (K,) that counts as strength 1."""
+    """Unit directions (K, F), one per target, and the distance (K,) that counts as strength 1."""
 
     vectors: Tensor
     scales: Tensor
@@ -38,37 +59,46 @@ def main() -> None:
     device = set_up(compute.device, compute.threads)
     codec, judge, stats = load_codec(device), load_judge(device), read_stats(LATENT_STATS)
     stats.require_autoencoder(codec.sha256)
-    learnt = _directions(stats)
+    test = read_split(PREPARED, "test")
+    every = [Target(place, column, kind) for place, column in enumerate(stats.columns) for kind in range(column.outputs)]
+    rows = [row for row, target in enumerate(every) if len(_others(target, test.values, 1))]  # others have no image to start from
+    if not rows:
+        log.info("nothing to change: these images have neither labels nor attributes that differ")
+        with replaced_folder(FIGURES / "manipulate") as folder:
+            notice(folder / "notice.png", "nothing to change: these images have neither labels nor attributes that differ")
+        write_metrics(METRICS / "manipulate.json", {"targets": 0})
+        return
+    targets, learnt = [every[row] for row in rows], _directions(stats, rows)
     # The floor: random directions, moved by exactly as much.
     random = Directions(random_directions(learnt.vectors, generator(seed, STAGE, "random")), learnt.scales)
 
-    test = read_split(PREPARED, "test")
     z0 = stats.normalizer.standardise(read_latents(LATENTS, "test").latents).flatten(1)  # (N, F)
-    rows = []
+    table = []
     for strength in knobs.strengths:
-        flips = [_flip_rate(strength, which, z0, test.class_labels, knobs.count, codec, judge, stats) for which in (learnt, random)]
-        rows.append({"strength": strength, "flip_rate": flips[0], "flip_rate_random": flips[1]})
-    write_metrics(METRICS / "manipulate.json", {**{k: v for k, v in rows[-1].items() if k != "strength"}, "by_strength": rows})
+        flips = [_flip_rate(strength, targets, which, z0, test.values, knobs.count, codec, judge, stats) for which in (learnt, random)]
+        table.append({"strength": strength, "flip_rate": flips[0], "flip_rate_random": flips[1]})
+    write_metrics(METRICS / "manipulate.json", {**{k: v for k, v in table[-1].items() if k != "strength"}, "by_strength": table})
     with replaced_folder(FIGURES / "manipulate") as folder:
-        write_table(folder / "flip_rate.csv", rows)
-        curves(folder / "flip_rate.png", rows, "strength", ["flip_rate", "flip_rate_random"], "share judged the target class")
+        write_table(folder / "flip_rate.csv", table)
+        curves(folder / "flip_rate.png", table, "strength", ["flip_rate", "flip_rate_random"], "share judged to be the target")
         for name, which in (("strips", learnt), ("strips_random", random)):
-            strips = _strips(knobs, which, z0, test.class_labels, codec, stats)
+            strips = _strips(knobs, targets, which, z0, test.values, codec, stats)
             save_grid(folder / f"{name}.png", strips, columns=len(knobs.strengths), scale=2)
 
 
-def _directions(stats: LatentStats) -> Directions:
+def _directions(stats: LatentStats, rows: list[int]) -> Directions:
+    """The normals of the probes' boundaries, those of outputs ``rows``."""
     tensors, meta = load_arrays(LATENT_CLASSIFIERS, "train_latent_classifiers")
     if meta.get("latents") != sha256_file(LATENT_STATS):
         raise UserError(f"{LATENT_CLASSIFIERS} was fitted on other latents than encoded_img; run `dvc repro train_latent_classifiers`")
     latents = stats.normalizer.standardise(read_latents(LATENTS, "train").latents).flatten(1)  # (N, F)
-    vectors = unit(tensors["weight"])  # (K, F): the normals of the classifiers' boundaries
+    vectors = unit(tensors["weight"][rows])  # (K, F)
     return Directions(vectors, spread(latents, vectors))
 
 
-def _others(labels: Tensor, target: int, count: int) -> Tensor:
-    """Rows of the first ``count`` images of other classes than ``target``."""
-    return (labels != target).nonzero()[:count, 0]
+def _others(target: Target, values: Tensor, count: int) -> Tensor:
+    """Rows of the first ``count`` images that are not ``target``."""
+    return target.holds(values).logical_not().nonzero()[:count, 0]
 
 
 def _decode(z: Tensor, codec: TrainedCodec, stats: LatentStats) -> Tensor:
@@ -76,20 +106,37 @@ def _decode(z: Tensor, codec: TrainedCodec, stats: LatentStats) -> Tensor:
 
 
 def _flip_rate(
-    strength: float, directions: Directions, z0: Tensor, labels: Tensor, count: int, codec: TrainedCodec, judge: Judge, stats: LatentStats
+    strength: float,
+    targets: Sequence[Target],
+    directions: Directions,
+    z0: Tensor,
+    values: Tensor,
+    count: int,
+    codec: TrainedCodec,
+    judge: Judge,
+    stats: LatentStats,
 ) -> float:
-    """Share of images of other classes that the judge calls the target class after the move, over all targets."""
+    """Share of other images that the judge takes for the target after the move, over all targets."""
     flipped = []
-    for target, (direction, scale) in enumerate(zip(directions.vectors, directions.scales.tolist(), strict=True)):
-        moved = move(z0[_others(labels, target, count)], direction, strength * scale)
-        flipped.append((judge.look(_decode(moved, codec, stats))[1] == target).float())
+    for target, direction, scale in zip(targets, directions.vectors, directions.scales.tolist(), strict=True):
+        moved = move(z0[_others(target, values, count)], direction, strength * scale)
+        flipped.append(target.holds(judge.look(_decode(moved, codec, stats))[1]).float())
     return float(torch.cat(flipped).mean())
 
 
-def _strips(knobs: ManipulateParams, directions: Directions, z0: Tensor, labels: Tensor, codec: TrainedCodec, stats: LatentStats) -> Tensor:
-    """One row per target class, the weakest strength (usually negative) to the strongest, of one image of another class."""
+def _strips(
+    knobs: ManipulateParams,
+    targets: Sequence[Target],
+    directions: Directions,
+    z0: Tensor,
+    values: Tensor,
+    codec: TrainedCodec,
+    stats: LatentStats,
+) -> Tensor:
+    """One row per target, the weakest strength (usually negative) to the strongest, of one image that is not so."""
     rows = []
-    for target, (direction, scale) in list(enumerate(zip(directions.vectors, directions.scales.tolist(), strict=True)))[: knobs.strips]:
-        start = z0[_others(labels, target, target + 1)[-1:]]
+    for row, target in enumerate(targets[: knobs.strips]):
+        direction, scale = directions.vectors[row], float(directions.scales[row])
+        start = z0[_others(target, values, row + 1)[-1:]]
         rows += [move(start, direction, strength * scale) for strength in knobs.strengths]
     return _decode(torch.cat(rows), codec, stats)

@@ -6,6 +6,7 @@ PREPARED = Path("data/prepared")
 GENERATED = Path("data/generated")
 LATENTS = Path("encoded_img")
 LATENT_STATS = LATENTS / "stats.json"
+LATENT_KNOWN = LATENTS / "known.safetensors"
 AUTOENCODER = Path("checkpoints/autoencoder/autoencoder.safetensors")
 DENOISER = Path("checkpoints/denoiser/denoiser.safetensors")
 FEATURE_EXTRACTOR = Path("checkpoints/feature_extractor/feature_extractor.safetensors")

@@ -1,4 +1,4 @@
-"""Stage ``sample``: draw images, classes in turn."""
+"""Stage ``sample``: draw images, classes in turn where there are any."""
 
 import logging
 import time
@@ -8,25 +8,28 @@ from torch import Tensor
 from tqdm import tqdm
 
 from latentline.common.arrays import save_arrays
+from latentline.common.column import CLASS
 from latentline.common.files import replaced_folder, write_metrics
 from latentline.diffusion.guidance import evaluations_per_call, guided_velocity
 from latentline.diffusion.path import add_noise, flow_path
 from latentline.diffusion.prediction import from_velocity
 from latentline.diffusion.samplers.registry import get_sampler
 from latentline.diffusion.time_grid import time_grid
-from latentline.figures.grids import save_grid
-from latentline.latents.cache import LatentStats, read_stats
+from latentline.figures.grids import save_grid, turns_as_rows
+from latentline.latents.cache import LatentStats, read_known, read_stats
 from latentline.params.load import load
 from latentline.params.sample import SampleParams
 from latentline.pipeline.codec import TrainedCodec, load_codec
+from latentline.pipeline.conditions import Conditions, values_in_turn
 from latentline.pipeline.denoiser import TrainedDenoiser, load_denoiser
-from latentline.pipeline.paths import FIGURES, GENERATED, LATENT_STATS, METRICS
+from latentline.pipeline.paths import FIGURES, GENERATED, LATENT_KNOWN, LATENT_STATS, METRICS
 from latentline.pipeline.sampling import draw_latents, start_noise
 from latentline.runtime.compute import set_up
 from latentline.runtime.timing import record_timing
 
 STAGE = "sample"
-_TRAJECTORY_CLASSES = 4
+_TRAJECTORIES = 4
+_ROWS = 10  # of the grid where there are no classes
 
 log = logging.getLogger(__name__)
 
@@ -38,25 +41,32 @@ def main() -> None:
     codec = load_codec(device)
     stats = read_stats(LATENT_STATS)
     stats.require_autoencoder(codec.sha256)
-    denoiser = load_denoiser(device, codec.sha256)
+    denoiser = load_denoiser(device, stats)
+    scale = denoiser.conditions.guidance(knobs.guidance_scale, "sample.guidance_scale")
+    knobs = knobs.model_copy(update={"guidance_scale": scale})
 
-    labels = torch.arange(knobs.count) % denoiser.classes
+    values = values_in_turn(stats.columns, read_known(LATENT_KNOWN), knobs.count)  # (count, A)
     started = time.monotonic()
-    images = _draw(knobs, seed, codec, denoiser, stats, labels)
+    images = _draw(knobs, seed, codec, denoiser, stats, values)
     record_timing(STAGE, images_per_second=knobs.count / (time.monotonic() - started))
     with replaced_folder(GENERATED) as folder:
-        save_arrays(folder / "samples-00000.safetensors", {"images": images, "labels": labels}, {"kind": "samples", "autoencoder": codec.sha256})
+        told = _told(denoiser.conditions, values)
+        save_arrays(
+            folder / "samples-00000.safetensors",
+            {"images": images, **told},
+            {"kind": "samples", "autoencoder": codec.sha256, "condition": denoiser.conditions.names},
+        )
     evaluations = knobs.steps * get_sampler(knobs.sampler)[1] * evaluations_per_call(knobs.guidance_scale)
     write_metrics(METRICS / "sample.json", {"count": knobs.count, "network_evaluations": evaluations})
     with replaced_folder(FIGURES / "sample") as folder:
-        columns = min(knobs.grid_per_class, max(1, knobs.count // denoiser.classes))  # of each class as many as of the last
-        shown = [images[labels == label][:columns] for label in range(denoiser.classes)]
-        save_grid(folder / "grid.png", torch.cat(shown), columns, scale=2)
-        rows = _trajectory(knobs, seed, codec, denoiser, stats)
-        save_grid(folder / "trajectory.png", rows, columns=knobs.steps + 1, scale=2)
+        rows = min(len(stats.classes) or _ROWS, knobs.count)
+        columns = min(knobs.grid_per_class, knobs.count // rows)  # of each class as many as of the last
+        save_grid(folder / "grid.png", images[turns_as_rows(rows, columns)], columns, scale=2)
+        states = _trajectory(knobs, seed, codec, denoiser, stats, values[:_TRAJECTORIES])
+        save_grid(folder / "trajectory.png", states, columns=knobs.steps + 1, scale=2)
 
 
-def _draw(knobs: SampleParams, seed: int, codec: TrainedCodec, denoiser: TrainedDenoiser, stats: LatentStats, labels: Tensor) -> Tensor:
+def _draw(knobs: SampleParams, seed: int, codec: TrainedCodec, denoiser: TrainedDenoiser, stats: LatentStats, values: Tensor) -> Tensor:
     """uint8 images (count, C, H, W)."""
     sampler, _ = get_sampler(knobs.sampler)
     times = time_grid(knobs.steps, knobs.time_shift)
@@ -66,35 +76,41 @@ def _draw(knobs: SampleParams, seed: int, codec: TrainedCodec, denoiser: Trained
             denoiser.network,
             sampler,
             start_noise(seed, STAGE, indices, denoiser.latent_shape).to(codec.device),
-            labels[indices].to(codec.device),
+            denoiser.conditions.encode(values[indices]).to(codec.device),
             times=times,
-            null_label=denoiser.classes,
             guidance_scale=knobs.guidance_scale,
         )
         images.append(codec.decode(stats.normalizer.restore(z0)))
     return torch.cat(images)
 
 
-def _trajectory(knobs: SampleParams, seed: int, codec: TrainedCodec, denoiser: TrainedDenoiser, stats: LatentStats) -> Tensor:
-    """For a few classes three rows over the grid's times, noise to data: the state, the z0 it points to, the finished sample noised anew."""
+def _told(conditions: Conditions, values: Tensor) -> dict[str, Tensor]:
+    """What the samples were drawn for: labels int64 (N,), attributes float32 (N, A), or neither."""
+    told = values[:, list(conditions.places)]
+    if CLASS not in conditions.names:
+        return {"attributes": told} if conditions.columns else {}
+    return {"labels": told[:, 0].long()} | ({"attributes": told[:, 1:]} if len(conditions.columns) > 1 else {})
+
+
+def _trajectory(knobs: SampleParams, seed: int, codec: TrainedCodec, denoiser: TrainedDenoiser, stats: LatentStats, values: Tensor) -> Tensor:
+    """For the first samples three rows over the grid's times, noise to data: the state, the z0 it points to, the finished sample noised anew."""
     sampler, _ = get_sampler(knobs.sampler)
-    labels = torch.arange(min(_TRAJECTORY_CLASSES, denoiser.classes), device=codec.device)
-    noise = start_noise(seed, STAGE, labels, denoiser.latent_shape).to(codec.device)
+    condition = denoiser.conditions.encode(values).to(codec.device)
+    noise = start_noise(seed, STAGE, torch.arange(len(values)), denoiser.latent_shape).to(codec.device)
     states: list[tuple[float, Tensor]] = []
     z0 = draw_latents(
         denoiser.network,
         sampler,
         noise,
-        labels,
+        condition,
         times=time_grid(knobs.steps, knobs.time_shift),
-        null_label=denoiser.classes,
         guidance_scale=knobs.guidance_scale,
         on_step=lambda t, z: states.append((t, z)),
     )
-    velocity = guided_velocity(denoiser.network, labels, denoiser.classes, knobs.guidance_scale)
+    velocity = guided_velocity(denoiser.network, condition, knobs.guidance_scale)
     backward, estimates, forward = [], [], []
     for t, z_t in states:
-        times = z_t.new_full((len(labels),), t)
+        times = z_t.new_full((len(values),), t)
         point = flow_path(times)
         with torch.no_grad():
             estimates.append(from_velocity(z_t, velocity(z_t, times), point).z0)

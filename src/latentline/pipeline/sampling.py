@@ -19,10 +19,9 @@ def draw_latents(
     network: nn.Module,
     sampler: Callable[..., Tensor],
     noise: Tensor,
-    labels: Tensor,
+    condition: Tensor,
     *,
     times: Tensor,
-    null_label: int,
     guidance_scale: float,
     on_step: Callable[[float, Tensor], None] | None = None,
 ) -> Tensor:
@@ -32,11 +31,10 @@ def draw_latents(
         network: velocity network on the device of ``noise``.
         sampler: one of ``diffusion.samplers``.
         noise: the start.
-        labels: (B,) classes.
+        condition: (B, F).
         times: (K + 1,).
-        null_label: the label that stands for none.
         guidance_scale: 1 = off.
         on_step: sees the state at each grid time.
     """
-    velocity = guided_velocity(network, labels, null_label, guidance_scale)
+    velocity = guided_velocity(network, condition, guidance_scale)
     return sampler(velocity, noise.contiguous(memory_format=torch.channels_last), times, on_step)

@@ -17,7 +17,7 @@ from latentline.figures.plots import curves, write_table
 from latentline.params.autoencoder import AutoencoderParams
 from latentline.params.load import load
 from latentline.pipeline.paths import AUTOENCODER, FIGURES, METRICS, PREPARED
-from latentline.pipeline.training import optimizer_of, saving_of
+from latentline.pipeline.training import optimizer_of, resident, saving_of
 from latentline.runtime.checkpoint import save_checkpoint
 from latentline.runtime.compute import place, set_up
 from latentline.training.loop import Saving, fit
@@ -50,12 +50,12 @@ def main() -> None:
 
 
 def _train(codec: Codec, knobs: AutoencoderParams, device: torch.device, seed: int, saving: Saving, *, mirror: bool) -> list[dict[str, float]]:
-    images = read_split(PREPARED, "train").images.load().to(device)
+    images = resident(read_split(PREPARED, "train").images, device)
     val = read_split(PREPARED, "val")
     order = EpochSampler(len(images), knobs.optimizer.batch_size, derive_seed(seed, STAGE, "order"))
 
     def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        x = to_unit_range(images[order.rows(step).to(device)])
+        x = to_unit_range(images[order.rows(step)].to(device))
         if mirror:
             x = mirror_half(x, generator(seed, STAGE, "mirror", step))
         x = x.contiguous(memory_format=torch.channels_last)

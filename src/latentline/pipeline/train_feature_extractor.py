@@ -1,25 +1,36 @@
-"""Stage ``train_feature_extractor``: train the judge."""
+"""Stage ``train_feature_extractor``: train the judge, or take a pretrained one where there is nothing to learn."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from tqdm import tqdm
 
+from latentline.common.column import CLASS, Column, decide, split_outputs
 from latentline.common.files import replaced_folder, write_metrics
 from latentline.common.seeds import derive_seed
 from latentline.data.batches import EpochSampler
 from latentline.data.store import ImageSplit, read_card, read_split, to_unit_range
-from latentline.figures.plots import confusion, curves, write_table
+from latentline.evaluation.agreement import agreement, agreement_floor
+from latentline.figures.plots import confusion, curves, notice, write_table
 from latentline.models.classifier import ConvClassifier
+from latentline.models.judges import PretrainedJudge, build_judge
 from latentline.params.feature_extractor import FeatureExtractorParams
 from latentline.params.load import load
 from latentline.pipeline.paths import FEATURE_EXTRACTOR, FIGURES, METRICS, PREPARED
-from latentline.pipeline.training import optimizer_of, saving_of
+from latentline.pipeline.training import optimizer_of, resident, saving_of
 from latentline.runtime.checkpoint import save_checkpoint
 from latentline.runtime.compute import place, set_up
-from latentline.training.loop import fit
+from latentline.training.loop import Saving, fit
 
 STAGE = "train_feature_extractor"
 _BATCH = 500
+
+log = logging.getLogger(__name__)
 
 
 def main() -> None:
@@ -27,31 +38,72 @@ def main() -> None:
     knobs, seed, compute = load("feature_extractor", FeatureExtractorParams)
     device = set_up(compute.device, compute.threads)
     card = read_card(PREPARED)
-    constructor = {
-        "shape": list(card.shape),
-        "classes": len(card.classes),
-        **knobs.model_dump(include={"channels", "features", "dropout"}),
-    }
+    name = knobs.name if knobs.name != "auto" else "classifier" if card.columns else "efficientnet_lite0"
+    constructor: dict[str, Any] = {"outputs": sum(column.outputs for column in card.columns)}
+    if name == "classifier":
+        constructor |= {"shape": list(card.shape), **knobs.model_dump(include={"channels", "features", "dropout"})}
     torch.manual_seed(derive_seed(seed, STAGE, "weights"))
-    network = ConvClassifier(**constructor)
-    place(network, device)
-    train, val, test = (read_split(PREPARED, name) for name in ("train", "val", "test"))
-    images, labels = train.images.load().to(device), train.class_labels.to(device)
-    order = EpochSampler(len(labels), knobs.optimizer.batch_size, derive_seed(seed, STAGE, "order"))
+    network = place(build_judge(name, **constructor), device)
+    saving = saving_of(STAGE, knobs.model_dump(), {"seed": seed, "data": card.sha256}, compute.save_every_seconds)
+    history = _train(network, card.columns, knobs, device, seed, saving) if card.columns else []
+    save_checkpoint(
+        FEATURE_EXTRACTOR,
+        kind="feature_extractor",
+        name=name,
+        constructor=constructor,
+        trained_on=card.sha256,
+        tensors=network.state_dict(),
+        settings={"columns": [asdict(column) for column in card.columns]},
+    )
+    with replaced_folder(FIGURES / "feature_extractor") as folder:
+        if not card.columns:
+            log.info("nothing to learn: these images have neither labels nor attributes; the judge is %s as it was pretrained", name)
+            notice(folder / "notice.png", "nothing to learn: these images have neither labels nor attributes")
+            write_metrics(METRICS / "feature_extractor.json", {"judge": name})
+        else:
+            _report(folder, name, network, card.columns, history, device)
+    saving.file.remove()
+
+
+def _train(
+    network: ConvClassifier | PretrainedJudge,
+    columns: Sequence[Column],
+    knobs: FeatureExtractorParams,
+    device: torch.device,
+    seed: int,
+    saving: Saving,
+) -> list[dict[str, float]]:
+    """Train the classifier, or the head of a pretrained network."""
+    train, val = read_split(PREPARED, "train"), read_split(PREPARED, "val")
+    values = train.values.to(device)
+    order = EpochSampler(len(train), knobs.optimizer.batch_size, derive_seed(seed, STAGE, "order"))
+    learner: nn.Module
+    if isinstance(network, PretrainedJudge):
+        learner, seen = network.head, _features(network, train, device).to(device)
+
+        def outputs(rows: Tensor) -> Tensor:
+            return network.head(seen[rows.to(device)])
+
+    else:
+        learner, images = network, resident(train.images, device)
+
+        def outputs(rows: Tensor) -> Tensor:
+            return network(to_unit_range(images[rows].to(device)).contiguous(memory_format=torch.channels_last))
 
     def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
         torch.manual_seed(derive_seed(seed, STAGE, "dropout", step))
-        rows = order.rows(step).to(device)
-        logits = network(to_unit_range(images[rows]).contiguous(memory_format=torch.channels_last))
-        value = F.cross_entropy(logits, labels[rows], label_smoothing=knobs.label_smoothing)
+        rows = order.rows(step)
+        told = zip(columns, split_outputs(columns, outputs(rows)), values[rows.to(device)].T, strict=True)
+        value = torch.stack([column.loss(given, wanted, knobs.label_smoothing) for column, given, wanted in told]).mean()
         return value, {"loss": value}
 
     def validate(model: nn.Module, epoch: int) -> dict[str, float]:
-        return {"val_accuracy": _accuracy(_confusion(network, val, device))}
+        decided = _decisions(network, val, columns, device)
+        scores = [agreement(column, *pair) for column, pair in zip(columns, zip(decided.T, val.values.T, strict=True), strict=True)]
+        return {"val_accuracy": sum(scores) / len(scores)}
 
-    saving = saving_of(STAGE, knobs.model_dump(), {"seed": seed, "data": card.sha256}, compute.save_every_seconds)
     _, history = fit(
-        network,
+        learner,
         loss,
         epochs=knobs.epochs,
         steps_per_epoch=order.steps_per_epoch,
@@ -60,32 +112,47 @@ def main() -> None:
         on_epoch=validate,
         section="feature_extractor",
     )
-    save_checkpoint(
-        FEATURE_EXTRACTOR,
-        kind="feature_extractor",
-        name=knobs.name,
-        constructor=constructor,
-        trained_on=card.sha256,
-        tensors=network.state_dict(),
-    )
-    counts = _confusion(network, test, device)
-    commonest = float(counts.sum(dim=1).max() / counts.sum())
-    write_metrics(METRICS / "feature_extractor.json", {"accuracy": _accuracy(counts), "accuracy_of_the_commonest_class": commonest})
-    with replaced_folder(FIGURES / "feature_extractor") as folder:
-        write_table(folder / "loss.csv", history)
-        curves(folder / "loss.png", history, "epoch", ["loss", "val_accuracy"], "cross-entropy, accuracy")
-        confusion(folder / "confusion.png", counts.numpy(), card.classes)
-    saving.file.remove()
+    return history
 
 
 @torch.no_grad()
-def _confusion(network: nn.Module, split: ImageSplit, device: torch.device) -> Tensor:
-    """Counts (true, predicted), each class's row first."""
+def _features(network: ConvClassifier | PretrainedJudge, split: ImageSplit, device: torch.device) -> Tensor:
+    """Features (N, D) of all images of a split, on the CPU."""
     network.eval()
-    predicted = torch.cat([network(images.to(device)).argmax(dim=1).cpu() for images, _ in split.batches(_BATCH)])
-    classes = int(max(predicted.max(), split.class_labels.max())) + 1
-    return torch.bincount(split.class_labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
+    batches = tqdm(split.batches(_BATCH), total=-(-len(split) // _BATCH), desc="features", disable=None, mininterval=1)
+    return torch.cat([network.features(images.to(device)).cpu() for images, _ in batches])
 
 
-def _accuracy(counts: Tensor) -> float:
-    return float(counts.trace() / counts.sum())
+@torch.no_grad()
+def _decisions(network: ConvClassifier | PretrainedJudge, split: ImageSplit, columns: Sequence[Column], device: torch.device) -> Tensor:
+    """What the network takes the images of a split for: values (N, A)."""
+    return decide(columns, network.head(_features(network, split, device).to(device)).cpu())
+
+
+def _report(
+    folder: Path,
+    name: str,
+    network: ConvClassifier | PretrainedJudge,
+    columns: Sequence[Column],
+    history: list[dict[str, float]],
+    device: torch.device,
+) -> None:
+    """Write metrics/feature_extractor.json and the figures, from the test split."""
+    test = read_split(PREPARED, "test")
+    decided = _decisions(network, test, columns, device)
+    scores, floors = {}, {}
+    for column, answers, truth in zip(columns, decided.T, test.values.T, strict=True):
+        scores[column.name], floors[column.name] = agreement(column, answers, truth), agreement_floor(column, truth)
+    metrics: dict[str, Any] = {"judge": name, "by_column": scores, "by_column_of_the_best_constant": floors}
+    if any(column.kind != "continuous" for column in columns):
+        decisive = [CLASS] if CLASS in scores else [column.name for column in columns if column.kind != "continuous"]
+        metrics["accuracy"] = sum(scores[column] for column in decisive) / len(decisive)
+        metrics["accuracy_of_the_commonest_class"] = sum(floors[column] for column in decisive) / len(decisive)
+    write_metrics(METRICS / "feature_extractor.json", metrics)
+    write_table(folder / "loss.csv", history)
+    curves(folder / "loss.png", history, "epoch", ["loss", "val_accuracy"], "loss, accuracy")
+    for column, answers, truth in zip(columns, decided.T, test.values.T, strict=True):
+        if column.name == CLASS:
+            pairs = truth.long() * column.outputs + answers.long()
+            counts = torch.bincount(pairs, minlength=column.outputs**2).reshape(column.outputs, column.outputs)
+            confusion(folder / "confusion.png", counts.numpy(), column.classes)

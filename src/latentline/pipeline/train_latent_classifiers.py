@@ -1,4 +1,8 @@
-"""Stage ``train_latent_classifiers``: linear probes of the standardised latents, by scikit-learn."""
+"""Stage ``train_latent_classifiers``: one linear probe of the standardised latents per column, by scikit-learn."""
+
+import logging
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -6,10 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latentline.common.arrays import save_arrays
+from latentline.common.column import CLASS, Column, decide, split_outputs
 from latentline.common.errors import UserError
 from latentline.common.files import replaced_folder, sha256_file, write_metrics
 from latentline.common.seeds import derive_seed
-from latentline.figures.plots import bars, confusion
+from latentline.evaluation.agreement import agreement, agreement_floor
+from latentline.figures.plots import bars, confusion, notice
 from latentline.latents.cache import LatentStats, read_latents, read_stats
 from latentline.params.latent_classifiers import LatentClassifiersParams
 from latentline.params.load import load
@@ -18,58 +24,104 @@ from latentline.runtime.compute import set_up
 
 STAGE = "train_latent_classifiers"
 
+log = logging.getLogger(__name__)
+
 
 def main() -> None:
     """Read section ``latent_classifiers`` and encoded_img; write checkpoints/, fig/ and metrics/ of latent_classifiers."""
     knobs, seed, compute = load("latent_classifiers", LatentClassifiersParams)
     set_up(compute.device, compute.threads)
-    from sklearn.linear_model import LogisticRegression  # after the thread count is fixed; and it takes seconds to import
-    from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, roc_auc_score
-
     stats = read_stats(LATENT_STATS)
-    features, labels = _read("train", stats)
-    chosen = np.random.Generator(np.random.PCG64(derive_seed(seed, STAGE))).permutation(len(labels))[: knobs.train_count]
-    test_features, test_labels = (part.numpy() for part in _read("test", stats))
-    _require_every_class({"train": labels[chosen].numpy(), "test": test_labels}, stats.classes)
-    probe = LogisticRegression(C=knobs.inverse_regularization, max_iter=knobs.max_iterations)
-    probe.fit(features[chosen].numpy(), labels[chosen].numpy())
-
-    probability = probe.predict_proba(test_features)
-    predicted = probe.predict(test_features)
-    save_arrays(
-        LATENT_CLASSIFIERS,
-        {"weight": torch.from_numpy(probe.coef_).float(), "bias": torch.from_numpy(probe.intercept_).float()},
-        {"kind": "latent_classifiers", "classes": list(stats.classes), "latents": sha256_file(LATENT_STATS)},
-    )
-    names = [stats.classes[label] for label in probe.classes_]
-    per_class = f1_score(test_labels, predicted, average=None, labels=probe.classes_)
-    auroc = roc_auc_score(np.eye(len(names))[test_labels], probability, average=None)
-    write_metrics(
-        METRICS / "latent_classifiers.json",
-        {
-            "accuracy": float(accuracy_score(test_labels, predicted)),
-            "accuracy_of_the_commonest_class": float(np.bincount(test_labels).max() / len(test_labels)),
-            "auroc": float(auroc.mean()),
-            "f1": float(per_class.mean()),
-            "by_class": {name: {"f1": float(f1), "auroc": float(area)} for name, f1, area in zip(names, per_class, auroc, strict=True)},
-        },
-    )
+    z0, values = _read("train", stats)
+    chosen = np.random.Generator(np.random.PCG64(derive_seed(seed, STAGE))).permutation(len(z0))[: knobs.train_count]
+    probes = [_fit(column, z0[chosen].numpy(), known[chosen].numpy(), knobs) for column, known in zip(stats.columns, values.T, strict=True)]
+    weight = torch.cat([torch.empty(0, z0.shape[1]), *(weight for weight, _ in probes)])  # (outputs, F)
+    bias = torch.cat([torch.empty(0), *(bias for _, bias in probes)])  # (outputs,)
+    meta = {"kind": "latent_classifiers", "columns": [column.name for column in stats.columns], "latents": sha256_file(LATENT_STATS)}
+    save_arrays(LATENT_CLASSIFIERS, {"weight": weight, "bias": bias}, meta)
     with replaced_folder(FIGURES / "latent_classifiers") as folder:
-        confusion(folder / "confusion.png", confusion_matrix(test_labels, predicted, labels=probe.classes_), names)
-        bars(folder / "f1.png", names, per_class.tolist(), "F1 on test latents")
-
-
-def _require_every_class(labels: dict[str, NDArray[np.int64]], classes: tuple[str, ...]) -> None:
-    """Raise UserError when a class has no latent to learn from, or none to be scored on."""
-    for split, present in labels.items():
-        if missing := sorted(set(range(len(classes))) - set(present.tolist())):
-            raise UserError(
-                f"data.limit or latent_classifiers.train_count: the {split} split has no image of class {classes[missing[0]]}; "
-                "expected at least one of each class; raise them or set data.limit to null"
-            )
+        if stats.columns:
+            test, known = _read("test", stats)
+            _report(folder, stats.columns, test @ weight.T + bias, known)
+        else:
+            log.info("nothing to learn: these images have neither labels nor attributes")
+            notice(folder / "notice.png", "nothing to learn: these images have neither labels nor attributes")
+            write_metrics(METRICS / "latent_classifiers.json", {"columns": 0})
 
 
 def _read(name: str, stats: LatentStats) -> tuple[Tensor, Tensor]:
-    """Standardised flat latents (N, C * H * W) and labels (N,) of a split."""
+    """Standardised flat latents (N, F) and all that is known (N, A) of a split."""
     split = read_latents(LATENTS, name)
-    return stats.normalizer.standardise(split.latents).flatten(1), split.labels
+    return stats.normalizer.standardise(split.latents).flatten(1), split.values
+
+
+def _fit(column: Column, z0: NDArray[np.float32], known: NDArray[np.float32], knobs: LatentClassifiersParams) -> tuple[Tensor, Tensor]:
+    """Weights (outputs, F) and bias (outputs,) whose outputs mean what ``Column`` says."""
+    from sklearn.linear_model import LogisticRegression, Ridge  # after the thread count is fixed; and it takes seconds to import
+
+    if column.kind == "continuous":
+        ridge = Ridge(alpha=1 / knobs.inverse_regularization).fit(z0, (known - column.mean) / column.std)
+        return torch.from_numpy(ridge.coef_)[None].float(), torch.tensor([ridge.intercept_]).float()
+    every = range(max(column.outputs, 2))
+    if missing := sorted(set(every) - set(known.astype(int).tolist())):
+        what = f"class {column.classes[missing[0]]}" if column.classes else f"value {missing[0]}"
+        raise UserError(
+            f"data.limit or latent_classifiers.train_count: no training image has {what} of column {column.name}; expected at least one; "
+            "raise them, add images, or remove that class"
+        )
+    probe = LogisticRegression(C=knobs.inverse_regularization, max_iter=knobs.max_iterations).fit(z0, known.astype(int))
+    weight, bias = torch.from_numpy(probe.coef_).float(), torch.from_numpy(probe.intercept_).float()
+    # Of two classes scikit-learn fits one logit.
+    return (weight, bias) if len(weight) == column.outputs else (torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2)
+
+
+def _report(folder: Path, columns: tuple[Column, ...], outputs: Tensor, known: Tensor) -> None:
+    """Write metrics/latent_classifiers.json and the figures, from outputs (N, K) for the test split and what is known (N, A) of it."""
+    from sklearn.metrics import confusion_matrix
+
+    decided = decide(columns, outputs)
+    by_column: dict[str, dict[str, Any]] = {}
+    for column, given, answers, truth in zip(columns, split_outputs(columns, outputs), decided.T, known.T, strict=True):
+        if column.kind == "continuous":
+            by_column[column.name] = {"r2": agreement(column, answers, truth)}
+            continue
+        by_column[column.name] = {
+            "accuracy": agreement(column, answers, truth),
+            "accuracy_of_the_commonest_class": agreement_floor(column, truth),
+            **_detection(column, given, answers, truth),
+        }
+        if column.name == CLASS:
+            confusion(folder / "confusion.png", confusion_matrix(truth, answers, labels=range(column.outputs)), column.classes)
+    attributes = {name: scores for name, scores in by_column.items() if name != CLASS}
+    metrics = by_column.get(CLASS) or _means(attributes)
+    write_metrics(METRICS / "latent_classifiers.json", {**metrics, **({"by_attribute": attributes} if attributes else {})})
+    shown = metrics.get("by_class", attributes)
+    for score in ("f1", "r2"):
+        if some := {name: scores[score] for name, scores in shown.items() if score in scores}:
+            bars(folder / f"{score}.png", list(some), list(some.values()), f"{score} on test latents")
+
+
+def _detection(column: Column, outputs: Tensor, decided: Tensor, known: Tensor) -> dict[str, Any]:
+    """Area under the ROC curve and F1 of each class against the others: their means, and by class where there are several.
+
+    Classes without a test image, or with nothing but such, have no area and are left out.
+    """
+    from sklearn.metrics import f1_score, roc_auc_score
+
+    kinds = range(column.outputs) if column.classes else [1]
+    present = [kind for kind in kinds if 0 < int((known == kind).sum()) < len(known)]
+    area = {kind: float(roc_auc_score(known == kind, outputs[:, kind if column.classes else 0])) for kind in present}
+    f1 = {kind: float(f1_score(known == kind, decided == kind, zero_division=0.0)) for kind in present}
+    if not present:
+        return {}
+    scores: dict[str, Any] = {"auroc": sum(area.values()) / len(present), "f1": sum(f1.values()) / len(present)}
+    if column.classes:
+        scores["by_class"] = {column.classes[kind]: {"auroc": area[kind], "f1": f1[kind]} for kind in present}
+    return scores
+
+
+def _means(by_column: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Each score's mean over the columns that have it."""
+    names = {name for scores in by_column.values() for name, value in scores.items() if isinstance(value, float)}
+    had = {name: [scores[name] for scores in by_column.values() if name in scores] for name in names}
+    return {name: sum(values) / len(values) for name, values in had.items()}

@@ -2,14 +2,25 @@
 
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from latentline.data.store import MappedImages
 from latentline.params.optimizer import OptimizerParams
 from latentline.runtime.resume import ResumeFile
 from latentline.training.loop import Optimizer, Saving
+
+_MOST_BYTES = 2 << 30  # of images that are held in memory
 
 
 def optimizer_of(knobs: OptimizerParams) -> Optimizer:
     """The loop's view of an ``optimizer`` section."""
     return Optimizer(**knobs.model_dump(exclude={"batch_size"}))
+
+
+def resident(images: MappedImages, device: torch.device) -> Tensor | MappedImages:
+    """Training images, to be indexed by rows (B,) on the CPU: in memory where they take little of it, else read from disk at every step."""
+    return images.load().to(device) if images.shape.numel() <= _MOST_BYTES else images
 
 
 def saving_of(stage: str, knobs: dict[str, Any], inputs: dict[str, Any], every_seconds: float) -> Saving:

@@ -19,6 +19,7 @@ class Checkpoint:
     name: str  # of the network's class, as in params.yaml
     constructor: dict[str, Any]
     trained_on: dict[str, str]  # what -> sha256
+    settings: dict[str, Any]  # what its user must know beside the constructor: a denoiser's condition, for example
     tensors: dict[str, Tensor]
     sha256: str  # of the file
 
@@ -30,7 +31,16 @@ class Checkpoint:
             raise UserError(f"{self.path}: its weights do not fit its own constructor arguments ({error}); remove it and train again") from None
 
 
-def save_checkpoint(path: Path, *, kind: str, name: str, constructor: dict[str, Any], trained_on: dict[str, str], tensors: dict[str, Tensor]) -> None:
+def save_checkpoint(
+    path: Path,
+    *,
+    kind: str,
+    name: str,
+    constructor: dict[str, Any],
+    trained_on: dict[str, str],
+    tensors: dict[str, Tensor],
+    settings: dict[str, Any] | None = None,
+) -> None:
     """Write a checkpoint, whole or not at all.
 
     Args:
@@ -40,8 +50,10 @@ def save_checkpoint(path: Path, *, kind: str, name: str, constructor: dict[str, 
         constructor: its keyword arguments, as JSON can hold them.
         trained_on: what -> sha256 of it.
         tensors: the state dict.
+        settings: what a user of the network must know beside.
     """
-    save_arrays(path, tensors, {"kind": kind, "name": name, "constructor": constructor, "trained_on": trained_on})
+    meta = {"kind": kind, "name": name, "constructor": constructor, "trained_on": trained_on, "settings": settings or {}}
+    save_arrays(path, tensors, meta)
 
 
 def load_checkpoint(path: Path, *, kind: str, made_by: str) -> Checkpoint:
@@ -49,6 +61,6 @@ def load_checkpoint(path: Path, *, kind: str, made_by: str) -> Checkpoint:
     tensors, meta = load_arrays(path, made_by)
     if meta.get("kind") != kind:
         raise UserError(f"{path} holds a {meta.get('kind')}, expected a {kind}; run `dvc repro {made_by}`")
-    if missing := [key for key in ("name", "constructor", "trained_on") if key not in meta]:
+    if missing := [key for key in ("name", "constructor", "trained_on", "settings") if key not in meta]:
         raise UserError(f"{path} is damaged: its metadata has no {', '.join(missing)}; remove it and run `dvc repro {made_by}`")
-    return Checkpoint(path, meta["name"], meta["constructor"], meta["trained_on"], tensors, sha256_file(path))
+    return Checkpoint(path, meta["name"], meta["constructor"], meta["trained_on"], meta["settings"], tensors, sha256_file(path))

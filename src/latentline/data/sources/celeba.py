@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from latentline.common.column import Column
 from latentline.common.errors import UserError
 from latentline.data.archives import ZipImages, open_zip
-from latentline.data.attribute import Attribute
 from latentline.data.fetch import md5
 from latentline.data.source import Card, Request, Source, SourceSplit
 from latentline.data.sources.files import publisher_files
@@ -42,7 +42,7 @@ def read_celeba(request: Request) -> Source:
         licence="for non-commercial research only",
         source=_PAGE,
         citation="Z. Liu, P. Luo, X. Wang, X. Tang: Deep Learning Face Attributes in the Wild. ICCV 2015",
-        attributes=tuple(Attribute(name, "binary") for name in names),
+        attributes=tuple(Column(name, "binary") for name in names),
     )
     splits = {}
     for split, part in _PARTS.items():
@@ -52,7 +52,7 @@ def read_celeba(request: Request) -> Source:
 
 
 def _attributes(path: Path) -> tuple[list[str], list[str], NDArray[np.float32]]:
-    """Attribute names (A), file names (N) and values (N, A), 1 = yes."""
+    """Column names (A), file names (N) and values (N, A), 1 = yes."""
     lines = _lines(path)
     names = lines[1].split() if len(lines) > 1 else []
     rows = [line.split() for line in lines[2:]]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from latentline.common.column import Column
 from latentline.common.errors import UserError
-from latentline.data.attribute import Attribute
 from latentline.data.fetch import md5
 from latentline.data.images import ArrayImages
 from latentline.data.source import Card, Request, Source, SourceSplit
@@ -39,7 +39,7 @@ def read_medmnist(request: Request) -> Source:
         licence=info["license"],
         source="https://medmnist.com",
         citation=_CITATION,
-        attributes=tuple(Attribute(name, "binary") for name in names) if several else (),
+        attributes=tuple(Column(name, "binary") for name in names) if several else (),
     )
     try:
         arrays = map_npz(path, request.scratch)

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from latentline.common.column import Column
 from latentline.common.errors import UserError
-from latentline.data.attribute import Attribute
 from latentline.data.columns import attribute, class_labels
 from latentline.data.splits import SPLITS
 
@@ -24,7 +24,7 @@ class Table:
     names: list[str]
     classes: tuple[str, ...]
     labels: NDArray[np.int64] | None  # (N,)
-    attributes: tuple[Attribute, ...]
+    attributes: tuple[Column, ...]
     values: NDArray[np.float32] | None  # (N, A)
     split: NDArray[np.str_] | None  # (N,)
 

@@ -1,0 +1,20 @@
+"""How well decisions agree with what is known of the images."""
+
+from torch import Tensor
+
+from latentline.common.column import Column
+
+
+def agreement(column: Column, decided: Tensor, known: Tensor) -> float:
+    """Share of decisions (N,) equal to the known values (N,); of a continuous column the coefficient of determination, at most 1."""
+    if column.kind != "continuous":
+        return float((decided == known).float().mean())
+    residual = (decided - known).double().square().sum()
+    return float(1 - residual / (known - known.mean()).double().square().sum().clamp(min=1e-12))
+
+
+def agreement_floor(column: Column, known: Tensor) -> float:
+    """What the best constant answer to ``known`` (N,) would reach."""
+    if column.kind == "continuous":
+        return 0.0
+    return float(known.unique(return_counts=True)[1].max() / len(known))
