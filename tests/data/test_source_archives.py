@@ -74,9 +74,9 @@ def test_images_of_every_container_are_the_same(tmp_path):
     tar = write_tar(tmp_path / "x.tar", files)
     spans = tar_spans(tar)
     kinds = [
-        FileImages(tmp_path, list(files)),
-        TarImages(tar, list(spans), list(spans.values())),
-        ZipImages(write_zip(tmp_path / "x.zip", files), list(files)),
+        FileImages(list(files), tmp_path),
+        TarImages(list(spans), tar, list(spans.values())),
+        ZipImages(list(files), write_zip(tmp_path / "x.zip", files)),
     ]
     for images in kinds:
         assert len(images) == 3
@@ -91,9 +91,9 @@ def test_an_image_of_absurd_size_is_not_even_read(tmp_path, monkeypatch):
     (tmp_path / "0.png").write_bytes(bytes(11))
     tar = write_tar(tmp_path / "x.tar", files)
     for images in (
-        FileImages(tmp_path, ["0.png"]),
-        TarImages(tar, ["0.png"], list(tar_spans(tar).values())),
-        ZipImages(write_zip(tmp_path / "x.zip", files), ["0.png"]),
+        FileImages(["0.png"], tmp_path),
+        TarImages(["0.png"], tar, list(tar_spans(tar).values())),
+        ZipImages(["0.png"], write_zip(tmp_path / "x.zip", files)),
     ):
         with pytest.raises(UnreadableError, match="11 bytes, expected at most 10"):
             images.facts(0)
@@ -105,7 +105,7 @@ def test_a_damaged_image_in_a_zip_is_unreadable(tmp_path):
     content[60] ^= 0xFF
     path.write_bytes(content)
     with pytest.raises(UnreadableError):
-        ZipImages(path, ["0.png"]).facts(0)
+        ZipImages(["0.png"], path).facts(0)
 
 
 def test_members_larger_than_they_should_be_are_refused(tmp_path):

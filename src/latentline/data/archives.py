@@ -31,18 +31,24 @@ class Span:
 
 
 @dataclass(frozen=True, eq=False)
-class FileImages(EncodedImages):
-    """One file per image, ``names`` relative to ``root``."""
+class NamedImages(EncodedImages):
+    """Images that are files, or members of an archive, with a name each."""
 
-    root: Path
     names: list[str]
 
     def __len__(self) -> int:
         return len(self.names)
 
     def name(self, row: int) -> str:
-        """The file's name."""
+        """The file's or member's name."""
         return self.names[row]
+
+
+@dataclass(frozen=True, eq=False)
+class FileImages(NamedImages):
+    """One file per image, its name relative to ``root``."""
+
+    root: Path
 
     def content(self, row: int) -> bytes:
         """See :meth:`EncodedImages.content`."""
@@ -52,19 +58,11 @@ class FileImages(EncodedImages):
 
 
 @dataclass(frozen=True, eq=False)
-class TarImages(EncodedImages):
+class TarImages(NamedImages):
     """Images inside one uncompressed tar file."""
 
     path: Path
-    names: list[str]
     spans: list[Span]
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def name(self, row: int) -> str:
-        """The member's name."""
-        return self.names[row]
 
     def content(self, row: int) -> bytes:
         """See :meth:`EncodedImages.content`."""
@@ -75,18 +73,10 @@ class TarImages(EncodedImages):
 
 
 @dataclass(frozen=True, eq=False)
-class ZipImages(EncodedImages):
+class ZipImages(NamedImages):
     """Images inside one zip file."""
 
     path: Path
-    names: list[str]
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def name(self, row: int) -> str:
-        """The member's name."""
-        return self.names[row]
 
     def content(self, row: int) -> bytes:
         """See :meth:`EncodedImages.content`."""

@@ -47,7 +47,7 @@ def read_celeba(request: Request) -> Source:
     splits = {}
     for split, part in _PARTS.items():
         rows = np.flatnonzero(parts == part)
-        splits[split] = SourceSplit(ZipImages(paths[_IMAGES], [members[row] for row in rows]), attributes=values[rows])
+        splits[split] = SourceSplit(ZipImages([members[row] for row in rows], paths[_IMAGES]), attributes=values[rows])
     return Source(card, splits)
 
 

@@ -33,7 +33,7 @@ def read_dtd(request: Request) -> Source:
         for split, names in lists.items():
             members = [f"dtd/images/{name}" for name in names]
             labels = np.array([classes.index(name.split("/")[0]) for name in names], np.int64)
-            splits[split] = SourceSplit(TarImages(path, members, [spans[member] for member in members]), labels)
+            splits[split] = SourceSplit(TarImages(members, path, [spans[member] for member in members]), labels)
     except KeyError as error:
         raise UserError(f"{packed}: holds no {error}; fetch it again") from None
     card = Card(

@@ -31,14 +31,14 @@ def read_folder(request: Request) -> Source:
     names = _image_names(request.path)
     folders = [PurePosixPath(name).parts[0] if "/" in name else "" for name in names]
     if not any(folders):
-        return Source(_card(()), {"train": SourceSplit(FileImages(request.path, names))})
+        return Source(_card(()), {"train": SourceSplit(FileImages(names, request.path))})
     if "" in folders:
         raise UserError(
             f"data.path: {request.path} holds {folders.count('')} images beside its class folders, for example {names[folders.index('')]}; "
             "expected all images in sub-folders or none; move them, or name the labels in a CSV (data.labels)"
         )
     classes, labels = np.unique(folders, return_inverse=True)
-    split = SourceSplit(FileImages(request.path, names), labels.astype(np.int64))
+    split = SourceSplit(FileImages(names, request.path), labels.astype(np.int64))
     return Source(_card(tuple(classes.tolist())), {"train": split})
 
 
@@ -49,7 +49,7 @@ def _by_table(root: Path, table: Table) -> Source:
     for name in np.unique(split).tolist():
         rows = np.flatnonzero(split == name)
         splits[name] = SourceSplit(
-            FileImages(root, [table.names[row] for row in rows]),
+            FileImages([table.names[row] for row in rows], root),
             None if table.labels is None else table.labels[rows],
             None if table.values is None else table.values[rows],
         )

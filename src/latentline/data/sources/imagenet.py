@@ -41,7 +41,7 @@ def read_imagenet(request: Request) -> Source:
         source=_PAGE,
         citation="O. Russakovsky et al.: ImageNet Large Scale Visual Recognition Challenge. IJCV 115, 2015",
     )
-    return Source(card, {"train": _train(train, order), "test": SourceSplit(TarImages(val, list(val_spans), list(val_spans.values())), test_labels)})
+    return Source(card, {"train": _train(train, order), "test": SourceSplit(TarImages(list(val_spans), val, list(val_spans.values())), test_labels)})
 
 
 def _train(path: Path, order: dict[str, int]) -> SourceSplit:
@@ -54,7 +54,7 @@ def _train(path: Path, order: dict[str, int]) -> SourceSplit:
             names.append(name)
             spans.append(span)
             labels.append(order[wnid])
-    return SourceSplit(TarImages(path, names, spans), np.array(labels, np.int64))
+    return SourceSplit(TarImages(names, path, spans), np.array(labels, np.int64))
 
 
 def _devkit(path: Path) -> tuple[dict[int, str], dict[str, str], list[int]]:

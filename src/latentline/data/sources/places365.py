@@ -49,7 +49,7 @@ def _split(images: Path, folder: str, lists: Path, name: str, classes: int) -> S
         rows = [line.rsplit(" ", 1) for line in read_span(lists, tables[name]).decode("utf-8").splitlines()]
         members = [folder + file for file, _ in rows]
         labels = np.array([int(label) for _, label in rows], np.int64)
-        split = SourceSplit(TarImages(images, members, [spans[member] for member in members]), labels)
+        split = SourceSplit(TarImages(members, images, [spans[member] for member in members]), labels)
     except KeyError as error:
         raise UserError(f"{images} or {lists}: holds no {error}; fetch it again") from None
     except ValueError as error:

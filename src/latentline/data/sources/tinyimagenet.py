@@ -40,7 +40,7 @@ def read_tinyimagenet(request: Request) -> Source:
     for split, rows in {"train": train, "test": test}.items():
         if unknown := next((wnid for _, wnid in rows if wnid not in wnids), None):
             raise UserError(f"{path}: class {unknown} is not in wnids.txt; fetch it again")
-        splits[split] = SourceSplit(ZipImages(path, [name for name, _ in rows]), np.array([wnids[wnid] for _, wnid in rows], np.int64))
+        splits[split] = SourceSplit(ZipImages([name for name, _ in rows], path), np.array([wnids[wnid] for _, wnid in rows], np.int64))
     card = Card(
         name="tinyimagenet",
         classes=tuple(f"{words[wnid].split(',')[0]} ({wnid})" if wnid in words else wnid for wnid in wnids),
