@@ -1,4 +1,4 @@
-"""Numbers and labels as vectors."""
+"""Numbers and conditions as vectors."""
 
 import math
 
@@ -23,24 +23,28 @@ def sinusoidal(t: Tensor, channels: int, highest: float = 1000.0) -> Tensor:
 
 
 class ConditionEmbedding(nn.Module):
-    """Time and class label -> one vector (B, D) that modulates every residual block.
+    """Time and condition -> one vector (B, D) that modulates every block.
 
-    Label ``classes`` (one past the last) stands for "no label": the null token of classifier-free guidance
+    Without a bias, a condition of zeros adds nothing to the time: the null condition of classifier-free guidance
     (Ho and Salimans, arXiv 2207.12598).
 
     Args:
-        classes: number of classes; 0 = unconditional.
-        channels: D.
+        features: F, length of the condition; 0 = unconditional.
+        channels: D, even.
     """
 
-    def __init__(self, classes: int, channels: int) -> None:
+    def __init__(self, features: int, channels: int) -> None:
         super().__init__()
         self.channels = channels
         self.time = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, channels))
-        self.label = nn.Embedding(classes + 1, channels)
-        nn.init.normal_(self.label.weight, std=0.02)
+        self.condition: nn.Linear | None = None
+        if features:
+            self.condition = nn.Linear(features, channels, bias=False)
+            nn.init.normal_(self.condition.weight, std=0.02)
 
-    def forward(self, t: Tensor, label: Tensor) -> Tensor:
-        """T (B,) in [0, 1], label (B,) int64 in 0..classes -> (B, D)."""
-        embedded = self.time(sinusoidal(t, self.channels)) + self.label(label)
+    def forward(self, t: Tensor, condition: Tensor) -> Tensor:
+        """T (B,) in [0, 1], condition (B, F) -> (B, D)."""
+        embedded = self.time(sinusoidal(t, self.channels))  # (B, D)
+        if self.condition is not None:
+            embedded = embedded + self.condition(condition)
         return nn.functional.silu(embedded)
