@@ -1,4 +1,5 @@
 import torch
+import torch.nn.functional as F
 
 from latentline.nn.embeddings import ConditionEmbedding, sinusoidal
 
@@ -25,10 +26,25 @@ def test_near_times_are_told_apart_across_the_whole_range():
     assert distances.min() > 0.1
 
 
-def test_time_and_label_both_matter_and_the_null_label_is_one_of_its_own():
-    embedding = ConditionEmbedding(classes=3, channels=16)
+def test_time_and_every_feature_of_the_condition_matter():
+    embedding = ConditionEmbedding(features=3, channels=16)
     t = torch.full((4,), 0.5)
-    by_label = embedding(t, torch.arange(4))  # 3 = none
-    assert by_label.shape == (4, 16)
-    assert (torch.cdist(by_label, by_label) + torch.eye(4)).min() > 1e-3
-    assert not torch.allclose(by_label, embedding(t + 0.1, torch.arange(4)))
+    conditions = torch.cat([torch.eye(3), torch.zeros(1, 3)])
+    embedded = embedding(t, conditions)
+    assert embedded.shape == (4, 16)
+    assert (torch.cdist(embedded, embedded) + torch.eye(4)).min() > 1e-3
+    assert not torch.allclose(embedded, embedding(t + 0.1, conditions))
+
+
+def test_a_condition_of_zeros_is_no_condition():
+    conditional, unconditional = ConditionEmbedding(features=3, channels=16), ConditionEmbedding(features=0, channels=16)
+    unconditional.time.load_state_dict(conditional.time.state_dict())
+    t = torch.rand(4)
+    assert torch.equal(conditional(t, torch.zeros(4, 3)), unconditional(t, torch.zeros(4, 0)))
+
+
+def test_the_embedding_is_silu_of_time_plus_a_linear_map_of_the_condition(awake):
+    embedding = awake(ConditionEmbedding(features=3, channels=16))
+    t, condition = torch.rand(4), torch.randn(4, 3)
+    expected = F.silu(embedding.time(sinusoidal(t, 16)) + condition @ embedding.condition.weight.T)
+    torch.testing.assert_close(embedding(t, condition), expected)

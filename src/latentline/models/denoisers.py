@@ -4,11 +4,23 @@ from typing import Any
 
 from torch import nn
 
+from latentline.common.errors import UserError
+from latentline.models.dit import DiT
+from latentline.models.latent_mlp import LatentMLP
 from latentline.models.unet import UNet
 
-_KINDS: dict[str, type[nn.Module]] = {"unet": UNet}
+_OF_MAPS: dict[str, type[nn.Module]] = {"unet": UNet, "dit": DiT}  # latents (C, H, W)
+_OF_VECTORS: dict[str, type[nn.Module]] = {"mlp": LatentMLP}  # latents (D,)
 
 
 def build_denoiser(name: str, **constructor: Any) -> nn.Module:
-    """A new denoiser ``name`` (``denoiser.name``) from its constructor's arguments."""
-    return _KINDS[name](**constructor)
+    """A new denoiser ``name`` (``denoiser.name``) from its constructor's arguments.
+
+    Raises:
+        UserError: the network is made for latents of another kind than ``latent_shape``.
+    """
+    shape = tuple(constructor["latent_shape"])
+    fitting = _OF_VECTORS if len(shape) == 1 else _OF_MAPS
+    if name not in fitting:
+        raise UserError(f"denoiser.name: {name} is not made for latents of shape {shape}; expected one of {', '.join(fitting)}")
+    return fitting[name](**constructor)

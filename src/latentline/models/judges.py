@@ -2,10 +2,14 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from latentline.models.classifier import ConvClassifier, Head
-from latentline.models.efficientnet_lite import FEATURES, EfficientNetLite0
+from latentline.models.efficientnet_lite import EfficientNetLite0
+
+_FEATURES = 1280
+_AT_ONCE = 32  # images, which the network enlarges to 224 x 224: more would not be faster, and take gigabytes
 
 
 class PretrainedJudge(nn.Module):
@@ -18,11 +22,11 @@ class PretrainedJudge(nn.Module):
     def __init__(self, outputs: int) -> None:
         super().__init__()
         self.network = EfficientNetLite0()
-        self.head = Head(FEATURES, outputs)
+        self.head = Head(_FEATURES, outputs)
 
     def features(self, x: Tensor) -> Tensor:
         """X (B, C, H, W) in [-1, 1] -> (B, 1280)."""
-        return self.network.features(x)
+        return torch.cat([self.network.features(part) for part in x.split(_AT_ONCE)])
 
 
 def build_judge(name: str, **constructor: Any) -> ConvClassifier | PretrainedJudge:

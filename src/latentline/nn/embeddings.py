@@ -23,23 +23,28 @@ def sinusoidal(t: Tensor, channels: int, highest: float = 1000.0) -> Tensor:
 
 
 class ConditionEmbedding(nn.Module):
-    """Time and condition -> one vector (B, D) that modulates every residual block.
+    """Time and condition -> one vector (B, D) that modulates every block.
 
-    The condition is a vector of features, a one-hot class for example. Zeros everywhere, which add nothing, stand for "nothing
-    is told": the null token of classifier-free guidance (Ho and Salimans, arXiv 2207.12598).
+    Without a bias, a condition of zeros adds nothing to the time: the null condition of classifier-free guidance
+    (Ho and Salimans, arXiv 2207.12598).
 
     Args:
-        features: F of the condition; 0 = unconditional.
-        channels: D.
+        features: F, length of the condition; 0 = unconditional.
+        channels: D, even.
     """
 
     def __init__(self, features: int, channels: int) -> None:
         super().__init__()
         self.channels = channels
         self.time = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, channels))
-        self.told = nn.Parameter(0.02 * torch.randn(channels, features))  # (D, F); no nn.Linear, whose own start warns of F = 0
+        self.condition: nn.Linear | None = None
+        if features:
+            self.condition = nn.Linear(features, channels, bias=False)
+            nn.init.normal_(self.condition.weight, std=0.02)
 
     def forward(self, t: Tensor, condition: Tensor) -> Tensor:
         """T (B,) in [0, 1], condition (B, F) -> (B, D)."""
-        embedded = self.time(sinusoidal(t, self.channels)) + nn.functional.linear(condition, self.told)
+        embedded = self.time(sinusoidal(t, self.channels))  # (B, D)
+        if self.condition is not None:
+            embedded = embedded + self.condition(condition)
         return nn.functional.silu(embedded)

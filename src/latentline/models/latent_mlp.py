@@ -1,0 +1,58 @@
+"""The denoiser of vector latents: an MLP that sees its input again in every layer (Preechakul et al., arXiv 2111.15640, appendix)."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from latentline.nn.embeddings import ConditionEmbedding
+
+_CONDITION = 256  # channels of embedded time and condition; the paper has as many as the latent
+
+
+class LatentMLP(nn.Module):
+    """Predicts one vector of the latent's length from a noisy one, its time and its condition.
+
+    The paper's network is ``width=2048, depth=9``: nine hidden layers and the output make its ten.
+
+    Args:
+        latent_shape: (D,) of the latents.
+        features: F, length of the condition; 0 = unconditional.
+        width: channels of each hidden layer.
+        depth: number of hidden layers.
+    """
+
+    def __init__(self, latent_shape: Sequence[int], features: int, width: int, depth: int) -> None:
+        super().__init__()
+        (channels,) = latent_shape
+        self.embedding = ConditionEmbedding(features, _CONDITION)
+        inputs = [channels] + [width + channels] * (depth - 1)
+        self.layers = nn.ModuleList(_ModulatedLayer(channels_in, width) for channels_in in inputs)
+        self.out = nn.Linear(width + channels, channels)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, z_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        """z_t (B, D), t (B,) in [0, 1], condition (B, F) -> prediction (B, D)."""
+        embedded = self.embedding(t, condition)  # (B, 256)
+        first, *others = self.layers
+        h = first(z_t, embedded)  # (B, width)
+        for layer in others:
+            h = layer(torch.cat([h, z_t], dim=1), embedded)  # (B, width)
+        return self.out(torch.cat([h, z_t], dim=1))  # (B, D)
+
+
+class _ModulatedLayer(nn.Module):
+    """Linear, scaled by 1 + a projection of the condition, normalised, SiLU: in the order of the authors' code."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(channels_in, channels_out)
+        self.scale = nn.Linear(_CONDITION, channels_out)
+        self.norm = nn.LayerNorm(channels_out)
+        nn.init.kaiming_normal_(self.linear.weight)
+
+    def forward(self, h: Tensor, embedded: Tensor) -> Tensor:
+        """H (B, channels_in), embedded (B, 256) -> (B, channels_out)."""
+        return F.silu(self.norm(self.linear(h) * (1 + self.scale(embedded))))
