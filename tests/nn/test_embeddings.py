@@ -25,10 +25,18 @@ def test_near_times_are_told_apart_across_the_whole_range():
     assert distances.min() > 0.1
 
 
-def test_time_and_label_both_matter_and_the_null_label_is_one_of_its_own():
-    embedding = ConditionEmbedding(classes=3, channels=16)
-    t = torch.full((4,), 0.5)
-    by_label = embedding(t, torch.arange(4))  # 3 = none
-    assert by_label.shape == (4, 16)
-    assert (torch.cdist(by_label, by_label) + torch.eye(4)).min() > 1e-3
-    assert not torch.allclose(by_label, embedding(t + 0.1, torch.arange(4)))
+def test_time_and_every_class_matter_and_nothing_told_is_none_of_the_classes():
+    embedding = ConditionEmbedding(features=3, channels=16)
+    t, conditions = torch.full((4,), 0.5), torch.eye(4)[:, :3]  # one-hot classes, then zeros
+    by_condition = embedding(t, conditions)
+    assert by_condition.shape == (4, 16)
+    assert (torch.cdist(by_condition, by_condition) + torch.eye(4)).min() > 1e-3
+    assert not torch.allclose(by_condition, embedding(t + 0.1, conditions))
+
+
+def test_zeros_add_nothing_to_the_time(awake):
+    t = torch.rand(5)
+    told, alone = awake(ConditionEmbedding(features=3, channels=16)), ConditionEmbedding(features=0, channels=16)
+    alone.time.load_state_dict(told.time.state_dict())
+    assert torch.equal(told(t, torch.zeros(5, 3)), alone(t, torch.empty(5, 0)))
+    assert not torch.allclose(told(t, torch.ones(5, 3)), alone(t, torch.empty(5, 0)))
