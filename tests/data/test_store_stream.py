@@ -3,6 +3,7 @@
 import hashlib
 import json
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -95,7 +96,11 @@ def test_a_mapping_is_let_go_after_so_many_images(sharded):
 def test_labels_attributes_and_card_come_back(tmp_path):
     report = prepare(WHOLE, tmp_path / "store", OPTIONS)
     card = read_card(tmp_path / "store")
-    assert (card.classes, card.attributes, card.shape, card.horizontal_flip) == (CARD.classes, CARD.attributes, (3, 4, 5), False)
+    sizes = read_split(tmp_path / "store", "train").attributes[:, 0].double()
+    size, kind = CARD.attributes
+    size = replace(size, mean=pytest.approx(float(sizes.mean()), abs=1e-9), std=pytest.approx(float(sizes.std(correction=0)), abs=1e-9))
+    assert (card.classes, card.attributes, card.shape, card.horizontal_flip) == (CARD.classes, (size, kind), (3, 4, 5), False)
+    assert [column.name for column in card.columns] == ["label", "size", "kind"]
     assert card.counts == {name: tally.count for name, tally in report.tallies.items()}
     assert sum(card.counts.values()) == 40
     by_content = {image.tobytes(): (label, values.tolist()) for image, label, values in zip(IMAGES, LABELS, VALUES, strict=True)}
@@ -103,16 +108,17 @@ def test_labels_attributes_and_card_come_back(tmp_path):
         split = read_split(tmp_path / "store", name)
         for image, label, values in zip(split.images.load(), split.labels, split.attributes, strict=True):
             assert by_content[image.numpy().tobytes()] == (int(label), values.tolist())
+        assert torch.equal(split.values, torch.cat([split.labels[:, None].float(), split.attributes], dim=1))
     assert json.loads((tmp_path / "store" / "card.json").read_text())["licence"] == "CC0"
 
 
-def test_unlabelled_images_have_none_and_a_stage_that_needs_them_says_so(tmp_path):
+def test_of_unlabelled_images_nothing_is_known(tmp_path):
     prepare(Source(Card("x", (), "", "", ""), {"train": SourceSplit(ArrayImages(IMAGES))}), tmp_path / "store", OPTIONS)
     split = read_split(tmp_path / "store", "train")
     assert (split.labels, split.attributes) == (None, None)
     assert next(iter(split.batches(4)))[1] is None
-    with pytest.raises(UserError, match="no class label"):
-        _ = split.class_labels
+    assert split.values.shape == (len(split), 0)
+    assert read_card(tmp_path / "store").columns == ()
 
 
 def test_mean_and_spread_are_exact(tmp_path):

@@ -58,28 +58,28 @@ def test_the_network_that_knows_the_only_data_point_has_no_loss():
     z0 = torch.randn(2, 3, 3).expand(6, -1, -1, -1)
     t, noise = torch.linspace(0.05, 1, 6), torch.randn(6, 2, 3, 3)
 
-    def perfect(z_t: torch.Tensor, t: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    def perfect(z_t: torch.Tensor, t: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         return (z_t - z0) / t[:, None, None, None]
 
-    torch.testing.assert_close(velocity_loss(perfect, z0, torch.zeros(6), t, noise), torch.zeros(6), atol=1e-6, rtol=0)
+    torch.testing.assert_close(velocity_loss(perfect, z0, torch.zeros(6, 0), t, noise), torch.zeros(6), atol=1e-6, rtol=0)
 
 
 def test_a_network_of_zeros_pays_the_mean_square_of_noise_minus_data():
     z0, noise = torch.randn(2, 6, 2, 3, 3)
-    loss = velocity_loss(lambda z_t, t, label: torch.zeros_like(z_t), z0, torch.zeros(6), torch.rand(6), noise)
+    loss = velocity_loss(lambda z_t, t, condition: torch.zeros_like(z_t), z0, torch.zeros(6, 0), torch.rand(6), noise)
     torch.testing.assert_close(loss, torch.stack([((n - z) ** 2).mean() for z, n in zip(z0, noise, strict=True)]))
 
 
-def test_the_network_sees_the_noised_latent_its_time_and_its_label():
+def test_the_network_sees_the_noised_latent_its_time_and_its_condition():
     z0, noise = torch.randn(2, 4, 5)
-    t, label = torch.rand(4), torch.arange(4)
+    t, condition = torch.rand(4), torch.randn(4, 3)
     seen = []
 
     def network(*arguments: torch.Tensor) -> torch.Tensor:
         seen.extend(arguments)
         return arguments[0]
 
-    velocity_loss(network, z0, label, t, noise)
+    velocity_loss(network, z0, condition, t, noise)
     torch.testing.assert_close(seen[0], (1 - t)[:, None] * z0 + t[:, None] * noise)
     assert torch.equal(seen[1], t)
-    assert torch.equal(seen[2], label)
+    assert torch.equal(seen[2], condition)

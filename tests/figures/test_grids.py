@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from latentline.figures.grids import alternating_rows, heat, save_grid, tile
+from latentline.figures.grids import alternating_rows, heat, save_grid, tile, turns_as_rows
 
 GAP, PAPER = 2, 255
 
@@ -48,6 +48,12 @@ def test_rows_of_several_sets_alternate_and_stay_paired():
     second, third = first + 10, first + 20
     rows = alternating_rows([first, second, third], columns=3).flatten().tolist()
     assert rows == [0, 1, 2, 10, 11, 12, 20, 21, 22, 3, 4, 5, 13, 14, 15, 23, 24, 25]  # the incomplete last rows are left out
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(3, 2), (1, 4), (4, 1), (10, 7)])
+def test_kinds_in_turn_become_one_row_per_kind_in_the_order_they_came(rows, columns):
+    in_turn = [(index % rows, index // rows) for index in range(rows * columns)]  # (kind, how many of it came before)
+    assert [in_turn[index] for index in turns_as_rows(rows, columns)] == [(kind, before) for kind in range(rows) for before in range(columns)]
 
 
 def test_heat_spreads_each_map_over_the_whole_range_and_keeps_its_order():

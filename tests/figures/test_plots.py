@@ -11,6 +11,7 @@ DRAWINGS = {
     "log curves with a floor": lambda path: plots.curves(path, ROWS, "epoch", ["loss"], "loss", log=True, floor=0.1),
     "bars": lambda path: plots.bars(path, ["T-shirt/top", "b"], [1.0, 2.0], "count"),
     "confusion": lambda path: plots.confusion(path, np.array([[3, 1], [0, 0]]), ["a", "b"]),
+    "notice": lambda path: plots.notice(path, "nothing to learn"),
     "histograms": lambda path: plots.histograms_against_normal(path, np.random.default_rng(0).normal(size=(5, 200)), list("abcde")),
 }
 

@@ -4,22 +4,25 @@ import json
 import pytest
 import torch
 
+from latentline.common.column import Column
 from latentline.common.errors import UserError
-from latentline.latents.cache import LatentSplit, read_latents, read_stats, write_cache
+from latentline.latents import cache
+from latentline.latents.cache import LatentSplit, read_known, read_latents, read_stats, write_cache
 
 MADE_BY = "ab" * 32
+ATTRIBUTES = (Column("smiling", "binary"), Column("age", "continuous", mean=0.1, std=2.5), Column("hair", "categorical", ("black", "red")))
 
 
 @pytest.fixture(params=[torch.float16, torch.float32])
 def splits(request) -> dict[str, LatentSplit]:
     return {
-        name: LatentSplit((torch.randn(count, 2, 3, 4) * 3 + 1).to(request.param), torch.arange(count) % 3)
+        name: LatentSplit((torch.randn(count, 2, 3, 4) * 3 + 1).to(request.param), torch.arange(count) % 3, torch.rand(count, 3).round())
         for name, count in {"train": 20, "val": 4, "test": 5}.items()
     }
 
 
 def _write(folder, splits):
-    return write_cache(folder, splits, classes=("a", "b", "c"), autoencoder=MADE_BY)
+    return write_cache(folder, splits, classes=("a", "b", "c"), attributes=ATTRIBUTES, autoencoder=MADE_BY)
 
 
 def test_latents_come_back_raw_in_their_own_number_format(tmp_path, splits):
@@ -29,6 +32,8 @@ def test_latents_come_back_raw_in_their_own_number_format(tmp_path, splits):
         assert read.latents.dtype == split.latents.dtype
         assert torch.equal(read.latents, split.latents)
         assert torch.equal(read.labels, split.labels)
+        assert torch.equal(read.attributes, split.attributes)
+        assert torch.equal(read.values, torch.cat([split.labels[:, None].float(), split.attributes], dim=1))
 
 
 def test_the_statistics_are_those_of_the_training_latents_alone(tmp_path, splits):
@@ -42,9 +47,28 @@ def test_the_statistics_are_those_of_the_training_latents_alone(tmp_path, splits
 
 def test_reading_the_statistics_gives_what_writing_them_gave(tmp_path, splits):
     written, read = _write(tmp_path / "cache", splits), read_stats(tmp_path / "cache" / "stats.json")
-    assert (read.shape, read.classes, read.autoencoder) == ((2, 3, 4), ("a", "b", "c"), MADE_BY)
+    assert (read.shape, read.classes, read.attributes, read.autoencoder) == ((2, 3, 4), ("a", "b", "c"), ATTRIBUTES, MADE_BY)
+    assert read.columns == (Column("label", "categorical", ("a", "b", "c")), *ATTRIBUTES)
     assert torch.equal(read.normalizer.mean, written.normalizer.mean)
     assert torch.equal(read.normalizer.std, written.normalizer.std)
+
+
+def test_what_samples_are_drawn_for_is_what_is_known_of_the_first_training_images(tmp_path, splits, monkeypatch):
+    for most, count in ((65_536, 20), (7, 7)):
+        monkeypatch.setattr(cache, "_MOST_KNOWN", most)
+        _write(tmp_path / "cache", splits)
+        assert torch.equal(read_known(tmp_path / "cache" / "known.safetensors"), splits["train"].values[:count])
+
+
+@pytest.mark.parametrize("known", [{}, {"labels": torch.arange(6) % 2}, {"attributes": torch.randn(6, 1)}], ids=["nothing", "labels", "attributes"])
+def test_what_is_not_known_stays_unknown(tmp_path, known):
+    split = LatentSplit(torch.randn(6, 1, 2, 2), known.get("labels"), known.get("attributes"))
+    classes, attributes = ("a", "b") if "labels" in known else (), ATTRIBUTES[1:2] if "attributes" in known else ()
+    stats = write_cache(tmp_path / "cache", {"train": split}, classes=classes, attributes=attributes, autoencoder=MADE_BY)
+    read = read_latents(tmp_path / "cache", "train")
+    assert (read.labels is None, read.attributes is None) == ("labels" not in known, "attributes" not in known)
+    assert read.values.shape == (6, len(known)) == (6, len(stats.columns))
+    assert read_known(tmp_path / "cache" / "known.safetensors").shape == ((6, 1) if known else (0, 0))
 
 
 def test_the_statistics_tell_the_digest_of_each_shard(tmp_path, splits):
@@ -73,6 +97,10 @@ def test_latents_of_another_autoencoder_are_refused_with_both_digests_and_the_re
 
 
 def test_a_missing_cache_names_the_stage_that_makes_it(tmp_path):
-    for read in (lambda: read_stats(tmp_path / "stats.json"), lambda: read_latents(tmp_path, "train")):
+    for read in (
+        lambda: read_stats(tmp_path / "stats.json"),
+        lambda: read_latents(tmp_path, "train"),
+        lambda: read_known(tmp_path / "known.safetensors"),
+    ):
         with pytest.raises(UserError, match="dvc repro encode_and_cache_latents"):
             read()

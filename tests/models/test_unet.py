@@ -8,11 +8,11 @@ from latentline.models.unet import UNet
 
 
 def _unet(size: tuple[int, int] = (7, 7), **changes) -> UNet:
-    return UNet(**{"latent_shape": (3, *size), "classes": 4, "channels": [16, 32], "blocks": 1, "attention_levels": [1], **changes})
+    return UNet(**{"latent_shape": (3, *size), "features": 4, "channels": [16, 32], "blocks": 1, "attention_levels": [1], **changes})
 
 
-def _inputs(count: int, size: tuple[int, int] = (7, 7)) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return torch.randn(count, 3, *size), torch.rand(count), torch.randint(0, 5, (count,))
+def _inputs(count: int, size: tuple[int, int] = (7, 7), features: int = 4) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return torch.randn(count, 3, *size), torch.rand(count), torch.randn(count, features)
 
 
 @pytest.mark.parametrize("size", [(7, 7), (5, 9), (1, 1), (28, 28), (2, 3)])
@@ -27,10 +27,11 @@ def test_the_prediction_has_the_latents_shape_at_any_size(awake, size):
     channels=st.lists(st.sampled_from([8, 16, 24]), min_size=1, max_size=3),
     blocks=st.integers(1, 2),
     attention=st.booleans(),
+    features=st.integers(0, 3),
 )
-def test_any_number_of_levels_and_blocks_fits_any_size(size, channels, blocks, attention):
-    network = _unet(size, channels=channels, blocks=blocks, attention_levels=list(range(len(channels))) if attention else [])
-    assert network(*_inputs(2, size)).shape == (2, 3, *size)
+def test_any_number_of_levels_and_blocks_and_features_fits_any_size(size, channels, blocks, attention, features):
+    network = _unet(size, features=features, channels=channels, blocks=blocks, attention_levels=list(range(len(channels))) if attention else [])
+    assert network(*_inputs(2, size, features)).shape == (2, 3, *size)
 
 
 def test_a_new_unet_predicts_exactly_zero():
@@ -39,33 +40,36 @@ def test_a_new_unet_predicts_exactly_zero():
 
 def test_an_images_prediction_does_not_depend_on_the_rest_of_its_batch(awake):
     network = awake(_unet()).eval()
-    z, t, label = _inputs(4)
-    together = network(z, t, label)
+    z, t, condition = _inputs(4)
+    together = network(z, t, condition)
     for index in range(4):
         torch.testing.assert_close(
-            network(z[index : index + 1], t[index : index + 1], label[index : index + 1])[0], together[index], atol=1e-4, rtol=1e-4
+            network(z[index : index + 1], t[index : index + 1], condition[index : index + 1])[0], together[index], atol=1e-4, rtol=1e-4
         )
 
 
-def test_time_and_label_and_position_in_the_map_all_matter(awake):
+def test_time_and_condition_and_position_in_the_map_all_matter(awake):
     network = awake(_unet())
-    z, t, label = _inputs(1)
-    base = network(z, t, label)
-    assert not torch.allclose(base, network(z, t + 0.1, label))
-    assert not torch.allclose(base, network(z, t, (label + 1) % 5))
-    assert not torch.allclose(base, network(z.flip(-1), t, label).flip(-1))
+    z, t, condition = _inputs(1)
+    base = network(z, t, condition)
+    assert not torch.allclose(base, network(z, t + 0.1, condition))
+    for feature in torch.eye(4):
+        assert not torch.allclose(base, network(z, t, condition + feature))
+    assert not torch.allclose(base, network(z.flip(-1), t, condition).flip(-1))
 
 
-def test_after_a_few_steps_no_label_is_told_from_every_label():
+def test_after_a_few_steps_nothing_told_is_told_from_every_class():
     network = _unet()
+    conditions = torch.eye(5)[:, :4]  # one-hot classes, then zeros
     adam = torch.optim.Adam(network.parameters(), lr=1e-2)
     for _ in range(4):
-        z, t, label = _inputs(16)
-        (network(z, t, label) - label[:, None, None, None]).square().mean().backward()
+        z, t, _ = _inputs(16)
+        label = torch.randint(0, 5, (16,))  # 4 = nothing is told
+        (network(z, t, conditions[label]) - label[:, None, None, None]).square().mean().backward()
         adam.step()
         adam.zero_grad()
     z, t, _ = _inputs(1)
-    by_label = network(z.expand(5, -1, -1, -1), t.expand(5), torch.arange(5)).flatten(1)
+    by_label = network(z.expand(5, -1, -1, -1), t.expand(5), conditions).flatten(1)
     assert (torch.cdist(by_label[:4], by_label[4:])).min() > 1e-4
 
 
@@ -77,13 +81,13 @@ def test_every_parameter_learns(awake):
 
 def test_channels_last_gives_the_same_numbers(awake):
     network = awake(_unet())
-    z, t, label = _inputs(3)
-    expected = network(z, t, label)
+    z, t, condition = _inputs(3)
+    expected = network(z, t, condition)
     network.to(memory_format=torch.channels_last)
-    torch.testing.assert_close(network(z.contiguous(memory_format=torch.channels_last), t, label), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(network(z.contiguous(memory_format=torch.channels_last), t, condition), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_the_registry_builds_the_network_it_names():
-    built = build_denoiser("unet", latent_shape=[3, 7, 7], classes=4, channels=[16], blocks=1, attention_levels=[])
+    built = build_denoiser("unet", latent_shape=[3, 7, 7], features=4, channels=[16], blocks=1, attention_levels=[])
     assert isinstance(built, UNet)
-    assert built.classes == 4
+    assert built(*_inputs(2)).shape == (2, 3, 7, 7)

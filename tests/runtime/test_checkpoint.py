@@ -23,13 +23,14 @@ def _save(path, network, **changes) -> None:
 
 def test_a_checkpoint_builds_the_same_network_again(tmp_path, network):
     path = tmp_path / "x.safetensors"
-    _save(path, network)
+    _save(path, network, settings={"condition": ["label"]})
     checkpoint = load_checkpoint(path, kind="denoiser", made_by="train_denoiser")
     rebuilt = nn.Linear(**checkpoint.constructor)
     checkpoint.load_into(rebuilt)
     x = torch.randn(4, 3)
     assert torch.equal(rebuilt(x), network(x))
     assert (checkpoint.name, checkpoint.trained_on) == ("linear", {"latents": "ab" * 32})
+    assert checkpoint.settings == {"condition": ["label"]}
     assert checkpoint.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -59,7 +60,7 @@ def test_weights_that_do_not_fit_are_refused_by_file(tmp_path, network, tensors)
         load_checkpoint(tmp_path / "x", kind="denoiser", made_by="train_denoiser").load_into(network)
 
 
-@pytest.mark.parametrize("missing", ["name", "constructor", "trained_on"])
+@pytest.mark.parametrize("missing", ["name", "constructor", "trained_on", "settings"])
 def test_a_checkpoint_with_damaged_metadata_is_refused_by_file(tmp_path, missing):
     path = tmp_path / "x.safetensors"
     save_checkpoint(path, kind="denoiser", name="unet", constructor={}, trained_on={}, tensors={"w": torch.zeros(2)})

@@ -6,11 +6,15 @@ from latentline.common.column import Column
 
 
 def agreement(column: Column, decided: Tensor, known: Tensor) -> float:
-    """Share of decisions (N,) equal to the known values (N,); of a continuous column the coefficient of determination, at most 1."""
+    """Share of decisions (N,) equal to the known values (N,); of a continuous column the coefficient of determination, at most 1.
+
+    Where all known numbers are the same, which leaves nothing to explain, it is 1 if every decision is right and else 0.
+    """
     if column.kind != "continuous":
         return float((decided == known).float().mean())
-    residual = (decided - known).double().square().sum()
-    return float(1 - residual / (known - known.mean()).double().square().sum().clamp(min=1e-12))
+    known = known.double()
+    residual, variation = (decided - known).square().sum(), (known - known.mean()).square().sum()
+    return float(1 - residual / variation if variation > 0 else residual == 0)
 
 
 def agreement_floor(column: Column, known: Tensor) -> float:
