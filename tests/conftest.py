@@ -1,12 +1,15 @@
 """Fixtures that many tests share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from ruamel.yaml import YAML
 from torch import nn
+
+from latentline.params.load import read_params
 
 settings.register_profile("latentline", deadline=None, derandomize=True, database=None, max_examples=25, suppress_health_check=list(HealthCheck))
 settings.load_profile("latentline")
@@ -31,6 +34,35 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def write_params(root: Path) -> Callable[[Path, dict[str, object]], None]:
+    """Writes params.yaml into a folder: the default recipe with other values of some knobs, which are named ``section.knob``."""
+
+    def write(folder: Path, knobs: dict[str, object]) -> None:
+        content = read_params(root / "recipes" / "default.yaml")
+        for knob, value in knobs.items():
+            *parents, name = knob.split(".")
+            section = content
+            for parent in parents:
+                section = section[parent]
+            assert name in section, knob
+            section[name] = value
+        YAML().dump(content, folder / "params.yaml")
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[None]:
+    """Stages set torch and the environment up for themselves; the tests of other modules find both as they were."""
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "CUBLAS_WORKSPACE_CONFIG"):
+            patch.setenv(variable, "1")
+        yield
+    torch.use_deterministic_algorithms(False)
+    torch.set_flush_denormal(False)
 
 
 @pytest.fixture

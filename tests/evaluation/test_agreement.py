@@ -1,9 +1,9 @@
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, r2_score
+from sklearn.metrics import accuracy_score, confusion_matrix, r2_score
 
 from latentline.common.column import Column
-from latentline.evaluation.agreement import agreement, agreement_floor
+from latentline.evaluation.agreement import agreement, agreement_floor, confusion_counts
 
 HAIR = Column("hair", "categorical", ("black", "red", "none"))
 SMILING = Column("smiling", "binary")
@@ -36,3 +36,9 @@ def test_the_floor_is_what_the_best_constant_answer_reaches():
     assert agreement_floor(HAIR, known) == max(constants) == pytest.approx(0.6)
     ages = torch.randn(20)
     assert agreement_floor(AGE, ages) == pytest.approx(agreement(AGE, ages.mean().expand(20), ages), abs=1e-6)
+
+
+@pytest.mark.parametrize("present", [3, 2], ids=["every class", "one that never occurs"])
+def test_confusions_are_counted_as_scikit_learn_does(present):
+    decided, known = (torch.randint(0, present, (97,)).float() for _ in range(2))
+    assert confusion_counts(HAIR, decided, known).tolist() == confusion_matrix(known, decided, labels=range(3)).tolist()

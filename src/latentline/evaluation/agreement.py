@@ -1,5 +1,6 @@
 """How well decisions agree with what is known of the images."""
 
+import torch
 from torch import Tensor
 
 from latentline.common.column import Column
@@ -22,3 +23,9 @@ def agreement_floor(column: Column, known: Tensor) -> float:
     if column.kind == "continuous":
         return 0.0
     return float(known.unique(return_counts=True)[1].max() / len(known))
+
+
+def confusion_counts(column: Column, decided: Tensor, known: Tensor) -> Tensor:
+    """How many images of each class (rows) were taken for each class (columns), from classes (N,) decided and known: int64 (K, K)."""
+    pairs = known.long() * column.outputs + decided.long()
+    return torch.bincount(pairs, minlength=column.outputs**2).reshape(column.outputs, column.outputs)

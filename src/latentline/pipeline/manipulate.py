@@ -61,14 +61,16 @@ def main() -> None:
     stats.require_autoencoder(codec.sha256)
     test = read_split(PREPARED, "test")
     every = [Target(place, column, kind) for place, column in enumerate(stats.columns) for kind in range(column.outputs)]
-    rows = [row for row, target in enumerate(every) if len(_others(target, test.values, 1))]  # others have no image to start from
+    normals = _normals()  # (outputs, F), one per target
+    # Some have no image to start from; of some the probe could learn nothing.
+    rows = [row for row, target in enumerate(every) if len(_others(target, test.values, 1)) and normals[row].any()]
     if not rows:
         log.info("nothing to change: these images have neither labels nor attributes that differ")
         with replaced_folder(FIGURES / "manipulate") as folder:
             notice(folder / "notice.png", "nothing to change: these images have neither labels nor attributes that differ")
         write_metrics(METRICS / "manipulate.json", {"targets": 0})
         return
-    targets, learnt = [every[row] for row in rows], _directions(stats, rows)
+    targets, learnt = [every[row] for row in rows], _directions(stats, normals[rows])
     # The floor: random directions, moved by exactly as much.
     random = Directions(random_directions(learnt.vectors, generator(seed, STAGE, "random")), learnt.scales)
 
@@ -86,13 +88,18 @@ def main() -> None:
             save_grid(folder / f"{name}.png", strips, columns=len(knobs.strengths), scale=2)
 
 
-def _directions(stats: LatentStats, rows: list[int]) -> Directions:
-    """The normals of the probes' boundaries, those of outputs ``rows``."""
+def _normals() -> Tensor:
+    """The normals (outputs, F) of the probes' boundaries."""
     tensors, meta = load_arrays(LATENT_CLASSIFIERS, "train_latent_classifiers")
     if meta.get("latents") != sha256_file(LATENT_STATS):
         raise UserError(f"{LATENT_CLASSIFIERS} was fitted on other latents than encoded_img; run `dvc repro train_latent_classifiers`")
+    return tensors["weight"]
+
+
+def _directions(stats: LatentStats, normals: Tensor) -> Directions:
+    """Along ``normals`` (K, F), in standard deviations of the training latents."""
     latents = stats.normalizer.standardise(read_latents(LATENTS, "train").latents).flatten(1)  # (N, F)
-    vectors = unit(tensors["weight"][rows])  # (K, F)
+    vectors = unit(normals)  # (K, F)
     return Directions(vectors, spread(latents, vectors))
 
 

@@ -15,7 +15,7 @@ from latentline.common.files import replaced_folder, write_metrics
 from latentline.common.seeds import derive_seed
 from latentline.data.batches import EpochSampler
 from latentline.data.store import ImageSplit, read_card, read_split, to_unit_range
-from latentline.evaluation.agreement import agreement, agreement_floor
+from latentline.evaluation.agreement import agreement, agreement_floor, confusion_counts
 from latentline.figures.plots import confusion, curves, notice, write_table
 from latentline.models.classifier import ConvClassifier
 from latentline.models.judges import PretrainedJudge, build_judge
@@ -158,6 +158,4 @@ def _report(
     curves(folder / "loss.png", history, "epoch", ["loss", "val_accuracy"], "loss, accuracy")
     for column, answers, truth in zip(columns, decided.T, test.values.T, strict=True):
         if column.name == CLASS:
-            pairs = truth.long() * column.outputs + answers.long()
-            counts = torch.bincount(pairs, minlength=column.outputs**2).reshape(column.outputs, column.outputs)
-            confusion(folder / "confusion.png", counts.numpy(), column.classes)
+            confusion(folder / "confusion.png", confusion_counts(column, answers, truth).numpy(), column.classes)

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from latentline.common.arrays import save_arrays
 from latentline.common.column import CLASS, Column, decide, split_outputs
-from latentline.common.errors import UserError
 from latentline.common.files import replaced_folder, sha256_file, write_metrics
 from latentline.common.seeds import derive_seed
-from latentline.evaluation.agreement import agreement, agreement_floor
+from latentline.evaluation.agreement import agreement, agreement_floor, confusion_counts
 from latentline.figures.plots import bars, confusion, notice
 from latentline.latents.cache import LatentStats, read_latents, read_stats
 from latentline.params.latent_classifiers import LatentClassifiersParams
@@ -23,6 +22,7 @@ from latentline.pipeline.paths import FIGURES, LATENT_CLASSIFIERS, LATENT_STATS,
 from latentline.runtime.compute import set_up
 
 STAGE = "train_latent_classifiers"
+_NEVER = -1e6  # output for a class without a training image
 
 log = logging.getLogger(__name__)
 
@@ -56,29 +56,26 @@ def _read(name: str, stats: LatentStats) -> tuple[Tensor, Tensor]:
 
 
 def _fit(column: Column, z0: NDArray[np.float32], known: NDArray[np.float32], knobs: LatentClassifiersParams) -> tuple[Tensor, Tensor]:
-    """Weights (outputs, F) and bias (outputs,) whose outputs mean what ``Column`` says."""
+    """Weights (outputs, F) and bias (outputs,) whose outputs mean what ``Column`` says; weights are zeros where nothing could be learnt."""
     from sklearn.linear_model import LogisticRegression, Ridge  # after the thread count is fixed; and it takes seconds to import
 
     if column.kind == "continuous":
         ridge = Ridge(alpha=1 / knobs.inverse_regularization).fit(z0, (known - column.mean) / column.std)
         return torch.from_numpy(ridge.coef_)[None].float(), torch.tensor([ridge.intercept_]).float()
-    every = range(max(column.outputs, 2))
-    if missing := sorted(set(every) - set(known.astype(int).tolist())):
-        what = f"class {column.classes[missing[0]]}" if column.classes else f"value {missing[0]}"
-        raise UserError(
-            f"data.limit or latent_classifiers.train_count: no training image has {what} of column {column.name}; expected at least one; "
-            "raise them, add images, or remove that class"
-        )
-    probe = LogisticRegression(C=knobs.inverse_regularization, max_iter=knobs.max_iterations).fit(z0, known.astype(int))
-    weight, bias = torch.from_numpy(probe.coef_).float(), torch.from_numpy(probe.intercept_).float()
-    # Of two classes scikit-learn fits one logit.
-    return (weight, bias) if len(weight) == column.outputs else (torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2)
+    kinds, present = len(column.classes) or 2, np.unique(known).astype(int)
+    weight, bias = torch.zeros(kinds, z0.shape[1]), torch.full((kinds,), _NEVER)  # (kinds, F), (kinds,)
+    bias[present] = 0
+    if len(present) > 1:
+        probe = LogisticRegression(C=knobs.inverse_regularization, max_iter=knobs.max_iterations).fit(z0, known.astype(int))
+        normals, offsets = torch.from_numpy(probe.coef_).float(), torch.from_numpy(probe.intercept_).float()
+        if len(present) == 2:  # of which scikit-learn fits one logit
+            normals, offsets = torch.cat([-normals, normals]) / 2, torch.cat([-offsets, offsets]) / 2
+        weight[present], bias[present] = normals, offsets
+    return (weight, bias) if column.classes else (weight[1:] - weight[:1], bias[1:] - bias[:1])
 
 
 def _report(folder: Path, columns: tuple[Column, ...], outputs: Tensor, known: Tensor) -> None:
     """Write metrics/latent_classifiers.json and the figures, from outputs (N, K) for the test split and what is known (N, A) of it."""
-    from sklearn.metrics import confusion_matrix
-
     decided = decide(columns, outputs)
     by_column: dict[str, dict[str, Any]] = {}
     for column, given, answers, truth in zip(columns, split_outputs(columns, outputs), decided.T, known.T, strict=True):
@@ -91,7 +88,7 @@ def _report(folder: Path, columns: tuple[Column, ...], outputs: Tensor, known: T
             **_detection(column, given, answers, truth),
         }
         if column.name == CLASS:
-            confusion(folder / "confusion.png", confusion_matrix(truth, answers, labels=range(column.outputs)), column.classes)
+            confusion(folder / "confusion.png", confusion_counts(column, answers, truth).numpy(), column.classes)
     attributes = {name: scores for name, scores in by_column.items() if name != CLASS}
     metrics = by_column.get(CLASS) or _means(attributes)
     write_metrics(METRICS / "latent_classifiers.json", {**metrics, **({"by_attribute": attributes} if attributes else {})})
@@ -109,8 +106,10 @@ def _detection(column: Column, outputs: Tensor, decided: Tensor, known: Tensor) 
     from sklearn.metrics import f1_score, roc_auc_score
 
     kinds = range(column.outputs) if column.classes else [1]
+    # Of several logits only differences mean anything, so images are ranked by the probability of a class.
+    ranked = outputs.double().softmax(dim=1) if column.classes else torch.cat([-outputs, outputs], dim=1)  # (N, kinds)
     present = [kind for kind in kinds if 0 < int((known == kind).sum()) < len(known)]
-    area = {kind: float(roc_auc_score(known == kind, outputs[:, kind if column.classes else 0])) for kind in present}
+    area = {kind: float(roc_auc_score(known == kind, ranked[:, kind])) for kind in present}
     f1 = {kind: float(f1_score(known == kind, decided == kind, zero_division=0.0)) for kind in present}
     if not present:
         return {}

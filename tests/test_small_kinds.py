@@ -1,0 +1,260 @@
+"""The whole pipeline, tiny, in one process, on images of which all kinds of things are known, or nothing."""
+
+import importlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from test_small_repro import TINY
+from torch import nn
+
+from latentline.common.arrays import load_arrays
+from latentline.data.store import read_split
+from latentline.models import judges
+
+pytestmark = pytest.mark.usefixtures("machine")
+
+STAGES = (
+    "download",
+    "train_feature_extractor",
+    "train_autoencoder",
+    "encode_and_cache_latents",
+    "train_denoiser",
+    "sample",
+    "train_latent_classifiers",
+    "manipulate",
+    "evaluate",
+)
+KNOBS = {
+    **TINY,
+    "data.name": "image_folder",
+    "data.path": "pictures",
+    "data.labels": "labels.csv",
+    "data.limit": None,
+    "data.splits": {"val": 0.2, "test": 0.25},
+    "feature_extractor.optimizer.batch_size": 8,
+    "latent_classifiers.inverse_regularization": 1.0,
+    "latent_classifiers.max_iterations": 200,
+    "compute.device": "cpu",
+    "compute.workers": 0,
+}
+COUNT = 60
+KNOWN = {  # columns of the CSV
+    "everything": ["label", "dotted", "colour", "level"],
+    "one_number": ["level"],
+    "yes_or_no": ["dotted", "wide"],
+    "what_never_varies": ["label", "public", "size"],
+    "nothing": [],
+}
+NUMBERS = {"level", "size"}
+
+
+class TinyEfficientNet(nn.Module):
+    """Stands in for the pretrained network, which would take too long here: the colours of four quarters."""
+
+    FEATURES = 12
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(self.FEATURES))
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        return self.weight * nn.functional.adaptive_avg_pool2d(x, 2).flatten(1)
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """A folder in which stages run."""
+
+    folder: Path
+    known: list[str]
+    write_params: Callable[[Path, dict[str, object]], None]
+
+    def run(self, *stages: str, **knobs: object) -> None:
+        self.write_params(self.folder, {**KNOBS, **knobs})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(self.folder)
+            patch.delenv("DVC_ROOT", raising=False)
+            patch.setattr(judges, "EfficientNetLite0", TinyEfficientNet)
+            patch.setattr(judges, "FEATURES", TinyEfficientNet.FEATURES)
+            for stage in stages:
+                importlib.import_module(f"latentline.pipeline.{stage}").main()
+
+    def copy(self, folder: Path) -> "Workplace":
+        shutil.copytree(self.folder, folder)
+        return Workplace(folder, self.known, self.write_params)
+
+    def metrics(self, name: str) -> dict[str, Any]:
+        return json.loads((self.folder / "metrics" / f"{name}.json").read_text())
+
+    def samples(self) -> dict[str, torch.Tensor]:
+        return load_arrays(self.folder / "data" / "generated" / "samples-00000.safetensors", "sample")[0]
+
+    @property
+    def varied(self) -> bool:
+        """Whether images differ in what is known of them."""
+        return self.known not in (KNOWN["nothing"], KNOWN["what_never_varies"])
+
+    @property
+    def attributes(self) -> set[str]:
+        return set(self.known) - {"label"}
+
+
+def _draw(folder: Path, known: list[str]) -> None:
+    """Bars on coloured ground in ``folder``/pictures, and what is ``known`` of them in labels.csv."""
+    random = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {
+            "file": [f"{number}.png" for number in range(COUNT)],
+            "label": random.choice(["lying", "standing"], COUNT),
+            "dotted": random.integers(0, 2, COUNT),
+            "wide": random.integers(0, 2, COUNT),
+            "colour": random.choice(["red", "green", "blue"], COUNT),
+            "level": random.uniform(80, 240, COUNT),
+            "public": 1,
+            "size": 16.5,
+        }
+    )
+    if "size" in known:
+        table["label"] = "lying"
+    (folder / "pictures").mkdir()
+    for row in table.itertuples():
+        image = random.integers(0, 20, (16, 16, 3))
+        image[..., ["red", "green", "blue"].index(row.colour)] += 40
+        bar = slice(5, 11) if row.wide else slice(7, 9)
+        image[(bar, slice(None)) if row.label == "lying" else (slice(None), bar)] = int(row.level)
+        if row.dotted:
+            image[1:4, 1:4] = 255
+        Image.fromarray(image.astype(np.uint8)).save(folder / "pictures" / row.file)
+    (folder / "labels.csv").write_text(table[["file", *known]].to_csv(index=False) if known else "\n")
+
+
+@pytest.fixture(scope="module", params=KNOWN)
+def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, write_params: Callable[..., None]) -> Workplace:
+    """A folder in which every stage ran. Tests that change anything take a copy of it."""
+    workplace = Workplace(tmp_path_factory.mktemp(request.param), KNOWN[request.param], write_params)
+    _draw(workplace.folder, workplace.known)
+    workplace.run(*STAGES)
+    return workplace
+
+
+with_everything = pytest.mark.parametrize("finished", ["everything"], indirect=True)
+
+
+def test_the_judge_is_scored_on_every_column_and_pretrained_where_there_is_none(finished):
+    metrics = finished.metrics("feature_extractor")
+    if not finished.known:
+        assert metrics == {"judge": "efficientnet_lite0"}
+        return
+    assert metrics["judge"] == "classifier"
+    assert metrics["by_column"].keys() == metrics["by_column_of_the_best_constant"].keys() == set(finished.known)
+    decisive = ["label"] if "label" in finished.known else sorted(finished.attributes - NUMBERS)
+    assert ("accuracy" in metrics) == bool(decisive)
+    if decisive:
+        assert metrics["accuracy"] == pytest.approx(np.mean([metrics["by_column"][name] for name in decisive]), rel=1e-5)
+    if finished.varied:
+        assert sum(metrics["by_column"].values()) > sum(metrics["by_column_of_the_best_constant"].values())
+
+
+def test_there_is_a_probe_of_every_column(finished):
+    metrics = finished.metrics("latent_classifiers")
+    if not finished.known:
+        assert metrics == {"columns": 0}
+        return
+    assert metrics.get("by_attribute", {}).keys() == finished.attributes
+    for name, scores in metrics["by_attribute"].items():
+        assert scores.keys() == {"r2"} if name in NUMBERS else scores.keys() >= {"accuracy", "accuracy_of_the_commonest_class"}
+    assert metrics.keys() >= ({"r2"} if finished.attributes <= NUMBERS else {"accuracy"})
+
+
+def test_samples_have_the_labels_and_attributes_of_training_images(finished):
+    samples = finished.samples()
+    assert samples["images"].shape == (40, 3, 16, 16)
+    assert samples["images"].dtype == torch.uint8
+    assert samples.keys() == {"images", *({"labels"} & {f"{name}s" for name in finished.known}), *(["attributes"] if finished.attributes else [])}
+    train = read_split(finished.folder / "data" / "prepared", "train")
+    drawn = torch.cat([samples[name].float().reshape(40, -1) for name in ("labels", "attributes") if name in samples] or [torch.empty(40, 0)], dim=1)
+    assert {tuple(row) for row in drawn.tolist()} <= {tuple(row) for row in train.values.tolist()}
+    if "labels" in samples:
+        classes = len(set(train.labels.tolist()))
+        assert samples["labels"].tolist() == [index % classes for index in range(40)]
+    guided = 2 if finished.known else 1
+    assert finished.metrics("sample") == {"count": 40, "network_evaluations": 2 * 2 * guided}  # steps, Heun, guidance
+
+
+def test_samples_are_scored_beside_their_floors_and_against_what_they_were_drawn_for(finished):
+    metrics = finished.metrics("evaluate")
+    assert metrics["judge"] == finished.metrics("feature_extractor")["judge"]
+    assert metrics["count"] == 40
+    for score, floor in (
+        ("fd", "fd_floor_real_test"),
+        ("fd_reconstruction", "fd_of_decoded_noise"),
+        ("kd", "kd_floor_real_test"),
+        *((score, f"{score}_of_real_test") for score in ("precision", "recall", "density", "coverage", "nearest_train_distance")),
+    ):
+        assert isinstance(metrics[score], float)
+        assert isinstance(metrics[floor], float)
+    assert ("class_accuracy" in metrics) == ("class_accuracy_of_real_test" in metrics) == ("label" in finished.known)
+    assert metrics.get("by_attribute", {}).keys() == finished.attributes
+    assert all(scores.keys() == {"samples", "real_test"} for scores in metrics.get("by_attribute", {}).values())
+
+
+def test_what_is_known_of_real_images_is_judged_alike_by_both_stages_that_do(finished):
+    judge, scores = finished.metrics("feature_extractor").get("by_column", {}), finished.metrics("evaluate")
+    real = {"label": scores.get("class_accuracy_of_real_test"), **{name: both["real_test"] for name, both in scores.get("by_attribute", {}).items()}}
+    assert {name: real[name] for name in finished.known} == judge
+
+
+def test_images_are_edited_towards_all_that_differs(finished):
+    metrics = finished.metrics("manipulate")
+    if not finished.varied:
+        assert metrics == {"targets": 0}
+    else:
+        assert [row["strength"] for row in metrics["by_strength"]] == TINY["manipulate.strengths"]
+        assert all(0 <= metrics[rate] <= 1 for rate in ("flip_rate", "flip_rate_random"))
+
+
+def test_every_stage_shows_what_there_is_to_see(finished):
+    figures = {folder.name: {path.name for path in folder.iterdir()} for folder in (finished.folder / "fig").iterdir()}
+    labelled = "label" in finished.known
+    learnt = {"loss.csv", "loss.png", *(["confusion.png"] if labelled else [])}
+    assert figures["feature_extractor"] == (learnt if finished.known else {"notice.png"})
+    assert ("confusion.png" in figures["latent_classifiers"]) == labelled
+    assert ("notice.png" in figures["latent_classifiers"]) == (not finished.known)
+    assert figures["manipulate"] == ({"flip_rate.csv", "flip_rate.png", "strips.png", "strips_random.png"} if finished.varied else {"notice.png"})
+    assert figures["denoiser"] >= {"preview_0001.png", "preview_0002.png", "loss.csv", "buckets.csv"}
+    assert figures["sample"] == {"grid.png", "trajectory.png"}
+    assert figures["evaluate"] == {"fd.png", "nearest_train.png"}
+    assert all(path.stat().st_size > 0 for path in (finished.folder / "fig").rglob("*") if path.is_file())
+
+
+@with_everything
+@pytest.mark.parametrize(("condition", "told", "evaluations"), [("class", {"images", "labels"}, 8), ("none", {"images"}, 4)])
+def test_a_denoiser_that_is_told_less_is_scored_on_less(finished, tmp_path, condition, told, evaluations):
+    copy = finished.copy(tmp_path / "copy")
+    copy.run("train_denoiser", "sample", "evaluate", **{"denoiser.condition": condition})
+    assert copy.samples().keys() == told
+    assert copy.metrics("sample")["network_evaluations"] == evaluations
+    assert ("class_accuracy" in copy.metrics("evaluate")) == ("labels" in told)
+    assert "by_attribute" not in copy.metrics("evaluate")
+    assert copy.metrics("evaluate")["fd_floor_real_test"] == finished.metrics("evaluate")["fd_floor_real_test"]
+
+
+@with_everything
+def test_the_head_of_a_pretrained_judge_is_trained_where_there_are_labels(finished, tmp_path):
+    copy = finished.copy(tmp_path / "copy")
+    knobs = {"feature_extractor.name": "efficientnet_lite0", "feature_extractor.epochs": 30, "feature_extractor.optimizer.lr": 0.05}
+    copy.run("train_feature_extractor", "evaluate", **knobs, **{"evaluate.max_images": 20})
+    metrics = copy.metrics("feature_extractor")
+    assert metrics["judge"] == copy.metrics("evaluate")["judge"] == "efficientnet_lite0"
+    assert metrics["by_column"]["colour"] > metrics["by_column_of_the_best_constant"]["colour"]
+    assert metrics["by_column"]["level"] > 0
+    assert copy.metrics("evaluate")["count"] == 20
