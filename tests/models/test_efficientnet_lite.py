@@ -62,8 +62,8 @@ def test_each_image_is_seen_alone_and_the_same_every_time(judge, photographs):
 def test_more_noise_and_more_blur_are_farther_away(judge, photographs):
     temple = photographs[0]
     noise = torch.randn_like(temple)
-    noisy = [judge.features((temple + level * noise).clamp(-1, 1)) for level in (0.0, 0.1, 0.3, 0.6)]
-    blurred = [judge.features(torch.nn.functional.avg_pool2d(temple, size, 1, size // 2)) for size in (1, 3, 9, 27)]
+    noisy = [judge.features((temple + level * noise).clamp(-1, 1)) for level in (0.0, 0.1, 0.4)]
+    blurred = [judge.features(torch.nn.functional.avg_pool2d(temple, size, 1, size // 2)) for size in (1, 3, 15)]
     for harmed in (noisy, blurred):
         distances = [float((features - harmed[0]).norm()) for features in harmed]
         assert distances == sorted(distances)
