@@ -53,7 +53,7 @@ def build_critics(codec: Codec, image_channels: int, knobs: AutoencoderParams, d
     Raises:
         UserError: the perceptual network is not installed, or the discriminator would never have a say in ``total_steps`` steps.
     """
-    perceptual = build_perceptual(knobs.perceptual_weight, device) if knobs.perceptual_weight else None
+    perceptual = _build_perceptual(knobs.perceptual_weight, device) if knobs.perceptual_weight else None
     if not knobs.adversarial.weight:
         return Critics(perceptual, knobs.perceptual_weight, None, None)
     adversarial = knobs.adversarial
@@ -78,7 +78,7 @@ def build_critics(codec: Codec, image_channels: int, knobs: AutoencoderParams, d
     return Critics(perceptual, knobs.perceptual_weight, adversary, rival)
 
 
-def build_perceptual(weight: float, device: torch.device) -> PerceptualDistance:
+def _build_perceptual(weight: float, device: torch.device) -> PerceptualDistance:
     """The perceptual distance with its published weights. Raises UserError when they are not installed."""
     network = PerceptualDistance()
     network.load_published(perceptual_weights(f"autoencoder.perceptual_weight: {weight:g}"))

@@ -17,6 +17,7 @@ from latentline.figures.plots import curves, write_table
 from latentline.params.autoencoder import AutoencoderParams
 from latentline.params.load import load
 from latentline.pipeline.critics import Critics, build_critics, save_discriminator
+from latentline.pipeline.critics_report import critic_scores, draw_critics
 from latentline.pipeline.paths import AUTOENCODER, DISCRIMINATOR, FIGURES, METRICS, PREPARED
 from latentline.pipeline.training import optimizer_of, saving_of
 from latentline.runtime.checkpoint import save_checkpoint
@@ -38,27 +39,28 @@ def main() -> None:
     torch.manual_seed(derive_seed(seed, STAGE, "weights"))
     codec = build_codec(knobs.name, **constructor)
     test = read_split(PREPARED, "test")
-    place(codec.eval(), device)
-    order = EpochSampler(card.counts["train"], knobs.optimizer.batch_size, derive_seed(seed, STAGE, "order"))
-    critics = build_critics(codec, card.shape[0], knobs, device, seed, knobs.epochs * order.steps_per_epoch)
-    untrained = _score(codec, test, device, seed)[0]
+    untrained = _score(place(codec.eval(), device), test, device, seed)[0]
 
     saving = saving_of(STAGE, knobs.model_dump(), {"seed": seed, "data": card.sha256}, compute.save_every_seconds)
-    history = _train(codec, critics, order, knobs, device, seed, saving, mirror=card.horizontal_flip)
+    history, critics = _train(codec, knobs, device, seed, saving, mirror=card.horizontal_flip)
     save_checkpoint(AUTOENCODER, kind="autoencoder", name=knobs.name, constructor=constructor, trained_on=card.sha256, tensors=codec.state_dict())
     save_discriminator(DISCRIMINATOR, critics, card.shape[0], knobs.adversarial, card.sha256)
     scores, decoded = _score(codec, test, device, seed)
     parameters = sum(parameter.numel() for parameter in codec.parameters())
-    write_metrics(METRICS / "autoencoder.json", {**scores, "parameters": parameters, "untrained": untrained})
+    seen = critic_scores(critics, test.images, decoded)
+    write_metrics(METRICS / "autoencoder.json", {**scores, **seen, "parameters": parameters, "untrained": untrained})
     _figures(test, decoded, history)
+    draw_critics(FIGURES / "autoencoder", critics, test.images, decoded, history)
     saving.file.remove()
 
 
 def _train(
-    codec: Codec, critics: Critics, order: EpochSampler, knobs: AutoencoderParams, device: torch.device, seed: int, saving: Saving, *, mirror: bool
-) -> list[dict[str, float]]:
+    codec: Codec, knobs: AutoencoderParams, device: torch.device, seed: int, saving: Saving, *, mirror: bool
+) -> tuple[list[dict[str, float]], Critics]:
     images = read_split(PREPARED, "train").images.load().to(device)
     val = read_split(PREPARED, "val")
+    order = EpochSampler(len(images), knobs.optimizer.batch_size, derive_seed(seed, STAGE, "order"))
+    critics = build_critics(codec, images.shape[1], knobs, device, seed, knobs.epochs * order.steps_per_epoch)
 
     def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
         x = to_unit_range(images[order.rows(step).to(device)])
@@ -81,7 +83,7 @@ def _train(
         on_epoch=validate,
         section="autoencoder",
     )
-    return history
+    return history, critics
 
 
 @torch.no_grad()
