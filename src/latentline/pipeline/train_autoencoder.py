@@ -1,5 +1,6 @@
 """Stage ``train_autoencoder``: learn pixels <-> latents, and report on the test images how well."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -35,7 +36,7 @@ def main() -> None:
     knobs, seed, compute = load("autoencoder", AutoencoderParams)
     device = set_up(compute.device, compute.threads)
     card = read_card(PREPARED)
-    constructor = {**knobs.model_dump(exclude={"name", "epochs", "optimizer", "perceptual_weight", "adversarial"}), "image_shape": list(card.shape)}
+    constructor = constructor_of(knobs, card.shape)
     torch.manual_seed(derive_seed(seed, STAGE, "weights"))
     codec = build_codec(knobs.name, **constructor)
     test = read_split(PREPARED, "test")
@@ -52,6 +53,11 @@ def main() -> None:
     _figures(test, decoded, history)
     draw_critics(FIGURES / "autoencoder", critics, test.images, decoded, history)
     saving.file.remove()
+
+
+def constructor_of(knobs: AutoencoderParams, shape: Sequence[int]) -> dict[str, Any]:
+    """Arguments of the codec that ``knobs`` ask for, for images (C, H, W)."""
+    return {**knobs.model_dump(exclude={"name", "epochs", "optimizer", "perceptual_weight", "adversarial"}), "image_shape": list(shape)}
 
 
 def _train(
