@@ -1,4 +1,5 @@
 import json
+from importlib import util
 
 import pytest
 import torch
@@ -84,6 +85,22 @@ def test_the_checkpoint_rebuilds_the_discriminator_and_says_when_there_is_none(c
     save_discriminator(path, build_critics(codec, 1, off, CPU, 0, 100), 1, off.adversarial, {"data": "ab"})
     assert [file.name for file in path.parent.iterdir()] == ["off.json"]
     assert json.loads((path.parent / "off.json").read_text()) == {"autoencoder.adversarial.weight": 0}
+
+
+@pytest.mark.skipif(not util.find_spec("stlpips_pytorch"), reason="the extra `perceptual` is not installed")
+def test_the_perceptual_distance_is_part_of_the_loss_and_a_score_beside_its_floor(codec, knobs, tmp_path):
+    critics = build_critics(codec, 1, knobs().model_copy(update={"perceptual_weight": 2.0}), CPU, 0, 100)
+    x = torch.rand(2, 1, 8, 8) * 2 - 1
+    loss, terms, reconstruction = codec.loss(x, torch.Generator().manual_seed(0))
+    judged, judged_terms = critics.judge(0, loss, terms, reconstruction, x)
+    torch.testing.assert_close(judged, loss + 2 * judged_terms["perceptual"])
+    torch.testing.assert_close(judged_terms["perceptual"], critics.perceptual(x, reconstruction).mean())
+    images = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
+    scores = critic_scores(critics, images, images)
+    assert scores["lpips"] == 0
+    assert scores["lpips_of_other_images"] > 0
+    draw_critics(tmp_path, critics, images, images, [{"epoch": 1, "perceptual": 0.5}])
+    assert [path.name for path in tmp_path.iterdir()] == ["perceptual.png"]
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -105,14 +105,7 @@ def fit(
     last_save = time.monotonic()
     with deferred_interrupts() as stop_wanted, tqdm(total=total_steps, initial=state.step, desc=section, disable=None, mininterval=1) as bar:
         while state.step < total_steps:
-            remedy = f"lower {section}.optimizer.lr or raise {section}.optimizer.warmup_steps"
-            terms = _descend(state.model, loss, state.step, total_steps, optimizer, section, remedy)
-            if rival and state.rival and state.step >= rival.first_step:
-                terms |= _descend(state.rival, rival.loss, state.step, total_steps, rival.optimizer, rival.section, f"lower {rival.section}.lr")
-            if state.ema:
-                state.ema.update(model, state.step)
-            state.log(terms)
-            state.step += 1
+            _step(state, loss, optimizer, rival, total_steps, section)
             bar.update()
             if state.step % steps_per_epoch == 0:
                 _finish_epoch(state, used, steps_per_epoch, on_epoch)
@@ -128,6 +121,18 @@ def fit(
 def _player(network: nn.Module, optimizer: Optimizer) -> Player:
     adamw = torch.optim.AdamW(network.parameters(), lr=optimizer.lr, betas=optimizer.betas, weight_decay=optimizer.weight_decay, fused=True)
     return Player(network, adamw)
+
+
+def _step(state: RunState, loss: Loss, optimizer: Optimizer, rival: Rival | None, total_steps: int, section: str) -> None:
+    """One step of the model, then one of its rival."""
+    remedy = f"lower {section}.optimizer.lr or raise {section}.optimizer.warmup_steps"
+    terms = _descend(state.model, loss, state.step, total_steps, optimizer, section, remedy)
+    if rival and state.rival and state.step >= rival.first_step:
+        terms |= _descend(state.rival, rival.loss, state.step, total_steps, rival.optimizer, rival.section, f"lower {rival.section}.lr")
+    if state.ema:
+        state.ema.update(state.model.network, state.step)
+    state.log(terms)
+    state.step += 1
 
 
 def _descend(player: Player, loss: Loss, step: int, total_steps: int, optimizer: Optimizer, section: str, remedy: str) -> dict[str, Tensor]:
