@@ -55,10 +55,11 @@ def test_gradients_flow_through_encode_and_decode_to_every_pixel(awake):
 
 def test_the_loss_is_the_squared_error_plus_the_weighted_kl_per_pixel(awake):
     vae, x = awake(_vae()), torch.rand(4, 1, 8, 8) * 2 - 1
-    loss, terms = vae.loss(x, generator(0, "noise"))
+    loss, terms, made = vae.loss(x, generator(0, "noise"))
     mean, log_variance = vae.posterior(x)
     noise = torch.randn(mean.shape, generator=generator(0, "noise"))
     reconstruction = vae.decode(mean + (log_variance / 2).exp() * noise)
+    torch.testing.assert_close(made, reconstruction)
     torch.testing.assert_close(terms["mse"], F.mse_loss(reconstruction, x))
     torch.testing.assert_close(terms["kl"], kl_from_standard_normal(mean, log_variance).mean())
     torch.testing.assert_close(loss, terms["mse"] + 0.1 * terms["kl"] / 64)
@@ -75,7 +76,7 @@ def test_a_runaway_posterior_keeps_the_loss_finite():
     vae = _vae()
     last = vae.encoder.layers[-1]
     torch.nn.init.constant_(last.bias, 1e4)
-    loss, terms = vae.loss(torch.zeros(1, 1, 8, 8), generator(0))
+    loss, terms, _ = vae.loss(torch.zeros(1, 1, 8, 8), generator(0))
     assert math.isfinite(loss.item())
     assert math.isfinite(terms["kl"].item())
 

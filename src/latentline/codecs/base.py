@@ -11,6 +11,8 @@ class Codec(nn.Module, ABC):
 
     latent_shape: tuple[int, int, int]
     """(C, H, W) of a latent."""
+    decoder: nn.Module
+    """The network that writes the pixels; its layers in the order in which they work."""
 
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
@@ -21,5 +23,5 @@ class Codec(nn.Module, ABC):
         """Latents (B, *latent_shape) -> images (B, C, H, W), about in [-1, 1]. ``generator`` serves decoders that draw."""
 
     @abstractmethod
-    def loss(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Training loss (scalar) of images (B, C, H, W), and its terms by name for the log."""
+    def loss(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """Training loss (scalar) of images (B, C, H, W), its terms by name for the log, and the reconstructions (B, C, H, W) it is about."""

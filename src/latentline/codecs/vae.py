@@ -60,7 +60,7 @@ class VAE(Codec):
         """See :meth:`Codec.decode`; draws nothing."""
         return self.decoder(z)
 
-    def loss(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Mean squared error (images in [-1, 1]) plus the weighted KL term, at a sample of the posterior."""
         mean, log_variance = self.posterior(x)
         noise = torch.randn(mean.shape, generator=generator).to(mean)
@@ -68,4 +68,4 @@ class VAE(Codec):
         mse = F.mse_loss(reconstruction, x)
         kl = kl_from_standard_normal(mean, log_variance).mean()
         loss = mse + self.kl_weight * kl / x[0].numel()
-        return loss, {"loss": loss, "mse": mse, "kl": kl}
+        return loss, {"loss": loss, "mse": mse, "kl": kl}, reconstruction

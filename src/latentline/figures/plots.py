@@ -41,6 +41,28 @@ def curves(
         axes.legend()
 
 
+def curve_panels(path: Path, rows: Sequence[Mapping[str, Any]], x: str, panels: Mapping[str, Sequence[str]]) -> None:
+    """Columns of ``rows`` over column ``x``, a panel for each entry (label of its y axis -> columns); rows without a column are left out of it."""
+    figure, drawn = plt.subplots(1, len(panels), figsize=(3.4 * len(panels), 3), squeeze=False)
+    for axes, (label, names) in zip(drawn.flat, panels.items(), strict=True):
+        for name in names:
+            present = [row for row in rows if name in row]
+            axes.plot([row[x] for row in present], [row[name] for row in present], marker="o", markersize=3, label=name)
+        axes.set(xlabel=x, ylabel=label)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    _save(path, figure)
+
+
+def shares(path: Path, values: Mapping[str, ArrayLike], xlabel: str) -> None:
+    """Histograms of several sets of numbers in [0, 1], one over the other."""
+    with _axes(path, (5, 3.2)) as axes:
+        for name, numbers in values.items():
+            axes.hist(np.asarray(numbers), bins=np.linspace(0, 1, 41), density=True, alpha=0.5, label=name)
+        axes.set(xlabel=xlabel, ylabel="density", xlim=(0, 1))
+        axes.legend()
+
+
 def bars(path: Path, names: Sequence[str], values: Sequence[float], ylabel: str) -> None:
     """One bar per name."""
     with _axes(path, (max(4, 0.5 * len(names) + 1), 3.2)) as axes:

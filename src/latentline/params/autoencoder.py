@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
+from latentline.params.adversarial import AdversarialParams
 from latentline.params.base import Count, NonNegative, Positive, Section, Widths
 from latentline.params.optimizer import OptimizerParams
 
@@ -27,6 +28,9 @@ class AutoencoderParams(Section):
     """Residual blocks of each level of the decoder."""
     kl_weight: NonNegative
     """Weight of the KL term (nats per pixel) beside the mean squared error."""
+    perceptual_weight: NonNegative
+    """Weight of the perceptual distance between image and reconstruction; 0 = off."""
+    adversarial: AdversarialParams
     optimizer: OptimizerParams
 
     @model_validator(mode="after")

@@ -16,5 +16,7 @@ Count = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-Widths = Annotated[list[Annotated[int, Field(ge=8, multiple_of=8)]], Field(min_length=1)]
-"""Channels per level; multiples of the 8 normalisation groups."""
+Width = Annotated[int, Field(ge=8, multiple_of=8)]
+"""Channels; a multiple of the 8 normalisation groups."""
+Widths = Annotated[list[Width], Field(min_length=1)]
+"""Channels per level."""

@@ -1,10 +1,8 @@
 """Section ``feature_extractor``: the judge, a network that no other stage trains on."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
-
-from latentline.params.base import Fraction, Positive, Section
+from latentline.params.base import Fraction, Positive, Section, Width
 from latentline.params.optimizer import OptimizerParams
 
 
@@ -15,7 +13,7 @@ class FeatureExtractorParams(Section):
     """Kind of judge: a small classifier of the same data, or a network pretrained on ImageNet; auto = the first where there are labels."""
     epochs: Positive
     """Passes over the training images."""
-    channels: Annotated[int, Field(ge=8, multiple_of=8)]
+    channels: Width
     """Width of the first level; the second has twice as many."""
     features: Positive
     """Length of the feature vector that the distances are measured in."""

@@ -8,6 +8,7 @@ LATENTS = Path("encoded_img")
 LATENT_STATS = LATENTS / "stats.json"
 LATENT_KNOWN = LATENTS / "known.safetensors"
 AUTOENCODER = Path("checkpoints/autoencoder/autoencoder.safetensors")
+DISCRIMINATOR = Path("checkpoints/discriminator/discriminator.safetensors")
 DENOISER = Path("checkpoints/denoiser/denoiser.safetensors")
 FEATURE_EXTRACTOR = Path("checkpoints/feature_extractor/feature_extractor.safetensors")
 LATENT_CLASSIFIERS = Path("checkpoints/latent_classifiers/latent_classifiers.safetensors")

@@ -1,5 +1,6 @@
 """Stage ``train_autoencoder``: learn pixels <-> latents, and report on the test images how well."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,7 +17,9 @@ from latentline.figures.grids import alternating_rows, save_grid
 from latentline.figures.plots import curves, write_table
 from latentline.params.autoencoder import AutoencoderParams
 from latentline.params.load import load
-from latentline.pipeline.paths import AUTOENCODER, FIGURES, METRICS, PREPARED
+from latentline.pipeline.critics import Critics, build_critics, save_discriminator
+from latentline.pipeline.critics_report import critic_scores, draw_critics
+from latentline.pipeline.paths import AUTOENCODER, DISCRIMINATOR, FIGURES, METRICS, PREPARED
 from latentline.pipeline.training import optimizer_of, resident, saving_of
 from latentline.runtime.checkpoint import save_checkpoint
 from latentline.runtime.compute import place, set_up
@@ -29,37 +32,48 @@ _SHOWN = 64
 
 
 def main() -> None:
-    """Read section ``autoencoder`` and data/prepared; write checkpoints/autoencoder, fig/autoencoder, metrics/autoencoder.json."""
+    """Read section ``autoencoder`` and data/prepared; write checkpoints/{autoencoder,discriminator}, fig/ and metrics/ of autoencoder."""
     knobs, seed, compute = load("autoencoder", AutoencoderParams)
     device = set_up(compute.device, compute.threads)
     card = read_card(PREPARED)
-    constructor = {**knobs.model_dump(exclude={"name", "epochs", "optimizer"}), "image_shape": list(card.shape)}
+    constructor = constructor_of(knobs, card.shape)
     torch.manual_seed(derive_seed(seed, STAGE, "weights"))
     codec = build_codec(knobs.name, **constructor)
     test = read_split(PREPARED, "test")
     untrained = _score(place(codec.eval(), device), test, device, seed)[0]
 
     saving = saving_of(STAGE, knobs.model_dump(), {"seed": seed, "data": card.sha256}, compute.save_every_seconds)
-    history = _train(codec, knobs, device, seed, saving, mirror=card.horizontal_flip)
+    history, critics = _train(codec, knobs, device, seed, saving, mirror=card.horizontal_flip)
     save_checkpoint(AUTOENCODER, kind="autoencoder", name=knobs.name, constructor=constructor, trained_on=card.sha256, tensors=codec.state_dict())
+    save_discriminator(DISCRIMINATOR, critics, card.shape[0], knobs.adversarial, card.sha256)
     scores, decoded = _score(codec, test, device, seed)
     parameters = sum(parameter.numel() for parameter in codec.parameters())
-    write_metrics(METRICS / "autoencoder.json", {**scores, "parameters": parameters, "untrained": untrained})
+    seen = critic_scores(critics, test.images, decoded)
+    write_metrics(METRICS / "autoencoder.json", {**scores, **seen, "parameters": parameters, "untrained": untrained})
     _figures(test, decoded, history)
+    draw_critics(FIGURES / "autoencoder", critics, test.images, decoded, history)
     saving.file.remove()
 
 
-def _train(codec: Codec, knobs: AutoencoderParams, device: torch.device, seed: int, saving: Saving, *, mirror: bool) -> list[dict[str, float]]:
+def constructor_of(knobs: AutoencoderParams, shape: Sequence[int]) -> dict[str, Any]:
+    """Arguments of the codec that ``knobs`` ask for, for images (C, H, W)."""
+    return {**knobs.model_dump(exclude={"name", "epochs", "optimizer", "perceptual_weight", "adversarial"}), "image_shape": list(shape)}
+
+
+def _train(
+    codec: Codec, knobs: AutoencoderParams, device: torch.device, seed: int, saving: Saving, *, mirror: bool
+) -> tuple[list[dict[str, float]], Critics]:
     images = resident(read_split(PREPARED, "train").images, device)
     val = read_split(PREPARED, "val")
     order = EpochSampler(len(images), knobs.optimizer.batch_size, derive_seed(seed, STAGE, "order"))
+    critics = build_critics(codec, images.shape[1], knobs, device, seed, knobs.epochs * order.steps_per_epoch)
 
     def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
         x = to_unit_range(images[order.rows(step)].to(device))
         if mirror:
             x = mirror_half(x, generator(seed, STAGE, "mirror", step))
         x = x.contiguous(memory_format=torch.channels_last)
-        return codec.loss(x, generator(seed, STAGE, "noise", step))
+        return critics.judge(step, *codec.loss(x, generator(seed, STAGE, "noise", step)), x)
 
     def validate(model: nn.Module, epoch: int) -> dict[str, float]:
         return {f"val_{name}": value for name, value in _losses(codec, val, device, seed).items()}
@@ -71,10 +85,11 @@ def _train(codec: Codec, knobs: AutoencoderParams, device: torch.device, seed: i
         steps_per_epoch=order.steps_per_epoch,
         optimizer=optimizer_of(knobs.optimizer),
         saving=saving,
+        rival=critics.rival,
         on_epoch=validate,
         section="autoencoder",
     )
-    return history
+    return history, critics
 
 
 @torch.no_grad()

@@ -16,7 +16,10 @@ from latentline.runtime.interrupt import InterruptedRunError, deferred_interrupt
 from latentline.runtime.resume import ResumeFile
 from latentline.training.ema import Ema
 from latentline.training.schedule import warmup_stable_decay
-from latentline.training.state import RunState
+from latentline.training.state import Player, RunState
+
+Loss = Callable[[int], tuple[Tensor, dict[str, Tensor]]]
+"""Step (counted from 0) -> (loss, terms for the log)."""
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +33,20 @@ class Optimizer:
     warmup_steps: int
     decay_fraction: float
     clip_norm: float
+    betas: tuple[float, float] = (0.9, 0.99)
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A second network that trains against the first: from ``first_step`` on it steps after each of the first one's steps."""
+
+    network: nn.Module
+    loss: Loss
+    """As the first network's; it may use what that computed in the same step."""
+    optimizer: Optimizer
+    first_step: int
+    section: str
+    """Of params.yaml; holds ``lr``."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +59,14 @@ class Saving:
 
 def fit(
     model: nn.Module,
-    loss: Callable[[int], tuple[Tensor, dict[str, Tensor]]],
+    loss: Loss,
     *,
     epochs: int,
     steps_per_epoch: int,
     optimizer: Optimizer,
     saving: Saving,
     ema_decay: float | None = None,
+    rival: Rival | None = None,
     on_epoch: Callable[[nn.Module, int], dict[str, float]] = lambda model, epoch: {},
     section: str,
 ) -> tuple[nn.Module, list[dict[str, float]]]:
@@ -63,6 +81,7 @@ def fit(
         optimizer: learning rate and the like.
         saving: where the state goes every so often, and when the process is asked to stop.
         ema_decay: decay of the averaged weights; None = no average.
+        rival: what trains against ``model``, in place too.
         on_epoch: (the weights to be used, epoch counted from 1) -> more values for the epoch's row; may draw pictures.
         section: of params.yaml, for error messages.
 
@@ -70,11 +89,14 @@ def fit(
         The weights to be used (averaged where ``ema_decay`` is given), and one row per epoch.
 
     Raises:
-        UserError: loss or gradient became infinite or NaN.
+        UserError: loss or gradient of the model or of its rival became infinite or NaN.
         InterruptedRunError: SIGINT or SIGTERM came; the state is saved.
     """
-    adamw = torch.optim.AdamW(model.parameters(), lr=optimizer.lr, betas=(0.9, 0.99), weight_decay=optimizer.weight_decay, fused=True)
-    state = RunState(model, adamw, None if ema_decay is None else Ema(model, ema_decay))
+    state = RunState(
+        _player(model, optimizer),
+        None if ema_decay is None else Ema(model, ema_decay),
+        None if rival is None else _player(rival.network, rival.optimizer),
+    )
     if saved := saving.file.load():
         state.restore(*saved)
         log.info("resumed %s at step %d", saving.file.stage, state.step)
@@ -83,8 +105,7 @@ def fit(
     last_save = time.monotonic()
     with deferred_interrupts() as stop_wanted, tqdm(total=total_steps, initial=state.step, desc=section, disable=None, mininterval=1) as bar:
         while state.step < total_steps:
-            lr = optimizer.lr * warmup_stable_decay(state.step, total_steps, optimizer.warmup_steps, optimizer.decay_fraction)
-            _step(state, loss, lr, optimizer.clip_norm, section)
+            _step(state, loss, optimizer, rival, total_steps, section)
             bar.update()
             if state.step % steps_per_epoch == 0:
                 _finish_epoch(state, used, steps_per_epoch, on_epoch)
@@ -97,33 +118,46 @@ def fit(
     return used.eval(), state.history
 
 
-def _step(state: RunState, loss: Callable[[int], tuple[Tensor, dict[str, Tensor]]], lr: float, clip_norm: float, section: str) -> None:
-    """One optimizer step."""
-    state.model.train()
-    value, terms = loss(state.step)
+def _player(network: nn.Module, optimizer: Optimizer) -> Player:
+    adamw = torch.optim.AdamW(network.parameters(), lr=optimizer.lr, betas=optimizer.betas, weight_decay=optimizer.weight_decay, fused=True)
+    return Player(network, adamw)
+
+
+def _step(state: RunState, loss: Loss, optimizer: Optimizer, rival: Rival | None, total_steps: int, section: str) -> None:
+    """One step of the model, then one of its rival."""
+    remedy = f"lower {section}.optimizer.lr or raise {section}.optimizer.warmup_steps"
+    terms = _descend(state.model, loss, state.step, total_steps, optimizer, section, remedy)
+    if rival and state.rival and state.step >= rival.first_step:
+        terms |= _descend(state.rival, rival.loss, state.step, total_steps, rival.optimizer, rival.section, f"lower {rival.section}.lr")
+    if state.ema:
+        state.ema.update(state.model.network, state.step)
+    state.log(terms)
+    state.step += 1
+
+
+def _descend(player: Player, loss: Loss, step: int, total_steps: int, optimizer: Optimizer, section: str, remedy: str) -> dict[str, Tensor]:
+    """One optimizer step of ``player``; the loss's terms."""
+    lr = optimizer.lr * warmup_stable_decay(step, total_steps, optimizer.warmup_steps, optimizer.decay_fraction)
+    player.network.train()
+    value, terms = loss(step)
     value.backward()
-    norm = nn.utils.clip_grad_norm_(state.model.parameters(), clip_norm)
+    norm = nn.utils.clip_grad_norm_(player.network.parameters(), optimizer.clip_norm)
     if not math.isfinite(value.item() + norm.item()):
         raise UserError(
-            f"{section}: loss {value.item():.3g} and gradient norm {norm.item():.3g} at step {state.step} with learning rate {lr:.3g}; "
-            f"expected finite numbers; lower {section}.optimizer.lr or raise {section}.optimizer.warmup_steps"
+            f"{section}: loss {value.item():.3g} and gradient norm {norm.item():.3g} at step {step} with learning rate {lr:.3g}; "
+            f"expected finite numbers; {remedy}"
         )
-    for group in state.optimizer.param_groups:
+    for group in player.optimizer.param_groups:
         group["lr"] = lr
-    state.optimizer.step()
-    state.optimizer.zero_grad(set_to_none=True)
-    if state.ema:
-        state.ema.update(state.model, state.step)
-    state.step += 1
-    for name, term in terms.items():
-        state.sums[name] = state.sums.get(name, 0.0) + term.item()
+    player.optimizer.step()
+    player.optimizer.zero_grad(set_to_none=True)
+    return terms
 
 
 def _finish_epoch(state: RunState, used: nn.Module, steps: int, on_epoch: Callable[[nn.Module, int], dict[str, float]]) -> None:
     """Close the epoch's row: means of the logged terms, and what ``on_epoch`` adds."""
     epoch = state.step // steps
-    row: dict[str, Any] = {"epoch": epoch, **{name: total / steps for name, total in state.sums.items()}}
-    state.sums = {}
+    row: dict[str, Any] = {"epoch": epoch, **state.close_epoch()}
     used.eval()
     with torch.no_grad():
         row |= on_epoch(used, epoch)

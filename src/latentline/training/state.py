@@ -1,4 +1,4 @@
-"""All that changes while a network trains, in one object that is saved and restored whole."""
+"""All that changes while networks train, in one object that is saved and restored whole."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,42 +10,78 @@ from latentline.training.ema import Ema
 
 
 @dataclass
-class RunState:
-    """A training after ``step`` steps."""
+class Player:
+    """A network that trains, and its optimizer."""
 
-    model: nn.Module
+    network: nn.Module
     optimizer: torch.optim.Optimizer
-    ema: Ema | None
-    step: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
-    """Sums of the logged terms since the epoch began."""
-    history: list[dict[str, float]] = field(default_factory=list)
-    """One row per finished epoch."""
 
-    def save(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and JSON that :meth:`restore` takes."""
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        if self.ema:
-            tensors |= {f"ema.{name}": value for name, value in self.ema.model.state_dict().items()}
+    def save(self, prefix: str) -> dict[str, Tensor]:
+        """Tensors that :meth:`restore` takes, each name after ``prefix``."""
+        tensors = {f"{prefix}model.{name}": value for name, value in self.network.state_dict().items()}
         for index, slots in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{slot}": value for slot, value in slots.items()}
-        return tensors, {"step": self.step, "sums": self.sums, "history": self.history}
+            tensors |= {f"{prefix}optimizer.{index}.{slot}": value for slot, value in slots.items()}
+        return tensors
 
-    def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
-        """Become what was saved; the networks must be built alike."""
-        self.model.load_state_dict(_part(tensors, "model."))
-        if self.ema:
-            self.ema.model.load_state_dict(_part(tensors, "ema."))
+    def restore(self, tensors: dict[str, Tensor], prefix: str) -> None:
+        """Become what was saved under ``prefix``."""
+        self.network.load_state_dict(_part(tensors, f"{prefix}model."))
         slots: dict[int, dict[str, Tensor]] = {}
-        parameters = list(self.model.parameters())
-        for name, value in _part(tensors, "optimizer.").items():
+        parameters = list(self.network.parameters())
+        for name, value in _part(tensors, f"{prefix}optimizer.").items():
             index, slot = name.split(".", 1)
             parameter = parameters[int(index)]
             # In the parameter's own memory layout: the fused optimizer walks them together.
             matched = torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape and value.ndim else value.clone()
             slots.setdefault(int(index), {})[slot] = matched
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
-        self.step, self.sums, self.history = meta["step"], meta["sums"], meta["history"]
+
+
+@dataclass
+class RunState:
+    """A training after ``step`` steps."""
+
+    model: Player
+    ema: Ema | None
+    rival: Player | None
+    """The second network, where one trains against the first."""
+    step: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    """Sums of the logged terms since the epoch began."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """Steps that logged each term since the epoch began: a rival may join in the middle of one."""
+    history: list[dict[str, float]] = field(default_factory=list)
+    """One row per finished epoch."""
+
+    def save(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and JSON that :meth:`restore` takes."""
+        tensors = self.model.save("")
+        if self.ema:
+            tensors |= {f"ema.{name}": value for name, value in self.ema.model.state_dict().items()}
+        if self.rival:
+            tensors |= self.rival.save("rival.")
+        return tensors, {"step": self.step, "sums": self.sums, "counts": self.counts, "history": self.history}
+
+    def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+        """Become what was saved; the networks must be built alike."""
+        self.model.restore(tensors, "")
+        if self.ema:
+            self.ema.model.load_state_dict(_part(tensors, "ema."))
+        if self.rival:
+            self.rival.restore(tensors, "rival.")
+        self.step, self.sums, self.counts, self.history = meta["step"], meta["sums"], meta["counts"], meta["history"]
+
+    def log(self, terms: dict[str, Tensor]) -> None:
+        """Add the terms of one step to the epoch's."""
+        for name, term in terms.items():
+            self.sums[name] = self.sums.get(name, 0.0) + term.item()
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def close_epoch(self) -> dict[str, float]:
+        """Means of the logged terms, each over the steps that logged it; the next epoch begins with none."""
+        means = {name: total / self.counts[name] for name, total in self.sums.items()}
+        self.sums, self.counts = {}, {}
+        return means
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
