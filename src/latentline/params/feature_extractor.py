@@ -10,7 +10,7 @@ class FeatureExtractorParams(Section):
     """Knobs of stage ``train_feature_extractor``."""
 
     name: Literal["auto", "classifier", "efficientnet_lite0"]
-    """Kind of judge: a small classifier of the same data, or a network pretrained on ImageNet; auto = the first where there are labels."""
+    """Kind of judge: a small classifier of the same data, or a network pretrained on ImageNet; auto = the first where labels differ."""
     epochs: Positive
     """Passes over the training images."""
     channels: Width

@@ -39,7 +39,9 @@ def main() -> None:
     knobs, seed, compute = load("feature_extractor", FeatureExtractorParams)
     device = set_up(compute.device, compute.threads)
     card = read_card(PREPARED)
-    name = knobs.name if knobs.name != "auto" else "classifier" if card.columns else "efficientnet_lite0"
+    values = read_split(PREPARED, "train").values  # (N, A)
+    differ = bool((values != values[:1]).any())  # a single class, for example, teaches a classifier nothing
+    name = knobs.name if knobs.name != "auto" else "classifier" if differ else "efficientnet_lite0"
     constructor: dict[str, Any] = {"outputs": sum(column.outputs for column in card.columns)}
     if name == "classifier":
         constructor |= {"shape": list(card.shape), **knobs.model_dump(include={"channels", "features", "dropout"})}
