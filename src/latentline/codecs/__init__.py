@@ -1,5 +1,5 @@
 """Codecs: pixels <-> latents.
 
-A codec is an ``nn.Module`` with ``latent_shape``, ``encode(x) -> z``, ``decode(z, generator=None) -> x`` (both differentiable;
-x in [-1, 1]) and ``loss(x, generator) -> (loss, terms)``, its training objective.
+A codec is an ``nn.Module`` with ``latent_shape``, ``encode(x, generator=None) -> z``, ``decode(z, generator=None) -> x`` (both
+differentiable; x in [-1, 1]) and ``loss(x, generator, step=None) -> (loss, terms)``, its training objective.
 """

@@ -1,7 +1,7 @@
 """encoded_img on disk.
 
 encoded_img/stats.json                       latent shape, mean and std per channel, autoencoder's sha256, per split: count, shard sha256
-encoded_img/train-00000.safetensors          latents float16 or float32 (N, C, H, W), raw; labels int64 (N,)
+encoded_img/train-00000.safetensors          latents float16 or float32 (N, *latent shape), raw; labels int64 (N,)
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ MADE_BY = "encode_and_cache_latents"
 class LatentStats:
     """What stats.json says: all that sampling needs of the cache."""
 
-    shape: tuple[int, int, int]  # (C, H, W)
+    shape: tuple[int, ...]  # (C, H, W) or (D,)
     classes: tuple[str, ...]
     autoencoder: str  # sha256 of the checkpoint that encoded
     normalizer: Normalizer
@@ -38,15 +38,18 @@ class LatentStats:
 
 @dataclass(frozen=True)
 class LatentSplit:
-    """Raw latents (N, C, H, W) and labels (N,)."""
+    """Raw latents (N, C, H, W) or (N, D) and labels (N,)."""
 
     latents: Tensor
     labels: Tensor
 
 
-def write_cache(root: Path, splits: dict[str, LatentSplit], *, classes: tuple[str, ...], autoencoder: str) -> LatentStats:
-    """Write every split and the statistics of ``train`` to ``root``, whole or not at all."""
-    normalizer = Normalizer.fit(splits["train"].latents)
+def write_cache(
+    root: Path, splits: dict[str, LatentSplit], *, classes: tuple[str, ...], autoencoder: str, scaling: float | None = None
+) -> LatentStats:
+    """Write every split and the statistics of ``train`` to ``root``, whole or not at all; ``scaling`` takes the place of those measured."""
+    train = splits["train"].latents
+    normalizer = Normalizer.fit(train) if scaling is None else Normalizer.constant(scaling, train.shape[1:])
     with replaced_folder(root) as folder:
         described = {}
         for name, split in splits.items():
@@ -56,7 +59,7 @@ def write_cache(root: Path, splits: dict[str, LatentSplit], *, classes: tuple[st
         write_json(
             folder / "stats.json",
             {
-                "shape": list(splits["train"].latents.shape[1:]),
+                "shape": list(train.shape[1:]),
                 "classes": list(classes),
                 "autoencoder": autoencoder,
                 "mean": normalizer.mean.flatten().tolist(),
@@ -70,8 +73,10 @@ def write_cache(root: Path, splits: dict[str, LatentSplit], *, classes: tuple[st
 def read_stats(path: Path) -> LatentStats:
     """Read stats.json. Raises UserError when it is missing or not JSON."""
     stats = read_json(path, MADE_BY)
-    mean, std = (torch.tensor(stats[key], dtype=torch.float32)[:, None, None] for key in ("mean", "std"))  # (C, 1, 1) each
-    return LatentStats(tuple(stats["shape"]), tuple(stats["classes"]), stats["autoencoder"], Normalizer(mean, std))
+    shape = tuple(stats["shape"])
+    per_channel = (shape[0], *[1] * (len(shape) - 1))  # (C, 1, 1) or (D,)
+    mean, std = (torch.tensor(stats[key], dtype=torch.float32).reshape(per_channel) for key in ("mean", "std"))
+    return LatentStats(shape, tuple(stats["classes"]), stats["autoencoder"], Normalizer(mean, std))
 
 
 def read_latents(root: Path, name: str) -> LatentSplit:
