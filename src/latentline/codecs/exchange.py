@@ -82,15 +82,22 @@ def from_diffusers(vae: VAE, constructor: dict[str, Any], tensors: dict[str, Ten
     own = vae.state_dict()
     copied = {}
     for name, others in _names(vae, constructor):
-        if missing := [other for other in others if other not in given]:
-            raise ValueError(f"{missing[0]} is missing")
-        value = torch.cat([given.pop(other) for other in others])
-        if value.shape + (1,) * (own[name].ndim - value.ndim) != own[name].shape:
-            raise ValueError(f"{others[0]} has shape {tuple(value.shape)}, which does not make {tuple(own[name].shape)}")
-        copied[name] = value.reshape(own[name].shape)  # (out, in) -> (out, in, 1, 1) for attention
+        copied[name] = torch.cat([_part(given, other, own[name], len(others)) for other in others])
     if given:
         raise ValueError(f"{min(given)} has no place in this network")
     vae.load_state_dict(copied)
+
+
+def _part(given: dict[str, Tensor], name: str, like: Tensor, parts: int) -> Tensor:
+    """Take tensor ``name`` from ``given``, as one of ``parts`` of ``like``; a matrix becomes a 1x1 convolution: (out, in) -> (out, in, 1, 1)."""
+    if name not in given:
+        raise ValueError(f"{name} is missing")
+    value = given.pop(name)
+    shaped = value.reshape(*value.shape, *[1] * (like.ndim - value.ndim))
+    expected = (len(like) // parts, *like.shape[1:])
+    if shaped.shape != expected:
+        raise ValueError(f"{name} has shape {tuple(shaped.shape)}, expected {expected}")
+    return shaped
 
 
 def _names(vae: VAE, constructor: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
