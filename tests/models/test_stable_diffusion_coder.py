@@ -3,35 +3,27 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 
+from latentline.codecs.build import build_codec
 from latentline.models.coders import build_coders
 from latentline.models.stable_diffusion_coder import NearestUpsample, PaddedDownsample
-
-STABLE_DIFFUSION = {
-    "network": "stable_diffusion",
-    "latent_channels": 4,
-    "encoder_channels": [128, 256, 512, 512],
-    "encoder_blocks": [2, 2, 2, 2],
-    "decoder_channels": [128, 256, 512, 512],
-    "decoder_blocks": [3, 3, 3, 3],
-    "groups": 32,
-    "middle_attention": True,
-}
+from latentline.params.load import read_params, validate
 
 
-def test_the_full_network_has_stable_diffusions_shapes_and_number_of_parameters():
+def test_the_recipes_network_has_stable_diffusions_shapes_and_number_of_parameters(root):
+    knobs = validate(read_params(root / "recipes" / "sd_vae.yaml")).autoencoder
     with torch.device("meta"):  # shapes without numbers
-        coders = build_coders([3, 256, 256], statistics=2, **STABLE_DIFFUSION)
+        codec = build_codec(knobs.name, image_shape=[3, 256, 256], **knobs.constructor())
         theirs = AutoencoderKL(
             block_out_channels=(128, 256, 512, 512),
             layers_per_block=2,
             down_block_types=("DownEncoderBlock2D",) * 4,
             up_block_types=("UpDecoderBlock2D",) * 4,
         )
-        assert coders.latent_shape == (4, 32, 32)
-        assert coders.encoder(torch.empty(2, 3, 256, 256)).shape == (2, 8, 32, 32)
-        assert coders.decoder(torch.empty(2, 4, 32, 32)).shape == (2, 3, 256, 256)
-    ours = [*coders.encoder.parameters(), *coders.decoder.parameters()]
-    assert sum(parameter.numel() for parameter in ours) == sum(parameter.numel() for parameter in theirs.parameters()) == 83_653_863
+        assert codec.latent_shape == (4, 32, 32)
+        assert codec.encode(torch.empty(2, 3, 256, 256)).shape == (2, 4, 32, 32)
+        assert codec.decode(torch.empty(2, 4, 32, 32)).shape == (2, 3, 256, 256)
+    counts = [sum(parameter.numel() for parameter in network.parameters()) for network in (codec, theirs)]
+    assert counts == [83_653_863, 83_653_863]
 
 
 @pytest.mark.parametrize(("levels", "factor"), [(1, 1), (2, 2), (3, 4), (4, 8), (5, 16)])
