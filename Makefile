@@ -30,6 +30,10 @@ recipe:  ## copy recipes/NAME.yaml over params.yaml: make recipe NAME=digits
 	@test -f "recipes/$(NAME).yaml" || { echo "error: NAME=$(NAME): no such recipe; expected one of: $(patsubst recipes/%.yaml,%,$(wildcard recipes/*.yaml))" >&2; exit 2; }
 	cp "recipes/$(NAME).yaml" params.yaml
 
+export-diffusers: $(INSTALLED)  ## write the autoencoder as a diffusers folder: make export-diffusers DIR=exported
+	@test -n "$(DIR)" || { echo "error: DIR is empty; expected a folder to write: make export-diffusers DIR=exported" >&2; exit 2; }
+	python -m latentline.pipeline.export_diffusers "$(DIR)"
+
 clean-state:  ## forget the saved state of interrupted trainings
 	rm -rf .state
 
@@ -40,5 +44,5 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
-.PHONY: help install repro test test-slow lint deps recipe clean-state
+.PHONY: help install repro test test-slow lint deps recipe export-diffusers clean-state
 .DEFAULT_GOAL := help

@@ -33,7 +33,6 @@ from latentline.params.load import read_params, validate
 from latentline.pipeline.critics import build_critics
 from latentline.pipeline.judge import Judge, load_judge
 from latentline.pipeline.paths import PREPARED
-from latentline.pipeline.train_autoencoder import constructor_of
 from latentline.pipeline.training import optimizer_of
 from latentline.runtime.compute import place, set_up
 from latentline.runtime.resume import ResumeFile
@@ -71,7 +70,7 @@ class Result:
 def _train(shape: tuple[int, int, int], images: Tensor, knobs: AutoencoderParams, device: torch.device, seed: int, steps: int) -> Codec:
     """``steps`` steps on ``images`` (N, C, H, W), as stage ``train_autoencoder`` makes them."""
     torch.manual_seed(derive_seed(seed, _STAGE, "weights"))
-    codec = place(build_codec(knobs.name, **constructor_of(knobs, shape)), device)
+    codec = place(build_codec(knobs.name, **knobs.constructor(), image_shape=list(shape)), device)
     critics = build_critics(codec, shape[0], knobs, device, seed, steps)
     order = EpochSampler(len(images), knobs.optimizer.batch_size, derive_seed(seed, _STAGE, "order"))
 

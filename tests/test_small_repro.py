@@ -115,16 +115,22 @@ class Checkout:
         return Checkout(folder)
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Checkout:
-    """A copy of the repository in which the tiny pipeline has run. Tests that change anything take a copy of it."""
-    checkout = Checkout(tmp_path_factory.mktemp("repro") / "checkout")
+def fresh_checkout(root: Path, folder: Path) -> Checkout:
+    """What git would hold of this repository, in a repository of its own, before any run."""
+    checkout = Checkout(folder)
     listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=root, capture_output=True, text=True, check=True).stdout
     for name in listed.splitlines():
         if (root / name).is_file() and not name.startswith(NOT_COPIED):
             (checkout.folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(root / name, checkout.folder / name)
     checkout.run("git", "init", "--quiet")
+    return checkout
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Checkout:
+    """A copy of the repository in which the tiny pipeline has run. Tests that change anything take a copy of it."""
+    checkout = fresh_checkout(root, tmp_path_factory.mktemp("repro") / "checkout")
     checkout.change(**TINY)
     checkout.commit()
     assert checkout.repro() == EVERY_STAGE

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from torch.distributions import Normal, kl_divergence
 
-from latentline.codecs.build import build_codec
 from latentline.codecs.vae import VAE, kl_from_standard_normal
 from latentline.common.seeds import generator
 
@@ -66,6 +65,31 @@ def test_the_loss_is_the_squared_error_plus_the_weighted_kl_per_pixel(awake):
     assert terms["loss"] is loss
 
 
+def test_encoding_with_a_generator_draws_from_the_posterior(awake):
+    vae, x = awake(_vae()), torch.randn(1, 1, 8, 8).expand(4000, 1, 8, 8)
+    mean, log_variance = vae.posterior(x[:1])
+    draws = vae.encode(x, generator(0, "draw"))
+    assert torch.equal(draws, vae.encode(x, generator(0, "draw")))
+    torch.testing.assert_close(draws.mean(dim=0), mean[0], atol=0.1, rtol=0)
+    torch.testing.assert_close(draws.std(dim=0), (log_variance[0] / 2).exp(), atol=0.1, rtol=0)
+
+
+def test_the_kl_term_rises_from_nothing_to_its_weight_over_the_warm_up(awake):
+    vae, x = awake(_vae(kl_warmup_steps=3)), torch.randn(4, 1, 8, 8)
+    terms = vae.loss(x, generator(0))[1]
+    shares = [(vae.loss(x, generator(0), step)[0] - terms["mse"]).item() for step in (0, 1, 2, 3, 100)]
+    full = (terms["loss"] - terms["mse"]).item()
+    assert shares == pytest.approx([full / 4, full / 2, full * 3 / 4, full, full], rel=1e-4)
+
+
+def test_the_reconstruction_error_may_be_absolute(awake):
+    vae, x = awake(_vae(reconstruction="l1", kl_weight=0.0)), torch.rand(4, 1, 8, 8) * 2 - 1
+    loss, terms = vae.loss(x, generator(0))
+    decoded = vae.decode(vae.encode(x, generator(0)))
+    torch.testing.assert_close(loss, F.l1_loss(decoded, x))
+    torch.testing.assert_close(terms["mse"], F.mse_loss(decoded, x))
+
+
 def test_the_loss_depends_on_the_generator_alone(awake):
     vae, x = awake(_vae()), torch.randn(4, 1, 8, 8)
     losses = [vae.loss(x, generator(0, name))[0].item() for name in ("a", "a", "b")]
@@ -94,10 +118,3 @@ def test_thirty_steps_on_digits_teach_it_to_reconstruct():
     blank = images.var(dim=0, correction=0).mean().item()  # what the mean image scores
     assert after < before / 2
     assert after < blank
-
-
-def test_the_registry_builds_the_codec_it_names():
-    arguments = {"image_shape": [1, 8, 8], "latent_channels": 2, "encoder_channels": [8], "encoder_blocks": [1]}
-    codec = build_codec("vae", **arguments, decoder_channels=[8], decoder_blocks=[1], kl_weight=0.0)
-    assert isinstance(codec, VAE)
-    assert codec.latent_shape == (2, 4, 4)

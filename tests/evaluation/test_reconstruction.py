@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from latentline.evaluation.reconstruction import psnr, ssim
+from latentline.evaluation.reconstruction import active_units, psnr, ssim
 
 
 def _pair(size: tuple[int, int], channels: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
@@ -51,6 +51,13 @@ def test_ssim_is_1_for_the_original_and_falls_with_noise():
     assert ssim(originals, originals) == pytest.approx(1)
     values = [ssim(originals + scale * torch.randn_like(originals), originals) for scale in (0.01, 0.1, 0.5)]
     assert values == sorted(values, reverse=True)
+
+
+def test_a_latent_number_is_active_when_its_mean_varies_by_more_than_a_hundredth():
+    scales = torch.tensor([[1.0, 0.5, 0.2], [0.0, 0.05, 0.0]])  # deviations; 0.05 squared is below a hundredth
+    means = torch.randn(2000, 2, 3, 1) * scales[..., None] + 7
+    assert active_units(means) == [3, 0]
+    assert active_units(torch.randn(2000, 4) * torch.tensor([1.0, 0.0, 0.09, 0.2])) == [1, 0, 0, 1]
 
 
 def test_psnr_is_torchmetrics():

@@ -71,6 +71,22 @@ def test_what_is_not_known_stays_unknown(tmp_path, known):
     assert read_known(tmp_path / "cache" / "known.safetensors").shape == ((6, 1) if known else (0, 0))
 
 
+def test_a_cache_of_vectors_has_one_mean_and_deviation_per_number(tmp_path):
+    vectors = {name: LatentSplit(torch.randn(20, 6) * 3 + 1, torch.arange(20) % 3, None) for name in ("train", "val", "test")}
+    _write(tmp_path / "cache", vectors)
+    stats = read_stats(tmp_path / "cache" / "stats.json")
+    assert stats.shape == (6,)
+    torch.testing.assert_close(stats.normalizer.mean, vectors["train"].latents.mean(dim=0))
+    torch.testing.assert_close(stats.normalizer.std, vectors["train"].latents.std(dim=0))
+
+
+def test_a_given_scaling_takes_the_place_of_the_measured_statistics(tmp_path, splits):
+    write_cache(tmp_path / "cache", splits, classes=("a", "b", "c"), attributes=ATTRIBUTES, autoencoder=MADE_BY, scaling=0.5)
+    read = read_stats(tmp_path / "cache" / "stats.json").normalizer
+    assert torch.equal(read.mean, torch.zeros(2, 1, 1))
+    assert torch.equal(read.std, torch.full((2, 1, 1), 2.0))
+
+
 def test_the_statistics_tell_the_digest_of_each_shard(tmp_path, splits):
     _write(tmp_path / "cache", splits)
     described = json.loads((tmp_path / "cache" / "stats.json").read_text())["splits"]

@@ -39,6 +39,24 @@ def test_a_channel_that_never_varies_keeps_its_scale(value):
     assert torch.equal(normalizer.restore(normalizer.standardise(latents))[:, 0], latents[:, 0])
 
 
+def test_a_vector_is_standardised_number_by_number():
+    vectors = torch.randn(500, 3) * torch.tensor([1e-3, 1.0, 250.0]) + torch.tensor([5.0, -0.2, 1000.0])
+    normalizer = Normalizer.fit(vectors)
+    assert normalizer.mean.shape == normalizer.std.shape == (3,)
+    standardised = normalizer.standardise(vectors)
+    torch.testing.assert_close(standardised.mean(dim=0), torch.zeros(3), atol=1e-3, rtol=0)
+    torch.testing.assert_close(standardised.std(dim=0), torch.ones(3), atol=1e-3, rtol=0)
+    torch.testing.assert_close(normalizer.restore(standardised), vectors, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 4), (7,)])
+def test_a_constant_factor_only_multiplies(shape):
+    raw = torch.randn(2, *shape)
+    normalizer = Normalizer.constant(0.18215, shape)
+    torch.testing.assert_close(normalizer.standardise(raw), 0.18215 * raw)
+    torch.testing.assert_close(normalizer.restore(0.18215 * raw), raw)
+
+
 def test_half_precision_latents_are_measured_without_overflow():
     latents = (torch.randn(4000, 1, 4, 4) * 100 + 300).half()  # their sum is far beyond the largest half
     normalizer = Normalizer.fit(latents)

@@ -55,6 +55,38 @@ def test_attention_is_the_softmax_average_of_the_values_head_by_head(awake, chan
     torch.testing.assert_close(attention(x), expected, atol=1e-5, rtol=1e-5)
 
 
+def test_the_number_of_heads_can_be_chosen(awake):
+    one, four = (awake(SelfAttention2d(64, heads)) for heads in (1, 4))
+    four.load_state_dict(one.state_dict())
+    x = torch.randn(1, 64, 2, 3)
+    assert not torch.allclose(one(x), four(x), atol=1e-3)
+    qkv = F.conv2d(four.norm(x), four.qkv.weight, four.qkv.bias).reshape(3, 4, 16, 6)
+    reference = F.scaled_dot_product_attention(*qkv.transpose(-1, -2)).transpose(-1, -2).reshape(1, 64, 2, 3)
+    torch.testing.assert_close(four(x), x + four.out(reference))
+
+
+def test_causal_attention_sees_no_later_position_row_by_row(awake):
+    attention = awake(SelfAttention2d(16, causal=True))
+    attention.norm = torch.nn.Identity()  # it alone would tell of other positions
+    x = torch.randn(1, 16, 2, 3)
+    later = x.clone()
+    later[..., 1, 1] += 10  # the fifth of six positions
+    changed = (attention(later) - attention(x)).abs().amax(dim=1).flatten() > 1e-6
+    assert changed.tolist() == [False, False, False, False, True, True]
+    free = SelfAttention2d(16)
+    free.load_state_dict(attention.state_dict(), strict=False)
+    assert not torch.allclose(free(x), attention(x), atol=1e-3)
+
+
+def test_blocks_take_the_normalisation_they_are_given():
+    def norm(channels: int) -> torch.nn.GroupNorm:
+        return group_norm(channels, groups=2, eps=0.1)
+
+    block, attention = ResBlock(16, 24, norm=norm), SelfAttention2d(16, norm=norm)
+    for layer in (block.norm_in, block.norm_out, attention.norm):
+        assert (layer.num_groups, layer.eps) == (2, 0.1)
+
+
 def test_attention_does_not_know_where_a_position_lies(awake):
     attention = awake(SelfAttention2d(32))
     x = torch.randn(1, 32, 2, 6)

@@ -18,6 +18,18 @@ def test_params_and_every_recipe_are_valid(files):
         assert validate(read_params(path), path).seed >= 0
 
 
+def test_the_kind_and_the_network_of_the_autoencoder_can_be_changed_alone_in_every_file(files):
+    for path in files:
+        for name in ("identity", "ae", "vae"):
+            content = read_params(path)
+            content["autoencoder"]["name"] = name
+            validate(content, path)
+        for network in ("conv", "stable_diffusion"):
+            content = read_params(path)
+            content["autoencoder"]["network"] = network
+            validate(content, path)
+
+
 def test_a_clone_starts_with_the_default_recipe(root):
     default = root / "recipes" / "default.yaml"
     assert not default.exists() or default.read_text() == (root / "params.yaml").read_text()

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from latentline.codecs.ae import AE
 from latentline.codecs.base import Codec
+from latentline.codecs.identity import Identity
 from latentline.codecs.vae import VAE
 
-_KINDS: dict[str, type[Codec]] = {"vae": VAE}
+_KINDS: dict[str, type[Codec]] = {"identity": Identity, "ae": AE, "vae": VAE}
 
 
 def build_codec(name: str, **constructor: Any) -> Codec:

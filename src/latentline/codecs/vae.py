@@ -1,13 +1,14 @@
 """The variational autoencoder (Kingma and Welling, arXiv 1312.6114), regularised only lightly (Rombach et al., arXiv 2112.10752)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from latentline.codecs.base import Codec
-from latentline.models.conv_coder import ConvDecoder, ConvEncoder
+from latentline.codecs.reconstruction import reconstruction_loss
+from latentline.models.coders import build_coders
 
 _LOG_VARIANCE_RANGE = (-20.0, 10.0)  # exp stays finite, and gradients of a runaway channel stop
 
@@ -22,50 +23,46 @@ class VAE(Codec):
 
     Args:
         image_shape: (C, H, W) of the images; any H and W.
-        latent_channels: channels of the latent map.
-        encoder_channels: width of each level, from the image down; the latent has 1 / 2^levels of the image's sides.
-        encoder_blocks: residual blocks of each level.
-        decoder_channels: as for the encoder, and as many levels.
-        decoder_blocks: residual blocks of each level.
-        kl_weight: weight of the KL term, in nats per image value, beside the mean squared error.
+        kl_weight: weight of the KL term, in nats per image value, beside the reconstruction error.
+        kl_warmup_steps: steps over which that weight rises from 0, so that channels find a use before they cost.
+        reconstruction: ``l1`` or ``l2``.
+        coder: what :func:`build_coders` takes.
     """
 
-    def __init__(
-        self,
-        image_shape: Sequence[int],
-        latent_channels: int,
-        encoder_channels: Sequence[int],
-        encoder_blocks: Sequence[int],
-        decoder_channels: Sequence[int],
-        decoder_blocks: Sequence[int],
-        kl_weight: float,
-    ) -> None:
+    def __init__(self, image_shape: Sequence[int], kl_weight: float, kl_warmup_steps: int = 0, reconstruction: str = "l2", **coder: Any) -> None:
         super().__init__()
-        self.encoder = ConvEncoder(image_shape[0], 2 * latent_channels, encoder_channels, encoder_blocks)
-        self.decoder = ConvDecoder(image_shape, latent_channels, decoder_channels, decoder_blocks)
+        coders = build_coders(image_shape, statistics=2, **coder)
+        self.encoder, self.decoder, self.latent_shape = coders.encoder, coders.decoder, coders.latent_shape
         self.kl_weight = kl_weight
-        factor = self.encoder.factor
-        self.latent_shape = (latent_channels, -(-image_shape[1] // factor), -(-image_shape[2] // factor))
+        self.kl_warmup_steps = kl_warmup_steps
+        self.reconstruction = reconstruction
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Images (B, C, H, W) -> mean and log variance, each (B, *latent_shape)."""
-        mean, log_variance = self.encoder(x).chunk(2, dim=1)
+        mean, log_variance = self.encoder(x).chunk(2, dim=1)  # (B, *latent_shape) each
         return mean, log_variance.clamp(*_LOG_VARIANCE_RANGE)
 
-    def encode(self, x: Tensor) -> Tensor:
-        """The posterior's mean."""
-        return self.posterior(x)[0]
+    def encode(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The posterior's mean; with ``generator``, a sample of it."""
+        mean, log_variance = self.posterior(x)
+        return mean if generator is None else _sample(mean, log_variance, generator)
 
     def decode(self, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """See :meth:`Codec.decode`; draws nothing."""
         return self.decoder(z)
 
-    def loss(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """Mean squared error (images in [-1, 1]) plus the weighted KL term, at a sample of the posterior."""
+    def loss(self, x: Tensor, generator: torch.Generator, step: int | None = None) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """Reconstruction error (images in [-1, 1]) plus the weighted KL term, at a sample of the posterior."""
         mean, log_variance = self.posterior(x)
-        noise = torch.randn(mean.shape, generator=generator).to(mean)
-        reconstruction = self.decode(mean + (0.5 * log_variance).exp() * noise)  # reparametrisation, arXiv 1312.6114 section 2.4
-        mse = F.mse_loss(reconstruction, x)
+        reconstruction = self.decode(_sample(mean, log_variance, generator))
+        error, terms = reconstruction_loss(self.reconstruction, reconstruction, x)
         kl = kl_from_standard_normal(mean, log_variance).mean()
-        loss = mse + self.kl_weight * kl / x[0].numel()
-        return loss, {"loss": loss, "mse": mse, "kl": kl}, reconstruction
+        risen = 1.0 if step is None or step >= self.kl_warmup_steps else (step + 1) / (self.kl_warmup_steps + 1)
+        loss = error + risen * self.kl_weight * kl / x[0].numel()
+        return loss, {"loss": loss, **terms, "kl": kl}, reconstruction
+
+
+def _sample(mean: Tensor, log_variance: Tensor, generator: torch.Generator) -> Tensor:
+    """Reparametrised (arXiv 1312.6114, section 2.4): gradients reach mean and variance. (B, *latent_shape) each."""
+    noise = torch.randn(mean.shape, generator=generator).to(mean)
+    return mean + (0.5 * log_variance).exp() * noise

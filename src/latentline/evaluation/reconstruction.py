@@ -5,11 +5,27 @@ import math
 from torch import Tensor
 
 _PERFECT_MSE = 1e-10
+_ACTIVE_VARIANCE = 0.01
 
 
 def psnr(mse: float) -> float:
     """Peak signal-to-noise ratio in dB from the mean squared error of images in [0, 1]; at most 100, so that a perfect copy has a number."""
     return -10 * math.log10(max(mse, _PERFECT_MSE))
+
+
+def active_units(means: Tensor) -> list[int]:
+    """How many latent numbers of each channel say something about the image (Burda et al., arXiv 1509.00519).
+
+    Such a number's posterior mean has a variance above 0.01 over the images, where the prior's variance is 1.
+
+    Args:
+        means: (N, C, H, W) or (N, D).
+
+    Returns:
+        C counts of at most H * W, or D of at most 1.
+    """
+    variances = means.double().var(dim=0, correction=0)  # (C, ...)
+    return (variances > _ACTIVE_VARIANCE).reshape(len(variances), -1).sum(dim=1).tolist()
 
 
 def ssim(images: Tensor, originals: Tensor) -> float:

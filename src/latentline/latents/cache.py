@@ -1,7 +1,7 @@
 """encoded_img on disk.
 
 encoded_img/stats.json                latent shape, mean and std per channel, classes, attributes, autoencoder's sha256, counts, sha256 of shards
-encoded_img/train-00000.safetensors   latents float16 or float32 (N, C, H, W), raw; labels int64 (N,), attributes float32 (N, A), where known
+encoded_img/train-00000.safetensors   latents float16 or float32 (N, *latent shape), raw; labels int64 (N,), attributes float32 (N, A), where known
 encoded_img/known.safetensors         labels and attributes of (at most 65,536) training images: what samples are drawn for
 """
 
@@ -25,7 +25,7 @@ _MOST_KNOWN = 65_536
 class LatentStats:
     """What stats.json says: all that sampling needs of the cache, but for known.safetensors."""
 
-    shape: tuple[int, int, int]  # (C, H, W)
+    shape: tuple[int, ...]  # (C, H, W) or (D,)
     classes: tuple[str, ...]  # empty = no class label
     attributes: tuple[Column, ...]
     autoencoder: str  # sha256 of the checkpoint that encoded
@@ -47,7 +47,7 @@ class LatentStats:
 
 @dataclass(frozen=True)
 class LatentSplit:
-    """Raw latents (N, C, H, W) and what is known of their images."""
+    """Raw latents (N, C, H, W) or (N, D), and what is known of their images."""
 
     latents: Tensor
     labels: Tensor | None  # int64 (N,)
@@ -65,11 +65,17 @@ class LatentSplit:
 
 
 def write_cache(
-    root: Path, splits: dict[str, LatentSplit], *, classes: tuple[str, ...], attributes: tuple[Column, ...], autoencoder: str
+    root: Path,
+    splits: dict[str, LatentSplit],
+    *,
+    classes: tuple[str, ...],
+    attributes: tuple[Column, ...],
+    autoencoder: str,
+    scaling: float | None = None,
 ) -> LatentStats:
-    """Write every split and the statistics of ``train`` to ``root``, whole or not at all."""
+    """Write every split and the statistics of ``train`` to ``root``, whole or not at all; ``scaling`` takes the place of those measured."""
     train = splits["train"]
-    normalizer = Normalizer.fit(train.latents)
+    normalizer = Normalizer.fit(train.latents) if scaling is None else Normalizer.constant(scaling, train.latents.shape[1:])
     meta = {"kind": "latents", "autoencoder": autoencoder}
     with replaced_folder(root) as folder:
         described = {}
@@ -96,10 +102,10 @@ def write_cache(
 def read_stats(path: Path) -> LatentStats:
     """Read stats.json. Raises UserError when it is missing or not JSON."""
     stats = read_json(path, MADE_BY)
-    mean, std = (torch.tensor(stats[key], dtype=torch.float32)[:, None, None] for key in ("mean", "std"))  # (C, 1, 1) each
-    return LatentStats(
-        tuple(stats["shape"]), tuple(stats["classes"]), columns_from_json(stats["attributes"]), stats["autoencoder"], Normalizer(mean, std)
-    )
+    shape = tuple(stats["shape"])
+    per_channel = (shape[0], *[1] * (len(shape) - 1))  # (C, 1, 1) or (D,)
+    mean, std = (torch.tensor(stats[key], dtype=torch.float32).reshape(per_channel) for key in ("mean", "std"))
+    return LatentStats(shape, tuple(stats["classes"]), columns_from_json(stats["attributes"]), stats["autoencoder"], Normalizer(mean, std))
 
 
 def read_latents(root: Path, name: str) -> LatentSplit:

@@ -1,5 +1,6 @@
 """Residual block, self-attention and resampling for maps of any size, odd ones included."""
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -7,11 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _GROUPS = 8  # normalisation groups; every width is a multiple of it
+_HEAD_CHANNELS = 32  # width of one attention head, unless the number of heads is given
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
+def group_norm(channels: int, groups: int = _GROUPS, eps: float = 1e-5) -> nn.GroupNorm:
     """GroupNorm (Wu and He, arXiv 1803.08494): statistics per image, so that neither batch size nor batch mates matter."""
-    return nn.GroupNorm(_GROUPS, channels)
+    return nn.GroupNorm(groups, channels, eps=eps)
 
 
 def conv3x3(channels_in: int, channels_out: int, stride: int = 1) -> nn.Conv2d:
@@ -30,13 +32,16 @@ class ResBlock(nn.Module):
         channels_in: C of the input.
         channels_out: C of the output; where it differs, the input passes through a 1x1 convolution.
         condition_channels: D of the condition; None = no condition.
+        norm: makes the normalisation of a map from its channels.
     """
 
-    def __init__(self, channels_in: int, channels_out: int, condition_channels: int | None = None) -> None:
+    def __init__(
+        self, channels_in: int, channels_out: int, condition_channels: int | None = None, norm: Callable[[int], nn.GroupNorm] = group_norm
+    ) -> None:
         super().__init__()
-        self.norm_in = group_norm(channels_in)
+        self.norm_in = norm(channels_in)
         self.conv_in = conv3x3(channels_in, channels_out)
-        self.norm_out = group_norm(channels_out)
+        self.norm_out = norm(channels_out)
         self.conv_out = conv3x3(channels_out, channels_out)
         self.skip = nn.Identity() if channels_in == channels_out else nn.Conv2d(channels_in, channels_out, kernel_size=1)
         self.modulation = None if condition_channels is None else nn.Linear(condition_channels, 2 * channels_out)
@@ -59,14 +64,17 @@ class SelfAttention2d(nn.Module):
     """Residual self-attention over the positions of a map (Vaswani et al., arXiv 1706.03762), starting as the identity.
 
     Args:
-        channels: C, a multiple of ``head_channels``.
-        head_channels: width of one head.
+        channels: C, a multiple of the number of heads.
+        heads: number of heads; None = one for every 32 channels.
+        causal: whether a position sees only itself and those before it, row by row from the top left.
+        norm: makes the normalisation of a map from its channels.
     """
 
-    def __init__(self, channels: int, head_channels: int = 32) -> None:
+    def __init__(self, channels: int, heads: int | None = None, *, causal: bool = False, norm: Callable[[int], nn.GroupNorm] = group_norm) -> None:
         super().__init__()
-        self.heads = max(1, channels // head_channels)
-        self.norm = group_norm(channels)
+        self.heads = max(1, channels // _HEAD_CHANNELS) if heads is None else heads
+        self.causal = causal
+        self.norm = norm(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, kernel_size=1)
         self.out = nn.Conv2d(channels, channels, kernel_size=1)
         nn.init.zeros_(self.out.weight)
@@ -77,7 +85,7 @@ class SelfAttention2d(nn.Module):
         b, c, h, w = x.shape
         qkv = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w)  # (B, 3, heads, C/heads, N)
         q, k, v = qkv.transpose(-1, -2).unbind(dim=1)  # (B, heads, N, C/heads) each
-        mixed = F.scaled_dot_product_attention(q, k, v)  # (B, heads, N, C/heads)
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)  # (B, heads, N, C/heads)
         return x + self.out(mixed.transpose(-1, -2).reshape(b, c, h, w))
 
 

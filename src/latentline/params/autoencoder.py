@@ -1,37 +1,96 @@
 """Section ``autoencoder``: the first stage, pixels <-> latents."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from latentline.params.adversarial import AdversarialParams
-from latentline.params.base import Count, NonNegative, Positive, Section, Widths
+from latentline.params.base import Count, Fraction, NonNegative, Positive, Section, Widths
 from latentline.params.optimizer import OptimizerParams
+
+_ERROR = ("reconstruction",)
+_KL = ("kl_weight", "kl_warmup_steps")
+_CODER = (
+    "network",
+    "latent_channels",
+    "latent_dim",
+    "encoder_channels",
+    "encoder_blocks",
+    "decoder_channels",
+    "decoder_blocks",
+    "groups",
+    "attention_levels",
+    "middle_attention",
+    "attention_heads",
+    "causal_attention",
+)
+_CONSTRUCTORS = {"identity": (), "ae": _ERROR + _CODER, "vae": _ERROR + _KL + _CODER}
+"""Knobs that shape a codec, by kind. All are valid for each, so that changing the name alone works; the others do nothing."""
+
+
+class CodecFiguresParams(Section):
+    """Grids in fig/autoencoder."""
+
+    height: Annotated[int, Field(ge=2)]
+    """Rows of images at most; where originals stand above their reconstructions, both are counted."""
+    width: Positive
+    """Images per row at most."""
+    scale: Positive
+    """Each pixel becomes ``scale`` x ``scale``."""
 
 
 class AutoencoderParams(Section):
     """Knobs of stage ``train_autoencoder``."""
 
-    name: Literal["vae"]
+    name: Literal["identity", "ae", "vae"]
     """Kind of autoencoder."""
-    epochs: Positive
-    """Passes over the training images."""
+    epochs: Count
+    """Passes over the training images; 0 only with ``init_from``. ``identity`` trains nothing."""
+    network: Literal["conv", "stable_diffusion"]
+    """``conv`` folds pixels into channels and is fast; ``stable_diffusion`` begins at full size."""
     latent_channels: Positive
     """Channels of the latent map."""
+    latent_dim: Positive | None
+    """Length of a latent vector; null = the latent is a map."""
     encoder_channels: Widths
-    """Width of each level of the encoder, from the image down; each level halves the map."""
+    """Width of each level of the encoder, from the image down; each level halves the map (``stable_diffusion``: each but the last)."""
     encoder_blocks: list[Count]
     """Residual blocks of each level of the encoder."""
     decoder_channels: Widths
     """Width of each level of the decoder, in the encoder's order."""
     decoder_blocks: list[Count]
     """Residual blocks of each level of the decoder."""
+    groups: Positive
+    """Normalisation groups; a divisor of every width."""
+    attention_levels: list[Count]
+    """Levels (0 = next to the image) with self-attention after each residual block."""
+    middle_attention: bool
+    """Self-attention on the smallest map."""
+    attention_heads: Positive
+    """Heads of every self-attention."""
+    causal_attention: bool
+    """Whether a position sees only itself and those before it."""
+    reconstruction: Literal["l1", "l2"]
+    """Mean absolute or mean squared error."""
     kl_weight: NonNegative
-    """Weight of the KL term (nats per pixel) beside the mean squared error."""
+    """Weight of the KL term (nats per image value) beside the reconstruction error. ``vae`` only."""
+    kl_warmup_steps: Count
+    """Steps over which that weight rises linearly from 0. ``vae`` only."""
     perceptual_weight: NonNegative
     """Weight of the perceptual distance between image and reconstruction; 0 = off."""
     adversarial: AdversarialParams
+    init_from: Annotated[str, Field(min_length=1)] | None
+    """Folder of a pretrained diffusers ``AutoencoderKL`` (``vae`` with network ``stable_diffusion`` only); null = random weights."""
+    freeze_encoder: bool
+    """Train the decoder alone; needs ``init_from``."""
+    ema_decay: Fraction | None
+    """Decay per step of the averaged weights, which are then the ones kept; null = keep the last weights."""
+    figures: CodecFiguresParams
     optimizer: OptimizerParams
+
+    def constructor(self) -> dict[str, Any]:
+        """The arguments of the codec ``name``, but for the image's shape."""
+        return self.model_dump(include=set(_CONSTRUCTORS[self.name]))
 
     @model_validator(mode="after")
     def _levels_match(self) -> "AutoencoderParams":
@@ -41,5 +100,38 @@ class AutoencoderParams(Section):
                 raise ValueError(
                     f"autoencoder.{knob}: {getattr(self, knob)} has {len(getattr(self, knob))} levels, "
                     f"autoencoder.encoder_channels has {levels}; give all four the same number"
+                )
+        if bad := [level for level in self.attention_levels if level >= levels]:
+            raise ValueError(f"autoencoder.attention_levels: {bad[0]} is no level of {levels}, counted from 0; take it out")
+        return self
+
+    @model_validator(mode="after")
+    def _widths_divide(self) -> "AutoencoderParams":
+        for knob in ("encoder_channels", "decoder_channels"):
+            for width in getattr(self, knob):
+                if width % self.groups:
+                    raise ValueError(f"autoencoder.groups: {self.groups} does not divide {width} of autoencoder.{knob}; lower it to a common divisor")
+                if width % self.attention_heads:
+                    raise ValueError(f"autoencoder.attention_heads: {self.attention_heads} does not divide {width} of autoencoder.{knob}; lower it")
+        return self
+
+    @model_validator(mode="after")
+    def _something_is_learnt(self) -> "AutoencoderParams":
+        if self.name == "identity" or self.init_from is not None:
+            return self
+        if self.epochs == 0:
+            raise ValueError(f"autoencoder.epochs: 0 leaves the {self.name} untrained; expected at least 1, or a folder in autoencoder.init_from")
+        if self.freeze_encoder:
+            raise ValueError("autoencoder.freeze_encoder: true keeps a random encoder; expected a folder in autoencoder.init_from; set it, or false")
+        return self
+
+    @model_validator(mode="after")
+    def _pretrained_weights_fit(self) -> "AutoencoderParams":
+        wanted = {"name": "vae", "network": "stable_diffusion", "latent_dim": None}
+        for knob, value in wanted.items():
+            if self.init_from is not None and getattr(self, knob) != value:
+                raise ValueError(
+                    f"autoencoder.init_from: {self.init_from!r} fits autoencoder.{knob} {value or 'null'} only, not {getattr(self, knob)}; "
+                    f"change it, or set autoencoder.init_from to null"
                 )
         return self

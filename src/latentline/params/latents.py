@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from latentline.params.base import Section
+from latentline.params.base import PositiveFloat, Section
 
 
 class LatentsParams(Section):
@@ -10,3 +10,7 @@ class LatentsParams(Section):
 
     dtype: Literal["float16", "float32"]
     """Number format of the cached latents."""
+    posterior: Literal["mean", "sample"]
+    """What is cached of an autoencoder that gives a distribution: its mean, or one seeded draw. The others give one latent anyway."""
+    scaling: Literal["per_channel"] | PositiveFloat
+    """Standardise by each channel's own mean and standard deviation, or multiply all by one number."""

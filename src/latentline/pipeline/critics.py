@@ -47,6 +47,11 @@ class Critics:
         return loss, terms
 
 
+def no_critics() -> Critics:
+    """Nobody, for codecs that do not train."""
+    return Critics(None, 0.0, None, None)
+
+
 def build_critics(codec: Codec, image_channels: int, knobs: AutoencoderParams, device: torch.device, seed: int, total_steps: int) -> Critics:
     """The critics that ``knobs`` ask for.
 

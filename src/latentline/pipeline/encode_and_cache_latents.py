@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 
 from latentline.common.files import replaced_folder
+from latentline.common.seeds import generator
 from latentline.data.store import read_card, read_split
-from latentline.figures.grids import heat, save_grid
+from latentline.figures.latents import save_latents
 from latentline.figures.plots import histograms_against_normal
 from latentline.latents.cache import LatentSplit, LatentStats, write_cache
 from latentline.params.latents import LatentsParams
@@ -14,28 +15,31 @@ from latentline.pipeline.codec import load_codec
 from latentline.pipeline.paths import FIGURES, LATENTS, PREPARED
 from latentline.runtime.compute import set_up
 
+STAGE = "encode_and_cache_latents"
 _SHOWN = 12
+_HISTOGRAMS = 16
 
 
 def main() -> None:
     """Read section ``latents``, data/prepared and checkpoints/autoencoder; write encoded_img and fig/latents."""
-    knobs, _, compute = load("latents", LatentsParams)
+    knobs, seed, compute = load("latents", LatentsParams)
     trained = load_codec(set_up(compute.device, compute.threads))
     card = read_card(PREPARED)
     dtype = getattr(torch, knobs.dtype)
     splits = {}
     for name in card.counts:
         images = read_split(PREPARED, name)
-        splits[name] = LatentSplit(trained.encode(images).to(dtype), images.labels, images.attributes)
-    stats = write_cache(LATENTS, splits, classes=card.classes, attributes=card.attributes, autoencoder=trained.sha256)
+        draw = generator(seed, STAGE, name) if knobs.posterior == "sample" else None
+        splits[name] = LatentSplit(trained.encode(images, draw).to(dtype), images.labels, images.attributes)
+    scaling = None if knobs.scaling == "per_channel" else knobs.scaling
+    stats = write_cache(LATENTS, splits, classes=card.classes, attributes=card.attributes, autoencoder=trained.sha256, scaling=scaling)
     _figures(splits["test"].latents, stats)
 
 
 def _figures(raw: Tensor, stats: LatentStats) -> None:
-    latents = stats.normalizer.standardise(raw)  # (N, C, H, W)
-    channels = latents.shape[1]
+    latents = stats.normalizer.standardise(raw)  # (N, C, H, W) or (N, D)
     with replaced_folder(FIGURES / "latents") as folder:
-        titles = [f"channel {channel}" for channel in range(channels)]
-        histograms_against_normal(folder / "histograms.png", latents.transpose(0, 1).flatten(1).numpy(), titles)
-        shown = latents[:_SHOWN].transpose(0, 1).flatten(0, 1)  # (C * shown, H, W): one row per channel
-        save_grid(folder / "channels.png", heat(shown), columns=len(latents[:_SHOWN]), scale=4)
+        by_channel = latents[:, :_HISTOGRAMS].transpose(0, 1).flatten(1)  # (C, N H W) or (D, N)
+        titles = [f"channel {channel}" for channel in range(len(by_channel))]
+        histograms_against_normal(folder / "histograms.png", by_channel.numpy(), titles)
+        save_latents(folder / "channels.png", latents[:_SHOWN], scale=4)
