@@ -171,7 +171,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=160.0, help="of each training")
     parser.add_argument("--images", type=int, default=20_000, help="held out and scored")
-    parser.add_argument("--weight", type=float, default=0.5, help="autoencoder.adversarial.weight")
+    parser.add_argument("--weight", type=float, default=0.1, help="autoencoder.adversarial.weight")
     parser.add_argument("--start", type=float, default=0.5, help="share of the steps after which the discriminator begins to train")
     parser.add_argument("--csv", type=Path, default=Path("benchmarks/adversarial.csv"))
     arguments = parser.parse_args()
