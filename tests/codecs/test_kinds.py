@@ -48,7 +48,7 @@ def test_images_of_any_size_come_back_in_their_size_by_latents_of_the_shape_prom
         expected = (3, *(math.ceil(side / FACTORS[network]) for side in size)) if latent_dim is None else (latent_dim,)
     assert z.shape == (2, *codec.latent_shape) == (2, *expected)
     assert codec.decode(z).shape == x.shape
-    loss, terms = codec.loss(x, generator(0))
+    loss, terms, _ = codec.loss(x, generator(0))
     assert loss.shape == ()
     assert terms["loss"] is loss
     assert "mse" in terms
@@ -105,7 +105,7 @@ def test_every_grey_level_survives_the_identitys_half_precision_cache():
 @pytest.mark.parametrize(("reconstruction", "error"), [("l1", F.l1_loss), ("l2", F.mse_loss)])
 def test_a_plain_autoencoders_loss_is_the_error_chosen(reconstruction, error):
     codec, x = _awake(_codec("ae", (1, 8, 8), reconstruction=reconstruction)), torch.randn(2, 1, 8, 8)
-    loss, terms = codec.loss(x, generator(0))
+    loss, terms, _ = codec.loss(x, generator(0))
     torch.testing.assert_close(loss, error(codec.decode(codec.encode(x)), x))
     assert terms.keys() == {"loss", "mse", *(["l1"] if reconstruction == "l1" else [])}
 

@@ -15,7 +15,7 @@ TEMPLE_LIKE = {442, CASTLE, 538, 663, PALACE, 832}  # bell cote, castle, dome, m
 @pytest.fixture(scope="module")
 def judge() -> EfficientNetLite0:
     network = EfficientNetLite0()
-    network.backbone.load_state_dict(read_wheel_weights(EFFICIENTNET_LITE0, "feature_extractor.name: efficientnet_lite0"))
+    network.load_published(read_wheel_weights(EFFICIENTNET_LITE0, "feature_extractor.name: efficientnet_lite0"))
     return network.eval().requires_grad_(False)
 
 

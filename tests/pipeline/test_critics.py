@@ -32,7 +32,7 @@ def knobs(root):
 
 @pytest.fixture
 def codec() -> VAE:
-    return VAE((1, 8, 8), 2, [8], [1], [8], [1], kl_weight=1e-3)
+    return VAE((1, 8, 8), kl_weight=1e-3, latent_channels=2, encoder_channels=[8], encoder_blocks=[1], decoder_channels=[8], decoder_blocks=[1])
 
 
 def test_without_weights_nobody_judges_and_nothing_is_added(codec, knobs):
@@ -105,7 +105,9 @@ def test_the_perceptual_distance_is_part_of_the_loss_and_a_score_beside_its_floo
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_discriminators_figures_are_drawn(knobs, tmp_path, channels):
-    codec = VAE((channels, 8, 12), 2, [8], [1], [8], [1], kl_weight=1e-3)
+    codec = VAE(
+        (channels, 8, 12), kl_weight=1e-3, latent_channels=2, encoder_channels=[8], encoder_blocks=[1], decoder_channels=[8], decoder_blocks=[1]
+    )
     critics = build_critics(codec, channels, knobs(weight=0.5), CPU, 0, 100)
     images = torch.randint(0, 256, (20, channels, 8, 12), dtype=torch.uint8)
     draw_critics(tmp_path, critics, images, images.flip(-1), HISTORY)

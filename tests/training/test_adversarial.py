@@ -70,7 +70,7 @@ def test_the_adaptive_weight_stays_finite_below_its_maximum_for_a_discriminator_
 
 def _vae() -> VAE:
     torch.manual_seed(3)
-    vae = VAE((1, 12, 12), 2, [8], [1], [8], [1], kl_weight=1e-3)
+    vae = VAE((1, 12, 12), kl_weight=1e-3, latent_channels=2, encoder_channels=[8], encoder_blocks=[1], decoder_channels=[8], decoder_blocks=[1])
     for parameter in vae.parameters():
         nn.init.normal_(parameter, std=0.1)
     return vae

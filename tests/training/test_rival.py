@@ -39,7 +39,10 @@ class Run:
     def fit(self) -> tuple[VAE, PatchDiscriminator, list[dict[str, float]]]:
         torch.manual_seed(7)
         device = torch.device("cpu")
-        vae = place(VAE((1, 8, 8), 2, [8], [1], [8], [1], kl_weight=1e-3), device)
+        vae = place(
+            VAE((1, 8, 8), kl_weight=1e-3, latent_channels=2, encoder_channels=[8], encoder_blocks=[1], decoder_channels=[8], decoder_blocks=[1]),
+            device,
+        )
         discriminator = place(PatchDiscriminator(1, channels=8, layers=2), device)
         adversary = Adversary(discriminator, last_layer(vae.decoder), HINGE, weight=0.5, adaptive_max=1e4, enters_at=ENTERS)
         images = torch.rand(STEPS, 6, 1, 8, 8, generator=generator(0, "images")) * 2 - 1
@@ -134,7 +137,7 @@ def _forget(workplace) -> None:
 def test_the_discriminators_weights_move(workplace):
     _, trained, _ = Run().fit()
     torch.manual_seed(7)
-    VAE((1, 8, 8), 2, [8], [1], [8], [1], kl_weight=1e-3)
+    VAE((1, 8, 8), kl_weight=1e-3, latent_channels=2, encoder_channels=[8], encoder_blocks=[1], decoder_channels=[8], decoder_blocks=[1])
     untrained = PatchDiscriminator(1, channels=8, layers=2)
     for (name, before), after in zip(untrained.named_parameters(), trained.parameters(), strict=True):
         assert not torch.equal(before, after), name

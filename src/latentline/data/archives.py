@@ -9,6 +9,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -31,7 +32,7 @@ class Span:
 
 
 @dataclass(frozen=True, eq=False)
-class NamedImages(EncodedImages):
+class NamedImages(EncodedImages, ABC):
     """Images that are files, or members of an archive, with a name each."""
 
     names: list[str]
@@ -42,6 +43,10 @@ class NamedImages(EncodedImages):
     def name(self, row: int) -> str:
         """The file's or member's name."""
         return self.names[row]
+
+    @abstractmethod
+    def content(self, row: int) -> bytes:
+        """See :meth:`EncodedImages.content`."""
 
 
 @dataclass(frozen=True, eq=False)

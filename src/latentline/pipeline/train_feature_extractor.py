@@ -48,7 +48,7 @@ def main() -> None:
     torch.manual_seed(derive_seed(seed, STAGE, "weights"))
     network = build_judge(name, **constructor)
     if isinstance(network, PretrainedJudge):
-        network.network.backbone.load_state_dict(read_wheel_weights(EFFICIENTNET_LITE0, f"feature_extractor.name: {name}"))
+        network.network.load_published(read_wheel_weights(EFFICIENTNET_LITE0, f"feature_extractor.name: {name}"))
     place(network, device)
     saving = saving_of(STAGE, knobs.model_dump(), {"seed": seed, "data": card.sha256}, compute.save_every_seconds)
     history = _train(network, card.columns, knobs, device, seed, saving) if card.columns else []
