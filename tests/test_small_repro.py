@@ -82,7 +82,7 @@ class Checkout:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "DVC_", "PYTHON"))}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         environment = {**kept, **identity, **quiet, "PATH": path, **variables}
-        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=600)
+        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=1800)
         assert done.returncode == expect, done.stdout + done.stderr
         return done
 

@@ -66,8 +66,10 @@ def prepared(tmp_path_factory, root) -> Path:
 
 
 @pytest.fixture
-def run(prepared, workplace, root):
+def run(prepared, workplace, root, monkeypatch):
     """Run both stages with changed knobs; gives what they left."""
+    for stage in (train_autoencoder, encode_and_cache_latents):  # the real one changes this process for the tests that follow
+        monkeypatch.setattr(stage, "set_up", lambda device, threads: torch.device(device))
     shutil.copytree(prepared / "data", workplace / "data")
 
     def both(latents: dict | None = None, **autoencoder: object) -> tuple[Checkpoint, dict, LatentStats]:
