@@ -1,11 +1,18 @@
 """Section ``denoiser``: the diffusion model of the latents."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from latentline.params.base import Count, Fraction, Positive, Section, Widths
+from latentline.params.base import Count, Fraction, Positive, Section, Width, Widths
 from latentline.params.optimizer import OptimizerParams
+
+_CONSTRUCTORS = {
+    "unet": {"channels", "blocks", "attention_levels"},
+    "dit": {"width", "depth", "heads", "patch_size"},
+    "mlp": {"width", "depth"},
+}
+"""Knobs that shape a network, by kind. All are valid for each, so that changing the name alone works; the others do nothing."""
 
 
 class ProcessParams(Section):
@@ -35,16 +42,24 @@ class PreviewParams(Section):
 class DenoiserParams(Section):
     """Knobs of stage ``train_denoiser``."""
 
-    name: Literal["unet"]
-    """Kind of network."""
+    name: Literal["unet", "dit", "mlp"]
+    """Kind of network: ``unet`` and ``dit`` for latent maps, ``mlp`` for latent vectors."""
     epochs: Positive
     """Passes over the cached latents."""
     channels: Widths
-    """Width of each level, from the latent's own size down; each further level halves the map."""
+    """Width of each level, from the latent's own size down; each further level halves the map. ``unet`` only."""
     blocks: Positive
-    """Residual blocks per level, on the way down; one more on the way up."""
+    """Residual blocks per level, on the way down; one more on the way up. ``unet`` only."""
     attention_levels: list[Count]
-    """Levels (0 = the latent's own size) with self-attention."""
+    """Levels (0 = the latent's own size) with self-attention. ``unet`` only."""
+    width: Width
+    """Channels of every layer. ``dit`` and ``mlp`` only."""
+    depth: Positive
+    """Blocks of ``dit``, hidden layers of ``mlp``."""
+    heads: Positive
+    """Attention heads. ``dit`` only."""
+    patch_size: Positive
+    """Positions per side of the squares that become one token. ``dit`` only."""
     condition: Literal["all", "class", "none"]
     """What the network is told of an image: all that is known (class and attributes), the class alone, or nothing."""
     label_dropout: Fraction
@@ -54,3 +69,13 @@ class DenoiserParams(Section):
     process: ProcessParams
     preview: PreviewParams
     optimizer: OptimizerParams
+
+    def constructor(self) -> dict[str, Any]:
+        """The arguments of the network ``name``, but for the latent's shape and the condition's width."""
+        return self.model_dump(include=_CONSTRUCTORS[self.name])
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> "DenoiserParams":
+        if self.name == "dit" and self.width % self.heads:
+            raise ValueError(f"denoiser.width: {self.width} is not a multiple of denoiser.heads, {self.heads}; change one of them")
+        return self

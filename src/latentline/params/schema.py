@@ -50,6 +50,10 @@ class Params(Section):
                     f"denoiser.channels: {width} at level {level}, which has attention, is not a multiple of {_HEAD_CHANNELS} (one head); "
                     f"change it to {width // _HEAD_CHANNELS * _HEAD_CHANNELS}, or take {level} out of denoiser.attention_levels"
                 )
+        vectors = self.autoencoder.name != "identity" and self.autoencoder.latent_dim is not None
+        if vectors != (self.denoiser.name == "mlp"):
+            latents, fitting = ("vectors (autoencoder.latent_dim)", "mlp") if vectors else ("maps", "unet or dit")
+            raise ValueError(f"denoiser.name: {self.denoiser.name} is not made for latents that are {latents}; set it to {fitting}")
         fewest = min(self.evaluate.pair_count, self.sample.count)
         if self.evaluate.neighbours >= fewest:
             knob = "sample.count" if fewest == self.sample.count else "evaluate.neighbours"

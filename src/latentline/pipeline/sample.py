@@ -116,5 +116,5 @@ def _trajectory(knobs: SampleParams, seed: int, codec: TrainedCodec, denoiser: T
             estimates.append(from_velocity(z_t, velocity(z_t, times), point).z0)
         backward.append(z_t)
         forward.append(add_noise(z0, noise, point))
-    rows = torch.stack([torch.stack(kind) for kind in (backward, estimates, forward)])  # (3, K + 1, B, C, H, W)
-    return codec.decode(stats.normalizer.restore(rows.permute(2, 0, 1, 3, 4, 5).flatten(0, 2)))
+    rows = torch.stack([torch.stack(kind) for kind in (backward, estimates, forward)])  # (3, K + 1, B, *latent_shape)
+    return codec.decode(stats.normalizer.restore(rows.movedim(2, 0).flatten(0, 2)))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from latentline.common.seeds import generator
 from latentline.diffusion.guidance import guided_velocity
+from latentline.runtime.compute import fast_layout
 
 
 def start_noise(seed: int, name: str, indices: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -25,7 +26,7 @@ def draw_latents(
     guidance_scale: float,
     on_step: Callable[[float, Tensor], None] | None = None,
 ) -> Tensor:
-    """Integrate from ``noise`` (B, C, H, W) at times[0] to standardised latents (B, C, H, W) at times[-1].
+    """Integrate from ``noise`` (B, *latent_shape) at times[0] to standardised latents (B, *latent_shape) at times[-1].
 
     Args:
         network: velocity network on the device of ``noise``.
@@ -37,4 +38,4 @@ def draw_latents(
         on_step: sees the state at each grid time.
     """
     velocity = guided_velocity(network, condition, guidance_scale)
-    return sampler(velocity, noise.contiguous(memory_format=torch.channels_last), times, on_step)
+    return sampler(velocity, fast_layout(noise), times, on_step)

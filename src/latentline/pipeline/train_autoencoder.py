@@ -22,7 +22,7 @@ from latentline.pipeline.paths import AUTOENCODER, DISCRIMINATOR, FIGURES, METRI
 from latentline.pipeline.pretrained import load_pretrained
 from latentline.pipeline.training import optimizer_of, resident, saving_of
 from latentline.runtime.checkpoint import save_checkpoint
-from latentline.runtime.compute import place, set_up
+from latentline.runtime.compute import fast_layout, place, set_up
 from latentline.training.loop import Saving, fit
 
 STAGE = "train_autoencoder"
@@ -77,7 +77,7 @@ def _train(
         x = to_unit_range(images[order.rows(step)].to(device))
         if mirror:
             x = mirror_half(x, generator(seed, STAGE, "mirror", step))
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = fast_layout(x)
         return critics.judge(step, *codec.loss(x, generator(seed, STAGE, "noise", step), step), x)
 
     used, history = fit(

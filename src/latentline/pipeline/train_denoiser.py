@@ -26,7 +26,7 @@ from latentline.pipeline.paths import DENOISER, FIGURES, LATENT_KNOWN, LATENT_ST
 from latentline.pipeline.sampling import draw_latents, start_noise
 from latentline.pipeline.training import optimizer_of, saving_of
 from latentline.runtime.checkpoint import save_checkpoint
-from latentline.runtime.compute import place, set_up
+from latentline.runtime.compute import fast_layout, place, set_up
 from latentline.training.loop import Saving, fit
 
 STAGE = "train_denoiser"
@@ -39,7 +39,7 @@ _ROWS = 10  # of a preview without classes
 class Latents:
     """One split, standardised, on the device."""
 
-    z0: Tensor  # (N, C, H, W)
+    z0: Tensor  # (N, *latent_shape)
     condition: Tensor  # (N, F)
 
 
@@ -52,9 +52,7 @@ def main() -> None:
     constructor = {
         "latent_shape": list(stats.shape),
         "features": conditions.features,
-        "channels": knobs.channels,
-        "blocks": knobs.blocks,
-        "attention_levels": knobs.attention_levels,
+        **knobs.constructor(),
     }
     torch.manual_seed(derive_seed(seed, STAGE, "weights"))
     network = place(build_denoiser(knobs.name, **constructor), device)
@@ -128,7 +126,7 @@ def _train(
     def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
         rows = order.rows(step).to(device)
         draw = generator(seed, STAGE, "noise", step)
-        z0 = train.z0[rows].contiguous(memory_format=torch.channels_last)
+        z0 = fast_layout(train.z0[rows])
         t = draw_times(len(rows), knobs.process.time_sampling, draw).to(device)
         noise = torch.randn(z0.shape, generator=draw).to(z0)
         hidden = (torch.rand(len(rows), generator=draw) < knobs.label_dropout).to(device)

