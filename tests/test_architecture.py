@@ -13,7 +13,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 LEAF = {"common"}
 MAY_IMPORT = {  # of latentline, besides itself
     "common": set(),
-    "params": LEAF,
+    "params": LEAF | {"diffusion"},  # schema.py alone, to refuse what does not go together
     "data": LEAF,
     "latents": LEAF,
     "diffusion": LEAF,

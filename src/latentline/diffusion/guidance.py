@@ -1,35 +1,65 @@
 """Classifier-free guidance (Ho and Salimans, arXiv 2207.12598)."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from latentline.diffusion.objective import Network
-
-VelocityField = Callable[[Tensor, Tensor], Tensor]
-"""velocity(z_t (B, ...), t (B,)) -> (B, ...): all that a sampler knows of a network."""
+from latentline.diffusion.process import Model, Network, Process
 
 
-def guided_velocity(network: Network, condition: Tensor, guidance_scale: float) -> VelocityField:
-    """Uncond + guidance_scale * (cond - uncond); at scale 1 the unconditional half is not computed.
+@dataclass(frozen=True)
+class Guidance:
+    """How strongly, when, and how calmed.
 
     Args:
-        network: predicts the velocity.
-        condition: (B, F); zeros stand for nothing told.
-        guidance_scale: w; 1 = off, 0 = unconditional.
+        scale: w of uncond + w * (cond - uncond); 1 = off, 0 = unconditional.
+        start: smallest t that is guided.
+        end: largest t that is guided. Guidance hurts near noise and is wasted near data (Kynkaanniemi et al., arXiv 2404.07724);
+            outside [start, end] the network is asked for the conditional half alone.
+        rescale: phi in [0, 1]: how far the guided output is brought back to the conditional one's standard deviation
+            (Lin et al., arXiv 2305.08891, eq. 15 and 16).
     """
-    if guidance_scale == 1:
-        return lambda z_t, t: network(z_t, t, condition)
-    both = torch.cat([condition, torch.zeros_like(condition)])  # (2B, F)
 
-    def velocity(z_t: Tensor, t: Tensor) -> Tensor:
+    scale: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+    rescale: float = 0.0
+
+    def covers(self, t: Tensor) -> Tensor:
+        """Which of the times (B,) are guided. Reckoned in float32, so that a network's times and a grid's agree."""
+        start, end = torch.tensor([self.start, self.end])
+        return (t.float() >= start) & (t.float() <= end)
+
+    def evaluations(self, times: Tensor) -> int:
+        """Network forwards per image when the model is asked once at each of ``times`` (N,)."""
+        halves = 1 if self.scale in (0, 1) else 2
+        return int(torch.where(self.covers(times), halves, 1).sum())
+
+
+def guided_model(network: Network, process: Process, condition: Tensor, guidance: Guidance) -> Model:
+    """The network told ``condition`` (B, F) and pushed away from what it says when told nothing (zeros)."""
+    null = torch.zeros_like(condition)
+    both = torch.cat([condition, null])  # (2B, F)
+
+    def output(z_t: Tensor, t: Tensor) -> Tensor:
+        inside = guidance.covers(t)  # (B,)
+        if guidance.scale == 1 or not inside.any():
+            return network(z_t, t, condition)
+        if guidance.scale == 0 and inside.all():
+            return network(z_t, t, null)
         cond, uncond = network(torch.cat([z_t, z_t]), torch.cat([t, t]), both).chunk(2)
-        return uncond + guidance_scale * (cond - uncond)
+        guided = guided_output(cond, uncond, guidance.scale, guidance.rescale)
+        return torch.where(inside.reshape(-1, *(1,) * (z_t.ndim - 1)), guided, cond)
 
-    return velocity
+    return Model(process, output)
 
 
-def evaluations_per_call(guidance_scale: float) -> int:
-    """Network forwards per image and call of :func:`guided_velocity`'s result."""
-    return 1 if guidance_scale == 1 else 2
+def guided_output(cond: Tensor, uncond: Tensor, scale: float, rescale: float) -> Tensor:
+    """Guide one kind of output, (B, ...) each; any kind, because all are linear in one another at fixed z_t and t."""
+    guided = uncond + scale * (cond - uncond)  # arXiv 2207.12598, eq. 6, with scale = 1 + w
+    if rescale == 0:
+        return guided
+    axes = tuple(range(1, cond.ndim))
+    factor = cond.std(axes, keepdim=True) / guided.std(axes, keepdim=True)  # (B, 1, ...); arXiv 2305.08891, eq. 15
+    return rescale * (guided * factor) + (1 - rescale) * guided  # eq. 16

@@ -1,14 +1,13 @@
-"""The training objective: regress the velocity at random times."""
-
-from collections.abc import Callable
+"""The training objective: regress what the network predicts at random times."""
 
 import torch
 from torch import Tensor
 
-from latentline.diffusion.path import add_noise, flow_path, velocity
+from latentline.diffusion.path import PathPoint, add_noise
+from latentline.diffusion.prediction import training_target, z0_error_per_output_error
+from latentline.diffusion.process import Network, Process
 
-Network = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""net(z_t (B, ...), t (B,), condition (B, F)) -> prediction (B, ...)."""
+_MIN_SNR_GAMMA = 5.0  # the paper's choice: Hang et al., arXiv 2303.09556
 
 
 def draw_times(count: int, kind: str, generator: torch.Generator) -> Tensor:
@@ -28,19 +27,38 @@ def draw_times(count: int, kind: str, generator: torch.Generator) -> Tensor:
     raise ValueError(f"unknown time sampling {kind!r}")
 
 
-def velocity_loss(network: Network, z0: Tensor, condition: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-    """Mean squared error of the predicted velocity, per example (Liu et al., arXiv 2209.03003, eq. 1).
+def loss_weight(kind: str, prediction: str, point: PathPoint) -> Tensor:
+    """What the squared error of the network's own output is multiplied by, of t's shape.
 
     Args:
-        network: predicts the velocity.
+        kind: ``uniform``, 1; or ``min_snr``, min(SNR, 5) for the error of z0 (Hang et al., arXiv 2303.09556, section 3.4). An error of another
+            prediction is first reckoned as the error of z0 that it means: times min(SNR, 5) / SNR for epsilon and / (SNR + 1) for v.
+        prediction: what the network predicts.
+        point: path point of t (B,).
+    """
+    if kind == "uniform":
+        return torch.ones_like(point.alpha)
+    if kind == "min_snr":
+        return point.snr.clamp(max=_MIN_SNR_GAMMA) * z0_error_per_output_error(prediction, point).square()
+    raise ValueError(f"unknown loss weighting {kind!r}")
+
+
+def denoising_loss(network: Network, process: Process, z0: Tensor, condition: Tensor, t: Tensor, noise: Tensor, weighting: str = "uniform") -> Tensor:
+    """Weighted mean squared error of the network's prediction, per example.
+
+    Args:
+        network: predicts what ``process`` says.
+        process: path and prediction.
         z0: clean standardised latents (B, ...).
         condition: (B, F).
         t: (B,).
         noise: (B, ...) standard normal.
+        weighting: see :func:`loss_weight`.
 
     Returns:
         (B,).
     """
-    point = flow_path(t)
+    point = process.path(t)
     predicted = network(add_noise(z0, noise, point), t, condition)
-    return (predicted - velocity(z0, noise, point)).square().flatten(1).mean(dim=1)
+    error = (predicted - training_target(process.prediction, z0, noise, point)).square().flatten(1).mean(dim=1)  # (B,)
+    return loss_weight(weighting, process.prediction, point) * error

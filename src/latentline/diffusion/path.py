@@ -1,5 +1,6 @@
 """Noise paths: how much data and how much noise there is at time t."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -19,11 +20,51 @@ class PathPoint:
         """Append axes of length 1 until each coefficient has ``dimensions`` axes, to broadcast over (B, ...)."""
         return PathPoint(*(c.reshape(c.shape + (1,) * (dimensions - c.ndim)) for c in (self.alpha, self.sigma, self.d_alpha, self.d_sigma)))
 
+    @property
+    def snr(self) -> Tensor:
+        """Signal-to-noise ratio alpha^2 / sigma^2; infinite at t = 0."""
+        return self.alpha.square() / self.sigma.square()
 
-def flow_path(t: Tensor) -> PathPoint:
+    @property
+    def log_snr(self) -> Tensor:
+        """The clock of exponential integrators, lambda = log(alpha / sigma): half the logarithm of the SNR."""
+        return self.alpha.log() - self.sigma.log()
+
+
+class NoisePath(ABC):
+    """alpha and sigma as functions of t in [0, 1]. Calling it with t of any shape gives the :class:`PathPoint`."""
+
+    name: str
+
+    @abstractmethod
+    def __call__(self, t: Tensor) -> PathPoint:
+        """Coefficients in t's shape, type and device."""
+
+    @abstractmethod
+    def time_at(self, ratio: Tensor) -> Tensor:
+        """The t at which sigma / alpha is ``ratio``, in [0, infinity]; the end of the path where it never is."""
+
+    def at(self, time: float) -> PathPoint:
+        """Coefficients of one time as float64 scalars: what the samplers reckon their steps with."""
+        return self(torch.tensor(time, dtype=torch.float64))
+
+
+class FlowPath(NoisePath):
     """The straight path z_t = (1 - t) z0 + t noise (rectified flow: Liu et al., arXiv 2209.03003, eq. 1; t reversed)."""
-    one = torch.ones_like(t)
-    return PathPoint(alpha=1 - t, sigma=t, d_alpha=-one, d_sigma=one)
+
+    name = "flow"
+
+    def __call__(self, t: Tensor) -> PathPoint:
+        """See :meth:`NoisePath.__call__`."""
+        one = torch.ones_like(t)
+        return PathPoint(alpha=1 - t, sigma=t, d_alpha=-one, d_sigma=one)
+
+    def time_at(self, ratio: Tensor) -> Tensor:
+        """Solve t / (1 - t) = ratio."""
+        return 1 / (1 + 1 / ratio)
+
+
+flow_path = FlowPath()
 
 
 def add_noise(z0: Tensor, noise: Tensor, point: PathPoint) -> Tensor:
@@ -36,3 +77,8 @@ def velocity(z0: Tensor, noise: Tensor, point: PathPoint) -> Tensor:
     """dz_t/dt (B, ...) for fixed z0 and noise (B, ...) at the path point of t (B,)."""
     at = point.expand(z0.ndim)
     return at.d_alpha * z0 + at.d_sigma * noise
+
+
+def increments(now: PathPoint, after: PathPoint) -> tuple[Tensor, Tensor]:
+    """(d alpha, d sigma) of a step from one path point to another: the step moves a state by z0 d(alpha) + noise d(sigma)."""
+    return after.alpha - now.alpha, after.sigma - now.sigma

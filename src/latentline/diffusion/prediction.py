@@ -1,32 +1,79 @@
-"""All conversions between what a network may predict and what a sampler may need."""
+"""All conversions between what a network may predict and what a sampler may need.
 
+Whatever a network predicts is some a * z0 + b * noise with a and b known at t; together with z_t = alpha * z0 + sigma * noise that is
+two equations for two unknowns. One solution serves every kind of prediction on every path.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from latentline.diffusion.path import PathPoint
 
+_COEFFICIENTS: dict[str, Callable[[PathPoint], tuple[Tensor, Tensor]]] = {  # (a, b)
+    "epsilon": lambda at: (torch.zeros_like(at.alpha), torch.ones_like(at.alpha)),  # Ho et al., arXiv 2006.11239, eq. 14
+    "v": lambda at: (-at.sigma, at.alpha),  # Salimans and Ho, arXiv 2202.00512, section 4
+    "x0": lambda at: (torch.ones_like(at.alpha), torch.zeros_like(at.alpha)),
+    "velocity": lambda at: (at.d_alpha, at.d_sigma),  # Liu et al., arXiv 2209.03003, eq. 1
+}
+PREDICTIONS = tuple(_COEFFICIENTS)
+
 
 @dataclass(frozen=True)
 class Prediction:
-    """One estimate in every form, each (B, ...). ``score`` needs sigma > 0."""
+    """One estimate in every form. z0 and noise are (B, ...); ``at`` is the path point with axes to broadcast over them."""
 
     z0: Tensor
     noise: Tensor
-    velocity: Tensor
-    score: Tensor
+    at: PathPoint
+
+    @property
+    def velocity(self) -> Tensor:
+        """dz/dt (B, ...); on variance-preserving paths only above t = 0."""
+        return self.at.d_alpha * self.z0 + self.at.d_sigma * self.noise
+
+    @property
+    def score(self) -> Tensor:
+        """Gradient of log p(z_t) (B, ...); only above t = 0."""
+        return -self.noise / self.at.sigma
 
 
-def from_velocity(z_t: Tensor, velocity: Tensor, point: PathPoint) -> Prediction:
-    """Solve z_t = alpha z0 + sigma noise and velocity = alpha' z0 + sigma' noise for z0 and noise.
+def training_target(kind: str, z0: Tensor, noise: Tensor, point: PathPoint) -> Tensor:
+    """What a network of ``kind`` should have said (B, ...), from z0 and noise (B, ...) at the path point of t (B,)."""
+    of_z0, of_noise = _COEFFICIENTS[kind](point.expand(z0.ndim))
+    return of_z0 * z0 + of_noise * noise
+
+
+def from_output(kind: str, z_t: Tensor, output: Tensor, point: PathPoint) -> Prediction:
+    """Solve z_t = alpha z0 + sigma noise and output = a z0 + b noise for z0 and noise.
+
+    The equations leave one case open: ``x0`` at t = 0, where z_t is the data and independent of the noise. Its mean given z_t is
+    then 0, which is what the answer says.
 
     Args:
+        kind: one of ``PREDICTIONS``, fit for the path (see ``process.require_compatible``).
         z_t: (B, ...).
-        velocity: (B, ...), the network's output.
+        output: (B, ...), the network's.
         point: path point of t (B,).
     """
     at = point.expand(z_t.ndim)
-    determinant = at.alpha * at.d_sigma - at.sigma * at.d_alpha
-    z0 = (at.d_sigma * z_t - at.sigma * velocity) / determinant
-    noise = (at.alpha * velocity - at.d_alpha * z_t) / determinant
-    return Prediction(z0=z0, noise=noise, velocity=velocity, score=-noise / at.sigma)
+    of_z0, of_noise = _COEFFICIENTS[kind](at)
+    determinant = at.alpha * of_noise - at.sigma * of_z0
+    solvable = determinant != 0
+    divisor = torch.where(solvable, determinant, 1)
+    z0 = of_noise / divisor * z_t - torch.where(solvable, at.sigma / divisor, -1) * output
+    noise = torch.where(solvable, at.alpha / divisor, 0) * output - torch.where(solvable, of_z0 / divisor, 0) * z_t
+    return Prediction(z0=z0, noise=noise, at=at)
+
+
+def from_velocity(z_t: Tensor, velocity: Tensor, point: PathPoint) -> Prediction:
+    """:func:`from_output` of a velocity (B, ...)."""
+    return from_output("velocity", z_t, velocity, point)
+
+
+def z0_error_per_output_error(kind: str, point: PathPoint) -> Tensor:
+    """|dz0 / d output| at fixed z_t, of t's shape: how far an error of the network moves its z0."""
+    of_z0, of_noise = _COEFFICIENTS[kind](point)
+    return torch.ones_like(point.alpha) if kind == "x0" else (point.sigma / (point.alpha * of_noise - point.sigma * of_z0)).abs()

@@ -1,15 +1,62 @@
-"""Where the steps of a sampler lie."""
+"""Where the steps of a sampler lie. Every grid is (steps + 1,) float64, from exactly 1 (noise) down to exactly 0 (data)."""
 
 import torch
 from torch import Tensor
 
+from latentline.common.errors import UserError
+from latentline.diffusion.path import NoisePath
+from latentline.diffusion.vp import DISCRETE_STEPS
+
+TIME_GRIDS = ("uniform", "shifted", "karras", "discrete")
+_SMALLEST_TIME = 1 / DISCRETE_STEPS
+_LARGEST_RATIO = 164.0  # exp(5.1), where diffusers clips log(alpha / sigma) as well; vp_linear itself ends at 157
+_RHO = 7.0
+
 
 def time_grid(steps: int, shift: float = 1.0) -> Tensor:
-    """Times (steps + 1,) from 1 (noise) down to exactly 0 (data).
+    """Even steps in t, or more of them at one end.
 
     Args:
         steps: number of intervals.
         shift: 1 = uniform; above 1 = denser near noise: t -> shift t / (1 + (shift - 1) t) (Esser et al., arXiv 2403.03206, eq. 23).
     """
-    t = torch.linspace(1, 0, steps + 1)
+    t = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
     return shift * t / (shift * t + (1 - t))  # the same, and exactly 1 at t = 1
+
+
+def karras_grid(steps: int, path: NoisePath) -> Tensor:
+    """Even steps in (sigma / alpha)^(1/7): denser near data (Karras et al., arXiv 2206.00364, eq. 5).
+
+    The ratios go from that of t = 1, but at most 164, to that of t = 0.001; then the data. The first time is set to 1, where sampling
+    starts whatever the ratio.
+    """
+    first = path.at(_SMALLEST_TIME)
+    last = path.at(1.0)
+    smallest, largest = first.sigma / first.alpha, (last.sigma / last.alpha).clamp(max=_LARGEST_RATIO)
+    share = torch.linspace(0, 1, steps, dtype=torch.float64)
+    ratios = (largest ** (1 / _RHO) + share * (smallest ** (1 / _RHO) - largest ** (1 / _RHO))) ** _RHO  # (steps,)
+    return torch.cat([share.new_ones(1), path.time_at(ratios[1:]), share.new_zeros(1)])
+
+
+def discrete_grid(steps: int) -> Tensor:
+    """Even steps rounded to the 1000 discrete ones, "trailing": the last one, t = 1, is always in (Lin et al., arXiv 2305.08891, table 2).
+
+    Raises:
+        UserError: more steps than there are.
+    """
+    if steps > DISCRETE_STEPS:
+        raise UserError(f"steps: {steps} on the discrete time grid, which has {DISCRETE_STEPS}; take fewer, or the uniform time grid")
+    return (time_grid(steps) * DISCRETE_STEPS).round() / DISCRETE_STEPS
+
+
+def build_time_grid(kind: str, steps: int, path: NoisePath, shift: float) -> Tensor:
+    """The grid ``kind`` (one of ``TIME_GRIDS``) with ``steps`` intervals; ``shift`` is for ``shifted`` alone."""
+    if kind == "uniform":
+        return time_grid(steps)
+    if kind == "shifted":
+        return time_grid(steps, shift)
+    if kind == "karras":
+        return karras_grid(steps, path)
+    if kind == "discrete":
+        return discrete_grid(steps)
+    raise ValueError(f"unknown time grid {kind!r}")

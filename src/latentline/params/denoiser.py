@@ -18,12 +18,14 @@ _CONSTRUCTORS = {
 class ProcessParams(Section):
     """The noise path and what the network predicts."""
 
-    path: Literal["flow"]
-    """Noise path: rectified flow."""
-    prediction: Literal["velocity"]
+    path: Literal["flow", "vp_linear", "vp_cosine"]
+    """Noise path: rectified flow, or variance-preserving with linear beta or cosine alpha."""
+    prediction: Literal["velocity", "v", "epsilon", "x0"]
     """What the network predicts."""
     time_sampling: Literal["uniform", "logit_normal"]
     """How training draws t."""
+    loss_weighting: Literal["uniform", "min_snr"]
+    """What the squared error is multiplied by at each t."""
 
 
 class PreviewParams(Section):
@@ -34,7 +36,7 @@ class PreviewParams(Section):
     per_class: Positive
     """Images per class in a grid; rows of ten such where there are no classes."""
     steps: Positive
-    """Heun steps of a preview."""
+    """Steps of a preview (DPM-Solver++, one evaluation each)."""
     guidance_scale: Annotated[float, Field(ge=0)]
     """Guidance of a preview; 1 = off."""
 

@@ -6,6 +6,10 @@ computes. A new knob of one stage therefore re-runs no other.
 
 from pydantic import Field, model_validator
 
+from latentline.common.errors import UserError
+from latentline.diffusion.process import PATHS, require_compatible
+from latentline.diffusion.samplers.registry import require_serves
+from latentline.diffusion.time_grid import build_time_grid
 from latentline.params.autoencoder import AutoencoderParams
 from latentline.params.base import Section
 from latentline.params.compute import ComputeParams
@@ -54,6 +58,7 @@ class Params(Section):
         if vectors != (self.denoiser.name == "mlp"):
             latents, fitting = ("vectors (autoencoder.latent_dim)", "mlp") if vectors else ("maps", "unet or dit")
             raise ValueError(f"denoiser.name: {self.denoiser.name} is not made for latents that are {latents}; set it to {fitting}")
+        self._sampling_fits_the_process()
         fewest = min(self.evaluate.pair_count, self.sample.count)
         if self.evaluate.neighbours >= fewest:
             knob = "sample.count" if fewest == self.sample.count else "evaluate.neighbours"
@@ -70,3 +75,20 @@ class Params(Section):
             if guided != 1 and self.denoiser.label_dropout == 0:
                 raise ValueError(f"{knob}: {guided} needs a denoiser.label_dropout above 0 (0.1 is usual); set it, or set {knob} to 1")
         return self
+
+    def _sampling_fits_the_process(self) -> None:
+        process, sample = self.denoiser.process, self.sample
+        for section, check in (
+            ("denoiser.process", lambda: require_compatible(process.path, process.prediction)),
+            ("sample", lambda: require_serves(sample.sampler, process.path, process.prediction)),
+            ("sample", lambda: build_time_grid(sample.time_grid, sample.steps, PATHS[process.path], sample.time_shift)),
+        ):
+            try:
+                check()
+            except UserError as error:
+                raise ValueError(f"{section}.{error}") from None
+        if sample.guidance_start > sample.guidance_end:
+            raise ValueError(
+                f"sample.guidance_start: {sample.guidance_start} is above sample.guidance_end, {sample.guidance_end}; guidance holds from the first "
+                "to the second t; change one of them"
+            )

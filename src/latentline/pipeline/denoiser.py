@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from latentline.common.errors import UserError
+from latentline.diffusion.process import Process, build_process
 from latentline.latents.cache import LatentStats
 from latentline.models.denoisers import build_denoiser
 from latentline.pipeline.conditions import Conditions, named_conditions
@@ -15,15 +16,17 @@ from latentline.runtime.compute import place
 
 
 @dataclass(frozen=True)
-class TrainedDenoiser:
-    """The averaged network on its device, and what it is told of an image."""
+class Denoiser:
+    """A network on its device, the process it was trained for, and what it is told of an image."""
 
     network: nn.Module
+    process: Process
     conditions: Conditions
     latent_shape: tuple[int, ...]
+    device: torch.device
 
 
-def load_denoiser(device: torch.device, stats: LatentStats) -> TrainedDenoiser:
+def load_denoiser(device: torch.device, stats: LatentStats) -> Denoiser:
     """Build the denoiser that checkpoints/denoiser holds.
 
     Raises:
@@ -38,4 +41,10 @@ def load_denoiser(device: torch.device, stats: LatentStats) -> TrainedDenoiser:
     network = build_denoiser(checkpoint.name, **checkpoint.constructor)
     checkpoint.load_into(network)
     place(network.eval().requires_grad_(False), device)
-    return TrainedDenoiser(network, named_conditions(checkpoint.settings["condition"], stats.columns), tuple(checkpoint.constructor["latent_shape"]))
+    return Denoiser(
+        network,
+        build_process(**checkpoint.settings["process"]),
+        named_conditions(checkpoint.settings["condition"], stats.columns),
+        tuple(checkpoint.constructor["latent_shape"]),
+        device,
+    )

@@ -1,13 +1,27 @@
 """Draw latents: the same image for the same (seed, index), whatever the batch size."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from latentline.common.seeds import generator
-from latentline.diffusion.guidance import guided_velocity
+from latentline.diffusion.guidance import Guidance, guided_model
+from latentline.diffusion.process import Model
+from latentline.diffusion.samplers.registry import SamplerKnobs, build_sampler
+from latentline.diffusion.samplers.steps import OnStep
+from latentline.pipeline.denoiser import Denoiser
 from latentline.runtime.compute import fast_layout
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How latents are drawn."""
+
+    sampler: str
+    knobs: SamplerKnobs
+    times: Tensor  # (K + 1,)
+    guidance: Guidance
 
 
 def start_noise(seed: int, name: str, indices: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -16,26 +30,27 @@ def start_noise(seed: int, name: str, indices: Tensor, shape: tuple[int, ...]) -
 
 
 @torch.no_grad()
-def draw_latents(
-    network: nn.Module,
-    sampler: Callable[..., Tensor],
-    noise: Tensor,
-    condition: Tensor,
-    *,
-    times: Tensor,
-    guidance_scale: float,
-    on_step: Callable[[float, Tensor], None] | None = None,
-) -> Tensor:
-    """Integrate from ``noise`` (B, *latent_shape) at times[0] to standardised latents (B, *latent_shape) at times[-1].
+def draw_latents(denoiser: Denoiser, plan: Plan, seed: int, name: str, indices: Tensor, values: Tensor, on_step: OnStep | None = None) -> Tensor:
+    """Standardised latents (B, *latent_shape), on the denoiser's device.
 
     Args:
-        network: velocity network on the device of ``noise``.
-        sampler: one of ``diffusion.samplers``.
-        noise: the start.
-        condition: (B, F).
-        times: (K + 1,).
-        guidance_scale: 1 = off.
+        denoiser: the network and what it was trained for.
+        plan: sampler, grid, guidance.
+        seed: with ``name`` and an image's index, all that its noise depends on.
+        name: of the series of images.
+        indices: (B,) of the images.
+        values: (B, A), what they are drawn for.
         on_step: sees the state at each grid time.
     """
-    velocity = guided_velocity(network, condition, guidance_scale)
-    return sampler(velocity, fast_layout(noise), times, on_step)
+    noise = start_noise(seed, name, indices, denoiser.latent_shape).to(denoiser.device)
+
+    def draw_noise(step: int) -> Tensor:
+        return start_noise(seed, f"{name}/step {step}", indices, denoiser.latent_shape).to(noise)
+
+    sampler = build_sampler(plan.sampler, plan.knobs, draw_noise)
+    return sampler(told_model(denoiser, values, plan.guidance), fast_layout(noise), plan.times, on_step)
+
+
+def told_model(denoiser: Denoiser, values: Tensor, guidance: Guidance) -> Model:
+    """The denoiser as samplers take it, told ``values`` (B, A)."""
+    return guided_model(denoiser.network, denoiser.process, denoiser.conditions.encode(values).to(denoiser.device), guidance)

@@ -1,22 +1,18 @@
-"""Euler's method: first order, one evaluation per step."""
-
-from collections.abc import Callable
-from itertools import pairwise
+"""Euler's method: first order, one evaluation per step. On every path it is DDIM without noise (Song et al., arXiv 2010.02502, eq. 12)."""
 
 from torch import Tensor
 
-from latentline.diffusion.guidance import VelocityField
+from latentline.diffusion.path import increments
+from latentline.diffusion.process import Model
+from latentline.diffusion.samplers.steps import OnStep, walk
 
-EVALUATIONS_PER_STEP = 1
 
+def euler(model: Model, z: Tensor, times: Tensor, on_step: OnStep | None = None) -> Tensor:
+    """Integrate dz = z0 d(alpha) + noise d(sigma) along ``times`` (see the package's docstring)."""
 
-def euler(velocity: VelocityField, z: Tensor, times: Tensor, on_step: Callable[[float, Tensor], None] | None = None) -> Tensor:
-    """Integrate dz/dt = velocity along ``times`` (see the package's docstring)."""
-    grid = times.tolist()
-    for now, after in pairwise(grid):
-        if on_step:
-            on_step(now, z)
-        z = z + (after - now) * velocity(z, z.new_full((len(z),), now))
-    if on_step:
-        on_step(grid[-1], z)
-    return z
+    def step(_: int, z: Tensor, now: float, after: float) -> Tensor:
+        here = model.at(z, now)
+        d_alpha, d_sigma = increments(model.path.at(now), model.path.at(after))
+        return z + d_alpha * here.z0 + d_sigma * here.noise
+
+    return walk(step, z, times, on_step)

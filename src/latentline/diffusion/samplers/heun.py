@@ -1,27 +1,22 @@
 """Heun's method: second order, two evaluations per step (Karras et al., arXiv 2206.00364, algorithm 1).
 
-Unlike there, the last step has its second evaluation too: a velocity network is well defined at t = 0.
+Unlike there, the last step has its second evaluation too: the estimates are finite at t = 0 (``prediction.from_output``).
 """
-
-from collections.abc import Callable
-from itertools import pairwise
 
 from torch import Tensor
 
-from latentline.diffusion.guidance import VelocityField
+from latentline.diffusion.path import increments
+from latentline.diffusion.process import Model
+from latentline.diffusion.samplers.steps import OnStep, walk
 
-EVALUATIONS_PER_STEP = 2
 
+def heun(model: Model, z: Tensor, times: Tensor, on_step: OnStep | None = None) -> Tensor:
+    """Integrate dz = z0 d(alpha) + noise d(sigma) along ``times`` (see the package's docstring)."""
 
-def heun(velocity: VelocityField, z: Tensor, times: Tensor, on_step: Callable[[float, Tensor], None] | None = None) -> Tensor:
-    """Integrate dz/dt = velocity along ``times`` (see the package's docstring)."""
-    grid = times.tolist()
-    for now, after in pairwise(grid):
-        if on_step:
-            on_step(now, z)
-        here = velocity(z, z.new_full((len(z),), now))
-        there = velocity(z + (after - now) * here, z.new_full((len(z),), after))
-        z = z + (after - now) * (here + there) / 2
-    if on_step:
-        on_step(grid[-1], z)
-    return z
+    def step(_: int, z: Tensor, now: float, after: float) -> Tensor:
+        d_alpha, d_sigma = increments(model.path.at(now), model.path.at(after))
+        here = model.at(z, now)
+        there = model.at(z + d_alpha * here.z0 + d_sigma * here.noise, after)
+        return z + d_alpha * (here.z0 + there.z0) / 2 + d_sigma * (here.noise + there.noise) / 2
+
+    return walk(step, z, times, on_step)
