@@ -1,13 +1,17 @@
 import pytest
 import scipy.stats
 import torch
+from exact_models import COMBINATIONS
 from hypothesis import given
 from hypothesis import strategies as st
 
 from latentline.common.seeds import generator
-from latentline.diffusion.objective import draw_times, velocity_loss
+from latentline.diffusion.objective import denoising_loss, draw_times, loss_weight
+from latentline.diffusion.prediction import training_target
+from latentline.diffusion.process import PATHS, build_process
 
 KINDS = ["uniform", "logit_normal"]
+combinations = pytest.mark.parametrize(("path", "prediction"), COMBINATIONS)
 
 
 @given(st.integers(1, 300), st.integers(0, 1000))
@@ -54,19 +58,25 @@ def test_an_unknown_kind_of_times_is_refused():
         draw_times(4, "cosine", generator(0))
 
 
-def test_the_network_that_knows_the_only_data_point_has_no_loss():
-    z0 = torch.randn(2, 3, 3).expand(6, -1, -1, -1)
-    t, noise = torch.linspace(0.05, 1, 6), torch.randn(6, 2, 3, 3)
+@combinations
+def test_the_network_that_knows_the_only_data_point_has_no_loss(path, prediction):
+    z0 = torch.randn(2, 3, 3, dtype=torch.float64).expand(6, -1, -1, -1)
+    t, noise = torch.linspace(0.05, 1, 6, dtype=torch.float64), torch.randn(6, 2, 3, 3, dtype=torch.float64)
+    process = build_process(path, prediction)
 
     def perfect(z_t: torch.Tensor, t: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
-        return (z_t - z0) / t[:, None, None, None]
+        at = process.path(t).expand(4)
+        return training_target(prediction, z0, (z_t - at.alpha * z0) / at.sigma, process.path(t))
 
-    torch.testing.assert_close(velocity_loss(perfect, z0, torch.zeros(6, 0), t, noise), torch.zeros(6), atol=1e-6, rtol=0)
+    loss = denoising_loss(perfect, process, z0, torch.zeros(6, 0), t, noise)
+    torch.testing.assert_close(loss, torch.zeros(6, dtype=torch.float64), atol=1e-12, rtol=0)
 
 
 def test_a_network_of_zeros_pays_the_mean_square_of_noise_minus_data():
     z0, noise = torch.randn(2, 6, 2, 3, 3)
-    loss = velocity_loss(lambda z_t, t, condition: torch.zeros_like(z_t), z0, torch.zeros(6, 0), torch.rand(6), noise)
+    loss = denoising_loss(
+        lambda z_t, t, condition: torch.zeros_like(z_t), build_process("flow", "velocity"), z0, torch.zeros(6, 0), torch.rand(6), noise
+    )
     torch.testing.assert_close(loss, torch.stack([((n - z) ** 2).mean() for z, n in zip(z0, noise, strict=True)]))
 
 
@@ -79,7 +89,58 @@ def test_the_network_sees_the_noised_latent_its_time_and_its_condition():
         seen.extend(arguments)
         return arguments[0]
 
-    velocity_loss(network, z0, condition, t, noise)
+    denoising_loss(network, build_process("flow", "v"), z0, condition, t, noise)
     torch.testing.assert_close(seen[0], (1 - t)[:, None] * z0 + t[:, None] * noise)
     assert torch.equal(seen[1], t)
     assert torch.equal(seen[2], condition)
+
+
+def _signal_to_noise(t: torch.Tensor) -> torch.Tensor:
+    from diffusers import DDPMScheduler
+    from diffusers.training_utils import compute_snr
+
+    return compute_snr(DDPMScheduler(), (t * 1000).round().long() - 1)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "divisor"), [("x0", lambda snr: 1), ("epsilon", lambda snr: snr), ("v", lambda snr: snr + 1)], ids=["x0", "epsilon", "v"]
+)
+def test_min_snr_weights_are_those_of_the_paper(prediction, divisor):
+    t = torch.linspace(0.001, 1, 1000)
+    snr = _signal_to_noise(t)
+    expected = snr.clamp(max=5) / divisor(snr)
+    torch.testing.assert_close(loss_weight("min_snr", prediction, PATHS["vp_linear"](t)), expected, rtol=2e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_min_snr_charges_an_error_of_the_data_estimate_alike_whatever_is_predicted(path):
+    z0, noise, wrong = torch.randn(3, 8, 5, dtype=torch.float64)
+    t = torch.linspace(0.01, 0.99, 8, dtype=torch.float64)
+    losses = []
+    for prediction in (kind for where, kind in COMBINATIONS if where == path):
+        process = build_process(path, prediction)
+
+        def network(z_t: torch.Tensor, t: torch.Tensor, condition: torch.Tensor, process=process) -> torch.Tensor:
+            at = process.path(t).expand(2)
+            return training_target(process.prediction, wrong, (z_t - at.alpha * wrong) / at.sigma, process.path(t))
+
+        losses.append(denoising_loss(network, process, z0, torch.zeros(8, 0), t, noise, "min_snr"))
+    point = PATHS[path](t)
+    expected = (wrong - z0).square().mean(dim=1) * (point.alpha / point.sigma).square().clamp(max=5)
+    for loss in losses:
+        torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-9)
+
+
+@combinations
+def test_weights_are_finite_from_end_to_end(path, prediction):
+    point = PATHS[path](torch.tensor([0.0, 1e-6, 0.5, 1.0]))
+    for kind in ("uniform", "min_snr"):
+        weight = loss_weight(kind, prediction, point)
+        assert weight.isfinite().all()
+        assert (weight >= 0).all()
+        assert (weight <= 5.001).all()
+
+
+def test_an_unknown_weighting_is_refused():
+    with pytest.raises(ValueError, match="snr"):
+        loss_weight("snr", "v", PATHS["flow"](torch.rand(3)))

@@ -25,7 +25,7 @@ def time_grid(steps: int, shift: float = 1.0) -> Tensor:
 
 
 def karras_grid(steps: int, path: NoisePath) -> Tensor:
-    """Even steps in (sigma / alpha)^(1/7): denser near data (Karras et al., arXiv 2206.00364, eq. 5).
+    """Even steps in (sigma / alpha)^(1/7): shortest where noise is least (Karras et al., arXiv 2206.00364, eq. 5).
 
     The ratios go from that of t = 1, but at most 164, to that of t = 0.001; then the data. The first time is set to 1, where sampling
     starts whatever the ratio.

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from latentline.common.column import CLASS
 from latentline.common.files import replaced_folder, write_metrics
 from latentline.diffusion.guidance import Guidance
 from latentline.diffusion.path import add_noise
-from latentline.diffusion.samplers.registry import SamplerKnobs, network_evaluations, require_serves
+from latentline.diffusion.samplers.registry import SamplerKnobs, build_sampler, network_evaluations, require_serves
 from latentline.diffusion.time_grid import build_time_grid
 from latentline.figures.grids import save_grid, turns_as_rows
 from latentline.latents.cache import LatentStats, read_known, read_stats
@@ -55,7 +56,7 @@ def main() -> None:
             {"images": images, **told},
             {"kind": "samples", "autoencoder": codec.sha256, "condition": denoiser.conditions.names},
         )
-    evaluations = network_evaluations(plan.sampler, plan.times, plan.guidance)
+    evaluations = network_evaluations(knobs.sampler, plan.times, plan.guidance)
     write_metrics(METRICS / "sample.json", {"count": knobs.count, "network_evaluations": evaluations})
     with replaced_folder(FIGURES / "sample") as folder:
         rows = min(len(stats.classes) or _ROWS, knobs.count)
@@ -69,9 +70,9 @@ def _plan(knobs: SampleParams, denoiser: Denoiser) -> Plan:
     """How to draw. Raises UserError when the sampler cannot serve the process that the denoiser was trained for."""
     require_serves(knobs.sampler, denoiser.process.path.name, denoiser.process.prediction)
     scale = denoiser.conditions.guidance(knobs.guidance_scale, "sample.guidance_scale")
+    sampler_knobs = SamplerKnobs(knobs.eta, knobs.variance, knobs.sigma_scale, knobs.diffusion)
     return Plan(
-        knobs.sampler,
-        SamplerKnobs(knobs.eta, knobs.variance, knobs.sigma_scale, knobs.diffusion),
+        partial(build_sampler, knobs.sampler, sampler_knobs),
         build_time_grid(knobs.time_grid, knobs.steps, denoiser.process.path, knobs.time_shift),
         Guidance(scale, knobs.guidance_start, knobs.guidance_end, knobs.guidance_rescale),
     )

@@ -1,5 +1,6 @@
 """Draw latents: the same image for the same (seed, index), whatever the batch size."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -8,8 +9,7 @@ from torch import Tensor
 from latentline.common.seeds import generator
 from latentline.diffusion.guidance import Guidance, guided_model
 from latentline.diffusion.process import Model
-from latentline.diffusion.samplers.registry import SamplerKnobs, build_sampler
-from latentline.diffusion.samplers.steps import OnStep
+from latentline.diffusion.samplers.steps import DrawNoise, OnStep, Sampler
 from latentline.pipeline.denoiser import Denoiser
 from latentline.runtime.compute import fast_layout
 
@@ -18,8 +18,7 @@ from latentline.runtime.compute import fast_layout
 class Plan:
     """How latents are drawn."""
 
-    sampler: str
-    knobs: SamplerKnobs
+    sampler: Callable[[DrawNoise], Sampler]  # its knobs are filled in; a deterministic one has no use for the noise
     times: Tensor  # (K + 1,)
     guidance: Guidance
 
@@ -47,8 +46,7 @@ def draw_latents(denoiser: Denoiser, plan: Plan, seed: int, name: str, indices: 
     def draw_noise(step: int) -> Tensor:
         return start_noise(seed, f"{name}/step {step}", indices, denoiser.latent_shape).to(noise)
 
-    sampler = build_sampler(plan.sampler, plan.knobs, draw_noise)
-    return sampler(told_model(denoiser, values, plan.guidance), fast_layout(noise), plan.times, on_step)
+    return plan.sampler(draw_noise)(told_model(denoiser, values, plan.guidance), fast_layout(noise), plan.times, on_step)
 
 
 def told_model(denoiser: Denoiser, values: Tensor, guidance: Guidance) -> Model:

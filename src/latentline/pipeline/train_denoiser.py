@@ -14,7 +14,7 @@ from latentline.data.batches import EpochSampler
 from latentline.diffusion.guidance import Guidance
 from latentline.diffusion.objective import denoising_loss, draw_times
 from latentline.diffusion.process import build_process
-from latentline.diffusion.samplers.registry import SamplerKnobs
+from latentline.diffusion.samplers.dpmpp_2m import dpmpp_2m
 from latentline.diffusion.time_grid import time_grid
 from latentline.evaluation.buckets import bucket_means
 from latentline.figures.grids import save_grid, turns_as_rows
@@ -159,7 +159,7 @@ def _preview(path: Path, denoiser: Denoiser, knobs: PreviewParams, stats: Latent
     rows = len(stats.classes) or _ROWS
     values = values_in_turn(stats.columns, read_known(LATENT_KNOWN), rows * knobs.per_class)
     guidance = Guidance(denoiser.conditions.guidance(knobs.guidance_scale, "denoiser.preview.guidance_scale"))
-    plan = Plan("dpmpp_2m", SamplerKnobs(), time_grid(knobs.steps), guidance)
+    plan = Plan(lambda draw_noise: dpmpp_2m, time_grid(knobs.steps), guidance)
     z0 = draw_latents(denoiser, plan, seed, "preview", torch.arange(len(values)), values[turns_as_rows(rows, knobs.per_class)])
     save_grid(path, codec.decode(stats.normalizer.restore(z0)), columns=knobs.per_class, scale=2)
 

@@ -1,6 +1,7 @@
 """Heun's method: second order, two evaluations per step (Karras et al., arXiv 2206.00364, algorithm 1).
 
-Unlike there, the last step has its second evaluation too: the estimates are finite at t = 0 (``prediction.from_output``).
+Unlike there, the last step has its second evaluation too: a network that predicts v, epsilon or the velocity
+can be asked at t = 0. One that predicts x0 says nothing of the noise there; ``registry.require_serves`` refuses it.
 """
 
 from torch import Tensor

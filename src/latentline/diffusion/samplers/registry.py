@@ -36,7 +36,7 @@ class SamplerKind:
     Args:
         fill_in: the sampler with its knobs and its noise.
         draws: whether it uses noise at all, with these knobs.
-        evaluates_both_ends: whether it asks the network at the end of each step too.
+        evaluates_both_ends: whether it asks the network at the end of each step too, and so at t = 0.
         only_path: the one path it serves; None = all.
     """
 
@@ -68,8 +68,8 @@ _KINDS: dict[str, SamplerKind] = {
 SAMPLERS = tuple(_KINDS)
 
 
-def require_serves(name: str, path: str) -> None:
-    """Refuse a sampler on a path that it is not defined for.
+def require_serves(name: str, path: str, prediction: str) -> None:
+    """Refuse a sampler for a process (names of its path and prediction) that it cannot serve.
 
     Raises:
         UserError: one line with the reason and the remedy.
@@ -81,6 +81,11 @@ def require_serves(name: str, path: str) -> None:
         raise UserError(
             f"sampler: {name} is refused on path {path}: its noise level diffusion * t belongs to path {only}, where sigma = t; "
             "take ddpm, or ddim with eta above 0, for noise on this path"
+        )
+    if _KINDS[name].evaluates_both_ends and prediction == "x0":
+        raise UserError(
+            f"sampler: {name} is refused for prediction x0: it asks the network at t = 0 too, where x0 says nothing of the noise, and would "
+            "leave half of the last step's noise in the sample; take unipc or dpmpp_2m"
         )
 
 

@@ -1,0 +1,64 @@
+"""Networks that know: exact conditional means for data of a mixture of Gaussians, in every form, on every path."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from latentline.diffusion.prediction import training_target
+from latentline.diffusion.process import PATHS, Model, Process, build_process
+
+COMBINATIONS = [
+    ("flow", "velocity"),
+    ("flow", "v"),
+    ("flow", "x0"),
+    *((path, prediction) for path in ("vp_linear", "vp_cosine") for prediction in ("epsilon", "v", "x0")),
+]
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Equally likely N(means[k], deviations[k]^2 I); means (K, D), deviations (K,)."""
+
+    means: Tensor
+    deviations: Tensor
+
+    def estimates(self, z_t: Tensor, t: Tensor, path: str) -> tuple[Tensor, Tensor]:
+        """E[z0 | z_t] and E[noise | z_t], (B, D) each: Gaussian conditioning in each component, weighed by its responsibility."""
+        point = PATHS[path](t).expand(3)
+        variance = (point.alpha * self.deviations[:, None]) ** 2 + point.sigma**2  # (B, K, 1)
+        away = z_t[:, None] - point.alpha * self.means  # (B, K, D)
+        log_density = -away.square().sum(2, keepdim=True) / (2 * variance) - z_t.shape[1] / 2 * variance.log()  # (B, K, 1)
+        weights = log_density.softmax(dim=1)
+        z0 = self.means + point.alpha * self.deviations[:, None] ** 2 / variance * away
+        return (weights * z0).sum(1), (weights * point.sigma / variance * away).sum(1)
+
+    def model(self, path: str, prediction: str = "v") -> Model:
+        """The perfect network of this kind."""
+
+        def output(z_t: Tensor, t: Tensor) -> Tensor:
+            return training_target(prediction, *self.estimates(z_t, t, path), PATHS[path](t))
+
+        return Model(build_process(path, prediction), output)
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """(count, D) data."""
+        which = torch.randint(len(self.means), (count,), generator=generator)
+        noise = torch.randn(count, self.means.shape[1], generator=generator, dtype=self.means.dtype)
+        return self.means[which] + self.deviations[which, None] * noise
+
+
+def mixture() -> Mixture:
+    """Three components in two dimensions, smooth enough that a few dozen steps show a solver's order."""
+    means = torch.tensor([[1.0, 0.5], [-0.8, 0.9], [0.1, -1.2]], dtype=torch.float64)
+    return Mixture(means, torch.tensor([0.5, 0.4, 0.6], dtype=torch.float64))
+
+
+def gaussian(dimensions: int = 1) -> Mixture:
+    """One Gaussian, mean 1.5 and deviation 0.4 in each dimension."""
+    return Mixture(torch.full((1, dimensions), 1.5, dtype=torch.float64), torch.tensor([0.4], dtype=torch.float64))
+
+
+def made_up_model(path: str, prediction: str) -> Model:
+    """No network that was ever trained, but smooth and different at every z and t."""
+    return Model(Process(PATHS[path], prediction), lambda z_t, t: torch.sin(3 * z_t) + t.reshape(-1, *(1,) * (z_t.ndim - 1)))

@@ -1,0 +1,56 @@
+from functools import partial
+
+import pytest
+import torch
+from exact_models import COMBINATIONS, gaussian, mixture
+
+from latentline.common.seeds import generator
+from latentline.diffusion.inversion import invert
+from latentline.diffusion.process import PATHS
+from latentline.diffusion.samplers.ddim import ddim
+from latentline.diffusion.samplers.euler import euler
+from latentline.diffusion.samplers.heun import heun
+from latentline.diffusion.time_grid import time_grid
+
+SAMPLERS = {"euler": euler, "heun": heun, "ddim": partial(ddim, draw_noise=lambda step: pytest.fail("drew noise"))}
+
+
+def _data(count: int = 40) -> torch.Tensor:
+    return mixture().draw(count, generator(0, "data"))
+
+
+@pytest.mark.parametrize(("name", "tolerance"), [("euler", 0.06), ("ddim", 0.06), ("heun", 2e-3)])
+@pytest.mark.parametrize("path", PATHS)
+def test_sampling_from_the_inverted_noise_returns_the_input(path, name, tolerance):
+    model, z0, times = mixture().model(path), _data(), time_grid(200)
+    noise = invert(SAMPLERS[name], model, z0, times)
+    torch.testing.assert_close(SAMPLERS[name](model, noise, times), z0, atol=tolerance, rtol=0)
+    assert (noise - z0).abs().mean() > 0.1
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_the_circle_closes_at_the_solvers_order(path):
+    model, z0 = mixture().model(path), _data()
+
+    def gap(name: str, steps: int) -> float:
+        times = time_grid(steps)
+        return (SAMPLERS[name](model, invert(SAMPLERS[name], model, z0, times), times) - z0).square().mean().sqrt().item()
+
+    assert 1.6 < gap("euler", 50) / gap("euler", 100) < 2.4
+    assert gap("heun", 50) / gap("heun", 100) > 3
+
+
+@pytest.mark.parametrize(("path", "prediction"), COMBINATIONS)
+def test_the_noise_of_gaussian_data_is_what_the_flow_map_says(path, prediction):
+    data = gaussian(2)
+    z0 = data.draw(30, generator(0, "data"))
+    end = PATHS[path].at(1.0)
+    deviation = ((end.alpha * 0.4) ** 2 + end.sigma**2).sqrt()
+    expected = end.alpha * data.means + deviation * (z0 - data.means) / 0.4
+    torch.testing.assert_close(invert(heun, data.model(path, prediction), z0, time_grid(200)), expected, atol=5e-3, rtol=0)
+
+
+def test_on_step_sees_the_way_up():
+    seen = []
+    invert(euler, mixture().model("flow"), _data(), time_grid(4), lambda t, z: seen.append(t))
+    assert seen == [0.0, 0.25, 0.5, 0.75, 1.0]
