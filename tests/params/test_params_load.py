@@ -290,6 +290,7 @@ def test_sections_are_frozen(content):
     [
         ({"denoiser.channels": [104], "denoiser.attention_levels": [0]}, "denoiser.channels"),
         ({"evaluate.neighbours": 5000}, "evaluate.neighbours"),
+        ({"evaluate.max_images": 5}, "evaluate.neighbours"),
         ({"sample.count": 4, "evaluate.neighbours": 5}, "sample.count"),
         ({"sample.count": 1}, "sample.count"),
     ],

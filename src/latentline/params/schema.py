@@ -59,12 +59,13 @@ class Params(Section):
             latents, fitting = ("vectors (autoencoder.latent_dim)", "mlp") if vectors else ("maps", "unet or dit")
             raise ValueError(f"denoiser.name: {self.denoiser.name} is not made for latents that are {latents}; set it to {fitting}")
         self._sampling_fits_the_process()
-        fewest = min(self.evaluate.pair_count, self.sample.count)
-        if self.evaluate.neighbours >= fewest:
-            knob = "sample.count" if fewest == self.sample.count else "evaluate.neighbours"
+        most = self.evaluate.max_images or self.sample.count
+        seen = {"sample.count": self.sample.count, "evaluate.pair_count": self.evaluate.pair_count, "evaluate.max_images": most}
+        knob = min(seen, key=seen.__getitem__)
+        if self.evaluate.neighbours >= seen[knob]:
             raise ValueError(
-                f"{knob}: evaluate.neighbours {self.evaluate.neighbours} needs more images than that to find them among, sample.count is "
-                f"{self.sample.count} and evaluate.pair_count {self.evaluate.pair_count}; change {knob}"
+                f"{knob}: {seen[knob]} images, but evaluate.neighbours is {self.evaluate.neighbours}; expected more images than neighbours; "
+                f"raise {knob} or lower evaluate.neighbours"
             )
         if self.manipulate.strengths != sorted(self.manipulate.strengths):
             raise ValueError(f"manipulate.strengths: {self.manipulate.strengths} is not in ascending order; sort it")
