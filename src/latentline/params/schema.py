@@ -22,8 +22,6 @@ from latentline.params.latents import LatentsParams
 from latentline.params.manipulate import ManipulateParams
 from latentline.params.sample import SampleParams
 
-_HEAD_CHANNELS = 32  # of one attention head, as in nn/blocks.py
-
 
 class Params(Section):
     """params.yaml."""
@@ -47,12 +45,6 @@ class Params(Section):
             if level >= levels:
                 raise ValueError(
                     f"denoiser.attention_levels: {level} names a level that denoiser.channels ({levels} levels, counted from 0) does not have"
-                )
-            width = self.denoiser.channels[level]
-            if width > _HEAD_CHANNELS and width % _HEAD_CHANNELS:
-                raise ValueError(
-                    f"denoiser.channels: {width} at level {level}, which has attention, is not a multiple of {_HEAD_CHANNELS} (one head); "
-                    f"change it to {width // _HEAD_CHANNELS * _HEAD_CHANNELS}, or take {level} out of denoiser.attention_levels"
                 )
         vectors = self.autoencoder.name != "identity" and self.autoencoder.latent_dim is not None
         if vectors != (self.denoiser.name == "mlp"):
