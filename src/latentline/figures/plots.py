@@ -21,7 +21,7 @@ _MOST_BARS = 62
 _MOST_NAMED = 26  # classes of a confusion matrix
 
 
-def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: list[str] | None = None) -> None:
     """Rows as CSV, for ``dvc plots``, which wants the names of the ``columns`` even where there is no row to take them from."""
     with replaced_file(path) as temporary:
         pd.DataFrame(rows, columns=columns).to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")

@@ -25,7 +25,7 @@ from latentline.pipeline.paths import FIGURES, LATENT_CLASSIFIERS, LATENT_STATS,
 from latentline.runtime.compute import set_up
 
 STAGE = "manipulate"
-_CURVES = ("strength", "flip_rate", "flip_rate_random")  # columns of flip_rate.csv
+_CURVES = ["strength", "flip_rate", "flip_rate_random"]  # columns of flip_rate.csv
 
 log = logging.getLogger(__name__)
 
