@@ -1,10 +1,11 @@
-"""The whole pipeline, tiny, in one process, on images of which all kinds of things are known, or nothing."""
+"""The whole pipeline, tiny, in one process: on images of which all kinds of things are known, or nothing; with all kinds of networks."""
 
 import importlib
 import json
+import logging
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,16 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from ruamel.yaml import YAML
 from test_small_repro import TINY
 from torch import nn
 
 from latentline.common.arrays import load_arrays
+from latentline.common.errors import UserError
 from latentline.data.store import read_split
 from latentline.models import judges
+from latentline.pipeline.paths import DENOISER
+from latentline.runtime.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.usefixtures("machine")
 
@@ -55,6 +60,11 @@ KNOWN = {  # columns of the CSV
     "nothing": [],
 }
 NUMBERS = {"level", "size"}
+NETWORKS: dict[str, dict[str, object]] = {  # trained on classes
+    "identity_unet": {"autoencoder.name": "identity"},
+    "ae_mlp": {"autoencoder.name": "ae", "autoencoder.latent_dim": 8, "denoiser.name": "mlp", "denoiser.width": 32, "denoiser.depth": 2},
+    "vae_dit": {"denoiser.name": "dit", "denoiser.width": 32, "denoiser.depth": 2, "denoiser.heads": 2, "denoiser.patch_size": 2},
+}
 
 
 class TinyEfficientNet(nn.Module):
@@ -79,10 +89,11 @@ class Workplace:
 
     folder: Path
     known: list[str]
+    networks: dict[str, object]
     write_params: Callable[[Path, dict[str, object]], None]
 
     def run(self, *stages: str, **knobs: object) -> None:
-        self.write_params(self.folder, {**KNOBS, **knobs})
+        self.write_params(self.folder, {**KNOBS, **self.networks, **knobs})
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(self.folder)
             patch.delenv("DVC_ROOT", raising=False)
@@ -93,7 +104,7 @@ class Workplace:
 
     def copy(self, folder: Path) -> "Workplace":
         shutil.copytree(self.folder, folder)
-        return Workplace(folder, self.known, self.write_params)
+        return replace(self, folder=folder)
 
     def metrics(self, name: str) -> dict[str, Any]:
         return json.loads((self.folder / "metrics" / f"{name}.json").read_text())
@@ -140,15 +151,17 @@ def _draw(folder: Path, known: list[str]) -> None:
     (folder / "labels.csv").write_text(table[["file", *known]].to_csv(index=False) if known else "\n")
 
 
-@pytest.fixture(scope="module", params=KNOWN)
+@pytest.fixture(scope="module", params=[*KNOWN, *NETWORKS])
 def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, write_params: Callable[..., None]) -> Workplace:
     """A folder in which every stage ran. Tests that change anything take a copy of it."""
-    workplace = Workplace(tmp_path_factory.mktemp(request.param), KNOWN[request.param], write_params)
+    known, networks = KNOWN.get(request.param, ["label"]), NETWORKS.get(request.param, {})
+    workplace = Workplace(tmp_path_factory.mktemp(request.param), known, networks, write_params)
     _draw(workplace.folder, workplace.known)
     workplace.run(*STAGES)
     return workplace
 
 
+with_networks = pytest.mark.parametrize("finished", NETWORKS, indirect=True)
 with_everything = pytest.mark.parametrize("finished", ["everything"], indirect=True)
 
 
@@ -173,9 +186,9 @@ def test_there_is_a_probe_of_every_column(finished):
         assert metrics == {"columns": 0}
         return
     assert metrics.get("by_attribute", {}).keys() == finished.attributes
-    for name, scores in metrics["by_attribute"].items():
+    for name, scores in metrics.get("by_attribute", {}).items():
         assert scores.keys() == {"r2"} if name in NUMBERS else scores.keys() >= {"accuracy", "accuracy_of_the_commonest_class"}
-    assert metrics.keys() >= ({"r2"} if finished.attributes <= NUMBERS else {"accuracy"})
+    assert metrics.keys() >= ({"r2"} if set(finished.known) <= NUMBERS else {"accuracy"})
 
 
 def test_samples_have_the_labels_and_attributes_of_training_images(finished):
@@ -229,21 +242,70 @@ def test_every_stage_shows_what_there_is_to_see(finished):
     figures = {folder.name: {path.name for path in folder.iterdir()} for folder in (finished.folder / "fig").iterdir()}
     labelled = "label" in finished.known
     learnt = {"loss.csv", "loss.png", *(["confusion.png"] if labelled else [])}
-    assert figures["feature_extractor"] == (learnt if finished.known else {"notice.png"})
+    assert figures["feature_extractor"] == (learnt if finished.known else {"loss.csv", "notice.png"})
     assert ("confusion.png" in figures["latent_classifiers"]) == labelled
     assert ("notice.png" in figures["latent_classifiers"]) == (not finished.known)
-    assert figures["manipulate"] == ({"flip_rate.csv", "flip_rate.png", "strips.png", "strips_random.png"} if finished.varied else {"notice.png"})
+    edits = {"flip_rate.png", "strips.png", "strips_random.png"} if finished.varied else {"notice.png"}
+    assert figures["manipulate"] == {"flip_rate.csv", *edits}
     assert figures["denoiser"] >= {"preview_0001.png", "preview_0002.png", "loss.csv", "buckets.csv"}
     assert figures["sample"] == {"grid.png", "trajectory.png"}
     assert figures["evaluate"] == {"fd.png", "nearest_train.png"}
     assert all(path.stat().st_size > 0 for path in (finished.folder / "fig").rglob("*") if path.is_file())
 
 
+def test_every_plot_of_the_pipeline_finds_its_columns(finished, root):
+    for plot in YAML(typ="safe", pure=True).load(root / "dvc.yaml")["plots"]:
+        for settings in plot.values():
+            for path, names in settings["y"].items():
+                columns = pd.read_csv(finished.folder / path).columns
+                assert {settings["x"], *([names] if isinstance(names, str) else names)} <= set(columns), path
+
+
+@with_networks
+def test_every_kind_of_network_leaves_all_metrics_and_draws_its_latents(finished):
+    denoiser, metrics = finished.networks.get("denoiser.name", "unet"), finished.metrics("autoencoder")
+    made_of = {"unet": 3 * 16 * 16, "mlp": 8, "dit": 2 * 4 * 4}[denoiser]
+    assert metrics["latent_size"] == made_of
+    assert (metrics["kl"] is None) == (denoiser != "dit")
+    assert np.isfinite([metrics[name] for name in ("mse", "psnr", "ssim", "test_loss")]).all()
+    assert np.isfinite([finished.metrics("denoiser")[name] for name in ("train_loss", "val_loss", "test_loss")]).all()
+    assert load_checkpoint(finished.folder / DENOISER, kind="denoiser", made_by="train_denoiser").name == denoiser
+    for name in ("reconstructions", "interpolations", "latents"):
+        assert (finished.folder / "fig" / "autoencoder" / f"{name}.png").is_file()
+    assert {path.name for path in (finished.folder / "fig" / "latents").iterdir()} == {"channels.png", "histograms.png"}
+
+
+def test_trajectories_are_images_whatever_the_latent(finished):
+    with Image.open(finished.folder / "fig" / "sample" / "trajectory.png") as picture:
+        assert picture.size == (2 * (3 * 18 + 2), 2 * (4 * 3 * 18 + 2))  # 3 states in a row of images of 16 pixels, 3 rows of 4 samples, gaps of 2
+
+
+@with_everything
+def test_images_are_edited_towards_as_many_targets_as_asked_for(finished, tmp_path, caplog):
+    copy = finished.copy(tmp_path / "copy")
+    with caplog.at_level(logging.INFO):
+        copy.run("manipulate", **{"manipulate.targets": 3})
+    assert "editing towards 3 of 7 targets (manipulate.targets)" in caplog.messages
+    with Image.open(copy.folder / "fig" / "manipulate" / "strips.png") as picture:
+        assert picture.height == 2 * (3 * 18 + 2)
+
+
+@with_everything
+def test_a_denoiser_of_other_latents_of_the_same_autoencoder_is_refused(finished, tmp_path):
+    copy = finished.copy(tmp_path / "copy")
+    copy.run("encode_and_cache_latents", **{"latents.scaling": 0.5})
+    with pytest.raises(UserError, match="trained on other latents than encoded_img holds; run `dvc repro train_denoiser`"):
+        copy.run("sample")
+
+
 @with_everything
 @pytest.mark.parametrize(("condition", "told", "evaluations"), [("class", {"images", "labels"}, 8), ("none", {"images"}, 4)])
-def test_a_denoiser_that_is_told_less_is_scored_on_less(finished, tmp_path, condition, told, evaluations):
+def test_a_denoiser_that_is_told_less_is_scored_on_less(finished, tmp_path, caplog, condition, told, evaluations):
     copy = finished.copy(tmp_path / "copy")
-    copy.run("train_denoiser", "sample", "evaluate", **{"denoiser.condition": condition})
+    with caplog.at_level(logging.INFO):
+        copy.run("train_denoiser", "sample", "evaluate", **{"denoiser.condition": condition})
+    words = [message.split()[0] for message in caplog.messages if "has no effect" in message]
+    assert words == (["denoiser.preview.guidance_scale", "sample.guidance_scale"] if condition == "none" else [])
     assert copy.samples().keys() == told
     assert copy.metrics("sample")["network_evaluations"] == evaluations
     assert ("class_accuracy" in copy.metrics("evaluate")) == ("labels" in told)

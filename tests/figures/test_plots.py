@@ -35,6 +35,19 @@ def test_plots_show_their_numbers(tmp_path):
     assert (tmp_path / "one.png").read_bytes() != (tmp_path / "other.png").read_bytes()
 
 
+def test_of_too_many_bars_the_lowest_are_drawn(tmp_path):
+    names = [f"class {index}" for index in range(1000)]
+    values = np.random.default_rng(0).permutation(1000) / 1000
+    better, worse = np.where(values > 0.9, 1.0, values), np.where(values == 0.5, 0.01, values)
+    pictures = []
+    for numbers in (values, better, worse):
+        plots.bars(tmp_path / "x.png", names, numbers, "f1")
+        pictures.append((tmp_path / "x.png").read_bytes())
+    assert pictures[0] == pictures[1] != pictures[2]
+    with Image.open(tmp_path / "x.png") as picture:
+        assert picture.width < 3000
+
+
 def test_drawing_leaves_no_figure_open(tmp_path):
     for draw in DRAWINGS.values():
         draw(tmp_path / "x.png")
@@ -46,3 +59,8 @@ def test_a_table_reads_back_to_six_digits(tmp_path):
     back = pd.read_csv(tmp_path / "x.csv").to_dict("records")
     assert back == [{name: pytest.approx(value, rel=1e-6) for name, value in row.items()} for row in ROWS]
     assert (tmp_path / "x.csv").read_bytes().startswith(b"epoch,loss,val_loss\n1,0.5,0.6\n")
+
+
+def test_a_table_without_rows_names_its_columns(tmp_path):
+    plots.write_table(tmp_path / "x.csv", [], ["epoch", "loss"])
+    assert (tmp_path / "x.csv").read_bytes() == b"epoch,loss\n"

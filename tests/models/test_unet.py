@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from latentline.models.denoisers import build_denoiser
 from latentline.models.unet import UNet
+from latentline.nn.blocks import SelfAttention2d
 
 
 def _unet(size: tuple[int, int] = (7, 7), **changes) -> UNet:
@@ -32,6 +33,13 @@ def test_the_prediction_has_the_latents_shape_at_any_size(awake, size):
 def test_any_number_of_levels_and_blocks_and_features_fits_any_size(size, channels, blocks, attention, features):
     network = _unet(size, features=features, channels=channels, blocks=blocks, attention_levels=list(range(len(channels))) if attention else [])
     assert network(*_inputs(2, size, features)).shape == (2, 3, *size)
+
+
+@pytest.mark.parametrize(("width", "heads"), [(24, 1), (32, 1), (64, 2), (96, 3), (40, 1), (104, 1)])
+def test_attention_has_heads_of_32_channels_where_they_divide_the_width_and_else_one(width, heads):
+    network = _unet(channels=[width], attention_levels=[0])
+    assert {module.heads for module in network.modules() if isinstance(module, SelfAttention2d)} == {heads}
+    assert network(*_inputs(1)).shape == (1, 3, 7, 7)
 
 
 def test_a_new_unet_predicts_exactly_zero():

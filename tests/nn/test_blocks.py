@@ -36,18 +36,18 @@ def test_a_conditional_block_without_its_condition_says_so():
 
 def test_new_attention_is_the_identity():
     x = torch.randn(2, 64, 3, 5)
-    assert torch.equal(SelfAttention2d(64)(x), x)
+    assert torch.equal(SelfAttention2d(64, 2)(x), x)
 
 
-@pytest.mark.parametrize(("channels", "size"), [(32, (4, 4)), (64, (3, 5)), (8, (1, 1)), (96, (2, 7))])
-def test_attention_is_the_softmax_average_of_the_values_head_by_head(awake, channels, size):
+@pytest.mark.parametrize(("channels", "heads", "size"), [(32, 1, (4, 4)), (64, 2, (3, 5)), (8, 1, (1, 1)), (96, 3, (2, 7))])
+def test_attention_is_the_softmax_average_of_the_values_head_by_head(awake, channels, heads, size):
     x = torch.randn(2, channels, *size)
-    attention = awake(SelfAttention2d(channels))
+    attention = awake(SelfAttention2d(channels, heads))
     expected = torch.empty_like(x).flatten(2)
     qkv = F.conv2d(attention.norm(x), attention.qkv.weight, attention.qkv.bias).flatten(2)  # (B, 3C, N)
-    width = channels // attention.heads
+    width = channels // heads
     for image in range(2):
-        for head in range(attention.heads):
+        for head in range(heads):
             q, k, v = (qkv[image, part * channels + head * width :][:width] for part in range(3))  # (width, N) each
             weights = torch.softmax(q.T @ k / math.sqrt(width), dim=1)  # (N, N), each row sums to 1
             expected[image, head * width : (head + 1) * width] = (weights @ v.T).T
@@ -66,14 +66,14 @@ def test_the_number_of_heads_can_be_chosen(awake):
 
 
 def test_causal_attention_sees_no_later_position_row_by_row(awake):
-    attention = awake(SelfAttention2d(16, causal=True))
+    attention = awake(SelfAttention2d(16, 1, causal=True))
     attention.norm = torch.nn.Identity()  # it alone would tell of other positions
     x = torch.randn(1, 16, 2, 3)
     later = x.clone()
     later[..., 1, 1] += 10  # the fifth of six positions
     changed = (attention(later) - attention(x)).abs().amax(dim=1).flatten() > 1e-6
     assert changed.tolist() == [False, False, False, False, True, True]
-    free = SelfAttention2d(16)
+    free = SelfAttention2d(16, 1)
     free.load_state_dict(attention.state_dict(), strict=False)
     assert not torch.allclose(free(x), attention(x), atol=1e-3)
 
@@ -82,13 +82,13 @@ def test_blocks_take_the_normalisation_they_are_given():
     def norm(channels: int) -> torch.nn.GroupNorm:
         return group_norm(channels, groups=2, eps=0.1)
 
-    block, attention = ResBlock(16, 24, norm=norm), SelfAttention2d(16, norm=norm)
+    block, attention = ResBlock(16, 24, norm=norm), SelfAttention2d(16, 1, norm=norm)
     for layer in (block.norm_in, block.norm_out, attention.norm):
         assert (layer.num_groups, layer.eps) == (2, 0.1)
 
 
 def test_attention_does_not_know_where_a_position_lies(awake):
-    attention = awake(SelfAttention2d(32))
+    attention = awake(SelfAttention2d(32, 1))
     x = torch.randn(1, 32, 2, 6)
     order = torch.randperm(12)
     shuffled = x.flatten(2)[..., order].reshape(x.shape)

@@ -92,6 +92,7 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("latent_classifiers.inverse_regularization", 0.0),
     ("manipulate.strengths", [1.0]),
     ("manipulate.count", 0),
+    ("manipulate.targets", 0),
     ("evaluate.pair_count", 0),
     ("compute.threads", 0),
     ("compute.workers", -1),
@@ -288,10 +289,12 @@ def test_sections_are_frozen(content):
 @pytest.mark.parametrize(
     ("changes", "knob"),
     [
-        ({"denoiser.channels": [104], "denoiser.attention_levels": [0]}, "denoiser.channels"),
         ({"evaluate.neighbours": 5000}, "evaluate.neighbours"),
+        ({"evaluate.max_images": 5}, "evaluate.neighbours"),
         ({"sample.count": 4, "evaluate.neighbours": 5}, "sample.count"),
         ({"sample.count": 1}, "sample.count"),
+        ({"autoencoder.attention_levels": [0, 1], "autoencoder.encoder_blocks": [1, 0]}, "autoencoder.attention_levels: 1 "),
+        ({"autoencoder.attention_levels": [0], "autoencoder.decoder_blocks": [0, 1]}, "autoencoder.attention_levels: 0 "),
     ],
 )
 def test_knobs_that_cannot_work_together_are_refused(root, changes, knob):

@@ -35,17 +35,22 @@ def attribute(values: "pd.Series[Any]", name: str, where: str) -> tuple[Column, 
     """What column ``name`` says of each image: binary (booleans, 0/1, -1/1), continuous (other numbers) or categorical (texts).
 
     Raises:
-        UserError: too many different texts.
+        UserError: too many different texts, or numbers that float32 does not hold.
     """
     if pd.api.types.is_bool_dtype(values):
         return Column(name, "binary"), values.to_numpy(np.float32)
     if pd.api.types.is_numeric_dtype(values):
         numbers = values.to_numpy(np.float64)
-        if not np.isfinite(numbers).all():
-            raise UserError(f"{where}: holds an infinite value; expected finite numbers; mend or remove these rows")
+        with np.errstate(over="ignore"):
+            stored = numbers.astype(np.float32)
+        if not np.isfinite(stored).all():
+            raise UserError(
+                f"{where}: holds {numbers[~np.isfinite(stored)][0]}, which is infinite in float32; expected numbers up to 3.4e38; "
+                f"mend or remove these rows"
+            )
         if any(set(np.unique(numbers)) <= pair for pair in _BINARY):
             return Column(name, "binary"), (numbers > 0).astype(np.float32)
-        return Column(name, "continuous"), numbers.astype(np.float32)
+        return Column(name, "continuous"), stored
     classes, indices = _categories(values, where)
     return Column(name, "categorical", classes), indices.astype(np.float32)
 

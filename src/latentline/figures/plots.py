@@ -21,10 +21,10 @@ _MOST_BARS = 62
 _MOST_NAMED = 26  # classes of a confusion matrix
 
 
-def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows as CSV, for ``dvc plots``."""
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: list[str] | None = None) -> None:
+    """Rows as CSV, for ``dvc plots``, which wants the names of the ``columns`` even where there is no row to take them from."""
     with replaced_file(path) as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
+        pd.DataFrame(rows, columns=columns).to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
 
 
 def curves(
@@ -64,7 +64,11 @@ def shares(path: Path, values: Mapping[str, ArrayLike], xlabel: str) -> None:
 
 
 def bars(path: Path, names: Sequence[str], values: Sequence[float], ylabel: str) -> None:
-    """One bar per name."""
+    """One bar per name; where there are too many to name, the lowest values, lowest first, as ``ylabel`` then says."""
+    if len(names) > _MOST_BARS:
+        lowest = np.argsort(values, kind="stable")[:_MOST_BARS]
+        ylabel = f"{ylabel}, lowest {_MOST_BARS} of {len(names)}"
+        names, values = [names[index] for index in lowest], [values[index] for index in lowest]
     with _axes(path, (max(4, 0.5 * len(names) + 1), 3.2)) as axes:
         axes.bar(range(len(names)), values)
         axes.set_xticks(range(len(names)), names, rotation=45, ha="right")

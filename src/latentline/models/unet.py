@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from latentline.nn.blocks import Downsample, ResBlock, SelfAttention2d, Upsample, conv3x3, group_norm
 from latentline.nn.embeddings import ConditionEmbedding
 
+_HEAD_CHANNELS = 32  # of an attention head, where they divide the width; else there is one head
+
 
 class _Block(nn.Module):
     """A residual block, with attention after it where asked for."""
@@ -17,7 +19,8 @@ class _Block(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, condition_channels: int, attention: bool) -> None:
         super().__init__()
         self.block = ResBlock(channels_in, channels_out, condition_channels)
-        self.attention = SelfAttention2d(channels_out) if attention else nn.Identity()
+        heads = channels_out // _HEAD_CHANNELS if channels_out % _HEAD_CHANNELS == 0 else 1
+        self.attention = SelfAttention2d(channels_out, heads) if attention else nn.Identity()
 
     def forward(self, h: Tensor, condition: Tensor) -> Tensor:
         """H (B, channels_in, H, W), condition (B, D) -> (B, channels_out, H, W)."""

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _GROUPS = 8  # normalisation groups; every width is a multiple of it
-_HEAD_CHANNELS = 32  # width of one attention head, unless the number of heads is given
 
 
 def group_norm(channels: int, groups: int = _GROUPS, eps: float = 1e-5) -> nn.GroupNorm:
@@ -65,14 +64,14 @@ class SelfAttention2d(nn.Module):
 
     Args:
         channels: C, a multiple of the number of heads.
-        heads: number of heads; None = one for every 32 channels.
+        heads: number of heads.
         causal: whether a position sees only itself and those before it, row by row from the top left.
         norm: makes the normalisation of a map from its channels.
     """
 
-    def __init__(self, channels: int, heads: int | None = None, *, causal: bool = False, norm: Callable[[int], nn.GroupNorm] = group_norm) -> None:
+    def __init__(self, channels: int, heads: int, *, causal: bool = False, norm: Callable[[int], nn.GroupNorm] = group_norm) -> None:
         super().__init__()
-        self.heads = max(1, channels // _HEAD_CHANNELS) if heads is None else heads
+        self.heads = heads
         self.causal = causal
         self.norm = norm(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, kernel_size=1)

@@ -103,6 +103,12 @@ class AutoencoderParams(Section):
                 )
         if bad := [level for level in self.attention_levels if level >= levels]:
             raise ValueError(f"autoencoder.attention_levels: {bad[0]} is no level of {levels}, counted from 0; take it out")
+        for knob in ("encoder_blocks", "decoder_blocks"):
+            if bare := [level for level in self.attention_levels if getattr(self, knob)[level] == 0]:
+                raise ValueError(
+                    f"autoencoder.attention_levels: {bare[0]} has no residual block in autoencoder.{knob} for attention to follow; "
+                    f"take it out, or give that level a block"
+                )
         return self
 
     @model_validator(mode="after")

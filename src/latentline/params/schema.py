@@ -22,8 +22,6 @@ from latentline.params.latents import LatentsParams
 from latentline.params.manipulate import ManipulateParams
 from latentline.params.sample import SampleParams
 
-_HEAD_CHANNELS = 32  # of one attention head, as in nn/blocks.py
-
 
 class Params(Section):
     """params.yaml."""
@@ -48,23 +46,18 @@ class Params(Section):
                 raise ValueError(
                     f"denoiser.attention_levels: {level} names a level that denoiser.channels ({levels} levels, counted from 0) does not have"
                 )
-            width = self.denoiser.channels[level]
-            if width > _HEAD_CHANNELS and width % _HEAD_CHANNELS:
-                raise ValueError(
-                    f"denoiser.channels: {width} at level {level}, which has attention, is not a multiple of {_HEAD_CHANNELS} (one head); "
-                    f"change it to {width // _HEAD_CHANNELS * _HEAD_CHANNELS}, or take {level} out of denoiser.attention_levels"
-                )
         vectors = self.autoencoder.name != "identity" and self.autoencoder.latent_dim is not None
         if vectors != (self.denoiser.name == "mlp"):
             latents, fitting = ("vectors (autoencoder.latent_dim)", "mlp") if vectors else ("maps", "unet or dit")
             raise ValueError(f"denoiser.name: {self.denoiser.name} is not made for latents that are {latents}; set it to {fitting}")
         self._sampling_fits_the_process()
-        fewest = min(self.evaluate.pair_count, self.sample.count)
-        if self.evaluate.neighbours >= fewest:
-            knob = "sample.count" if fewest == self.sample.count else "evaluate.neighbours"
+        most = self.evaluate.max_images or self.sample.count
+        seen = {"sample.count": self.sample.count, "evaluate.pair_count": self.evaluate.pair_count, "evaluate.max_images": most}
+        knob = min(seen, key=seen.__getitem__)
+        if self.evaluate.neighbours >= seen[knob]:
             raise ValueError(
-                f"{knob}: evaluate.neighbours {self.evaluate.neighbours} needs more images than that to find them among, sample.count is "
-                f"{self.sample.count} and evaluate.pair_count {self.evaluate.pair_count}; change {knob}"
+                f"{knob}: {seen[knob]} images, but evaluate.neighbours is {self.evaluate.neighbours}; expected more images than neighbours; "
+                f"raise {knob} or lower evaluate.neighbours"
             )
         if self.manipulate.strengths != sorted(self.manipulate.strengths):
             raise ValueError(f"manipulate.strengths: {self.manipulate.strengths} is not in ascending order; sort it")

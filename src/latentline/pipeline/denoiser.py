@@ -1,4 +1,4 @@
-"""Load the denoiser, refuse it if it belongs to another autoencoder."""
+"""Load the denoiser, refuse it if it belongs to other latents."""
 
 from dataclasses import dataclass
 
@@ -6,11 +6,12 @@ import torch
 from torch import nn
 
 from latentline.common.errors import UserError
+from latentline.common.files import sha256_file
 from latentline.diffusion.process import Process, build_process
 from latentline.latents.cache import LatentStats
 from latentline.models.denoisers import build_denoiser
 from latentline.pipeline.conditions import Conditions, named_conditions
-from latentline.pipeline.paths import DENOISER
+from latentline.pipeline.paths import DENOISER, LATENT_STATS
 from latentline.runtime.checkpoint import load_checkpoint
 from latentline.runtime.compute import place
 
@@ -30,14 +31,11 @@ def load_denoiser(device: torch.device, stats: LatentStats) -> Denoiser:
     """Build the denoiser that checkpoints/denoiser holds.
 
     Raises:
-        UserError: missing, damaged, or trained on the latents of an autoencoder other than that of ``stats``.
+        UserError: missing, damaged, or trained on other latents than those of encoded_img, whose statistics are ``stats``.
     """
     checkpoint = load_checkpoint(DENOISER, kind="denoiser", made_by="train_denoiser")
-    if checkpoint.trained_on["autoencoder"] != stats.autoencoder:
-        raise UserError(
-            f"{DENOISER} was trained on latents of autoencoder {checkpoint.trained_on['autoencoder'][:12]}, but "
-            f"checkpoints/autoencoder holds {stats.autoencoder[:12]}; run `dvc repro train_denoiser`"
-        )
+    if checkpoint.trained_on["latents"] != sha256_file(LATENT_STATS):  # the statistics name the autoencoder too
+        raise UserError(f"{DENOISER} was trained on other latents than encoded_img holds; run `dvc repro train_denoiser`")
     network = build_denoiser(checkpoint.name, **checkpoint.constructor)
     checkpoint.load_into(network)
     place(network.eval().requires_grad_(False), device)

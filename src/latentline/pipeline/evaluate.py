@@ -11,7 +11,7 @@ from latentline.common.column import CLASS, all_values
 from latentline.common.errors import UserError
 from latentline.common.files import replaced_folder, write_metrics
 from latentline.common.seeds import generator
-from latentline.data.store import read_split
+from latentline.data.store import read_card, read_split
 from latentline.evaluation.agreement import agreement
 from latentline.evaluation.distances import frechet_distance, kernel_distance
 from latentline.evaluation.neighbours import nearest, neighbour_scores
@@ -39,6 +39,7 @@ def main() -> None:
     reconstructed test split (what perfect latents would score), and decoded noise (what an untrained denoiser scores).
     """
     knobs, seed, compute = load("evaluate", EvaluateParams)
+    _require_neighbours(knobs.neighbours, read_card(PREPARED).counts)
     device = set_up(compute.device, compute.threads)
     codec, judge, stats = load_codec(device), load_judge(device), read_stats(LATENT_STATS)
     stats.require_autoencoder(codec.sha256)
@@ -85,6 +86,16 @@ def main() -> None:
     metrics |= _agreement(conditions, {name: values for name, (_, values) in seen.items()}, known)
     write_metrics(METRICS / "evaluate.json", metrics)
     _figures(fd, generated["images"], train.images[distances["samples"][1][:_COLUMNS]])
+
+
+def _require_neighbours(neighbours: int, counts: dict[str, int]) -> None:
+    """Raise UserError unless each of the images of train and of test has so many others; the knobs are checked with all of params.yaml."""
+    split = min(("train", "test"), key=counts.__getitem__)
+    if neighbours >= counts[split]:
+        raise UserError(
+            f"evaluate.neighbours: {neighbours}, but split {split} holds {counts[split]} images; expected fewer neighbours than images; "
+            f"lower it, or prepare more images (data.limit, data.splits)"
+        )
 
 
 def _agreement(conditions: Conditions, decided: dict[str, Tensor], known: dict[str, Tensor]) -> dict[str, Any]:

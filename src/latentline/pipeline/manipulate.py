@@ -25,6 +25,7 @@ from latentline.pipeline.paths import FIGURES, LATENT_CLASSIFIERS, LATENT_STATS,
 from latentline.runtime.compute import set_up
 
 STAGE = "manipulate"
+_CURVES = ["strength", "flip_rate", "flip_rate_random"]  # columns of flip_rate.csv
 
 log = logging.getLogger(__name__)
 
@@ -67,9 +68,13 @@ def main() -> None:
     if not rows:
         log.info("nothing to change: these images have neither labels nor attributes that differ")
         with replaced_folder(FIGURES / "manipulate") as folder:
+            write_table(folder / "flip_rate.csv", [], _CURVES)
             notice(folder / "notice.png", "nothing to change: these images have neither labels nor attributes that differ")
         write_metrics(METRICS / "manipulate.json", {"targets": 0})
         return
+    if len(rows) > knobs.targets:
+        log.info("editing towards %d of %d targets (manipulate.targets)", knobs.targets, len(rows))
+        rows = evenly(rows, knobs.targets)
     targets, learnt = [every[row] for row in rows], _directions(stats, normals[rows])
     # The floor: random directions, moved by exactly as much.
     random = Directions(random_directions(learnt.vectors, generator(seed, STAGE, "random")), learnt.scales)
@@ -78,7 +83,7 @@ def main() -> None:
     table = []
     for strength in knobs.strengths:
         flips = [_flip_rate(strength, targets, which, z0, test.values, knobs.count, codec, judge, stats) for which in (learnt, random)]
-        table.append({"strength": strength, "flip_rate": flips[0], "flip_rate_random": flips[1]})
+        table.append(dict(zip(_CURVES, (strength, *flips), strict=True)))
     write_metrics(METRICS / "manipulate.json", {**{k: v for k, v in table[-1].items() if k != "strength"}, "by_strength": table})
     with replaced_folder(FIGURES / "manipulate") as folder:
         write_table(folder / "flip_rate.csv", table)
@@ -86,6 +91,11 @@ def main() -> None:
         for name, which in (("strips", learnt), ("strips_random", random)):
             strips = _strips(knobs, targets, which, z0, test.values, codec, stats)
             save_grid(folder / f"{name}.png", strips, columns=len(knobs.strengths), scale=2)
+
+
+def evenly(rows: Sequence[int], most: int) -> list[int]:
+    """``most`` of more ``rows``, evenly spaced, the first among them."""
+    return [rows[index * len(rows) // most] for index in range(most)]
 
 
 def _normals() -> Tensor:

@@ -120,6 +120,8 @@ def _train(
 ) -> tuple[Denoiser, list[dict[str, float]]]:
     """The denoiser with the averaged weights, and one row per epoch."""
     train, device = splits["train"], denoiser.device
+    scale = denoiser.conditions.guidance(knobs.preview.guidance_scale, "denoiser.preview.guidance_scale")
+    preview = knobs.preview.model_copy(update={"guidance_scale": scale})
     order = EpochSampler(len(train.z0), knobs.optimizer.batch_size, derive_seed(seed, STAGE, "order"))
 
     def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -135,9 +137,9 @@ def _train(
         return value, {"loss": value}
 
     def on_epoch(averaged: nn.Module, epoch: int) -> dict[str, float]:
-        if knobs.preview.every_epochs and epoch % knobs.preview.every_epochs == 0:
+        if preview.every_epochs and epoch % preview.every_epochs == 0:
             # Beside the running state, so that a restart has the pictures drawn before it.
-            _preview(saving.file.folder / f"preview_{epoch:04d}.png", replace(denoiser, network=averaged), knobs.preview, stats, seed, codec)
+            _preview(saving.file.folder / f"preview_{epoch:04d}.png", replace(denoiser, network=averaged), preview, stats, seed, codec)
         return {"val_loss": _evaluate(replace(denoiser, network=averaged), splits["val"], seed)[0]}
 
     averaged, history = fit(
@@ -158,8 +160,7 @@ def _preview(path: Path, denoiser: Denoiser, knobs: PreviewParams, stats: Latent
     """A row of images per class; ten rows of anything where there are no classes."""
     rows = len(stats.classes) or _ROWS
     values = values_in_turn(stats.columns, read_known(LATENT_KNOWN), rows * knobs.per_class)
-    guidance = Guidance(denoiser.conditions.guidance(knobs.guidance_scale, "denoiser.preview.guidance_scale"))
-    plan = Plan(lambda draw_noise: dpmpp_2m, time_grid(knobs.steps), guidance)
+    plan = Plan(lambda draw_noise: dpmpp_2m, time_grid(knobs.steps), Guidance(knobs.guidance_scale))
     z0 = draw_latents(denoiser, plan, seed, "preview", torch.arange(len(values)), values[turns_as_rows(rows, knobs.per_class)])
     save_grid(path, codec.decode(stats.normalizer.restore(z0)), columns=knobs.per_class, scale=2)
 

@@ -64,6 +64,7 @@ def main() -> None:
     with replaced_folder(FIGURES / "feature_extractor") as folder:
         if not card.columns:
             log.info("nothing to learn: these images have neither labels nor attributes; the judge is %s as it was pretrained", name)
+            write_table(folder / "loss.csv", [], ["epoch", "loss", "val_agreement"])
             notice(folder / "notice.png", "nothing to learn: these images have neither labels nor attributes")
             write_metrics(METRICS / "feature_extractor.json", {"judge": name})
         else:
@@ -106,7 +107,7 @@ def _train(
     def validate(model: nn.Module, epoch: int) -> dict[str, float]:
         decided = _decisions(network, val, columns, device)
         scores = [agreement(column, *pair) for column, pair in zip(columns, zip(decided.T, val.values.T, strict=True), strict=True)]
-        return {"val_accuracy": sum(scores) / len(scores)}
+        return {"val_agreement": sum(scores) / len(scores)}
 
     _, history = fit(
         learner,
@@ -156,7 +157,7 @@ def _report(
         metrics["accuracy_of_the_commonest_class"] = sum(floors[column] for column in decisive) / len(decisive)
     write_metrics(METRICS / "feature_extractor.json", metrics)
     write_table(folder / "loss.csv", history)
-    curves(folder / "loss.png", history, "epoch", ["loss", "val_accuracy"], "loss, accuracy")
+    curves(folder / "loss.png", history, "epoch", ["loss", "val_agreement"], "loss, agreement")
     for column, answers, truth in zip(columns, decided.T, test.values.T, strict=True):
         if column.name == CLASS:
             confusion(folder / "confusion.png", confusion_counts(column, answers, truth).numpy(), column.classes)
