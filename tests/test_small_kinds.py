@@ -3,6 +3,7 @@
 import importlib
 import json
 import logging
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from latentline.common.arrays import load_arrays
 from latentline.common.errors import UserError
 from latentline.data.store import read_split
 from latentline.models import judges
+from latentline.params.load import read_params, validate
 from latentline.pipeline.paths import DENOISER
 from latentline.runtime.checkpoint import load_checkpoint
 
@@ -323,3 +325,46 @@ def test_the_head_of_a_pretrained_judge_is_trained_where_there_are_labels(finish
     assert metrics["by_column"]["colour"] > metrics["by_column_of_the_best_constant"]["colour"]
     assert metrics["by_column"]["level"] > 0
     assert copy.metrics("evaluate")["count"] == 20
+
+
+@with_everything
+@pytest.mark.parametrize(
+    ("process", "sampling", "evaluations"),
+    [
+        (("vp_linear", "epsilon"), {"sampler": "ddpm", "variance": "beta", "sigma_scale": 0.95, "time_grid": "discrete", "guidance_scale": 1.0}, 3),
+        (("vp_cosine", "v"), {"sampler": "ddim", "eta": 0.5, "time_grid": "karras", "guidance_start": 0.2, "guidance_rescale": 0.7}, 6),
+        (("flow", "x0"), {"sampler": "flow_sde", "diffusion": 0.5, "time_grid": "shifted", "time_shift": 2.0, "guidance_end": 0.6}, 5),
+    ],
+    ids=["ddpm", "ddim", "flow_sde"],
+)
+def test_images_come_of_any_process_by_samplers_that_serve_it_whatever_the_batch_size(finished, tmp_path, process, sampling, evaluations):
+    copy = finished.copy(tmp_path / "copy")
+    path, prediction = process
+    knobs = {"denoiser.process.path": path, "denoiser.process.prediction": prediction, "denoiser.process.loss_weighting": "min_snr"}
+    knobs |= {f"sample.{name}": value for name, value in {**sampling, "steps": 3}.items()}
+    copy.run("train_denoiser", "sample", **knobs)
+    assert copy.metrics("sample")["network_evaluations"] == evaluations
+    images = copy.samples()["images"]
+    assert len(images.unique(dim=0)) > 1
+    copy.run("sample", **knobs, **{"sample.batch_size": 3})
+    assert (copy.samples()["images"].int() - images.int()).abs().max() <= 1  # rounding; the noise of each image is its own
+
+
+@pytest.mark.parametrize(
+    ("knobs", "line"),
+    [
+        ({"denoiser.process.prediction": "epsilon"}, "denoiser.process.prediction: epsilon is refused on path flow"),
+        (
+            {"denoiser.process.path": "vp_linear", "denoiser.process.prediction": "v", "sample.sampler": "flow_sde"},
+            "sample.sampler: flow_sde is refused",
+        ),
+        ({"sample.sampler": "heun", "denoiser.process.prediction": "x0"}, "sample.sampler: heun is refused for prediction x0"),
+        ({"sample.time_grid": "discrete", "sample.steps": 1001}, "sample.steps: 1001"),
+        ({"sample.guidance_start": 0.7, "sample.guidance_end": 0.3}, "sample.guidance_start: 0.7 is above"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_before_any_work_in_one_line(tmp_path, write_params, knobs, line):
+    write_params(tmp_path, {**KNOBS, **knobs})
+    with pytest.raises(UserError, match=re.escape(f"params.yaml: {line}".removeprefix("params.yaml: "))) as caught:
+        validate(read_params(tmp_path / "params.yaml"))
+    assert len(str(caught.value).splitlines()) == 1
