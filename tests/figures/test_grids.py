@@ -69,3 +69,9 @@ def test_heat_spreads_each_map_over_the_whole_range_and_keeps_its_order():
 
 def test_a_map_without_contrast_is_black():
     assert heat(torch.full((1, 2, 2), 3.0)).sum() == 0
+
+
+def test_of_many_kinds_the_first_are_shown():
+    shown = turns_as_rows(1000, 3)
+    assert shown.reshape(40, 3)[:, 0].tolist() == list(range(40))
+    assert shown.reshape(40, 3)[39].tolist() == [39, 1039, 2039]

@@ -12,6 +12,7 @@ from latentline.common.files import replaced_file
 
 _GAP = 2  # pixels between images
 _PAPER = 255  # white
+_MOST_ROWS = 40
 
 
 def save_grid(path: Path, images: Tensor, columns: int, scale: int = 1) -> None:
@@ -48,9 +49,12 @@ def alternating_rows(sets: Sequence[Tensor], columns: int) -> Tensor:
     return torch.cat([row for rows in zip(*(images[:whole].split(columns) for images in sets), strict=True) for row in rows])
 
 
-def turns_as_rows(rows: int, columns: int) -> Tensor:
-    """Indices (rows * columns,) that lay out things of ``rows`` kinds in turn (0, 1, 2, 0, 1, 2, ...) as one row per kind."""
-    return torch.arange(rows * columns).reshape(columns, rows).T.flatten()
+def turns_as_rows(kinds: int, columns: int) -> Tensor:
+    """Indices (kinds * columns,) that lay out things of ``kinds`` kinds in turn (0, 1, 2, 0, 1, 2, ...) as one row per kind.
+
+    Of more than 40 kinds only the first 40: a picture is to be looked at.
+    """
+    return torch.arange(kinds * columns).reshape(columns, kinds).T[:_MOST_ROWS].flatten()
 
 
 def heat(maps: Tensor) -> Tensor:

@@ -159,9 +159,9 @@ def _train(
 def _preview(path: Path, denoiser: Denoiser, knobs: PreviewParams, stats: LatentStats, seed: int, codec: TrainedCodec) -> None:
     """A row of images per class; ten rows of anything where there are no classes."""
     rows = len(stats.classes) or _ROWS
-    values = values_in_turn(stats.columns, read_known(LATENT_KNOWN), rows * knobs.per_class)
+    values = values_in_turn(stats.columns, read_known(LATENT_KNOWN), rows * knobs.per_class)[turns_as_rows(rows, knobs.per_class)]
     plan = Plan(lambda draw_noise: dpmpp_2m, time_grid(knobs.steps), Guidance(knobs.guidance_scale))
-    z0 = draw_latents(denoiser, plan, seed, "preview", torch.arange(len(values)), values[turns_as_rows(rows, knobs.per_class)])
+    z0 = draw_latents(denoiser, plan, seed, "preview", torch.arange(len(values)), values)
     save_grid(path, codec.decode(stats.normalizer.restore(z0)), columns=knobs.per_class, scale=2)
 
 
