@@ -9,11 +9,10 @@ Distances are between their reconstructions and themselves: perfect ones score 0
 """
 
 import argparse
-import csv
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -21,26 +20,19 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
+from common import record, recorded, seconds_per_step, train_codec
+
 from latentline.codecs.base import Codec
-from latentline.codecs.build import build_codec
-from latentline.common.seeds import derive_seed, generator
-from latentline.data.batches import EpochSampler
-from latentline.data.store import read_card, read_split, to_uint8, to_unit_range
+from latentline.data.store import read_split, to_uint8, to_unit_range
 from latentline.evaluation.distances import frechet_distance
 from latentline.evaluation.reconstruction import psnr
 from latentline.params.autoencoder import AutoencoderParams
 from latentline.params.load import read_params, validate
-from latentline.pipeline.critics import build_critics
 from latentline.pipeline.judge import Judge, load_judge
 from latentline.pipeline.paths import PREPARED
-from latentline.pipeline.training import optimizer_of
-from latentline.runtime.compute import place, set_up
-from latentline.runtime.resume import ResumeFile
-from latentline.training.loop import Saving, fit
+from latentline.runtime.compute import set_up
 
-_STAGE = "benchmark_adversarial"
-_TIMED_STEPS = 20
-_TRIES = 5
+_SERIES = "benchmark_adversarial"
 _BATCH = 500
 _ARMS = ("without", "with")
 
@@ -67,25 +59,6 @@ class Result:
     fd: float
 
 
-def _train(shape: tuple[int, int, int], images: Tensor, knobs: AutoencoderParams, device: torch.device, seed: int, steps: int) -> Codec:
-    """``steps`` steps on ``images`` (N, C, H, W), as stage ``train_autoencoder`` makes them."""
-    torch.manual_seed(derive_seed(seed, _STAGE, "weights"))
-    codec = place(build_codec(knobs.name, **knobs.constructor(), image_shape=list(shape)), device)
-    critics = build_critics(codec, shape[0], knobs, device, seed, steps)
-    order = EpochSampler(len(images), knobs.optimizer.batch_size, derive_seed(seed, _STAGE, "order"))
-
-    def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        x = to_unit_range(images[order.rows(step)].to(device)).contiguous(memory_format=torch.channels_last)
-        return critics.judge(step, *codec.loss(x, generator(seed, _STAGE, "noise", step)), x)
-
-    never = Saving(ResumeFile(_STAGE, {}), float("inf"))
-    try:
-        fit(codec, loss, epochs=1, steps_per_epoch=steps, optimizer=optimizer_of(knobs.optimizer), saving=never, rival=critics.rival, section=_STAGE)
-    finally:
-        never.file.remove()  # what an interrupt left: a continued training would not have taken the same time
-    return codec
-
-
 def _with(knobs: AutoencoderParams, **adversarial: float) -> AutoencoderParams:
     return knobs.model_copy(update={"adversarial": knobs.adversarial.model_copy(update=adversarial)})
 
@@ -100,55 +73,26 @@ def _steps_in(seconds: float, start: float, time_of: Callable[[float], float], w
 @torch.no_grad()
 def _score(codec: Codec, held_out: Tensor, judge: Judge, device: torch.device) -> tuple[float, float]:
     """(PSNR in dB, Frechet distance) of the reconstructions of ``held_out``, uint8 (N, C, H, W)."""
-    codec.eval()
     decoded = torch.cat([to_uint8(codec.decode(codec.encode(to_unit_range(part).to(device)))).cpu() for part in held_out.split(_BATCH)])
     mse = (held_out.float() - decoded.float()).div(255).square().mean().item()
     return psnr(mse), frechet_distance(judge.look(decoded)[0], judge.look(held_out)[0])
 
 
 def _run(setting: Setting, knobs: AutoencoderParams, train: Tensor, held_out: Tensor, judge: Judge) -> Result:
-    device, shape = judge.device, read_card(PREPARED).shape
+    device = judge.device
     weight = setting.weight if setting.arm == "with" else 0.0
 
     def time_of(weight: float) -> float:
-        """Seconds of a step: the least of several tries, which other work on the machine disturbs least."""
-        tries = []
-        for _ in range(_TRIES):
-            started = time.perf_counter()
-            _train(shape, train, _with(knobs, weight=weight, start_step=0, warmup_steps=0), device, setting.seed, _TIMED_STEPS)
-            tries.append((time.perf_counter() - started) / _TIMED_STEPS)
-        return min(tries)
+        at_once = _with(knobs, weight=weight, start_step=0, warmup_steps=0)
+        return seconds_per_step(lambda steps: train_codec(train, at_once, device, setting.seed, _SERIES, steps))
 
     steps = _steps_in(setting.seconds, setting.start, time_of, weight)
     warmup = round(0.05 * steps)
     begin = round(setting.start * steps)
     started = time.perf_counter()
-    codec = _train(shape, train, _with(knobs, weight=weight, start_step=begin, warmup_steps=warmup), device, setting.seed, steps)
+    codec = train_codec(train, _with(knobs, weight=weight, start_step=begin, warmup_steps=warmup), device, setting.seed, _SERIES, steps)
     taken = time.perf_counter() - started
     return Result(steps, taken, *_score(codec, held_out, judge, device))
-
-
-def _recorded(path: Path) -> dict[Setting, Result]:
-    """The lines of the CSV file."""
-    if not path.exists():
-        return {}
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {_typed(Setting, row): _typed(Result, row) for row in rows}
-
-
-def _typed(kind: type, row: dict[str, str]) -> object:
-    return kind(**{field.name: field.type(row[field.name]) for field in fields(kind)})
-
-
-def _record(path: Path, setting: Setting, result: Result) -> None:
-    row = {**asdict(setting), **asdict(result)}
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(row), lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 def _print_table(results: dict[Setting, Result], settings: list[Setting]) -> None:
@@ -187,11 +131,11 @@ def main() -> None:
         Setting(arm, seed, arguments.seconds, arguments.images, arguments.weight, arguments.start) for seed in range(arguments.seeds) for arm in _ARMS
     ]
     for setting in settings:
-        if setting not in _recorded(arguments.csv):
+        if setting not in recorded(arguments.csv, Setting, Result):
             result = _run(setting, params.autoencoder, train, held_out, judge)
-            _record(arguments.csv, setting, result)
+            record(arguments.csv, setting, result)
             print(setting, result, flush=True)
-    _print_table(_recorded(arguments.csv), settings)
+    _print_table(recorded(arguments.csv, Setting, Result), settings)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_small_repro import EVERY_STAGE, fresh_checkout
@@ -24,9 +25,45 @@ SHORTENED = {  # recipe -> changes; digits come with a library, so that no netwo
         "manipulate.strengths": [0.0, 4.0],
         "manipulate.strips": 2,
         "manipulate.count": 1,
-    }
+    },
+    "pixel_ddpm": {
+        "data.name": "digits",
+        "data.limit": 120,
+        "denoiser.epochs": 20,
+        "denoiser.channels": [16, 16],
+        "denoiser.preview.every_epochs": 20,
+        "denoiser.preview.per_class": 1,
+        "denoiser.preview.steps": 2,
+        "denoiser.optimizer.batch_size": 32,
+        "denoiser.optimizer.warmup_steps": 5,
+        "sample.count": 20,
+        "sample.steps": 10,
+        "feature_extractor.optimizer.batch_size": 16,
+        "feature_extractor.optimizer.warmup_steps": 5,
+        "manipulate.count": 1,
+    },
+    "latent_flow": {
+        "data.name": "digits",
+        "data.limit": 120,
+        "autoencoder.epochs": 4,
+        "autoencoder.optimizer.batch_size": 16,
+        "autoencoder.optimizer.warmup_steps": 5,
+        "denoiser.epochs": 20,
+        "denoiser.channels": [16, 16],
+        "denoiser.preview.every_epochs": 20,
+        "denoiser.preview.per_class": 1,
+        "denoiser.preview.steps": 2,
+        "denoiser.optimizer.batch_size": 32,
+        "denoiser.optimizer.warmup_steps": 5,
+        "sample.count": 20,
+        "sample.steps": 10,
+        "feature_extractor.optimizer.batch_size": 16,
+        "feature_extractor.optimizer.warmup_steps": 5,
+        "manipulate.count": 1,
+    },
 }
-LATENT_SHAPES = {"sd_vae": (4, 4, 4)}
+LATENT_SHAPES = {"sd_vae": (4, 4, 4), "pixel_ddpm": (1, 8, 8), "latent_flow": (1, 2, 2)}
+NETWORK_EVALUATIONS = {"sd_vae": 2 * 2 * 2, "pixel_ddpm": 10, "latent_flow": 10 * 2}  # steps, Heun's two, guidance's two
 
 
 @pytest.mark.slow
@@ -38,5 +75,11 @@ def test_a_recipe_runs_through_every_stage(recipe: str, root: Path, tmp_path: Pa
     checkout.commit()
     assert checkout.repro() == EVERY_STAGE
     assert read_stats(checkout.folder / "encoded_img" / "stats.json").shape == LATENT_SHAPES[recipe]
-    metrics = json.loads((checkout.folder / "metrics" / "autoencoder.json").read_text())
-    assert metrics["psnr"] > metrics["untrained"]["psnr"]
+
+    def metrics(name: str) -> dict[str, Any]:
+        return json.loads((checkout.folder / "metrics" / f"{name}.json").read_text())
+
+    learnt = metrics("autoencoder")["psnr"] > metrics("autoencoder")["untrained"]["psnr"]
+    assert learnt == (recipe != "pixel_ddpm")  # which has nothing to learn there
+    assert metrics("denoiser")["test_loss"] < metrics("denoiser")["untrained"]["test_loss"]
+    assert metrics("sample") == {"count": SHORTENED[recipe]["sample.count"], "network_evaluations": NETWORK_EVALUATIONS[recipe]}

@@ -1,0 +1,184 @@
+"""Kinds of autoencoder on the same data in the same time: parameters, error, and how the judge sees their reconstructions of the test split.
+
+    dvc repro train_feature_extractor      # data/prepared and the judge
+    python benchmarks/autoencoders.py --seconds 325 --arms ae_49 vae_49
+
+An arm is the params file with some of its autoencoder's knobs changed. Each finished training is a line of the CSV file; a line that is there
+already is not run again, so an interrupted benchmark continues. The steps that fit into the time are found by timing a few of them first.
+"""
+
+import argparse
+import hashlib
+import math
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
+
+from common import build_seeded, features_of, markdown_table, record, recorded, seconds_per_step, train_codec
+
+from latentline.common.files import sha256_file
+from latentline.data.store import ImageSplit, read_split
+from latentline.evaluation.distances import frechet_distance
+from latentline.params.autoencoder import AutoencoderParams
+from latentline.params.load import PARAMS_FILE, read_params, validate
+from latentline.pipeline.autoencoder_report import score
+from latentline.pipeline.judge import Judge, load_judge
+from latentline.pipeline.paths import FEATURE_EXTRACTOR, PREPARED
+from latentline.runtime.compute import set_up
+
+_SERIES = "benchmark_autoencoders"
+_TOLD_BY = 12  # digits of a sha256
+_49 = {  # 1x7x7 latents of 28x28 images; fewer parameters than the 221,000 of the autoencoder to be beaten
+    "latent_channels": 1,
+    "latent_dim": None,
+    "network": "conv",
+    "encoder_channels": [32, 40],
+    "encoder_blocks": [1, 1],
+    "decoder_channels": [32, 56],
+    "decoder_blocks": [2, 2],
+}
+_STABLE_DIFFUSION = {  # about the default network's parameters, at full size, half and a quarter
+    "network": "stable_diffusion",
+    "encoder_channels": [16, 24, 40],
+    "encoder_blocks": [1, 1, 1],
+    "decoder_channels": [16, 24, 40],
+    "decoder_blocks": [2, 2, 2],
+    "middle_attention": True,
+}
+ARMS: dict[str, dict[str, Any]] = {
+    "vae": {},
+    "ae": {"name": "ae"},
+    "vae_l1": {"reconstruction": "l1"},
+    "ae_l1": {"name": "ae", "reconstruction": "l1"},
+    "vae_49": _49,
+    "ae_49": {"name": "ae", **_49},
+    "vector_49": {"name": "ae", **_49, "decoder_channels": [32, 48], "latent_channels": 4, "latent_dim": 49},
+    "vector_256": {"name": "ae", "latent_dim": 256},
+    "stable_diffusion": _STABLE_DIFFUSION,
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a line of the CSV file belongs to."""
+
+    arm: str
+    knobs: str  # the autoencoder's, as the beginning of their sha256
+    judge: str  # likewise its checkpoint, which tells the data too
+    seed: int
+    seconds: float
+    threads: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a training came to, on the test split."""
+
+    parameters: int
+    latent_size: int
+    steps: int
+    seconds_taken: float
+    half_squared_error: float  # summed over an image's values in [0, 1], mean over images
+    psnr: float  # dB
+    ssim: float
+    kl: float  # nats per image; nan where there is no posterior
+    fd: float  # of reconstructions to the train split
+
+
+def _knobs_of(arm: str, base: AutoencoderParams) -> AutoencoderParams:
+    return AutoencoderParams.model_validate({**base.model_dump(), **ARMS[arm]})
+
+
+def _told_by(knobs: AutoencoderParams) -> str:
+    return hashlib.sha256(knobs.model_dump_json(exclude={"epochs", "figures"}).encode()).hexdigest()[:_TOLD_BY]
+
+
+def _run(setting: Setting, knobs: AutoencoderParams, train: Tensor, test: ImageSplit, judge: Judge, reference: Tensor) -> Result:
+    """Train for the setting's time, then score; ``train`` is uint8 (N, C, H, W), ``reference`` the judge's features of it."""
+
+    def training(steps: int) -> Any:
+        return train_codec(train, knobs, judge.device, setting.seed, _SERIES, steps)
+
+    steps = max(1, round(setting.seconds / seconds_per_step(training)))
+    started = time.perf_counter()
+    codec = training(steps)
+    taken = time.perf_counter() - started
+    scores, coded = score(codec, test, judge.device, setting.seed)
+    return Result(
+        parameters=sum(parameter.numel() for parameter in codec.parameters()),
+        latent_size=scores["latent_size"],
+        steps=steps,
+        seconds_taken=taken,
+        half_squared_error=0.5 * scores["mse"] * math.prod(test.images.shape[1:]),
+        psnr=scores["psnr"],
+        ssim=scores["ssim"],
+        kl=math.nan if scores["kl"] is None else scores["kl"],
+        fd=frechet_distance(judge.look(coded.decoded)[0], reference),
+    )
+
+
+def _table(results: dict[Setting, Result], settings: list[Setting]) -> str:
+    """One row per arm: means over its seeds, with the standard deviation where there are several."""
+    rows = []
+    for arm in dict.fromkeys(setting.arm for setting in settings):
+        of_arm = [asdict(results[setting]) for setting in settings if setting.arm == arm]
+
+        def cell(name: str, digits: int, runs: list[dict[str, float]] = of_arm) -> str:
+            column = torch.tensor([run[name] for run in runs], dtype=torch.float64)
+            if column.isnan().any():
+                return "-"
+            return f"{column.mean():.{digits}f}" + (f" ± {column.std():.{digits}f}" if len(column) > 1 else "")
+
+        parameters, latent_size = of_arm[0]["parameters"], of_arm[0]["latent_size"]
+        measured = [cell("half_squared_error", 2), cell("psnr", 2), cell("ssim", 4), cell("kl", 1), cell("fd", 2)]
+        rows.append([arm, str(len(of_arm)), f"{parameters:,}", str(latent_size), cell("steps", 0), cell("seconds_taken", 0), *measured])
+    head = ["arm", "seeds", "parameters", "latent numbers", "steps", "seconds", "0.5 x summed squared error", "PSNR (dB)", "SSIM", "KL (nats)", "FD"]
+    return markdown_table(head, rows)
+
+
+def main() -> None:
+    """Run what the CSV file does not have yet, print the table and write it beside that file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", type=Path, default=PARAMS_FILE)
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=325.0, help="of each training")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--csv", type=Path, default=Path("benchmarks/autoencoders.csv"))
+    arguments = parser.parse_args()
+    params = validate(read_params(arguments.recipe), arguments.recipe)
+    judge = load_judge(set_up(params.compute.device, arguments.threads))
+    train_split, test = read_split(PREPARED, "train"), read_split(PREPARED, "test")
+    train, reference = train_split.images.load(), features_of(judge, train_split)
+    floor = frechet_distance(features_of(judge, test), reference)
+
+    knobs = {arm: _knobs_of(arm, params.autoencoder) for arm in arguments.arms}
+    for arm in arguments.arms:
+        codec = build_seeded(knobs[arm], tuple(train.shape[1:]), judge.device, 0, _SERIES)
+        print(f"{arm}: {sum(parameter.numel() for parameter in codec.parameters()):,} parameters, latents {tuple(codec.latent_shape)}")
+    told_by = sha256_file(FEATURE_EXTRACTOR)[:_TOLD_BY]
+    settings = [
+        Setting(arm, _told_by(knobs[arm]), told_by, seed, arguments.seconds, arguments.threads)
+        for arm in arguments.arms
+        for seed in range(arguments.seeds)
+    ]
+    known = recorded(arguments.csv, Setting, Result)
+    for setting in tqdm([setting for setting in settings if setting not in known], desc=_SERIES, disable=None):
+        result = _run(setting, knobs[setting.arm], train, test, judge, reference)
+        record(arguments.csv, setting, result)
+    table = _table(recorded(arguments.csv, Setting, Result), settings)
+    text = f"{table}\nFD is to the train split; real test images score {floor:.2f}.\n"
+    arguments.csv.with_suffix(".md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""What several benchmarks share: a CSV file that remembers what was measured, Markdown tables, the judge's view, timed trainings."""
+
+import csv
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentline.codecs.base import Codec
+from latentline.codecs.build import build_codec
+from latentline.common.seeds import derive_seed, generator
+from latentline.data.batches import EpochSampler
+from latentline.data.store import ImageSplit, to_unit_range
+from latentline.params.autoencoder import AutoencoderParams
+from latentline.pipeline.critics import build_critics
+from latentline.pipeline.judge import Judge
+from latentline.pipeline.training import optimizer_of
+from latentline.runtime.compute import place
+from latentline.runtime.resume import ResumeFile
+from latentline.training.loop import Saving, fit
+
+_TIMED_STEPS = 20
+_TRIES = 5
+_BATCH = 1000  # images that the judge is shown at a time
+
+
+def recorded(path: Path, setting: type, result: type) -> dict[Any, Any]:
+    """The lines of the CSV file: what belongs to a line -> what came out, two dataclasses of plain values."""
+    if not path.exists():
+        return {}
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {_typed(setting, row): _typed(result, row) for row in rows}
+
+
+def _typed(kind: type, row: dict[str, str]) -> Any:
+    return kind(**{field.name: field.type(row[field.name]) for field in fields(kind)})
+
+
+def record(path: Path, setting: Any, result: Any) -> None:
+    """Append a line."""
+    row = {**asdict(setting), **asdict(result)}
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, list(row), lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def features_of(judge: Judge, split: ImageSplit) -> Tensor:
+    """What the judge sees in a split: (N, D)."""
+    return torch.cat([judge.look(images)[0] for images in split.images.split(_BATCH)])
+
+
+def build_seeded(knobs: AutoencoderParams, shape: tuple[int, int, int], device: torch.device, seed: int, series: str) -> Codec:
+    """A new codec for images of ``shape`` (C, H, W); its weights depend on (seed, series) alone."""
+    torch.manual_seed(derive_seed(seed, series, "weights"))
+    return place(build_codec(knobs.name, **knobs.constructor(), image_shape=list(shape)), device)
+
+
+def train_codec(images: Tensor, knobs: AutoencoderParams, device: torch.device, seed: int, series: str, steps: int) -> Codec:
+    """``steps`` steps on ``images``, uint8 (N, C, H, W), as stage ``train_autoencoder`` makes them; chance depends on (seed, series)."""
+    codec = build_seeded(knobs, tuple(images.shape[1:]), device, seed, series)
+    critics = build_critics(codec, images.shape[1], knobs, device, seed, steps)
+    order = EpochSampler(len(images), knobs.optimizer.batch_size, derive_seed(seed, series, "order"))
+
+    def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        x = to_unit_range(images[order.rows(step)].to(device)).contiguous(memory_format=torch.channels_last)
+        return critics.judge(step, *codec.loss(x, generator(seed, series, "noise", step), step), x)
+
+    never = Saving(ResumeFile(series, {}), float("inf"))
+    try:
+        used, _ = fit(
+            codec,
+            loss,
+            epochs=1,
+            steps_per_epoch=steps,
+            optimizer=optimizer_of(knobs.optimizer),
+            saving=never,
+            ema_decay=knobs.ema_decay,
+            rival=critics.rival,
+            section=series,
+        )
+    finally:
+        never.file.remove()  # what an interrupt left: a continued training would not have taken the same time
+    return used.eval()
+
+
+def seconds_per_step(train: Callable[[int], Any]) -> float:
+    """Of ``train(steps)``: the least of several tries, which other work on the machine disturbs least."""
+    tries = []
+    for _ in range(_TRIES):
+        started = time.perf_counter()
+        train(_TIMED_STEPS)
+        tries.append((time.perf_counter() - started) / _TIMED_STEPS)
+    return min(tries)

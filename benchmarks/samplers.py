@@ -1,0 +1,222 @@
+"""Few steps: Frechet distance of samples against network evaluations per image, for every sampler that serves the trained denoiser.
+
+    dvc repro                              # the checkpoints that are measured
+    python benchmarks/samplers.py --count 2000 --guidance 1.0 1.9 --time-grids uniform karras shifted:2
+
+Each point is a line of the CSV file; a line that is there already is not measured again, so an interrupted benchmark continues. All points
+start from the same noise. Guided evaluations count two, Heun's steps two evaluations: a sampler that cannot spend a budget exactly is left out of
+it. Distances are by the judge to the train split, and grow as images get fewer: the floor is that of as many real test images (or all of them).
+The samplers' own knobs (eta, variance, sigma_scale, diffusion), the seed and the batch size are those of params.yaml.
+"""
+
+import argparse
+import sys
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import matplotlib
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+matplotlib.use("Agg")  # no screen needed
+
+import matplotlib.pyplot as plt
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
+
+from common import features_of, markdown_table, record, recorded
+
+from latentline.common.errors import UserError
+from latentline.common.files import sha256_file
+from latentline.data.store import read_split
+from latentline.diffusion.guidance import Guidance
+from latentline.diffusion.process import Process
+from latentline.diffusion.samplers.registry import SAMPLERS, SamplerKnobs, build_sampler, network_evaluations, require_serves
+from latentline.diffusion.time_grid import TIME_GRIDS, build_time_grid
+from latentline.evaluation.distances import frechet_distance
+from latentline.latents.cache import LatentStats, read_known, read_stats
+from latentline.params.load import PARAMS_FILE, read_params, validate
+from latentline.params.sample import SampleParams
+from latentline.pipeline.codec import TrainedCodec, load_codec
+from latentline.pipeline.conditions import values_in_turn
+from latentline.pipeline.denoiser import Denoiser, load_denoiser
+from latentline.pipeline.judge import load_judge
+from latentline.pipeline.paths import DENOISER, FEATURE_EXTRACTOR, LATENT_KNOWN, LATENT_STATS, PREPARED
+from latentline.pipeline.sampling import Plan, draw_latents
+from latentline.runtime.compute import set_up
+
+_SERIES = "benchmark_samplers"
+_TOLD_BY = 12  # digits of a sha256
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all points of a plot have in common."""
+
+    denoiser: str  # its checkpoint, which tells the autoencoder too, as the beginning of the sha256
+    judge: str  # likewise
+    knobs: str  # the samplers' own
+    seed: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Setting(Run):
+    """What a line of the CSV file belongs to."""
+
+    time_grid: str
+    guidance: float
+    sampler: str
+    evaluations: int  # per image
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was measured."""
+
+    fd: float
+    images_per_second: float  # without the judge's time
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What draws images."""
+
+    codec: TrainedCodec
+    denoiser: Denoiser
+    stats: LatentStats
+    knobs: SampleParams
+
+    def draw(self, setting: Setting, plan: Plan) -> Tensor:
+        """uint8 images (count, C, H, W), classes in turn."""
+        values = values_in_turn(self.stats.columns, read_known(LATENT_KNOWN), setting.count)  # (count, A)
+        images = []
+        for indices in torch.arange(setting.count).split(self.knobs.batch_size):
+            z0 = draw_latents(self.denoiser, plan, setting.seed, _SERIES, indices, values[indices])
+            images.append(self.codec.decode(self.stats.normalizer.restore(z0)))
+        return torch.cat(images)
+
+
+def _grid(name: str) -> str:
+    """Check a time grid, ``kind`` or ``shifted:SHIFT``, as argparse wants it."""
+    kind, _, shift = name.partition(":")
+    if kind not in TIME_GRIDS or (kind == "shifted") != bool(shift):
+        raise argparse.ArgumentTypeError(f"{name!r}, expected uniform, karras, discrete or shifted:SHIFT, such as shifted:2")
+    if shift and not float(shift) > 0:
+        raise argparse.ArgumentTypeError(f"{name!r}, expected a shift above 0")
+    return name
+
+
+def _plan(setting: Setting, knobs: SamplerKnobs, process: Process) -> Plan | None:
+    """How to spend the setting's evaluations exactly; None where that cannot be done."""
+    kind, _, shift = setting.time_grid.partition(":")
+    grid = partial(build_time_grid, kind, path=process.path, shift=float(shift or 1))
+    guidance = Guidance(setting.guidance)
+    steps, rest = divmod(setting.evaluations, network_evaluations(setting.sampler, grid(1), guidance))
+    return None if rest or not steps else Plan(partial(build_sampler, setting.sampler, knobs), grid(steps), guidance)
+
+
+def _serves(sampler: str, process: Process) -> bool:
+    try:
+        require_serves(sampler, process.path.name, process.prediction)
+    except UserError as error:
+        print(f"left out: {error}")
+        return False
+    return True
+
+
+def _of_run(results: dict[Setting, Result], run: Run) -> dict[tuple[str, float], dict[str, dict[int, float]]]:
+    """(time grid, guidance) -> sampler -> evaluations -> FD."""
+    found: dict[tuple[str, float], dict[str, dict[int, float]]] = {}
+    for setting, result in sorted(results.items(), key=lambda item: (item[0].time_grid, item[0].guidance, item[0].sampler, item[0].evaluations)):
+        if Run(setting.denoiser, setting.judge, setting.knobs, setting.seed, setting.count) == run:
+            found.setdefault((setting.time_grid, setting.guidance), {}).setdefault(setting.sampler, {})[setting.evaluations] = result.fd
+    return found
+
+
+def _table(found: dict[tuple[str, float], dict[str, dict[int, float]]]) -> str:
+    budgets = sorted({budget for samplers in found.values() for points in samplers.values() for budget in points})
+    rows = [
+        [grid, f"{guidance:g}", sampler, *(f"{points[budget]:.2f}" if budget in points else "-" for budget in budgets)]
+        for (grid, guidance), samplers in found.items()
+        for sampler, points in samplers.items()
+    ]
+    return markdown_table(["time grid", "guidance", "sampler", *map(str, budgets)], rows)
+
+
+def _plot(path: Path, found: dict[tuple[str, float], dict[str, dict[int, float]]], floor: float) -> None:
+    """A row of panels per time grid, a column per guidance, a curve per sampler."""
+    grids, scales = sorted({grid for grid, _ in found}), sorted({guidance for _, guidance in found})
+    size = (4.4 * len(scales), 3.4 * len(grids))
+    figure, panels = plt.subplots(len(grids), len(scales), figsize=size, squeeze=False, sharex=True, sharey=True)
+    for (grid, guidance), samplers in found.items():
+        axes = panels[grids.index(grid), scales.index(guidance)]
+        for sampler, points in samplers.items():
+            axes.plot(list(points), list(points.values()), marker="o", markersize=3, color=f"C{SAMPLERS.index(sampler)}", label=sampler)
+        axes.axhline(floor, linestyle="--", color="grey", label="real test images")
+        axes.set(xscale="log", yscale="log", xlabel="network evaluations per image", ylabel="Frechet distance to train")
+        axes.set_title(f"{grid}, guidance {guidance:g}", fontsize=9)
+        budgets = sorted({budget for points in samplers.values() for budget in points})
+        axes.set_xticks(budgets, map(str, budgets))
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, dpi=100, metadata={"Software": None})
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=2000, help="images of each point")
+    parser.add_argument("--evaluations", type=int, nargs="+", default=[4, 8, 16, 32, 64], help="of the network, per image")
+    parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 1.9])
+    parser.add_argument("--time-grids", type=_grid, nargs="+", default=["uniform"])
+    parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=list(SAMPLERS))
+    parser.add_argument("--csv", type=Path, default=Path("benchmarks/samplers.csv"), help="the plot and the table are written beside it")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure what the CSV file does not have yet; write the plot and the table of all that it has of these checkpoints, and print the table."""
+    arguments = _arguments()
+    params = validate(read_params(PARAMS_FILE))
+    device = set_up(params.compute.device, params.compute.threads)
+    codec, judge, stats = load_codec(device), load_judge(device), read_stats(LATENT_STATS)
+    stats.require_autoencoder(codec.sha256)
+    denoiser = load_denoiser(device, stats)
+    pipeline = Pipeline(codec, denoiser, stats, params.sample)
+
+    own = {name: getattr(params.sample, name) for name in ("eta", "variance", "sigma_scale", "diffusion")}
+    told_by = " ".join(f"{name}={value}" for name, value in own.items())
+    run = Run(sha256_file(DENOISER)[:_TOLD_BY], sha256_file(FEATURE_EXTRACTOR)[:_TOLD_BY], told_by, params.seed, arguments.count)
+    settings = [
+        Setting(**vars(run), time_grid=grid, guidance=guidance, sampler=sampler, evaluations=evaluations)
+        for grid in arguments.time_grids
+        for guidance in sorted({denoiser.conditions.guidance(scale, "--guidance") for scale in arguments.guidance})
+        for sampler in arguments.samplers
+        if _serves(sampler, denoiser.process)
+        for evaluations in arguments.evaluations
+    ]
+    known = recorded(arguments.csv, Setting, Result)
+    plans = {setting: _plan(setting, SamplerKnobs(**own), denoiser.process) for setting in settings if setting not in known}
+    reference = features_of(judge, read_split(PREPARED, "train"))
+    real = read_split(PREPARED, "test").images[: arguments.count]
+    floor = frechet_distance(judge.look(real)[0], reference)
+    for setting, plan in tqdm([(setting, plan) for setting, plan in plans.items() if plan], desc=_SERIES, disable=None):
+        started = time.perf_counter()
+        images = pipeline.draw(setting, plan)
+        taken = time.perf_counter() - started
+        record(arguments.csv, setting, Result(frechet_distance(judge.look(images)[0], reference), arguments.count / taken))
+
+    found = _of_run(recorded(arguments.csv, Setting, Result), run)
+    text = f"{_table(found)}\nFrechet distance of {run.count} images to the train split; {len(real)} real test images score {floor:.2f}.\n"
+    arguments.csv.with_suffix(".md").write_text(text)
+    _plot(arguments.csv.with_suffix(".png"), found, floor)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
