@@ -162,7 +162,7 @@ def main() -> None:
 
     knobs = {arm: _knobs_of(arm, params.autoencoder) for arm in arguments.arms}
     for arm in arguments.arms:
-        codec = build_seeded(knobs[arm], tuple(train.shape[1:]), judge.device, 0, _SERIES)
+        codec = build_seeded(knobs[arm], train.shape[1:], judge.device, 0, _SERIES)
         print(f"{arm}: {sum(parameter.numel() for parameter in codec.parameters()):,} parameters, latents {tuple(codec.latent_shape)}")
     told_by = sha256_file(FEATURE_EXTRACTOR)[:_TOLD_BY]
     settings = [

@@ -3,9 +3,9 @@
 import csv
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_type_hints
 
 import torch
 from torch import Tensor
@@ -38,7 +38,7 @@ def recorded(path: Path, setting: type, result: type) -> dict[Any, Any]:
 
 
 def _typed(kind: type, row: dict[str, str]) -> Any:
-    return kind(**{field.name: field.type(row[field.name]) for field in fields(kind)})
+    return kind(**{name: of_type(row[name]) for name, of_type in get_type_hints(kind).items()})
 
 
 def record(path: Path, setting: Any, result: Any) -> None:
@@ -63,7 +63,7 @@ def features_of(judge: Judge, split: ImageSplit) -> Tensor:
     return torch.cat([judge.look(images)[0] for images in split.images.split(_BATCH)])
 
 
-def build_seeded(knobs: AutoencoderParams, shape: tuple[int, int, int], device: torch.device, seed: int, series: str) -> Codec:
+def build_seeded(knobs: AutoencoderParams, shape: Sequence[int], device: torch.device, seed: int, series: str) -> Codec:
     """A new codec for images of ``shape`` (C, H, W); its weights depend on (seed, series) alone."""
     torch.manual_seed(derive_seed(seed, series, "weights"))
     return place(build_codec(knobs.name, **knobs.constructor(), image_shape=list(shape)), device)
@@ -71,7 +71,7 @@ def build_seeded(knobs: AutoencoderParams, shape: tuple[int, int, int], device: 
 
 def train_codec(images: Tensor, knobs: AutoencoderParams, device: torch.device, seed: int, series: str, steps: int) -> Codec:
     """``steps`` steps on ``images``, uint8 (N, C, H, W), as stage ``train_autoencoder`` makes them; chance depends on (seed, series)."""
-    codec = build_seeded(knobs, tuple(images.shape[1:]), device, seed, series)
+    codec = build_seeded(knobs, images.shape[1:], device, seed, series)
     critics = build_critics(codec, images.shape[1], knobs, device, seed, steps)
     order = EpochSampler(len(images), knobs.optimizer.batch_size, derive_seed(seed, series, "order"))
 
@@ -94,7 +94,7 @@ def train_codec(images: Tensor, knobs: AutoencoderParams, device: torch.device, 
         )
     finally:
         never.file.remove()  # what an interrupt left: a continued training would not have taken the same time
-    return used.eval()
+    return cast(Codec, used.eval())
 
 
 def seconds_per_step(train: Callable[[int], Any]) -> float:

@@ -51,6 +51,9 @@ from latentline.runtime.compute import set_up
 _SERIES = "benchmark_samplers"
 _TOLD_BY = 12  # digits of a sha256
 
+Found = dict[tuple[str, float], dict[str, dict[int, float]]]
+"""(time grid, guidance) -> sampler -> evaluations -> FD."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -128,17 +131,22 @@ def _serves(sampler: str, process: Process) -> bool:
     return True
 
 
-def _of_run(results: dict[Setting, Result], run: Run) -> dict[tuple[str, float], dict[str, dict[int, float]]]:
-    """(time grid, guidance) -> sampler -> evaluations -> FD."""
-    found: dict[tuple[str, float], dict[str, dict[int, float]]] = {}
+def _of_run(results: dict[Setting, Result], run: Run) -> Found:
+    """What the results say of one run."""
+    found: Found = {}
     for setting, result in sorted(results.items(), key=lambda item: (item[0].time_grid, item[0].guidance, item[0].sampler, item[0].evaluations)):
         if Run(setting.denoiser, setting.judge, setting.knobs, setting.seed, setting.count) == run:
             found.setdefault((setting.time_grid, setting.guidance), {}).setdefault(setting.sampler, {})[setting.evaluations] = result.fd
     return found
 
 
-def _table(found: dict[tuple[str, float], dict[str, dict[int, float]]]) -> str:
-    budgets = sorted({budget for samplers in found.values() for points in samplers.values() for budget in points})
+def _budgets(found: Found) -> list[int]:
+    """All numbers of evaluations, in ascending order."""
+    return sorted({budget for samplers in found.values() for points in samplers.values() for budget in points})
+
+
+def _table(found: Found) -> str:
+    budgets = _budgets(found)
     rows = [
         [grid, f"{guidance:g}", sampler, *(f"{points[budget]:.2f}" if budget in points else "-" for budget in budgets)]
         for (grid, guidance), samplers in found.items()
@@ -147,9 +155,10 @@ def _table(found: dict[tuple[str, float], dict[str, dict[int, float]]]) -> str:
     return markdown_table(["time grid", "guidance", "sampler", *map(str, budgets)], rows)
 
 
-def _plot(path: Path, found: dict[tuple[str, float], dict[str, dict[int, float]]], floor: float) -> None:
+def _plot(path: Path, found: Found, floor: float) -> None:
     """A row of panels per time grid, a column per guidance, a curve per sampler."""
     grids, scales = sorted({grid for grid, _ in found}), sorted({guidance for _, guidance in found})
+    budgets = _budgets(found)
     size = (4.4 * len(scales), 3.4 * len(grids))
     figure, panels = plt.subplots(len(grids), len(scales), figsize=size, squeeze=False, sharex=True, sharey=True)
     for (grid, guidance), samplers in found.items():
@@ -159,7 +168,6 @@ def _plot(path: Path, found: dict[tuple[str, float], dict[str, dict[int, float]]
         axes.axhline(floor, linestyle="--", color="grey", label="real test images")
         axes.set(xscale="log", yscale="log", xlabel="network evaluations per image", ylabel="Frechet distance to train")
         axes.set_title(f"{grid}, guidance {guidance:g}", fontsize=9)
-        budgets = sorted({budget for points in samplers.values() for budget in points})
         axes.set_xticks(budgets, map(str, budgets))
         axes.minorticks_off()
         axes.grid(alpha=0.3)
