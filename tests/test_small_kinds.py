@@ -332,8 +332,8 @@ def test_the_head_of_a_pretrained_judge_is_trained_where_there_are_labels(finish
     ("process", "sampling", "evaluations"),
     [
         (("vp_linear", "epsilon"), {"sampler": "ddpm", "variance": "beta", "sigma_scale": 0.95, "time_grid": "discrete", "guidance_scale": 1.0}, 3),
-        (("vp_cosine", "v"), {"sampler": "ddim", "eta": 0.5, "time_grid": "karras", "guidance_start": 0.2, "guidance_rescale": 0.7}, 6),
-        (("flow", "x0"), {"sampler": "flow_sde", "diffusion": 0.5, "time_grid": "shifted", "time_shift": 2.0, "guidance_end": 0.6}, 5),
+        (("vp_cosine", "v"), {"sampler": "ddim", "eta": 0.5, "time_grid": "karras", "guidance_start": 0.2, "guidance_rescale": 0.7}, 5),
+        (("flow", "x0"), {"sampler": "flow_sde", "diffusion": 0.5, "time_grid": "shifted", "time_shift": 2.0, "guidance_end": 0.6}, 4),
     ],
     ids=["ddpm", "ddim", "flow_sde"],
 )
