@@ -49,6 +49,7 @@ def _write_params(folder: Path, root: Path, autoencoder: dict, latents: dict) ->
     content["data"] |= {"limit": 40}
     content["autoencoder"] |= {**TINY, **autoencoder}
     content["latents"] |= latents
+    content["denoiser"]["name"] = "mlp" if autoencoder.get("latent_dim") else "unet"
     content["compute"] |= {"threads": 1, "workers": 0, "device": "cpu"}
     with (folder / "params.yaml").open("w") as file:
         YAML().dump(content, file)
