@@ -18,7 +18,7 @@ from latentline.common.files import sha256_file
 from latentline.data.store import read_card, read_split
 from latentline.latents.cache import LatentStats, read_latents, read_stats
 from latentline.params.load import read_params
-from latentline.pipeline import download, encode_and_cache_latents, export_diffusers, train_autoencoder
+from latentline.pipeline import download, encode_and_cache_latents, export_diffusers, train_autoencoder, training
 from latentline.pipeline.autoencoder_report import warn_of_silence
 from latentline.pipeline.codec import load_codec
 from latentline.runtime.checkpoint import Checkpoint, load_checkpoint
@@ -222,3 +222,10 @@ def test_silent_channels_and_a_collapsed_posterior_are_reported_in_one_line(capl
         warn_of_silence({"active_units_by_channel": active})
     assert len(caplog.messages) == bool(said)
     assert said in "".join(caplog.messages)
+
+
+def test_images_that_are_read_from_disk_at_every_step_give_the_same_weights_as_images_in_memory(run, monkeypatch):
+    in_memory, _, _ = run(name="vae")
+    monkeypatch.setattr(training, "_MOST_BYTES", 0)
+    from_disk, _, _ = run(name="vae")
+    assert from_disk.sha256 == in_memory.sha256
