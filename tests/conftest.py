@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from knobs import set_knobs
 from ruamel.yaml import YAML
 from torch import nn
 
@@ -42,13 +43,7 @@ def write_params(root: Path) -> Callable[[Path, dict[str, object]], None]:
 
     def write(folder: Path, knobs: dict[str, object]) -> None:
         content = read_params(root / "recipes" / "default.yaml")
-        for knob, value in knobs.items():
-            *parents, name = knob.split(".")
-            section = content
-            for parent in parents:
-                section = section[parent]
-            assert name in section, knob
-            section[name] = value
+        set_knobs(content, knobs)
         YAML().dump(content, folder / "params.yaml")
 
     return write

@@ -10,6 +10,22 @@ from test_small_repro import EVERY_STAGE, fresh_checkout
 
 from latentline.latents.cache import read_stats
 
+FEW_DIGITS: dict[str, object] = {
+    "data.name": "digits",
+    "data.limit": 120,
+    "denoiser.epochs": 20,
+    "denoiser.channels": [16, 16],
+    "denoiser.preview.every_epochs": 20,
+    "denoiser.preview.per_class": 1,
+    "denoiser.preview.steps": 2,
+    "denoiser.optimizer.batch_size": 32,
+    "denoiser.optimizer.warmup_steps": 5,
+    "sample.count": 20,
+    "sample.steps": 10,
+    "feature_extractor.optimizer.batch_size": 16,
+    "feature_extractor.optimizer.warmup_steps": 5,
+    "manipulate.count": 1,
+}
 SHORTENED = {  # recipe -> changes; digits come with a library, so that no network is needed
     "sd_vae": {
         "data.name": "digits",
@@ -27,39 +43,13 @@ SHORTENED = {  # recipe -> changes; digits come with a library, so that no netwo
         "manipulate.count": 1,
     },
     "pixel_ddpm": {
-        "data.name": "digits",
-        "data.limit": 120,
-        "denoiser.epochs": 20,
-        "denoiser.channels": [16, 16],
-        "denoiser.preview.every_epochs": 20,
-        "denoiser.preview.per_class": 1,
-        "denoiser.preview.steps": 2,
-        "denoiser.optimizer.batch_size": 32,
-        "denoiser.optimizer.warmup_steps": 5,
-        "sample.count": 20,
-        "sample.steps": 10,
-        "feature_extractor.optimizer.batch_size": 16,
-        "feature_extractor.optimizer.warmup_steps": 5,
-        "manipulate.count": 1,
+        **FEW_DIGITS,
     },
     "latent_flow": {
-        "data.name": "digits",
-        "data.limit": 120,
+        **FEW_DIGITS,
         "autoencoder.epochs": 4,
         "autoencoder.optimizer.batch_size": 16,
         "autoencoder.optimizer.warmup_steps": 5,
-        "denoiser.epochs": 20,
-        "denoiser.channels": [16, 16],
-        "denoiser.preview.every_epochs": 20,
-        "denoiser.preview.per_class": 1,
-        "denoiser.preview.steps": 2,
-        "denoiser.optimizer.batch_size": 32,
-        "denoiser.optimizer.warmup_steps": 5,
-        "sample.count": 20,
-        "sample.steps": 10,
-        "feature_extractor.optimizer.batch_size": 16,
-        "feature_extractor.optimizer.warmup_steps": 5,
-        "manipulate.count": 1,
     },
 }
 LATENT_SHAPES = {"sd_vae": (4, 4, 4), "pixel_ddpm": (1, 8, 8), "latent_flow": (1, 2, 2)}

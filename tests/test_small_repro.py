@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from knobs import set_knobs
 from ruamel.yaml import YAML
 
 from latentline.common.arrays import load_arrays, save_arrays
@@ -101,13 +102,7 @@ class Checkout:
         yaml = YAML()
         yaml.width = 4096
         content = yaml.load(self.folder / "params.yaml")
-        for knob, value in knobs.items():
-            *parents, name = knob.split(".")
-            section = content
-            for parent in parents:
-                section = section[parent]
-            assert name in section, knob
-            section[name] = value
+        set_knobs(content, knobs)
         yaml.dump(content, self.folder / "params.yaml")
 
     def copy(self, folder: Path) -> "Checkout":
