@@ -88,6 +88,21 @@ def test_no_stage_can_see_the_model_of_another_stages_section(stage):
     assert seen <= allowed
 
 
+def _after(stage: str) -> set[str]:
+    """The stage and all that run again when it does."""
+    written = _paths(STAGES[stage].get("outs", []))
+    readers = [other for other in STAGES if any(f"{dep}/".startswith(f"{out}/") for dep in STAGES[other]["deps"] for out in written)]
+    return {stage}.union(*map(_after, readers))
+
+
+@pytest.mark.parametrize(
+    ("section", "stages"),
+    [("sample", {"sample", "evaluate"}), ("evaluate", {"evaluate"}), ("manipulate", {"manipulate"})],
+)
+def test_another_knob_of_a_section_runs_only_what_must_follow(section, stages):
+    assert set().union(*(_after(stage) for stage in STAGES if section in STAGES[stage]["params"])) == stages
+
+
 @pytest.mark.parametrize(
     ("stage", "path"),
     [
