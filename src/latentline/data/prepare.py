@@ -85,7 +85,7 @@ def prepare(source: Source, root: Path, options: Options) -> Report:
         for name, member in members.items():
             tallies[name] = Tally(member.published)
             batches = _batches(source.splits[member.published], member, shape, options, tallies[name], unreadable)
-            described[name] = write_shards(folder, name, batches)
+            described[name] = write_shards(folder, name, batches, {"kind": "images"})
             if not tallies[name].count:
                 raise UserError(f"data: split {name} is left without a readable image; expected at least one; mend or add images")
         _check_unreadable(unreadable, total, options.max_unreadable)

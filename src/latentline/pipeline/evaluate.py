@@ -6,12 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentline.common.arrays import load_arrays
-from latentline.common.column import CLASS, all_values
+from latentline.common.column import CLASS
 from latentline.common.errors import UserError
 from latentline.common.files import replaced_folder, write_metrics
 from latentline.common.seeds import generator
-from latentline.data.store import read_card, read_split
+from latentline.data.store import MappedImages, read_card, read_split
 from latentline.evaluation.agreement import agreement
 from latentline.evaluation.distances import frechet_distance, kernel_distance
 from latentline.evaluation.neighbours import nearest, neighbour_scores
@@ -22,13 +21,13 @@ from latentline.params.evaluate import EvaluateParams
 from latentline.params.load import load
 from latentline.pipeline.codec import load_codec
 from latentline.pipeline.conditions import Conditions, named_conditions
+from latentline.pipeline.generated import read_generated
 from latentline.pipeline.judge import load_judge
 from latentline.pipeline.paths import FIGURES, GENERATED, LATENT_STATS, LATENTS, METRICS, PREPARED
 from latentline.pipeline.sampling import start_noise
 from latentline.runtime.compute import set_up
 
 STAGE = "evaluate"
-_BATCH = 1024  # images of the reference at a time
 _COLUMNS = 16
 
 
@@ -43,20 +42,18 @@ def main() -> None:
     device = set_up(compute.device, compute.threads)
     codec, judge, stats = load_codec(device), load_judge(device), read_stats(LATENT_STATS)
     stats.require_autoencoder(codec.sha256)
-    generated, made_by = load_arrays(GENERATED / "samples-00000.safetensors", "sample")
-    if made_by.get("autoencoder") != codec.sha256:
-        raise UserError(f"{GENERATED} was decoded by another autoencoder than checkpoints/autoencoder holds; run `dvc repro sample`")
+    generated, told = read_generated(GENERATED, codec.sha256)
 
     train, test = read_split(PREPARED, "train"), read_split(PREPARED, "test")
-    count = knobs.max_images or max(len(train), len(generated["images"]))
-    noise = start_noise(seed, STAGE, torch.arange(min(len(test), len(generated["images"]), count)), stats.shape)
-    images = {
-        "samples": generated["images"][:count],
-        "real_test": test.images[:count],
+    count = knobs.max_images or max(len(train), len(generated))
+    noise = start_noise(seed, STAGE, torch.arange(min(len(test), len(generated), count)), stats.shape)
+    images: dict[str, Tensor | MappedImages] = {
+        "samples": generated.images.first(count),
+        "real_test": test.images.first(count),
         "reconstructions": codec.decode(read_latents(LATENTS, "test").latents[:count]),
         "decoded_noise": codec.decode(stats.normalizer.restore(noise)),
     }
-    reference = torch.cat([judge.look(train.images[start : min(start + _BATCH, count)])[0] for start in range(0, min(len(train), count), _BATCH)])
+    reference = judge.look(train.images.first(count))[0]
     seen = {name: judge.look(part) for name, part in images.items()}
     fd = {name: frechet_distance(features, reference) for name, (features, _) in seen.items()}
 
@@ -80,12 +77,11 @@ def main() -> None:
     }
     for score, value in close["samples"].items():
         metrics |= {score: value, f"{score}_of_real_test": close["real_test"][score]}
-    known = {"samples": all_values(len(generated["images"]), generated.get("labels"), generated.get("attributes"))[:count]}
-    known["real_test"] = test.values[:count]
-    conditions = named_conditions(made_by["condition"], judge.columns)
+    known = {"samples": generated.values[:count], "real_test": test.values[:count]}
+    conditions = named_conditions(told, judge.columns)
     metrics |= _agreement(conditions, {name: values for name, (_, values) in seen.items()}, known)
     write_metrics(METRICS / "evaluate.json", metrics)
-    _figures(fd, generated["images"], train.images[distances["samples"][1][:_COLUMNS]])
+    _figures(fd, generated.images[:_COLUMNS], train.images[distances["samples"][1][:_COLUMNS]])
 
 
 def _require_neighbours(neighbours: int, counts: dict[str, int]) -> None:
