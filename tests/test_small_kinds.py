@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from torch import nn
 
 from latentline.common.arrays import load_arrays
 from latentline.common.errors import UserError
-from latentline.data.store import read_split
+from latentline.data.store import MappedImages, read_split
 from latentline.models import judges
 from latentline.params.load import read_params, validate
+from latentline.pipeline import judge, sample
+from latentline.pipeline.generated import write_generated
 from latentline.pipeline.paths import DENOISER
 from latentline.runtime.checkpoint import load_checkpoint
 
@@ -53,6 +56,7 @@ KNOBS = {
     "compute.device": "cpu",
     "compute.workers": 0,
 }
+GRIDS = ("sample.figures", "denoiser.preview")
 COUNT = 60
 KNOWN = {  # columns of the CSV
     "everything": ["label", "dotted", "colour", "level"],
@@ -313,6 +317,60 @@ def test_a_denoiser_that_is_told_less_is_scored_on_less(finished, tmp_path, capl
     assert ("class_accuracy" in copy.metrics("evaluate")) == ("labels" in told)
     assert "by_attribute" not in copy.metrics("evaluate")
     assert copy.metrics("evaluate")["fd_floor_real_test"] == finished.metrics("evaluate")["fd_floor_real_test"]
+
+
+@with_everything
+def test_samples_go_to_disk_as_they_are_drawn_and_are_scored_as_they_are_read(finished, tmp_path, monkeypatch):
+    copy = finished.copy(tmp_path / "copy")
+    on_disk, read = [], []
+    draw, gather = sample.draw_latents, MappedImages.__getitem__
+
+    def watched_draw(*arguments, **options):
+        on_disk.append(len(list((copy.folder / "data" / ".partial-generated").glob("samples-*"))))
+        return draw(*arguments, **options)
+
+    def watched_gather(images, rows):
+        found = gather(images, rows)
+        read.append(len(found))
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sample, "draw_latents", watched_draw)
+        patch.setattr(sample, "write_generated", partial(write_generated, shard_bytes=10 * 3 * 16 * 16))
+        copy.run("sample")
+    assert on_disk == [0, 1, 3, 0]  # shards of 10 images, when 0, 16 and 32 are drawn; the last draws the trajectories
+    shards = sorted((copy.folder / "data" / "generated").iterdir())
+    whole = finished.samples()
+    for name in ("images", "labels", "attributes"):
+        assert torch.equal(torch.cat([load_arrays(path, "sample")[0][name] for path in shards]), whole[name])
+    grids = [(place.folder / "fig" / "sample" / "grid.png").read_bytes() for place in (copy, finished)]
+    assert grids[0] == grids[1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MappedImages, "__getitem__", watched_gather)
+        patch.setattr(judge, "_BATCH", 7)
+        copy.run("evaluate")
+    assert sum(read) > 40
+    assert max(read) == 16  # in a row of the figure
+    assert copy.metrics("evaluate")["fd"] == pytest.approx(finished.metrics("evaluate")["fd"], rel=1e-3)
+
+
+@with_everything
+def test_grids_have_a_row_per_class_and_the_size_asked_for(finished, tmp_path):
+    copy = finished.copy(tmp_path / "copy")
+    figures = {"height": 1, "width": 30, "scale": 3}
+    copy.run("sample", "train_denoiser", **{f"{section}.{name}": value for section in GRIDS for name, value in figures.items()})
+
+    def sizes(place: Workplace) -> list[tuple[int, int]]:
+        pictures = []
+        for name in ("sample/grid.png", "denoiser/preview_0001.png"):
+            with Image.open(place.folder / "fig" / name) as picture:
+                pictures.append(picture.size)
+        return pictures
+
+    # Images of 16 pixels and gaps of 2. At first as in KNOBS, 2 classes in rows of 12 and of 2; then one row of all 20 images of a class, and of 30.
+    assert sizes(finished) == [(2 * (18 * columns + 2), 2 * (18 * 2 + 2)) for columns in (12, 2)]
+    assert sizes(copy) == [(3 * (18 * columns + 2), 3 * (18 + 2)) for columns in (20, 30)]
 
 
 @with_everything

@@ -35,7 +35,7 @@ TINY = {
     "denoiser.channels": [16, 16],
     "denoiser.attention_levels": [1],
     "denoiser.preview.every_epochs": 1,
-    "denoiser.preview.per_class": 2,
+    "denoiser.preview.width": 2,
     "denoiser.preview.steps": 2,
     "sample.steps": 2,
     "sample.count": 40,

@@ -33,8 +33,12 @@ class PreviewParams(Section):
 
     every_epochs: Count
     """Draw one grid after every so many epochs; 0 = never."""
-    per_class: Positive
-    """Images per class in a grid; rows of ten such where there are no classes."""
+    height: Positive
+    """Rows of images in a grid at most: one per class, where there are classes."""
+    width: Positive
+    """Images per row."""
+    scale: Positive
+    """Each pixel becomes ``scale`` x ``scale``."""
     steps: Positive
     """Steps of a preview (DPM-Solver++, one evaluation each)."""
     guidance_scale: Annotated[float, Field(ge=0)]

@@ -7,6 +7,17 @@ from pydantic import Field
 from latentline.params.base import NonNegative, Positive, Section
 
 
+class SampleFiguresParams(Section):
+    """Grids in fig/sample."""
+
+    height: Positive
+    """Rows of images in the grid at most: one per class, where there are classes."""
+    width: Positive
+    """Images per row at most."""
+    scale: Positive
+    """Each pixel becomes ``scale`` x ``scale``."""
+
+
 class SampleParams(Section):
     """Knobs of stage ``sample``."""
 
@@ -38,5 +49,4 @@ class SampleParams(Section):
     """Images to draw, classes in turn."""
     batch_size: Positive
     """Images per batch; has no influence on the images."""
-    grid_per_class: Positive
-    """Images per class in the grid."""
+    figures: SampleFiguresParams

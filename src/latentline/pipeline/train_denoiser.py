@@ -36,7 +36,6 @@ from latentline.training.loop import Saving, fit
 STAGE = "train_denoiser"
 _BATCH = 500
 _BUCKETS = 10
-_ROWS = 10  # of a preview without classes
 
 
 @dataclass(frozen=True)
@@ -157,12 +156,12 @@ def _train(
 
 
 def _preview(path: Path, denoiser: Denoiser, knobs: PreviewParams, stats: LatentStats, seed: int, codec: TrainedCodec) -> None:
-    """A row of images per class; ten rows of anything where there are no classes."""
-    rows = len(stats.classes) or _ROWS
-    values = values_in_turn(stats.columns, read_known(LATENT_KNOWN), rows * knobs.per_class)[turns_as_rows(rows, knobs.per_class)]
+    """A row of images per class; rows of anything where there are no classes."""
+    kinds = len(stats.classes) or knobs.height
+    values = values_in_turn(stats.columns, read_known(LATENT_KNOWN), kinds * knobs.width)[turns_as_rows(kinds, knobs.height, knobs.width)]
     plan = Plan(lambda draw_noise: dpmpp_2m, time_grid(knobs.steps), Guidance(knobs.guidance_scale))
     z0 = draw_latents(denoiser, plan, seed, "preview", torch.arange(len(values)), values)
-    save_grid(path, codec.decode(stats.normalizer.restore(z0)), columns=knobs.per_class, scale=2)
+    save_grid(path, codec.decode(stats.normalizer.restore(z0)), knobs.width, knobs.scale)
 
 
 @torch.no_grad()
