@@ -56,7 +56,8 @@ def test_the_loss_is_the_squared_error_plus_the_weighted_kl_per_pixel(awake):
     vae, x = awake(_vae()), torch.rand(4, 1, 8, 8) * 2 - 1
     loss, terms, made = vae.loss(x, generator(0, "noise"))
     mean, log_variance = vae.posterior(x)
-    noise = torch.randn(mean.shape, generator=generator(0, "noise"))
+    draw = generator(0, "noise")
+    noise = torch.stack([torch.randn(mean.shape[1:], generator=draw) for _ in x])
     reconstruction = vae.decode(mean + (log_variance / 2).exp() * noise)
     torch.testing.assert_close(made, reconstruction)
     torch.testing.assert_close(terms["mse"], F.mse_loss(reconstruction, x))

@@ -23,4 +23,4 @@ class AdversarialParams(Section):
     layers: Positive
     """How often the discriminator halves the map."""
     lr: PositiveFloat
-    """Learning rate of its stable part; the rest of its optimizer is as autoencoder.optimizer says."""
+    """Its learning rate after the warm-up; the rest of its optimizer is as autoencoder.optimizer says."""

@@ -66,8 +66,9 @@ class DenoiserParams(Section):
     """What the network is told of an image: all that is known (class and attributes), the class alone, or nothing."""
     label_dropout: Fraction
     """Share of training examples of which nothing is told, for classifier-free guidance."""
-    ema_decay: Fraction
-    """Decay per step of the averaged weights that sampling uses, after warm-up."""
+    ema_decays: Annotated[list[Fraction], Field(min_length=1)]
+    """Decay per step of averaged weights, after warm-up. Of several averages sampling uses the one with the lowest validation loss at the end;
+    loss curves and previews are the first one's."""
     process: ProcessParams
     preview: PreviewParams
     optimizer: OptimizerParams
@@ -75,6 +76,12 @@ class DenoiserParams(Section):
     def constructor(self) -> dict[str, Any]:
         """The arguments of the network ``name``, but for the latent's shape and the condition's width."""
         return self.model_dump(include=_CONSTRUCTORS[self.name])
+
+    @model_validator(mode="after")
+    def _decays_differ(self) -> "DenoiserParams":
+        if len(set(self.ema_decays)) < len(self.ema_decays):
+            raise ValueError(f"denoiser.ema_decays: {self.ema_decays} names a decay twice; take one of them out")
+        return self
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> "DenoiserParams":

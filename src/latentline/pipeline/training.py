@@ -15,7 +15,7 @@ _MOST_BYTES = 2 << 30  # of images that are held in memory
 
 def optimizer_of(knobs: OptimizerParams) -> Optimizer:
     """The loop's view of an ``optimizer`` section."""
-    return Optimizer(**knobs.model_dump(exclude={"batch_size"}))
+    return Optimizer(**knobs.model_dump(exclude={"batch_size", "accumulate"}))
 
 
 def resident(images: MappedImages, device: torch.device) -> Tensor | MappedImages:
