@@ -1,5 +1,12 @@
+import random
+import shutil
+import subprocess
+import sys
+
+import pytest
 import torch
 
+from latentline.common.errors import UserError
 from latentline.runtime.resume import ResumeFile
 
 IDENTITY = {"knobs": {"lr": 1e-3, "widths": [8, 16]}, "inputs": {"data": "ab" * 32}}
@@ -45,16 +52,59 @@ def test_other_code_does_not_continue(workplace, monkeypatch):
     assert len(folders) == 3
 
 
-def test_a_damaged_state_is_nothing_to_continue_and_a_warning_says_so(workplace, caplog):
+@pytest.fixture
+def saved(workplace):
+    """A state, and where it lies."""
     file = ResumeFile("train_x", IDENTITY)
-    file.save({"w": torch.zeros(100)}, {"step": 1})
-    state = file.folder / "state.safetensors"
+    file.save({"w": torch.arange(5.0), "step": torch.tensor(3.0)}, {"step": 1, "history": [{"loss": 0.25}]})
+    return file, file.folder / "state.safetensors"
+
+
+def test_a_state_cut_short_is_nothing_to_continue_and_a_warning_says_so(saved, caplog):
+    file, state = saved
     content = state.read_bytes()
-    for damaged in (b"", content[:20], content[:-1], b"\xff" + content[1:]):
+    for length in [*range(0, len(content), 7), len(content) - 1]:
         caplog.clear()
+        state.write_bytes(content[:length])
+        assert file.load() is None
+        assert f"starting over: {state} is damaged" in caplog.text
+
+
+def test_a_state_with_a_flipped_bit_is_nothing_to_continue_and_a_warning_says_so(saved, caplog):
+    file, state = saved
+    content = state.read_bytes()
+    draw = random.Random(0)
+    for position in range(len(content)):
+        caplog.clear()
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << draw.randrange(8)
         state.write_bytes(damaged)
         assert file.load() is None
         assert "starting over" in caplog.text
+    state.write_bytes(content)
+    assert file.load()[1]["step"] == 1
+
+
+def test_the_state_of_another_run_is_nothing_to_continue(saved, caplog):
+    _, state = saved
+    other = ResumeFile("train_x", {**IDENTITY, "knobs": {}})
+    other.folder.mkdir(parents=True)
+    shutil.copy(state, other.folder)
+    assert other.load() is None
+    assert "is the state of another run" in caplog.text
+
+
+def test_two_processes_never_train_from_one_state(saved):
+    file, state = saved
+    program = "import fcntl, sys; f = open(sys.argv[1], 'wb'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(state.parent / "lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match=r"lock is locked: train_x .* runs already; .*wait for it, or stop it"):
+            file.load()
+        other.kill()  # however it ends, the lock is free again
+    assert file.load() is not None
 
 
 def test_removing_forgets_the_state_and_what_lies_beside_it(workplace):

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from latentline.params.base import Count, Fraction, Positive, Section, Width, Widths
+from latentline.params.base import Count, Depth, Fraction, Positive, Section, Steps, Width, Widths
 from latentline.params.optimizer import OptimizerParams
 
 _CONSTRUCTORS = {
@@ -35,7 +35,7 @@ class PreviewParams(Section):
     """Draw one grid after every so many epochs; 0 = never."""
     per_class: Positive
     """Images per class in a grid; rows of ten such where there are no classes."""
-    steps: Positive
+    steps: Steps
     """Steps of a preview (DPM-Solver++, one evaluation each)."""
     guidance_scale: Annotated[float, Field(ge=0)]
     """Guidance of a preview; 1 = off."""
@@ -50,13 +50,13 @@ class DenoiserParams(Section):
     """Passes over the cached latents."""
     channels: Widths
     """Width of each level, from the latent's own size down; each further level halves the map. ``unet`` only."""
-    blocks: Positive
+    blocks: Depth
     """Residual blocks per level, on the way down; one more on the way up. ``unet`` only."""
     attention_levels: list[Count]
     """Levels (0 = the latent's own size) with self-attention. ``unet`` only."""
     width: Width
     """Channels of every layer. ``dit`` and ``mlp`` only."""
-    depth: Positive
+    depth: Depth
     """Blocks of ``dit``, hidden layers of ``mlp``."""
     heads: Positive
     """Attention heads. ``dit`` only."""
@@ -86,5 +86,5 @@ class DenoiserParams(Section):
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> "DenoiserParams":
         if self.name == "dit" and self.width % self.heads:
-            raise ValueError(f"denoiser.width: {self.width} is not a multiple of denoiser.heads, {self.heads}; change one of them")
+            raise ValueError(f"denoiser.width: {self.width} does not go into denoiser.heads, {self.heads}; expected a multiple of them; change one")
         return self

@@ -43,7 +43,7 @@ def main() -> None:
     device = set_up(compute.device, compute.threads)
     codec, judge, stats = load_codec(device), load_judge(device), read_stats(LATENT_STATS)
     stats.require_autoencoder(codec.sha256)
-    generated, made_by = load_arrays(GENERATED / "samples-00000.safetensors", "sample")
+    generated, made_by = load_arrays(GENERATED / "samples-00000.safetensors", "sample", kind="samples")
     if made_by.get("autoencoder") != codec.sha256:
         raise UserError(f"{GENERATED} was decoded by another autoencoder than checkpoints/autoencoder holds; run `dvc repro sample`")
 

@@ -24,6 +24,7 @@ from latentline.pipeline.pretrained import load_pretrained
 from latentline.pipeline.training import optimizer_of, resident, saving_of
 from latentline.runtime.checkpoint import save_checkpoint
 from latentline.runtime.compute import fast_layout, place, set_up
+from latentline.runtime.memory import require_trainable
 from latentline.training.ema import Ema
 from latentline.training.loop import Part, Saving, fit, parts
 
@@ -36,6 +37,7 @@ def main() -> None:
     device = set_up(compute.device, compute.threads)
     card = read_card(PREPARED)
     constructor = {**knobs.constructor(), "image_shape": list(card.shape)}
+    require_trainable(lambda: build_codec(knobs.name, **constructor), device, "autoencoder", knobs.constructor())
     torch.manual_seed(derive_seed(seed, STAGE, "weights"))
     codec = build_codec(knobs.name, **constructor)
     trained_on = dict(card.sha256)

@@ -33,6 +33,7 @@ from latentline.pipeline.sampling import Plan, draw_latents
 from latentline.pipeline.training import optimizer_of, saving_of
 from latentline.runtime.checkpoint import save_checkpoint
 from latentline.runtime.compute import fast_layout, place, set_up
+from latentline.runtime.memory import require_memory, require_trainable
 from latentline.training.ema import Ema
 from latentline.training.loop import Part, Saving, fit, parts
 
@@ -61,6 +62,7 @@ def main() -> None:
         "features": conditions.features,
         **knobs.constructor(),
     }
+    require_trainable(lambda: build_denoiser(knobs.name, **constructor), device, "denoiser", knobs.constructor())
     torch.manual_seed(derive_seed(seed, STAGE, "weights"))
     network = place(build_denoiser(knobs.name, **constructor), device)
     process = build_process(knobs.process.path, knobs.process.prediction)
@@ -121,6 +123,8 @@ def _report(denoiser: Denoiser, test: Latents, history: list[dict[str, float]], 
 
 def _read(name: str, stats: LatentStats, denoiser: Denoiser) -> Latents:
     split = read_latents(LATENTS, name)
+    what = f"denoiser: {len(split.latents)} latents of shape {stats.shape} in split {name}, in float32, need"
+    require_memory(4 * split.latents.numel(), denoiser.device, what, "make the latents smaller (autoencoder.latent_channels), or lower data.limit")
     z0, condition = stats.normalizer.standardise(split.latents), denoiser.conditions.encode(split.values)
     return Latents(z0.to(denoiser.device), condition.to(denoiser.device))
 

