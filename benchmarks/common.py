@@ -98,7 +98,7 @@ def train_codec(images: Tensor, knobs: AutoencoderParams, device: torch.device, 
             section=series,
         )
     finally:
-        never.file.remove()  # what an interrupt left: a continued training would not have taken the same time
+        never.file.finish()  # what an interrupt left: a continued training would not have taken the same time
     return cast(Codec, used.eval())
 
 

@@ -1,3 +1,4 @@
+import os
 import random
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from latentline.common.errors import UserError
+from latentline.runtime import resume
 from latentline.runtime.resume import ResumeFile
 
 IDENTITY = {"knobs": {"lr": 1e-3, "widths": [8, 16]}, "inputs": {"data": "ab" * 32}}
@@ -67,7 +69,7 @@ def test_a_state_cut_short_is_nothing_to_continue_and_a_warning_says_so(saved, c
         caplog.clear()
         state.write_bytes(content[:length])
         assert file.load() is None
-        assert f"starting over: {state} is damaged" in caplog.text
+        assert f"left aside: {state} is damaged" in caplog.text
 
 
 def test_a_state_with_a_flipped_bit_is_nothing_to_continue_and_a_warning_says_so(saved, caplog):
@@ -80,7 +82,7 @@ def test_a_state_with_a_flipped_bit_is_nothing_to_continue_and_a_warning_says_so
         damaged[position] ^= 1 << draw.randrange(8)
         state.write_bytes(damaged)
         assert file.load() is None
-        assert "starting over" in caplog.text
+        assert "left aside" in caplog.text
     state.write_bytes(content)
     assert file.load()[1]["step"] == 1
 
@@ -111,10 +113,31 @@ def test_removing_forgets_the_state_and_what_lies_beside_it(workplace):
     file = ResumeFile("train_x", IDENTITY)
     file.save({}, {})
     (file.folder / "preview.png").write_bytes(b"")
-    file.remove()
+    file.finish()
     assert not file.folder.exists()
     assert file.load() is None
-    file.remove()  # twice does no harm
+    file.finish()  # twice does no harm
+
+
+def test_what_is_kept_outlives_the_run_and_serves_where_its_state_does_not(workplace):
+    file = ResumeFile("train_x", IDENTITY)
+    file.keep({}, {"step": 3})
+    file.save({}, {"step": 5})
+    assert file.load()[1] == {"step": 5}
+    assert file.load(lambda meta: meta["step"] < 4)[1] == {"step": 3}
+    assert file.load(lambda meta: meta["step"] < 3) is None
+    file.finish()
+    assert file.load()[1] == {"step": 3}
+
+
+def test_of_kept_states_that_take_too_much_room_the_oldest_go(workplace, monkeypatch):
+    files = [ResumeFile("train_x", {**IDENTITY, "seed": seed}) for seed in range(3)]
+    for age, file in enumerate(reversed(files)):
+        file.keep({"weight": torch.zeros(1000)}, {})
+        os.utime(file.folder / "kept.safetensors", (1e9 - age, 1e9 - age))
+    monkeypatch.setattr(resume, "_MOST_BYTES", 10_000)  # room for two
+    files[2].finish()
+    assert [file.load() is None for file in files] == [True, False, False]
 
 
 def test_the_state_lies_in_the_main_checkout_even_when_dvc_runs_a_copy(workplace, monkeypatch):

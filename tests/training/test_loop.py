@@ -34,6 +34,8 @@ class Run:
     save_every: float = NEVER
     epochs: int = EPOCHS
     at_step: Callable[[int], None] = lambda step: None
+    optimizer: Optimizer = OPTIMIZER
+    for_longer: bool = False
     steps_done: list[int] = field(default_factory=list)
     seen_by_on_epoch: list[tuple[int, bool]] = field(default_factory=list)
 
@@ -57,10 +59,12 @@ class Run:
             self.seen_by_on_epoch.append((epoch, used.training))
             return {"val_loss": F.cross_entropy(used(images), labels).item()}
 
-        saving = Saving(ResumeFile("train_test", {"decays": self.decays}), self.save_every)
-        arguments = {"epochs": self.epochs, "steps_per_epoch": STEPS, "optimizer": OPTIMIZER, "saving": saving, "on_epoch": on_epoch}
+        file = ResumeFile("train_test", {"decays": self.decays})
+        saving = Saving(file, self.save_every, self.for_longer)
+        arguments = {"epochs": self.epochs, "steps_per_epoch": STEPS, "optimizer": self.optimizer, "saving": saving, "on_epoch": on_epoch}
         averages = [Ema(network, decay) for decay in self.decays]
         used, history = fit(network, loss, averages=averages, section="test", **arguments)
+        file.finish()
         return [network, *(average.model for average in averages)], used, history
 
 
@@ -122,6 +126,49 @@ def test_a_run_stopped_at_every_step_ends_with_the_same_bytes(workplace):
     _assert_same(Run((0.9,)).fit(), uninterrupted)
 
 
+SCHEDULES = {
+    "warmup_stable_decay": (OPTIMIZER, {2: 5, 3: 7, 5: 12}),  # epochs -> steps before the fall
+    "milestones": (replace(OPTIMIZER, schedule="milestones", milestones=[1, 4], gamma=0.5), {2: 8, 3: 12, 5: 20}),
+    "cosine": (replace(OPTIMIZER, schedule="cosine"), {2: 0, 3: 0, 5: 0}),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_longer_run_costs_the_difference_and_gives_the_bytes_of_one_from_scratch(workplace, decays, name, tmp_path, monkeypatch):
+    optimizer, shared = SCHEDULES[name]
+    scratch = {}
+    for epochs in (3, 5):
+        monkeypatch.setenv("DVC_ROOT", str(tmp_path / str(epochs)))  # where states are kept: an empty folder
+        scratch[epochs] = Run(decays, epochs=epochs, optimizer=optimizer, for_longer=True).fit()
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "one after the other"))
+    from_step = 0
+    for epochs in (2, 3, 5, 3):
+        run = Run(decays, epochs=epochs, optimizer=optimizer, for_longer=True)
+        result = run.fit()
+        assert run.steps_done == list(range(from_step, epochs * STEPS))
+        if epochs in scratch:
+            _assert_same(result, scratch[epochs])
+        from_step = 0 if epochs == 5 else shared[epochs]  # the run of 5 epochs keeps a state that one of 3 does not pass through
+
+
+def test_a_run_that_counts_its_epochs_never_continues_another(workplace):
+    Run(epochs=2).fit()
+    assert not list(workplace.glob(".state/*/*"))
+    longer = Run(epochs=3)
+    longer.fit()
+    assert longer.steps_done[0] == 0
+
+
+def test_a_longer_run_that_was_killed_continues_from_where_it_was(workplace, decays):
+    uninterrupted = Run(decays, epochs=5).fit()
+    Run(decays, epochs=3, for_longer=True).fit()
+    with pytest.raises(InterruptedRunError):
+        Run(decays, epochs=5, for_longer=True, at_step=_asked_to_stop(17)).fit()
+    last = Run(decays, epochs=5, for_longer=True)
+    _assert_same(last.fit(), uninterrupted)
+    assert last.steps_done == [18, 19]
+
+
 def test_saving_often_changes_nothing(workplace):
     seldom = Run((0.9,)).fit()
     often = Run((0.9,), save_every=-1.0)
@@ -147,7 +194,7 @@ def test_a_damaged_state_starts_over_and_ends_with_the_same_bytes(workplace, cap
     second = Run()
     _assert_same(second.fit(), uninterrupted)
     assert second.steps_done[0] == 0
-    assert any("starting over" in message for message in caplog.messages)
+    assert any("left aside" in message for message in caplog.messages)
 
 
 def test_signals_work_as_before_once_the_training_is_over(workplace):

@@ -57,7 +57,7 @@ def main() -> None:
     write_metrics(METRICS / "autoencoder.json", {**scores, **seen, "parameters": parameters, "untrained": untrained})
     draw_figures(used, test, coded, history, knobs.figures, device, seed)
     draw_critics(FIGURES / "autoencoder", critics, test.images, coded.decoded, history)
-    saving.file.remove()
+    saving.file.finish()
 
 
 def _train(

@@ -40,6 +40,7 @@ from latentline.training.loop import Part, Saving, fit, parts
 STAGE = "train_denoiser"
 _BATCH = 500
 _BUCKETS = 10
+_PREVIEW = "preview_{:04d}.png"  # of an epoch
 _ROWS = 10  # of a preview without classes
 
 
@@ -71,7 +72,7 @@ def main() -> None:
     untrained = _evaluate(denoiser, splits["test"], seed)[0]
 
     latents = sha256_file(LATENT_STATS)
-    saving = saving_of(STAGE, knobs.model_dump(), {"seed": seed, "latents": latents}, compute.save_every_seconds)
+    saving = saving_of(STAGE, knobs.model_dump(exclude={"epochs"}), {"seed": seed, "latents": latents}, compute.save_every_seconds)
     codec = load_codec(device)
     stats.require_autoencoder(codec.sha256)
     averaged, history = _train(denoiser, knobs, splits, stats, seed, saving, codec)
@@ -86,7 +87,7 @@ def main() -> None:
         settings={"condition": conditions.names, "process": {"path": process.path.name, "prediction": process.prediction}},
     )
     _report(trained, splits["test"], history, {**choice, "untrained": {"test_loss": untrained}}, seed, previews=saving.file.folder)
-    saving.file.remove()
+    saving.file.finish()
 
 
 def _best(averaged: dict[float, Denoiser], val: Latents, seed: int) -> tuple[Denoiser, dict[str, Any]]:
@@ -112,8 +113,9 @@ def _report(denoiser: Denoiser, test: Latents, history: list[dict[str, float]], 
         },
     )
     with replaced_folder(FIGURES / "denoiser") as folder:
-        for preview in sorted(previews.glob("preview_*.png")):
-            shutil.copy(preview, folder)
+        for row in history:  # a longer run may have left previews of later epochs
+            if (preview := previews / _PREVIEW.format(row["epoch"])).exists():
+                shutil.copy(preview, folder)
         write_table(folder / "loss.csv", history)
         curves(folder / "loss.png", history, "epoch", ["loss", "val_loss"], f"loss ({denoiser.process.prediction})")
         write_table(folder / "buckets.csv", [{"t": t, "loss": value} for t, value in by_time.items()])
@@ -154,7 +156,7 @@ def _train(
     def on_epoch(averaged: nn.Module, epoch: int) -> dict[str, float]:
         if preview.every_epochs and epoch % preview.every_epochs == 0:
             # Beside the running state, so that a restart has the pictures drawn before it.
-            _preview(saving.file.folder / f"preview_{epoch:04d}.png", replace(denoiser, network=averaged), preview, stats, seed, codec)
+            _preview(saving.file.folder / _PREVIEW.format(epoch), replace(denoiser, network=averaged), preview, stats, seed, codec)
         return {"val_loss": _evaluate(replace(denoiser, network=averaged), splits["val"], seed)[0]}
 
     averages = [Ema(denoiser.network, decay) for decay in knobs.ema_decays]

@@ -24,5 +24,5 @@ def resident(images: MappedImages, device: torch.device) -> Tensor | MappedImage
 
 
 def saving_of(stage: str, knobs: dict[str, Any], inputs: dict[str, Any], every_seconds: float) -> Saving:
-    """State of ``stage`` under a key of its knobs and of what it reads."""
-    return Saving(ResumeFile(stage, {"knobs": knobs, "inputs": inputs}), every_seconds)
+    """State of ``stage`` under a key of its knobs and of what it reads. Knobs without ``epochs`` mean that a longer run may continue a shorter one."""
+    return Saving(ResumeFile(stage, {"knobs": knobs, "inputs": inputs}), every_seconds, for_longer="epochs" not in knobs)

@@ -17,7 +17,7 @@ from latentline.common.errors import UserError
 from latentline.runtime.interrupt import InterruptedRunError, deferred_interrupts
 from latentline.runtime.resume import ResumeFile
 from latentline.training.ema import Ema
-from latentline.training.schedule import warmup_cosine, warmup_milestones, warmup_stable_decay
+from latentline.training.schedule import stable_steps, warmup_cosine, warmup_milestones, warmup_stable_decay
 from latentline.training.state import Player, RunState
 
 Part = tuple[float, Tensor, dict[str, Tensor]]
@@ -59,6 +59,12 @@ class Optimizer:
             return self.lr * warmup_milestones(step, steps_per_epoch, self.warmup_steps, self.milestones, self.gamma)
         raise ValueError(f"unknown schedule {self.schedule!r}")
 
+    def shared_steps(self, total_steps: int) -> int:
+        """How many of the first steps do not depend on ``total_steps``: a longer run begins with the same."""
+        if self.schedule == "warmup_stable_decay":
+            return stable_steps(total_steps, self.decay_fraction)
+        return total_steps if self.schedule == "milestones" else 0
+
 
 @dataclass(frozen=True)
 class Rival:
@@ -79,6 +85,8 @@ class Saving:
 
     file: ResumeFile
     every_seconds: float
+    for_longer: bool = False
+    """Whether a run of more epochs may continue from this one: it may where the key leaves out ``epochs``, and nothing else counts them."""
 
 
 def fit(
@@ -123,7 +131,14 @@ def fit(
         averages,
         None if rival is None else _player(rival.network, rival.optimizer, total_steps, steps_per_epoch),
     )
-    if saved := saving.file.load():
+    shared_steps = optimizer.shared_steps(total_steps) if saving.for_longer else 0
+
+    def usable(meta: dict[str, Any]) -> bool:
+        """Whether this run passes through that state: it was saved on the way to the same end, or before the way depends on the end."""
+        others = optimizer.shared_steps(meta["total_steps"])
+        return meta["total_steps"] == total_steps or bool(meta["step"] <= min(shared_steps, others))
+
+    if saved := saving.file.load(usable):
         state.restore(*saved)
         log.info("resumed %s at step %d", saving.file.stage, state.step)
     used = averages[0].model if averages else model
@@ -135,8 +150,10 @@ def fit(
             if state.step % steps_per_epoch == 0:
                 _finish_epoch(state, used, steps_per_epoch, on_epoch)
                 bar.set_postfix(state.history[-1])
+            if state.step == shared_steps:
+                saving.file.keep(*state.save(total_steps))
             if stop_wanted() or time.monotonic() - last_save > saving.every_seconds:
-                saving.file.save(*state.save())
+                saving.file.save(*state.save(total_steps))
                 last_save = time.monotonic()
             if stop_wanted():
                 raise InterruptedRunError

@@ -10,10 +10,15 @@ def warmup_stable_decay(step: int, total_steps: int, warmup_steps: int, decay_fr
     Rises linearly over ``warmup_steps``, stays at 1, and falls linearly over the last ``decay_fraction`` of all steps. Up to
     the fall it does not depend on ``total_steps``, so a longer run shares the beginning of a shorter one.
     """
-    decay_steps = round(decay_fraction * total_steps)
+    decay_steps = total_steps - stable_steps(total_steps, decay_fraction)
     left = total_steps - step  # at least 1
     decay = left / (decay_steps + 1) if left <= decay_steps else 1.0
     return min(_warmup(step, warmup_steps), decay)
+
+
+def stable_steps(total_steps: int, decay_fraction: float) -> int:
+    """Steps before the fall of :func:`warmup_stable_decay`."""
+    return total_steps - round(decay_fraction * total_steps)
 
 
 def warmup_cosine(step: int, total_steps: int, warmup_steps: int) -> float:

@@ -56,14 +56,14 @@ class RunState:
     history: list[dict[str, float]] = field(default_factory=list)
     """One row per finished epoch."""
 
-    def save(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and JSON that :meth:`restore` takes."""
+    def save(self, total_steps: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and JSON that :meth:`restore` takes, on the way to ``total_steps``."""
         tensors = self.model.save("")
         for index, average in enumerate(self.averages):
             tensors |= {f"average.{index}.{name}": value for name, value in average.model.state_dict().items()}
         if self.rival:
             tensors |= self.rival.save("rival.")
-        return tensors, {"step": self.step, "sums": self.sums, "counts": self.counts, "history": self.history}
+        return tensors, {"total_steps": total_steps, "step": self.step, "sums": self.sums, "counts": self.counts, "history": self.history}
 
     def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
         """Become what was saved; the networks must be built alike."""
