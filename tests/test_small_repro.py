@@ -201,7 +201,7 @@ def test_metrics_have_the_names_that_outside_tools_rely_on(finished):
         return json.loads((finished.folder / "metrics" / f"{name}.json").read_text())
 
     assert metrics("autoencoder").keys() >= {"mse", "psnr", "ssim", "kl", "test_loss"}
-    assert metrics("denoiser").keys() >= {"train_loss", "val_loss", "test_loss", "test_loss_by_time"}
+    assert metrics("denoiser").keys() >= {"train_loss", "val_loss", "test_loss", "test_loss_by_time", "ema_decay", "val_loss_by_ema_decay"}
     assert metrics("sample") == {"count": 40, "network_evaluations": 2 * 2 * 2}  # steps, Heun, guidance
     scores = {"fd", "kd", "precision", "recall", "density", "coverage", "class_accuracy", "nearest_train_distance", "fd_reconstruction", "judge"}
     assert metrics("evaluate").keys() >= scores

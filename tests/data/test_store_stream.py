@@ -11,6 +11,7 @@ import torch
 
 from latentline.common.column import Column
 from latentline.common.errors import UserError
+from latentline.common.files import write_sealed_json
 from latentline.data import store
 from latentline.data.images import ArrayImages
 from latentline.data.prepare import Options, prepare
@@ -57,7 +58,7 @@ def sharded(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "_MAPPED_IMAGES", 10)
     described = write_shards(tmp_path, "train", _batches([40]), META, shard_bytes=60 * 7)
     card = {"classes": ["a", "b"], "attributes": [], "shape": [3, 4, 5], "horizontal_flip": False, "splits": {"train": described}}
-    (tmp_path / "card.json").write_text(json.dumps(card))
+    write_sealed_json(tmp_path / "card.json", card)
     return read_split(tmp_path, "train")
 
 

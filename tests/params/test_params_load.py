@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from knobs import set_knobs
 from ruamel.yaml import YAML
 
 from latentline.common.errors import UserError
@@ -77,9 +78,21 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("autoencoder.optimizer.warmup_steps", -1),
     ("autoencoder.optimizer.decay_fraction", 1.0),
     ("autoencoder.optimizer.clip_norm", 0.0),
+    ("autoencoder.optimizer.schedule", "linear"),
+    ("denoiser.optimizer.milestones", [0, 2]),
+    ("denoiser.optimizer.milestones", [3, 2]),
+    ("feature_extractor.optimizer.milestones", [2, 2]),
+    ("autoencoder.optimizer.milestones", 2),
+    ("denoiser.optimizer.gamma", 0.0),
+    ("denoiser.optimizer.gamma", 1.1),
+    ("feature_extractor.optimizer.accumulate", 0),
+    ("denoiser.optimizer.accumulate", 65),  # of a batch of 64
     ("denoiser.blocks", 0),
     ("denoiser.label_dropout", 1.0),
-    ("denoiser.ema_decay", 1.0),
+    ("denoiser.ema_decays", [0.9, 1.0]),
+    ("denoiser.ema_decays", []),
+    ("denoiser.ema_decays", 0.9),
+    ("denoiser.ema_decays", [0.9, 0.99, 0.9]),
     ("denoiser.preview.every_epochs", -1),
     ("denoiser.preview.guidance_scale", -1.0),
     ("sample.steps", 0),
@@ -295,12 +308,11 @@ def test_sections_are_frozen(content):
         ({"sample.count": 1}, "sample.count"),
         ({"autoencoder.attention_levels": [0, 1], "autoencoder.encoder_blocks": [1, 0]}, "autoencoder.attention_levels: 1 "),
         ({"autoencoder.attention_levels": [0], "autoencoder.decoder_blocks": [0, 1]}, "autoencoder.attention_levels: 0 "),
+        ({"autoencoder.adversarial.weight": 0.1, "autoencoder.optimizer.accumulate": 2}, "autoencoder.optimizer.accumulate: 2 "),
     ],
 )
 def test_knobs_that_cannot_work_together_are_refused(root, changes, knob):
     content = read_params(root / "params.yaml")
-    for name, value in changes.items():
-        section, key = name.split(".")
-        content[section][key] = value
+    set_knobs(content, changes)
     with pytest.raises(UserError, match=knob.replace(".", r"\.")):
         validate(content)

@@ -155,6 +155,14 @@ def test_averaged_weights_are_the_ones_kept(run):
     assert any(not torch.equal(last[name], averaged[name]) for name in last)
 
 
+def test_batches_in_parts_give_the_same_autoencoder_to_float_tolerance(run, root):
+    optimizer = read_params(root / "recipes" / "digits.yaml")["autoencoder"]["optimizer"] | {"batch_size": 10, "warmup_steps": 0}
+    (whole, expected, _), (cut, metrics, _) = (run(optimizer=optimizer | {"accumulate": accumulate}) for accumulate in (1, 3))
+    for name in ("mse", "kl", "test_loss"):
+        assert metrics[name] == pytest.approx(expected[name], rel=1e-3)
+    assert any(not torch.equal(cut.tensors[name], tensor) for name, tensor in whole.tensors.items())  # it was cut
+
+
 @pytest.fixture
 def pretrained(tmp_path_factory) -> Path:
     torch.manual_seed(3)

@@ -64,5 +64,6 @@ class VAE(Codec):
 
 def _sample(mean: Tensor, log_variance: Tensor, generator: torch.Generator) -> Tensor:
     """Reparametrised (arXiv 1312.6114, section 2.4): gradients reach mean and variance. (B, *latent_shape) each."""
-    noise = torch.randn(mean.shape, generator=generator).to(mean)
+    # Row by row, so that a batch that is cut into parts draws what the whole one would.
+    noise = torch.stack([torch.randn(mean.shape[1:], generator=generator) for _ in mean]).to(mean)  # (B, *latent_shape)
     return mean + (0.5 * log_variance).exp() * noise

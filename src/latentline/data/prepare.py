@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from latentline.common.column import Column, measured
 from latentline.common.errors import UserError
-from latentline.common.files import replaced_folder, write_json
+from latentline.common.files import replaced_folder, write_sealed_json
 from latentline.data.decode import Shape, UnreadableError
 from latentline.data.images import Images, content_digest
 from latentline.data.shards import Batch, write_shards
@@ -91,7 +91,7 @@ def prepare(source: Source, root: Path, options: Options) -> Report:
         _check_unreadable(unreadable, total, options.max_unreadable)
         card = asdict(replace(source.card, attributes=_measured(source, tallies["train"])))
         card |= {"shape": list(shape), "horizontal_flip": options.horizontal_flip, "splits": described}
-        write_json(folder / "card.json", card)
+        write_sealed_json(folder / "card.json", card)
     return Report(tallies, unreadable, shape)
 
 

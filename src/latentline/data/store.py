@@ -14,7 +14,7 @@ from torch import Tensor
 
 from latentline.common.arrays import load_arrays
 from latentline.common.column import Column, all_columns, all_values, columns_from_json
-from latentline.common.files import read_json
+from latentline.common.files import read_sealed_json, require_sha256
 
 MADE_BY = "download"
 _MAPPED_IMAGES = 128  # read before the shards are let go; each may have mapped 2 MiB, the largest group of pages
@@ -77,7 +77,7 @@ class MappedImages:
 
     def _shard(self, shard: int) -> Tensor:
         if shard not in self._mapped:
-            self._mapped[shard] = load_arrays(self._paths[shard], self._made_by)[0]["images"]
+            self._mapped[shard] = load_arrays(self._paths[shard], self._made_by, verify=False)[0]["images"]
         return self._mapped[shard]
 
     def _account(self, count: int) -> None:
@@ -138,8 +138,8 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def read_card(root: Path) -> StoreCard:
-    """Read ``root``/card.json. Raises UserError when it is missing or not JSON."""
-    card = read_json(root / "card.json", MADE_BY)
+    """Read ``root``/card.json. Raises UserError when it is missing or damaged."""
+    card = read_sealed_json(root / "card.json", MADE_BY)
     splits = card["splits"]
     return StoreCard(
         classes=tuple(card["classes"]),
@@ -152,23 +152,29 @@ def read_card(root: Path) -> StoreCard:
 
 
 def read_split(root: Path, name: str) -> ImageSplit:
-    """Read split ``name`` (train, val or test). Raises UserError when a shard is missing or damaged."""
+    """Read split ``name`` (train, val or test). Raises UserError when a shard is missing or damaged.
+
+    Every byte is read once, to compare the shards with the card's digests; from then on images are read as they are used.
+    """
     card = read_card(root)
     shards = sorted(shard for shard in card.sha256 if shard.rsplit("-", 1)[0] == name)
-    return read_shards([root / shard for shard in shards], MADE_BY)[0]
+    for shard in shards:
+        require_sha256(root / shard, card.sha256[shard], root / "card.json", MADE_BY)
+    return read_shards([root / shard for shard in shards], MADE_BY, verify=False)[0]
 
 
-def read_shards(paths: list[Path], made_by: str) -> tuple[ImageSplit, dict[str, Any]]:
+def read_shards(paths: list[Path], made_by: str, *, verify: bool = True) -> tuple[ImageSplit, dict[str, Any]]:
     """Read what :func:`shards.write_shards` wrote: the images, and the ``meta`` of their shards.
 
     Args:
         paths: all shards, in order; at least one.
         made_by: the stage that writes them.
+        verify: whether to compare each shard with its own sha256, which reads every byte once.
 
     Raises:
         UserError: a shard is missing or damaged.
     """
-    read = [load_arrays(path, made_by) for path in paths]
+    read = [load_arrays(path, made_by, verify=verify) for path in paths]
     parts, meta = [arrays for arrays, _ in read], read[0][1]
     beside = {key: torch.cat([part[key] for part in parts]) for key in ("labels", "attributes") if key in parts[0]}
     images = MappedImages(paths, [len(part["images"]) for part in parts], parts[0]["images"].shape[1:], made_by)

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from latentline.params.adversarial import AdversarialParams
-from latentline.params.base import Count, Fraction, NonNegative, Positive, Section, Widths
+from latentline.params.base import Blocks, Count, Fraction, NonNegative, Positive, Section, Widths
 from latentline.params.optimizer import OptimizerParams
 
 _ERROR = ("reconstruction",)
@@ -54,11 +54,11 @@ class AutoencoderParams(Section):
     """Length of a latent vector; null = the latent is a map."""
     encoder_channels: Widths
     """Width of each level of the encoder, from the image down; each level halves the map (``stable_diffusion``: each but the last)."""
-    encoder_blocks: list[Count]
+    encoder_blocks: list[Blocks]
     """Residual blocks of each level of the encoder."""
     decoder_channels: Widths
     """Width of each level of the decoder, in the encoder's order."""
-    decoder_blocks: list[Count]
+    decoder_blocks: list[Blocks]
     """Residual blocks of each level of the decoder."""
     groups: Positive
     """Normalisation groups; a divisor of every width."""
@@ -98,15 +98,15 @@ class AutoencoderParams(Section):
         for knob in ("encoder_blocks", "decoder_channels", "decoder_blocks"):
             if len(getattr(self, knob)) != levels:
                 raise ValueError(
-                    f"autoencoder.{knob}: {getattr(self, knob)} has {len(getattr(self, knob))} levels, "
-                    f"autoencoder.encoder_channels has {levels}; give all four the same number"
+                    f"autoencoder.{knob}: {getattr(self, knob)} has {len(getattr(self, knob))} levels; "
+                    f"expected {levels}, as autoencoder.encoder_channels has; give all four the same number"
                 )
         if bad := [level for level in self.attention_levels if level >= levels]:
-            raise ValueError(f"autoencoder.attention_levels: {bad[0]} is no level of {levels}, counted from 0; take it out")
+            raise ValueError(f"autoencoder.attention_levels: {bad[0]} is no level; expected numbers below {levels}, counted from 0; take it out")
         for knob in ("encoder_blocks", "decoder_blocks"):
             if bare := [level for level in self.attention_levels if getattr(self, knob)[level] == 0]:
                 raise ValueError(
-                    f"autoencoder.attention_levels: {bare[0]} has no residual block in autoencoder.{knob} for attention to follow; "
+                    f"autoencoder.attention_levels: {bare[0]} has no residual block in autoencoder.{knob}; expected one for attention to follow; "
                     f"take it out, or give that level a block"
                 )
         return self
@@ -116,9 +116,13 @@ class AutoencoderParams(Section):
         for knob in ("encoder_channels", "decoder_channels"):
             for width in getattr(self, knob):
                 if width % self.groups:
-                    raise ValueError(f"autoencoder.groups: {self.groups} does not divide {width} of autoencoder.{knob}; lower it to a common divisor")
+                    raise ValueError(
+                        f"autoencoder.groups: {self.groups} does not divide {width} of autoencoder.{knob}; expected a common divisor; lower it"
+                    )
                 if width % self.attention_heads:
-                    raise ValueError(f"autoencoder.attention_heads: {self.attention_heads} does not divide {width} of autoencoder.{knob}; lower it")
+                    raise ValueError(
+                        f"autoencoder.attention_heads: {self.attention_heads} does not divide {width} of autoencoder.{knob}; expected a divisor; lower it"
+                    )
         return self
 
     @model_validator(mode="after")
@@ -126,7 +130,9 @@ class AutoencoderParams(Section):
         if self.name == "identity" or self.init_from is not None:
             return self
         if self.epochs == 0:
-            raise ValueError(f"autoencoder.epochs: 0 leaves the {self.name} untrained; expected at least 1, or a folder in autoencoder.init_from")
+            raise ValueError(
+                f"autoencoder.epochs: 0 leaves the {self.name} untrained; expected at least 1, or a folder in autoencoder.init_from; set one"
+            )
         if self.freeze_encoder:
             raise ValueError("autoencoder.freeze_encoder: true keeps a random encoder; expected a folder in autoencoder.init_from; set it, or false")
         return self
@@ -137,7 +143,7 @@ class AutoencoderParams(Section):
         for knob, value in wanted.items():
             if self.init_from is not None and getattr(self, knob) != value:
                 raise ValueError(
-                    f"autoencoder.init_from: {self.init_from!r} fits autoencoder.{knob} {value or 'null'} only, not {getattr(self, knob)}; "
+                    f"autoencoder.init_from: {self.init_from!r} with autoencoder.{knob} {getattr(self, knob)}; expected {value or 'null'}; "
                     f"change it, or set autoencoder.init_from to null"
                 )
         return self

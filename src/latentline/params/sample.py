@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from latentline.params.base import NonNegative, Positive, Section
+from latentline.params.base import NonNegative, Positive, Section, Steps
 
 
 class SampleFiguresParams(Section):
@@ -23,7 +23,7 @@ class SampleParams(Section):
 
     sampler: Literal["euler", "heun", "dpmpp_2m", "unipc", "ddim", "ddpm", "flow_sde"]
     """How the steps are made."""
-    steps: Positive
+    steps: Steps
     """Solver steps from noise to data."""
     time_grid: Literal["uniform", "shifted", "karras", "discrete"]
     """Where the steps lie: evenly in t, more of them at one end, or on the 1000 discrete times of DDPM."""

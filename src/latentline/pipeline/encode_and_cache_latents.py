@@ -1,5 +1,7 @@
 """Stage ``encode_and_cache_latents``: encode every image once, so that nothing after it pays for the encoder."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,7 @@ from latentline.params.load import load
 from latentline.pipeline.codec import load_codec
 from latentline.pipeline.paths import FIGURES, LATENTS, PREPARED
 from latentline.runtime.compute import set_up
+from latentline.runtime.memory import require_memory
 
 STAGE = "encode_and_cache_latents"
 _SHOWN = 12
@@ -23,12 +26,16 @@ _HISTOGRAMS = 16
 def main() -> None:
     """Read section ``latents``, data/prepared and checkpoints/autoencoder; write encoded_img and fig/latents."""
     knobs, seed, compute = load("latents", LatentsParams)
-    trained = load_codec(set_up(compute.device, compute.threads))
+    device = set_up(compute.device, compute.threads)
+    trained = load_codec(device)
     card = read_card(PREPARED)
     dtype = getattr(torch, knobs.dtype)
     splits = {}
     for name in card.counts:
         images = read_split(PREPARED, name)
+        shape = trained.codec.latent_shape
+        what = f"latents: {len(images)} of shape {shape} in split {name}, in float32, need"
+        require_memory(4 * len(images) * math.prod(shape), torch.device("cpu"), what, "lower autoencoder.latent_channels or data.limit")
         draw = generator(seed, STAGE, name) if knobs.posterior == "sample" else None
         splits[name] = LatentSplit(trained.encode(images, draw).to(dtype), images.labels, images.attributes)
     scaling = None if knobs.scaling == "per_channel" else knobs.scaling

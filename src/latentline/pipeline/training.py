@@ -15,7 +15,7 @@ _MOST_BYTES = 2 << 30  # of images that are held in memory
 
 def optimizer_of(knobs: OptimizerParams) -> Optimizer:
     """The loop's view of an ``optimizer`` section."""
-    return Optimizer(**knobs.model_dump(exclude={"batch_size"}))
+    return Optimizer(**knobs.model_dump(exclude={"batch_size", "accumulate"}))
 
 
 def resident(images: MappedImages, device: torch.device) -> Tensor | MappedImages:
@@ -24,5 +24,5 @@ def resident(images: MappedImages, device: torch.device) -> Tensor | MappedImage
 
 
 def saving_of(stage: str, knobs: dict[str, Any], inputs: dict[str, Any], every_seconds: float) -> Saving:
-    """State of ``stage`` under a key of its knobs and of what it reads."""
-    return Saving(ResumeFile(stage, {"knobs": knobs, "inputs": inputs}), every_seconds)
+    """State of ``stage`` under a key of its knobs and of what it reads. Without ``epochs`` among them a longer run may continue a shorter one."""
+    return Saving(ResumeFile(stage, {"knobs": knobs, "inputs": inputs}), every_seconds, for_longer="epochs" not in knobs)
