@@ -90,7 +90,9 @@ def test_few_times_of_any_weighting_choose_as_the_closed_form_does(weighting):
     z0 = MEANS[labels] + 0.3 * torch.randn(60, 2, dtype=torch.float64, generator=generator(0))
     conditions = torch.eye(3, dtype=torch.float64).expand(60, 3, 3)
     process = build_process("flow", "velocity")
-    evidence = by_denoising(_network("flow", "velocity", EQUAL / 2), process, z0, conditions, _evenly(32), torch.randn(32, 2, dtype=torch.float64), weighting)
+    evidence = by_denoising(
+        _network("flow", "velocity", EQUAL / 2), process, z0, conditions, _evenly(32), torch.randn(32, 2, dtype=torch.float64), weighting
+    )
     best = (z0[:, None] - MEANS).square().sum(2).argmin(dim=1)
     assert (evidence.argmax(dim=1) == best).float().mean() > 0.9
 
