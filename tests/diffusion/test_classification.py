@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 
 import pytest
@@ -8,7 +9,7 @@ from latentline.common.seeds import generator
 from latentline.diffusion.classification import WEIGHTINGS, by_denoising, by_inversion, by_likelihood, denoising_errors, error_weight, posterior
 from latentline.diffusion.path import add_noise
 from latentline.diffusion.prediction import training_target
-from latentline.diffusion.process import PATHS, Network, build_process
+from latentline.diffusion.process import PATHS, Network, build_process, conditional_model
 from latentline.diffusion.time_grid import time_grid
 
 MEANS = torch.tensor([[1.0, 0.0], [-1.0, 0.5], [0.0, -1.2]], dtype=torch.float64)
@@ -123,20 +124,22 @@ def test_an_error_is_the_squared_one_of_that_image_told_that_condition_at_that_t
                 torch.testing.assert_close(found[image, index, step], expected)
 
 
-@pytest.mark.parametrize(("path", "prediction"), [("flow", "velocity"), ("vp_linear", "v"), ("vp_cosine", "v")])
-def test_the_weight_velocity_makes_the_errors_those_of_the_networks_own_output(made_up, path, prediction):
+@pytest.mark.parametrize(("path", "prediction"), COMBINATIONS)
+def test_the_weight_of_early_times_counts_errors_of_z0_less_and_less(made_up, path, prediction):
     z0, conditions = torch.randn(3, 2, 3, 3, dtype=torch.float64), torch.randn(3, 2, 5, dtype=torch.float64)
-    t, noise = torch.tensor([0.3], dtype=torch.float64), torch.randn(1, 2, 3, 3, dtype=torch.float64)
-    found = -by_denoising(made_up, build_process(path, prediction), z0, conditions, t, noise, "velocity")
-    at, times = PATHS[path](t), t.expand(3)
-    target = training_target(prediction, z0, noise, at)
+    t, noise = torch.tensor([0.3, 0.8], dtype=torch.float64), torch.randn(2, 2, 3, 3, dtype=torch.float64)
+    process = build_process(path, prediction)
+    found = by_denoising(made_up, process, z0, conditions, t, noise, "z0_early")
     for index in range(2):
-        output = made_up(add_noise(z0, noise.expand_as(z0), at), times, conditions[:, index])
-        torch.testing.assert_close(found[:, index], (output - target).square().flatten(1).sum(dim=1))
+        model, expected = conditional_model(made_up, process, conditions[:, index]), 0
+        for time, draw in zip(t.tolist(), noise, strict=True):
+            z_t = add_noise(z0, draw.expand_as(z0), PATHS[path](t.new_full((3,), time)))
+            expected = expected - math.exp(-7 * time) * (model.at(z_t, time).z0 - z0).square().flatten(1).sum(dim=1) / 2
+        torch.testing.assert_close(found[:, index], expected)
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_the_weight_of_the_elbo_is_how_fast_the_signal_to_noise_ratio_falls(path):
     t = torch.linspace(0.02, 0.97, 20, dtype=torch.float64, requires_grad=True)
     (slope,) = torch.autograd.grad(PATHS[path](t).log_snr.sum(), t)
-    torch.testing.assert_close(error_weight("elbo", PATHS[path](t.detach())), -slope, rtol=1e-4, atol=0)
+    torch.testing.assert_close(error_weight("elbo", PATHS[path], t.detach()), -slope, rtol=1e-4, atol=0)

@@ -41,7 +41,7 @@ def _images(count: int = 60) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _knobs(method: str, count: int = 60, steps: int = 24) -> BayesParams:
-    return BayesParams(count=count, method=method, steps=steps, weighting="velocity", probes=1)
+    return BayesParams(count=count, method=method, steps=steps, weighting="z0_early", probes=1)
 
 
 def _closed_form(z0: torch.Tensor, values: torch.Tensor) -> torch.Tensor:

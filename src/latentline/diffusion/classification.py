@@ -10,11 +10,12 @@ from torch import Tensor
 
 from latentline.diffusion.inversion import invert
 from latentline.diffusion.likelihood import gaussian_log_density, log_likelihood
-from latentline.diffusion.path import PathPoint, add_noise
+from latentline.diffusion.path import NoisePath, add_noise
 from latentline.diffusion.process import Model, Network, Process, conditional_model
 from latentline.diffusion.samplers.heun import heun
 
-WEIGHTINGS = ("velocity", "noise", "elbo")
+WEIGHTINGS = ("z0_early", "noise", "elbo")
+_DECAY = 7.0  # the paper's choice: Clark and Jaini, arXiv 2303.15233
 
 
 def posterior(log_likelihoods: Tensor, prior: Tensor) -> Tensor:
@@ -65,7 +66,7 @@ def by_denoising(network: Network, process: Process, z0: Tensor, conditions: Ten
         (B, K); with ``elbo``, and in the limit of many times, in nats.
     """
     errors = denoising_errors(network, process, z0, conditions, t, noise)  # (B, K, M)
-    return -(error_weight(weighting, process.path(t)) * errors).mean(dim=2)
+    return -(error_weight(weighting, process.path, t) * errors).mean(dim=2)
 
 
 @torch.no_grad()
@@ -79,19 +80,21 @@ def denoising_errors(network: Network, process: Process, z0: Tensor, conditions:
     return torch.stack(errors, dim=1).reshape(*conditions.shape[:2], len(t))
 
 
-def error_weight(weighting: str, point: PathPoint) -> Tensor:
+def error_weight(weighting: str, path: NoisePath, t: Tensor) -> Tensor:
     """What a squared error of the noise counts at a time, of t's shape.
 
     Args:
-        weighting: ``noise``, 1 (Li et al., arXiv 2303.16203); ``velocity``, 1 / alpha^2, which makes it the error of the velocity on the straight
-            path and of v on the others; or ``elbo``, |d lambda / dt|, with which the integral over t is minus the log likelihood but for a number
-            that no condition changes (Kingma et al., arXiv 2107.00630, eq. 17).
-        point: path point of t in (0, 1).
+        weighting: ``noise``, 1 (Li et al., arXiv 2303.16203); ``z0_early``, exp(-7 t) sigma^2 / alpha^2, the error of z0 with a preference for
+            little noise (Clark and Jaini, arXiv 2303.15233); or ``elbo``, |d lambda / dt|, with which the integral over t is minus the log
+            likelihood but for a number that no condition changes (Kingma et al., arXiv 2107.00630, eq. 17).
+        path: where alpha, sigma and lambda come from.
+        t: in (0, 1).
     """
+    point = path(t)
     if weighting == "noise":
-        return torch.ones_like(point.alpha)
-    if weighting == "velocity":
-        return point.alpha.square().reciprocal()
+        return torch.ones_like(t)
+    if weighting == "z0_early":
+        return (-_DECAY * t).exp() / point.snr
     if weighting == "elbo":
         return point.d_sigma / point.sigma - point.d_alpha / point.alpha
     raise ValueError(f"unknown weighting {weighting!r}")

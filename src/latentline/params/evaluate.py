@@ -14,8 +14,8 @@ class BayesParams(Section):
     """What stands for log p(z0 | class): errors of denoising; the density of the noise that the ODE leads to; the same with the flow's divergence."""
     steps: Positive
     """Times of ``denoising``, one evaluation each; Heun steps of the others, two evaluations each. For every class."""
-    weighting: Literal["velocity", "noise", "elbo"]
-    """What errors of ``denoising`` count at each time: as errors of the velocity, of the noise, or as in the likelihood."""
+    weighting: Literal["z0_early", "noise", "elbo"]
+    """What errors of ``denoising`` count at each time: errors of z0, less with more noise; errors of the noise alike; or as in the likelihood."""
     probes: Positive
     """Random directions in which ``likelihood`` measures the divergence; each costs a backward pass per evaluation."""
 
