@@ -386,6 +386,37 @@ def test_the_head_of_a_pretrained_judge_is_trained_where_there_are_labels(finish
 
 
 @with_everything
+def test_switched_on_the_slow_scores_stand_beside_their_floors_and_change_no_other(finished, tmp_path):
+    copy = finished.copy(tmp_path / "copy")
+    found, before = {}, finished.metrics("evaluate")
+    copy.run("evaluate", **{"evaluate.classification_accuracy_score": True})
+    metrics = copy.metrics("evaluate")
+    for score in ("classification_accuracy_score", "classification_accuracy_score_of_real_train"):
+        assert 0 <= metrics.pop(score) <= 1
+    assert metrics == before
+    for method in ("denoising", "inversion", "likelihood"):
+        copy.run("evaluate", **{"evaluate.bayes.count": 9, "evaluate.bayes.steps": 2, "evaluate.bayes.method": method})
+        metrics = copy.metrics("evaluate")
+        found[method] = metrics.pop("bayes")
+        assert metrics == before
+    for method, scores in found.items():
+        assert (scores["method"], scores["count"]) == (method, 9)
+        assert all(0 <= scores[name] <= 1 for name in ("accuracy", "accuracy_of_the_judge", "accuracy_of_the_commonest_class", "standard_error"))
+    assert (copy.folder / "fig" / "evaluate" / "bayes_confusion.png").stat().st_size > 0
+    assert copy.metrics("timing")["evaluate"].keys() >= {"bayes_seconds", "classification_accuracy_score_seconds"}
+    assert not list((copy.folder / ".state").rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("finished", ["one_number", "nothing"], indirect=True)
+@pytest.mark.parametrize(("knob", "value"), [("evaluate.bayes.count", 5), ("evaluate.classification_accuracy_score", True)])
+def test_scores_of_classes_are_refused_in_one_line_where_there_are_none(finished, tmp_path, knob, value):
+    copy = finished.copy(tmp_path / "copy")
+    with pytest.raises(UserError, match=rf"^{re.escape(knob)}: .*set it to (0|false)") as caught:
+        copy.run("evaluate", **{knob: value})
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@with_everything
 @pytest.mark.parametrize(
     ("process", "sampling", "evaluations"),
     [
@@ -419,6 +450,11 @@ def test_images_come_of_any_process_by_samplers_that_serve_it_whatever_the_batch
         ({"sample.sampler": "heun", "denoiser.process.prediction": "x0"}, "sample.sampler: heun is refused for prediction x0"),
         ({"sample.time_grid": "discrete", "sample.steps": 1001}, "sample.steps: 1001"),
         ({"sample.guidance_start": 0.7, "sample.guidance_end": 0.3}, "sample.guidance_start: 0.7 is above"),
+        ({"denoiser.condition": "none", "evaluate.bayes.count": 5}, "evaluate.bayes.count: above 0, but the denoiser is told no class"),
+        (
+            {"denoiser.condition": "none", "evaluate.classification_accuracy_score": True},
+            "evaluate.classification_accuracy_score: true, but the denoiser is told no class",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused_before_any_work_in_one_line(tmp_path, write_params, knobs, line):

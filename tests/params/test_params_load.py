@@ -41,6 +41,8 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("denoiser.process", "flow"),
     ("manipulate.strengths", "all"),
     ("evaluate.neighbours", [5]),
+    ("evaluate.bayes", "off"),
+    ("evaluate.classification_accuracy_score", 1),
     ("compute.threads", "2"),
     ("compute.threads", True),
     # a number outside its range
@@ -107,6 +109,9 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("manipulate.count", 0),
     ("manipulate.targets", 0),
     ("evaluate.pair_count", 0),
+    ("evaluate.bayes.count", -1),
+    ("evaluate.bayes.steps", 0),
+    ("evaluate.bayes.probes", 0),
     ("compute.threads", 0),
     ("compute.workers", -1),
     ("compute.save_every_seconds", 0.0),
@@ -135,6 +140,8 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("sample.sampler", "Heun"),
     ("feature_extractor.name", "inception"),
     ("manipulate.direction", "random"),
+    ("evaluate.bayes.method", "ode"),
+    ("evaluate.bayes.weighting", "uniform"),
     ("compute.device", "gpu"),
     # each right, but not together
     ("autoencoder.encoder_blocks", [1]),

@@ -61,6 +61,12 @@ class Params(Section):
                 f"{knob}: {seen[knob]} images, but evaluate.neighbours is {self.evaluate.neighbours}; expected more images than neighbours; "
                 f"raise {knob} or lower evaluate.neighbours"
             )
+        for wanted, knob, off in (
+            (self.evaluate.bayes.count, "evaluate.bayes.count: above 0", 0),
+            (self.evaluate.classification_accuracy_score, "evaluate.classification_accuracy_score: true", "false"),
+        ):
+            if wanted and self.denoiser.condition == "none":
+                raise ValueError(f"{knob}, but the denoiser is told no class (denoiser.condition: none); set that to class or all, or this to {off}")
         if self.manipulate.strengths != sorted(self.manipulate.strengths):
             raise ValueError(f"manipulate.strengths: {self.manipulate.strengths} is out of order; expected ascending numbers; sort it")
         for guided, knob in (
