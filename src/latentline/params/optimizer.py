@@ -27,6 +27,6 @@ class OptimizerParams(Section):
     milestones: list[Positive]
     """Epochs after which the learning rate is multiplied by ``gamma``. ``milestones`` only."""
     gamma: Annotated[float, Field(gt=0, le=1)]
-    """See there."""
+    """What each milestone multiplies the learning rate by. ``milestones`` only."""
     clip_norm: PositiveFloat
     """Gradients are scaled down to this global norm."""

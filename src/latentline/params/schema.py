@@ -82,7 +82,7 @@ class Params(Section):
         for section in ("autoencoder", "denoiser", "feature_extractor"):
             knobs: OptimizerParams = getattr(self, section).optimizer
             if knobs.milestones != sorted(set(knobs.milestones)):
-                raise ValueError(f"{section}.optimizer.milestones: {knobs.milestones} is not in ascending order without repeats; sort it")
+                raise ValueError(f"{section}.optimizer.milestones: {knobs.milestones} is not in ascending order, each once; sort it")
             if knobs.accumulate > knobs.batch_size:
                 raise ValueError(
                     f"{section}.optimizer.accumulate: {knobs.accumulate} parts are more than {section}.optimizer.batch_size, {knobs.batch_size}; "
