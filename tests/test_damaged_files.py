@@ -7,7 +7,6 @@ of a label cannot be told from another pixel or label, unless their format or th
 import gzip
 import io
 import json
-import random
 import re
 import struct
 import tarfile
@@ -80,7 +79,9 @@ def _cache(folder: Path, name: str) -> Reader:
     root = folder / "cache"
     splits = {split: LatentSplit(torch.randn(4, 2, 3, 3).half(), torch.arange(4) % 2, None) for split in ("train", "val", "test")}
     write_cache(root, splits, classes=("a", "b"), attributes=(), autoencoder="ab" * 32)
-    return Reader(root / name, lambda: (read_stats(root / "stats.json"), read_latents(root, "train"), read_known(root / "known.safetensors")), ours=True)
+    return Reader(
+        root / name, lambda: (read_stats(root / "stats.json"), read_latents(root, "train"), read_known(root / "known.safetensors")), ours=True
+    )
 
 
 def _diffusers(folder: Path, name: str) -> Reader:
@@ -197,18 +198,18 @@ MANY, FEW = 20, 3  # times five kinds of random damage to each file; the file of
 
 def _damaged(content: bytes, count: int) -> Iterator[bytes]:
     """``content`` cut short, with flipped bits, and with bytes replaced, inserted or doubled."""
-    draw = random.Random(0)
+    draw = np.random.default_rng(0)
     yield from (b"", content[:-1], content[: len(content) // 2], content + b"x")
     for _ in range(count):
-        place = draw.randrange(len(content))
+        place = int(draw.integers(len(content)))
         flipped = bytearray(content)
-        flipped[place] ^= 1 << draw.randrange(8)
+        flipped[place] ^= 1 << int(draw.integers(8))
         yield bytes(flipped)
-        for _ in range(draw.choice([1, 2, 8])):
-            flipped[draw.randrange(len(content))] = draw.choice([0, 255, draw.randrange(256)])
+        for _ in range(int(draw.choice([1, 2, 8]))):
+            flipped[int(draw.integers(len(content)))] = int(draw.choice([0, 255, draw.integers(256)]))
         yield bytes(flipped)
         yield content[:place]
-        yield content[:place] + draw.randbytes(draw.randrange(1, 9)) + content[place:]
+        yield content[:place] + draw.bytes(int(draw.integers(1, 9))) + content[place:]
         yield content[:place] + content[place // 2 :]
 
 

@@ -94,7 +94,8 @@ BAD_FILES = {
     "a version of the future": "%YAML 3.0\n---\nseed: 0\n",
     "bytes that are none": "seed: !!binary x\n",
     "an alias of itself": "seed: &x [*x]\n",
-    "laughs, a billion": "a: &a [1, 1]\n" + "".join(f"{new}: &{new} [*{old}, *{old}]\n" for old, new in itertools.pairwise("abcdefghijklmnopqrstuvwxyz")),
+    "laughs, a billion": "a: &a [1, 1]\n"
+    + "".join(f"{new}: &{new} [*{old}, *{old}]\n" for old, new in itertools.pairwise("abcdefghijklmnopqrstuvwxyz")),
     "merged laughs": "a: &a {x: 1}\nb: &b {<<: [*a, *a]}\nc: {<<: [*b, *b]}\n",
     "a deep list": "[" * 50_000,
     "a deep section": "\n".join(" " * depth + "a:" for depth in range(500)),

@@ -10,8 +10,9 @@ from latentline.data.prepare import Options, prepare
 from latentline.data.source import Card, Source, SourceSplit
 from latentline.latents.cache import LatentSplit, write_cache
 from latentline.pipeline import encode_and_cache_latents, train_autoencoder, train_denoiser, train_feature_extractor
-from latentline.pipeline.paths import LATENTS, PREPARED
+from latentline.pipeline.paths import AUTOENCODER, LATENTS, PREPARED
 from latentline.runtime import memory
+from latentline.runtime.checkpoint import save_checkpoint
 
 OPTIONS = Options(
     image_size=None, channels=None, shares={"val": 0.2, "test": 0.2}, limit=None, max_unreadable=0.0, horizontal_flip=False, seed=0, workers=0
@@ -41,7 +42,11 @@ def inputs(workplace, monkeypatch):
         (train_autoencoder, LEVELS, r"autoencoder\.encoder_channels: \[8, 8, 8, 8, 8\] shrink maps 32 times, images are only 8x8; expected fewer"),
         (train_denoiser, {"denoiser.channels": [64, 32768]}, r"denoiser: \{'channels': \[64, 32768\].* make a network that needs"),
         (train_denoiser, {**DIT, "denoiser.width": 65536, "denoiser.depth": 100}, r"denoiser: .*'width': 65536.* make a network that needs"),
-        (train_denoiser, {**DIT, "denoiser.patch_size": 5}, r"denoiser\.patch_size: 5 is more than latents of 4x4 have; expected at most that; lower"),
+        (
+            train_denoiser,
+            {**DIT, "denoiser.patch_size": 5},
+            r"denoiser\.patch_size: 5 is more than latents of 4x4 have; expected at most that; lower",
+        ),
         (train_feature_extractor, {"feature_extractor.features": 10**9}, r"feature_extractor: .*'features': 1000000000.* make a network that needs"),
     ],
 )
@@ -51,6 +56,16 @@ def test_a_network_of_impossible_size_is_refused(inputs, workplace, write_params
         stage.main()
     assert "\n" not in str(caught.value)
     assert sorted(path for path in workplace.rglob("*") if path.name != "params.yaml") == inputs
+
+
+def test_encoding_to_latents_that_do_not_fit_into_memory_is_refused(inputs, workplace, write_params, monkeypatch):
+    save_checkpoint(AUTOENCODER, kind="autoencoder", name="identity", constructor={"image_shape": [1, 8, 8]}, trained_on={}, tensors={})
+    before = sorted(workplace.rglob("*"))
+    write_params(workplace, {"autoencoder.name": "identity"})
+    monkeypatch.setattr(memory, "memory_bytes", lambda device: 100)
+    with pytest.raises(UserError, match=r"latents: 20 of shape \(1, 8, 8\), in float32, need .*; lower autoencoder.latent_channels or"):
+        encode_and_cache_latents.main()
+    assert sorted(path for path in workplace.rglob("*") if path.name != "params.yaml") == before
 
 
 def test_latents_that_do_not_fit_into_memory_are_refused(inputs, workplace, write_params, monkeypatch):

@@ -220,11 +220,11 @@ def _plain(name: str) -> str:
 
 
 class _CheckedMember(tarfile.TarInfo):
-    """A member of a tar whose sizes were looked at before tarfile acts on them."""
+    """A member of a tar whose sizes were looked at before they are acted on."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        """Parse one header. tarfile would read extended ones into memory whatever their size, and go backwards by a negative one."""
+        """Parse one header. Python would read extended ones into memory whatever their size, and go backwards by a negative one."""
         member = super().frombuf(buf, encoding, errors)
         if member.size < 0 or (member.type in _EXTENDED and member.size > _LARGEST_HEADER):
             raise tarfile.ReadError(f"a header says {member.size} bytes")
@@ -237,7 +237,7 @@ def _check_member(member: tarfile.TarInfo, path: Path) -> None:
 
 
 def _check_end(archive: tarfile.TarFile) -> None:
-    """tarfile takes a damaged header for the end of the archive, and members after it would silently be missing."""
+    """Python takes a damaged header for the end of the archive, and members after it would silently be missing."""
     if archive.fileobj is not None:
         archive.fileobj.seek(archive.offset)
         if archive.fileobj.read(tarfile.BLOCKSIZE).strip(tarfile.NUL):

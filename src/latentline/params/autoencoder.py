@@ -116,9 +116,14 @@ class AutoencoderParams(Section):
         for knob in ("encoder_channels", "decoder_channels"):
             for width in getattr(self, knob):
                 if width % self.groups:
-                    raise ValueError(f"autoencoder.groups: {self.groups} does not divide {width} of autoencoder.{knob}; expected a common divisor; lower it")
+                    raise ValueError(
+                        f"autoencoder.groups: {self.groups} does not divide {width} of autoencoder.{knob}; expected a common divisor; lower it"
+                    )
                 if width % self.attention_heads:
-                    raise ValueError(f"autoencoder.attention_heads: {self.attention_heads} does not divide {width} of autoencoder.{knob}; expected a divisor; lower it")
+                    raise ValueError(
+                        f"autoencoder.attention_heads: {self.attention_heads} does not divide {width} of autoencoder.{knob}; "
+                        "expected a divisor; lower it"
+                    )
         return self
 
     @model_validator(mode="after")
@@ -126,7 +131,9 @@ class AutoencoderParams(Section):
         if self.name == "identity" or self.init_from is not None:
             return self
         if self.epochs == 0:
-            raise ValueError(f"autoencoder.epochs: 0 leaves the {self.name} untrained; expected at least 1, or a folder in autoencoder.init_from; set one")
+            raise ValueError(
+                f"autoencoder.epochs: 0 leaves the {self.name} untrained; expected at least 1, or a folder in autoencoder.init_from; set one"
+            )
         if self.freeze_encoder:
             raise ValueError("autoencoder.freeze_encoder: true keeps a random encoder; expected a folder in autoencoder.init_from; set it, or false")
         return self

@@ -78,9 +78,7 @@ def _knob(problem: Any, content: Any) -> str:
     """The dotted name of the knob that pydantic has a problem with; its location also names the kinds of value that were tried."""
     parts = []
     for part in problem["loc"]:
-        if isinstance(content, dict) and part in content:
-            content = content[part]
-        elif isinstance(content, list) and isinstance(part, int):
+        if (isinstance(content, dict) and part in content) or (isinstance(content, list) and isinstance(part, int)):
             content = content[part]
         elif problem["type"] != "missing":
             break

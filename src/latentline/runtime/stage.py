@@ -36,5 +36,5 @@ def run_stage(stage: str, main: Callable[[], None]) -> None:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """torch has an error type of its own for it on a GPU, and none on the CPU."""
+    """There is an type of its own for it on a GPU, none on the CPU."""
     return isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "can't allocate memory" in str(error)

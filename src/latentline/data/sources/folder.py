@@ -32,7 +32,9 @@ def read_folder(request: Request) -> Source:
             "correct the name"
         )
     if (size := request.labels.stat().st_size) > _LARGEST_TABLE:
-        raise UserError(f"data.labels: {request.labels} has {size} bytes; expected a CSV of at most {_LARGEST_TABLE}; correct the name, or shorten it")
+        raise UserError(
+            f"data.labels: {request.labels} has {size} bytes; expected a CSV of at most {_LARGEST_TABLE}; correct the name, or shorten it"
+        )
     if request.labels.read_bytes().strip():  # DVC warns of files of no bytes at all: the placeholder is one empty line
         return _by_table(request.path, read_table(request.labels))
     names = _image_names(request.path)
