@@ -118,6 +118,7 @@ def tar_spans(path: Path, inside: Span | None = None) -> dict[str, Span]:
                     _check_member(member, path)
                     if member.isreg():
                         spans[_plain(member.name)] = Span(member.offset_data, member.size)
+                _check_end(archive)
         except UserError:  # a ValueError too
             raise
         except (tarfile.TarError, EOFError, OSError, ValueError) as error:
@@ -148,6 +149,7 @@ def read_tar_gz(path: Path, names: list[str], largest: int) -> dict[str, bytes]:
                 file = archive.extractfile(member) if _plain(member.name) in names else None
                 if file:
                     found[_plain(member.name)] = file.read()
+            _check_end(archive)
     except UserError:  # a ValueError too
         raise
     except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
@@ -218,11 +220,11 @@ def _plain(name: str) -> str:
 
 
 class _CheckedMember(tarfile.TarInfo):
-    """A member of a tar whose sizes were looked at before tarfile acts on them."""
+    """A member of a tar whose sizes were looked at before they are acted on."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        """Parse one header. tarfile would read extended ones into memory whatever their size, and go backwards by a negative one."""
+        """Parse one header. Python would read extended ones into memory whatever their size, and go backwards by a negative one."""
         member = super().frombuf(buf, encoding, errors)
         if member.size < 0 or (member.type in _EXTENDED and member.size > _LARGEST_HEADER):
             raise tarfile.ReadError(f"a header says {member.size} bytes")
@@ -232,6 +234,14 @@ class _CheckedMember(tarfile.TarInfo):
 def _check_member(member: tarfile.TarInfo, path: Path) -> None:
     """Plain files and folders only: links reach outside, devices never end, sparse files unpack to any size."""
     _check_name(member.name, path, special=not (member.isreg() or member.isdir()) or member.issparse() or member.size < 0)
+
+
+def _check_end(archive: tarfile.TarFile) -> None:
+    """Python takes a damaged header for the end of the archive, and members after it would silently be missing."""
+    if archive.fileobj is not None:
+        archive.fileobj.seek(archive.offset)
+        if archive.fileobj.read(tarfile.BLOCKSIZE).strip(tarfile.NUL):
+            raise tarfile.ReadError(f"damaged header at byte {archive.offset}")
 
 
 def _check_name(name: str, path: Path, *, special: bool) -> None:

@@ -121,7 +121,8 @@ class AutoencoderParams(Section):
                     )
                 if width % self.attention_heads:
                     raise ValueError(
-                        f"autoencoder.attention_heads: {self.attention_heads} does not divide {width} of autoencoder.{knob}; expected a divisor; lower it"
+                        f"autoencoder.attention_heads: {self.attention_heads} does not divide {width} of autoencoder.{knob}; "
+                        "expected a divisor; lower it"
                     )
         return self
 

@@ -108,6 +108,6 @@ class Params(Section):
                 raise ValueError(f"{section}.{error}") from None
         if sample.guidance_start > sample.guidance_end:
             raise ValueError(
-                f"sample.guidance_start: {sample.guidance_start} is above sample.guidance_end, {sample.guidance_end}; expected the smallest t that is "
-                "guided, and then the largest; change one"
+                f"sample.guidance_start: {sample.guidance_start} is above sample.guidance_end, {sample.guidance_end}; expected the smallest t "
+                "that is guided, and then the largest; change one"
             )

@@ -29,13 +29,13 @@ def main() -> None:
     device = set_up(compute.device, compute.threads)
     trained = load_codec(device)
     card = read_card(PREPARED)
+    count, shape = sum(card.counts.values()), trained.codec.latent_shape
+    what = f"latents: {count} of shape {shape}, in float32, need"
+    require_memory(4 * count * math.prod(shape), torch.device("cpu"), what, "lower autoencoder.latent_channels or data.limit")
     dtype = getattr(torch, knobs.dtype)
     splits = {}
     for name in card.counts:
         images = read_split(PREPARED, name)
-        shape = trained.codec.latent_shape
-        what = f"latents: {len(images)} of shape {shape} in split {name}, in float32, need"
-        require_memory(4 * len(images) * math.prod(shape), torch.device("cpu"), what, "lower autoencoder.latent_channels or data.limit")
         draw = generator(seed, STAGE, name) if knobs.posterior == "sample" else None
         splits[name] = LatentSplit(trained.encode(images, draw).to(dtype), images.labels, images.attributes)
     scaling = None if knobs.scaling == "per_channel" else knobs.scaling
