@@ -10,7 +10,7 @@ from latentline.common.arrays import load_arrays
 from latentline.common.column import CLASS, all_values
 from latentline.common.errors import UserError
 from latentline.common.files import replaced_folder, write_metrics
-from latentline.common.seeds import generator
+from latentline.common.seeds import generator, start_noise
 from latentline.data.store import read_card, read_split
 from latentline.evaluation.agreement import agreement
 from latentline.evaluation.distances import frechet_distance, kernel_distance
@@ -24,7 +24,6 @@ from latentline.pipeline.codec import load_codec
 from latentline.pipeline.conditions import Conditions, named_conditions
 from latentline.pipeline.judge import load_judge
 from latentline.pipeline.paths import FIGURES, GENERATED, LATENT_STATS, LATENTS, METRICS, PREPARED
-from latentline.pipeline.sampling import start_noise
 from latentline.runtime.compute import set_up
 
 STAGE = "evaluate"
