@@ -47,8 +47,8 @@ class VAE(Codec):
         mean, log_variance = self.posterior(x)
         return mean if generator is None else _sample(mean, log_variance, generator)
 
-    def decode(self, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """See :meth:`Codec.decode`; draws nothing."""
+    def decode(self, z: Tensor, noise: Tensor | None = None) -> Tensor:
+        """See :meth:`Codec.decode`; without noise."""
         return self.decoder(z)
 
     def loss(self, x: Tensor, generator: torch.Generator, step: int | None = None) -> tuple[Tensor, dict[str, Tensor], Tensor]:

@@ -48,9 +48,9 @@ class Params(Section):
                     f"denoiser.attention_levels: {level} is no level; expected numbers below {levels}, counted from 0, as denoiser.channels has "
                     "so many; take it out"
                 )
-        vectors = self.autoencoder.name != "identity" and self.autoencoder.latent_dim is not None
+        vectors = self.autoencoder.makes_vectors
         if vectors != (self.denoiser.name == "mlp"):
-            latents, fitting = ("vectors (autoencoder.latent_dim)", "mlp") if vectors else ("maps", "unet or dit")
+            latents, fitting = ("vectors (autoencoder.latent_dim, or diffae)", "mlp") if vectors else ("maps", "unet or dit")
             raise ValueError(f"denoiser.name: {self.denoiser.name} is not made for latents that are {latents}; expected {fitting}; change it")
         self._sampling_fits_the_process()
         most = self.evaluate.max_images or self.sample.count
@@ -96,8 +96,9 @@ class Params(Section):
         return self
 
     def _sampling_fits_the_process(self) -> None:
-        process, sample = self.denoiser.process, self.sample
+        process, sample, diffae = self.denoiser.process, self.sample, self.autoencoder.diffae
         for section, check in (
+            ("autoencoder.diffae", lambda: require_compatible(diffae.path, diffae.prediction)),
             ("denoiser.process", lambda: require_compatible(process.path, process.prediction)),
             ("sample", lambda: require_serves(sample.sampler, process.path, process.prediction)),
             ("sample", lambda: build_time_grid(sample.time_grid, sample.steps, PATHS[process.path], sample.time_shift)),

@@ -12,7 +12,7 @@ from torch import Tensor
 from latentline.common.column import CLASS
 from latentline.common.errors import UserError
 from latentline.common.files import replaced_folder, write_metrics
-from latentline.common.seeds import generator
+from latentline.common.seeds import generator, start_noise
 from latentline.data.store import ImageSplit, MappedImages, read_card, read_split
 from latentline.evaluation.agreement import agreement
 from latentline.evaluation.distances import frechet_distance, kernel_distance
@@ -31,7 +31,6 @@ from latentline.pipeline.denoiser import Denoiser, load_denoiser
 from latentline.pipeline.generated import read_generated
 from latentline.pipeline.judge import Judge, load_judge
 from latentline.pipeline.paths import FIGURES, GENERATED, LATENT_STATS, LATENTS, METRICS, PREPARED
-from latentline.pipeline.sampling import start_noise
 from latentline.runtime.compute import set_up
 from latentline.runtime.timing import record_timing
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from latentline.common.files import replaced_folder, write_metrics
+from latentline.common.seeds import start_noise
 from latentline.diffusion.guidance import Guidance
 from latentline.diffusion.path import add_noise
 from latentline.diffusion.samplers.registry import SamplerKnobs, build_sampler, network_evaluations, require_serves
@@ -23,7 +24,7 @@ from latentline.pipeline.conditions import values_in_turn
 from latentline.pipeline.denoiser import Denoiser, load_denoiser
 from latentline.pipeline.generated import read_generated, write_generated
 from latentline.pipeline.paths import FIGURES, GENERATED, LATENT_KNOWN, LATENT_STATS, METRICS
-from latentline.pipeline.sampling import Plan, draw_latents, start_noise, told_model
+from latentline.pipeline.sampling import Plan, draw_latents, told_model
 from latentline.runtime.compute import set_up
 from latentline.runtime.timing import record_timing
 
@@ -77,7 +78,7 @@ def _draw(
     """uint8 images (B, C, H, W), ``count`` in all, each batch drawn when it is asked for."""
     for indices in tqdm(torch.arange(knobs.count).split(knobs.batch_size), desc=STAGE, disable=None):
         z0 = draw_latents(denoiser, plan, seed, STAGE, indices, values[indices])
-        yield codec.decode(stats.normalizer.restore(z0))
+        yield codec.decode(stats.normalizer.restore(z0), first=int(indices[0]))
 
 
 @torch.no_grad()
