@@ -26,6 +26,7 @@ from latentline.params.load import load
 from latentline.pipeline.codec import TrainedCodec, load_codec
 from latentline.pipeline.conditions import chosen_conditions, values_in_turn
 from latentline.pipeline.denoiser import Denoiser
+from latentline.pipeline.from_the_middle import draw_from_the_middle
 from latentline.pipeline.paths import DENOISER, FIGURES, LATENT_KNOWN, LATENT_STATS, LATENTS, METRICS
 from latentline.pipeline.sampling import Plan, draw_latents
 from latentline.pipeline.training import optimizer_of, saving_of
@@ -37,6 +38,7 @@ STAGE = "train_denoiser"
 _BATCH = 500
 _BUCKETS = 10
 _ROWS = 10  # of a preview without classes
+_NOISED = 12  # test images in from_the_middle.png
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ def main() -> None:
         settings={"condition": conditions.names, "process": {"path": process.path.name, "prediction": process.prediction}},
     )
     _report(trained, splits, history, untrained, seed, previews=saving.file.folder)
+    shown = Latents(splits["test"].z0[:_NOISED], splits["test"].condition[:_NOISED])
+    draw_from_the_middle(FIGURES / "denoiser" / "from_the_middle.png", trained, stats, codec, shown.z0, shown.condition, seed)
     saving.file.remove()
 
 
