@@ -1,4 +1,6 @@
-"""A finished run, used from Python::
+"""A finished run, used from Python.
+
+::
 
     from latentline.pipeline.library import load
 

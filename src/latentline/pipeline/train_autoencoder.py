@@ -42,7 +42,7 @@ def main() -> None:
     test = read_split(PREPARED, "test")
     untrained = score(place(codec.eval(), device), test, device, seed)[0]
 
-    saving = saving_of(STAGE, knobs.model_dump(exclude={"figures"}), {"seed": seed, "data": trained_on}, compute.save_every_seconds)
+    saving = saving_of(STAGE, knobs.model_dump(exclude={"figures"}), {"seed": seed, "data": trained_on}, compute)
     used, history, critics = _train(codec, knobs, device, seed, saving, mirror=card.horizontal_flip)
     save_checkpoint(AUTOENCODER, kind="autoencoder", name=knobs.name, constructor=constructor, trained_on=trained_on, tensors=used.state_dict())
     save_discriminator(DISCRIMINATOR, critics, card.shape[0], knobs.adversarial, card.sha256)

@@ -68,7 +68,7 @@ def main() -> None:
     untrained = _evaluate(denoiser, splits["test"], seed)[0]
 
     latents = sha256_file(LATENT_STATS)
-    saving = saving_of(STAGE, knobs.model_dump(), {"seed": seed, "latents": latents}, compute.save_every_seconds)
+    saving = saving_of(STAGE, knobs.model_dump(), {"seed": seed, "latents": latents}, compute)
     codec = load_codec(device)
     stats.require_autoencoder(codec.sha256)
     trained, history = _train(denoiser, knobs, splits, stats, seed, saving, codec)

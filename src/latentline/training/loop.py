@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from tqdm import tqdm
 from latentline.common.errors import UserError
 from latentline.runtime.interrupt import InterruptedRunError, deferred_interrupts
 from latentline.runtime.resume import ResumeFile
+from latentline.runtime.trackers import Trackers
 from latentline.training.ema import Ema
 from latentline.training.schedule import warmup_stable_decay
 from latentline.training.state import Player, RunState
@@ -51,10 +52,11 @@ class Rival:
 
 @dataclass(frozen=True)
 class Saving:
-    """Where and how often the running state is saved."""
+    """Where and how often the running state is saved, and who else is told of each epoch."""
 
     file: ResumeFile
     every_seconds: float
+    trackers: Trackers = field(default_factory=Trackers)
 
 
 def fit(
@@ -103,13 +105,15 @@ def fit(
     used = state.ema.model if state.ema else model
     total_steps = epochs * steps_per_epoch
     last_save = time.monotonic()
-    with deferred_interrupts() as stop_wanted, tqdm(total=total_steps, initial=state.step, desc=section, disable=None, mininterval=1) as bar:
+    progress = tqdm(total=total_steps, initial=state.step, desc=section, disable=None, mininterval=1)
+    with saving.trackers as trackers, deferred_interrupts() as stop_wanted, progress as bar:
         while state.step < total_steps:
             _step(state, loss, optimizer, rival, total_steps, section)
             bar.update()
             if state.step % steps_per_epoch == 0:
                 _finish_epoch(state, used, steps_per_epoch, on_epoch)
                 bar.set_postfix(state.history[-1])
+                trackers.log(state.history[-1])
             if stop_wanted() or time.monotonic() - last_save > saving.every_seconds:
                 saving.file.save(*state.save())
                 last_save = time.monotonic()
