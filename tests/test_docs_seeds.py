@@ -30,10 +30,8 @@ SYSTEMS = {
 def _rows() -> dict[str, list[list[str]]]:
     """Heading -> the cells of its table's rows."""
     parts = re.split(r"^## (.+)$", (ROOT / "docs" / "seeds.md").read_text(), flags=re.MULTILINE)[1:]
-    lines = dict(zip(parts[::2], (part.splitlines() for part in parts[1::2]), strict=True))
-    return {
-        name: [[cell.strip() for cell in line.strip("|").split("|")] for line in part if line.startswith("|")][2:] for name, part in lines.items()
-    }
+    tables = {name: [line for line in text.splitlines() if line.startswith("|")][2:] for name, text in zip(parts[::2], parts[1::2], strict=True)}
+    return {name: [[cell.strip() for cell in line.strip("|").split("|")] for line in lines] for name, lines in tables.items()}
 
 
 ROWS = _rows()
@@ -136,7 +134,7 @@ def test_every_system_has_its_table_and_every_row_names_something():
         "make recipe NAME=nothing",
         "dvc repro nothing",
         "dvc nothing",
-        "fig/sample/nothing.png",
+        "fig/sample/of_nothing.png",
         "fig/nothing/grid.png",
         "recipes/nothing.yaml",
         "model.nothing",
