@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -220,6 +221,17 @@ def test_an_exported_autoencoder_gives_diffusers_the_same_images_and_the_same_sc
         torch.testing.assert_close(theirs.decode(ours.encode(x)).sample, ours.decode(ours.encode(x)), atol=1e-5, rtol=1e-4)
     assert theirs.config.latents_mean == pytest.approx(stats.normalizer.mean.flatten().tolist())
     assert theirs.config.latents_std == pytest.approx(stats.normalizer.std.flatten().tolist())
+
+
+def test_an_export_lies_beside_the_cache_and_changes_nothing_in_it(run):
+    _, _, alone = run(name="identity")
+    cache = {path.name: sha256_file(path) for path in Path("encoded_img").iterdir()}
+    _, _, stats = run({"export": "npz"}, name="identity")
+    assert {path.name: sha256_file(path) for path in Path("encoded_img").iterdir() if path.is_file()} == cache
+    assert stats.autoencoder == alone.autoencoder
+    exported, latents = np.load("encoded_img/export/test.npz"), read_latents(Path("encoded_img"), "test")
+    assert torch.equal(torch.from_numpy(exported["z0"]), stats.normalizer.standardise(latents.latents))
+    assert torch.equal(torch.from_numpy(exported["labels"]), latents.labels)
 
 
 @pytest.mark.parametrize(("knobs", "named"), [({"name": "identity"}, "autoencoder.name"), ({"network": "conv"}, "autoencoder.network")])

@@ -60,7 +60,7 @@ class Run:
             return {"val_loss": F.cross_entropy(used(images), labels).item()}
 
         file = ResumeFile("train_test", {"decays": self.decays})
-        saving = Saving(file, self.save_every, self.for_longer)
+        saving = Saving(file, self.save_every, for_longer=self.for_longer)
         arguments = {"epochs": self.epochs, "steps_per_epoch": STEPS, "optimizer": self.optimizer, "saving": saving, "on_epoch": on_epoch}
         averages = [Ema(network, decay) for decay in self.decays]
         used, history = fit(network, loss, averages=averages, section="test", **arguments)

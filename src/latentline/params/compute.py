@@ -18,3 +18,5 @@ class ComputeParams(Section):
     """Processes that prepare images."""
     save_every_seconds: Annotated[float, Field(gt=0)]
     """Seconds between two saves of a running training; at most so much work is lost when it is killed."""
+    trackers: list[Literal["tensorboard", "wandb", "mlflow", "dvclive"]]
+    """Who else is told each epoch's numbers, beside fig/ and metrics/."""

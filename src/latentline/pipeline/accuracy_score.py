@@ -13,6 +13,7 @@ from latentline.common.seeds import derive_seed
 from latentline.data.store import MappedImages
 from latentline.evaluation.agreement import agreement
 from latentline.models.judges import PretrainedJudge, build_judge
+from latentline.params.compute import ComputeParams
 from latentline.pipeline.judge import Judge
 from latentline.pipeline.judge_training import Lessons, decisions, train_judge
 from latentline.pipeline.paths import FEATURE_EXTRACTOR
@@ -48,7 +49,7 @@ def require_classes(columns: Sequence[str]) -> None:
         )
 
 
-def accuracy_on_real(judge: Judge, lesson: Labelled, test: Labelled, seed: int, save_every_seconds: float) -> float:
+def accuracy_on_real(judge: Judge, lesson: Labelled, test: Labelled, seed: int, compute: ComputeParams) -> float:
     """Train a new judge as the pipeline's own was trained, but on ``lesson``: the share of ``test`` that it takes for its class.
 
     A pretrained judge learns a new head. Weights and order begin alike for every lesson.
@@ -61,7 +62,7 @@ def accuracy_on_real(judge: Judge, lesson: Labelled, test: Labelled, seed: int, 
         network.load_state_dict({**checkpoint.tensors, **{f"head.{name}": value for name, value in network.head.state_dict().items()}})
     place(network, judge.device)
     lessons = checkpoint.settings["lessons"]
-    saving = saving_of("evaluate", lessons, {"seed": seed, "judge": checkpoint.sha256, "images": lesson.sha256()}, save_every_seconds)
+    saving = saving_of("evaluate", lessons, {"seed": seed, "judge": checkpoint.sha256, "images": lesson.sha256()}, compute)
     train_judge(
         network,
         [column],

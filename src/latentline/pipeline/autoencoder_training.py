@@ -15,6 +15,7 @@ from latentline.data.batches import EpochSampler, mirror_half
 from latentline.data.store import ImageSplit, StoreCard, read_split, to_unit_range
 from latentline.figures.grids import alternating_rows, save_grid
 from latentline.params.autoencoder import AutoencoderParams
+from latentline.params.compute import ComputeParams
 from latentline.pipeline.autoencoder_report import losses
 from latentline.pipeline.codec import decode_images
 from latentline.pipeline.critics import Critics, build_critics, no_critics
@@ -37,12 +38,12 @@ class Setting:
     """sha256 of all that is read."""
     device: torch.device
     seed: int
-    save_every_seconds: float
+    compute: ComputeParams
 
     def saving(self, part: str) -> Saving:
         """Where the training of ``part`` keeps its running state."""
         inputs = {"seed": self.seed, "data": self.trained_on, "part": part}
-        return saving_of(STAGE, self.knobs.model_dump(exclude={"figures"}), inputs, self.save_every_seconds)
+        return saving_of(STAGE, self.knobs.model_dump(exclude={"figures"}), inputs, self.compute)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -85,9 +86,9 @@ class TrainedCodec:
         return torch.cat([self.codec.invert(x, z).cpu() for x, z in parts])
 
 
-def load_codec(device: torch.device) -> TrainedCodec:
-    """Build the codec that checkpoints/autoencoder holds. Raises UserError when it is missing or damaged."""
-    checkpoint = load_checkpoint(AUTOENCODER, kind="autoencoder", made_by="train_autoencoder")
+def load_codec(device: torch.device, root: Path = Path()) -> TrainedCodec:
+    """Build the codec that ``root``/checkpoints/autoencoder holds. Raises UserError when it is missing or damaged."""
+    checkpoint = load_checkpoint(root / AUTOENCODER, kind="autoencoder", made_by="train_autoencoder")
     codec = build_codec(checkpoint.name, **checkpoint.constructor)
     checkpoint.load_into(codec)
     place(codec.eval().requires_grad_(False), device)

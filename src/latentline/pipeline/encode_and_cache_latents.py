@@ -11,6 +11,7 @@ from latentline.data.store import read_card, read_split
 from latentline.figures.latents import save_latents
 from latentline.figures.plots import histograms_against_normal
 from latentline.latents.cache import LatentSplit, LatentStats, write_cache
+from latentline.latents.export import export_latents, require_format
 from latentline.params.latents import LatentsParams
 from latentline.params.load import load
 from latentline.pipeline.codec import load_codec
@@ -26,6 +27,8 @@ _HISTOGRAMS = 16
 def main() -> None:
     """Read section ``latents``, data/prepared and checkpoints/autoencoder; write encoded_img and fig/latents."""
     knobs, seed, compute = load("latents", LatentsParams)
+    if knobs.export:
+        require_format(knobs.export)
     device = set_up(compute.device, compute.threads)
     trained = load_codec(device)
     card = read_card(PREPARED)
@@ -40,6 +43,8 @@ def main() -> None:
         splits[name] = LatentSplit(trained.encode(images, draw).to(dtype), images.labels, images.attributes)
     scaling = None if knobs.scaling == "per_channel" else knobs.scaling
     stats = write_cache(LATENTS, splits, classes=card.classes, attributes=card.attributes, autoencoder=trained.sha256, scaling=scaling)
+    if knobs.export:
+        export_latents(LATENTS / "export", splits, stats, knobs.export)
     _figures(splits["test"].latents, stats)
 
 

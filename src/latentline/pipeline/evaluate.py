@@ -139,7 +139,7 @@ def _accuracy_scores(judge: Judge, samples: Labelled, train: ImageSplit, test: L
     rows = torch.randperm(len(train), generator=generator(seed, STAGE, "lesson"))[: len(samples.labels)]
     lessons = {"classification_accuracy_score": samples}
     lessons["classification_accuracy_score_of_real_train"] = Labelled(train.images[rows], train.values[rows, 0])
-    scores = {name: accuracy_on_real(judge, lesson, test, seed, compute.save_every_seconds) for name, lesson in lessons.items()}
+    scores = {name: accuracy_on_real(judge, lesson, test, seed, compute) for name, lesson in lessons.items()}
     record_timing(STAGE, classification_accuracy_score_seconds=time.monotonic() - started)
     return scores
 

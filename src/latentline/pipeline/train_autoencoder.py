@@ -38,7 +38,7 @@ def main() -> None:
     test = read_split(PREPARED, "test")
     untrained = score(codec.eval(), test, device, seed)[0]
 
-    setting = Setting(knobs, card, trained_on, device, seed, compute.save_every_seconds)
+    setting = Setting(knobs, card, trained_on, device, seed, compute)
     parts = train_parts(codec, setting)
     saving = setting.saving("codec")
     trained = train_codec(codec, setting, saving, knobs.epochs, preview_every=knobs.figures.preview_every_epochs)

@@ -28,6 +28,7 @@ from latentline.params.load import load
 from latentline.pipeline.codec import TrainedCodec, load_codec
 from latentline.pipeline.conditions import chosen_conditions, values_in_turn
 from latentline.pipeline.denoiser import Denoiser
+from latentline.pipeline.from_the_middle import draw_from_the_middle
 from latentline.pipeline.paths import DENOISER, FIGURES, LATENT_KNOWN, LATENT_STATS, LATENTS, METRICS
 from latentline.pipeline.sampling import Plan, draw_latents
 from latentline.pipeline.training import optimizer_of, saving_of
@@ -41,6 +42,7 @@ STAGE = "train_denoiser"
 _BATCH = 500
 _BUCKETS = 10
 _PREVIEW = "preview_{:04d}.png"  # of an epoch
+_NOISED = 12  # test images in from_the_middle.png
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def main() -> None:
     untrained = _evaluate(denoiser, splits["test"], seed)[0]
 
     latents = sha256_file(LATENT_STATS)
-    saving = saving_of(STAGE, knobs.model_dump(exclude={"epochs"}), {"seed": seed, "latents": latents}, compute.save_every_seconds)
+    saving = saving_of(STAGE, knobs.model_dump(exclude={"epochs"}), {"seed": seed, "latents": latents}, compute)
     codec = load_codec(device)
     stats.require_autoencoder(codec.sha256)
     averaged, history = _train(denoiser, knobs, splits, stats, seed, saving, codec)
@@ -86,6 +88,8 @@ def main() -> None:
         settings={"condition": conditions.names, "process": {"path": process.path.name, "prediction": process.prediction}},
     )
     _report(trained, splits["test"], history, {**choice, "untrained": {"test_loss": untrained}}, seed, previews=saving.file.folder)
+    shown = Latents(splits["test"].z0[:_NOISED], splits["test"].condition[:_NOISED])
+    draw_from_the_middle(FIGURES / "denoiser" / "from_the_middle.png", trained, stats, codec, shown.z0, shown.condition, seed)
     saving.file.finish()
 
 

@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -16,6 +16,7 @@ from tqdm import tqdm
 from latentline.common.errors import UserError
 from latentline.runtime.interrupt import InterruptedRunError, deferred_interrupts
 from latentline.runtime.resume import ResumeFile
+from latentline.runtime.trackers import Trackers
 from latentline.training.ema import Ema
 from latentline.training.schedule import stable_steps, warmup_cosine, warmup_milestones, warmup_stable_decay
 from latentline.training.state import Player, RunState
@@ -81,10 +82,11 @@ class Rival:
 
 @dataclass(frozen=True)
 class Saving:
-    """Where and how often the running state is saved."""
+    """Where and how often the running state is saved, and who else is told of each epoch."""
 
     file: ResumeFile
     every_seconds: float
+    trackers: Trackers = field(default_factory=Trackers)
     for_longer: bool = False
     """Whether a run of more epochs may continue from this one: it may where the key leaves out ``epochs``, and nothing else counts them."""
 
@@ -143,13 +145,15 @@ def fit(
         log.info("resumed %s at step %d", saving.file.stage, state.step)
     used = averages[0].model if averages else model
     last_save = time.monotonic()
-    with deferred_interrupts() as stop_wanted, tqdm(total=total_steps, initial=state.step, desc=section, disable=None, mininterval=1) as bar:
+    progress = tqdm(total=total_steps, initial=state.step, desc=section, disable=None, mininterval=1)
+    with saving.trackers as trackers, deferred_interrupts() as stop_wanted, progress as bar:
         while state.step < total_steps:
             _step(state, loss, optimizer, rival, section)
             bar.update()
             if state.step % steps_per_epoch == 0:
                 _finish_epoch(state, used, steps_per_epoch, on_epoch)
                 bar.set_postfix(state.history[-1])
+                trackers.log(state.history[-1])
             if state.step == shared_steps:
                 saving.file.keep(*state.save(total_steps))
             if stop_wanted() or time.monotonic() - last_save > saving.every_seconds:
