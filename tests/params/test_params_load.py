@@ -90,9 +90,22 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("feature_extractor.channels", 12),
     ("feature_extractor.dropout", -0.1),
     ("latent_classifiers.inverse_regularization", 0.0),
+    ("latent_classifiers.inverse_regularization", "null"),
+    ("latent_classifiers.features", "mean"),
+    ("latent_classifiers.logistic", "ovr"),
     ("manipulate.strengths", [1.0]),
     ("manipulate.count", 0),
     ("manipulate.targets", 0),
+    ("manipulate.images", []),
+    ("manipulate.images", [-1]),
+    ("manipulate.source_class", 3),
+    ("manipulate.target_names", None),
+    ("manipulate.files", None),
+    ("manipulate.files", ""),
+    ("manipulate.renoise", 1.0),
+    ("manipulate.renoise", -0.1),
+    ("manipulate.renoise_steps", 0),
+    ("manipulate.renoise_guidance_scale", -1.0),
     ("evaluate.pair_count", 0),
     ("compute.threads", 0),
     ("compute.workers", -1),
@@ -193,7 +206,7 @@ def test_a_missing_knob_is_refused_by_name(content, tmp_path, knob):
     assert f"{knob}: missing" in line
 
 
-@pytest.mark.parametrize("knob", ["sample.guidance_scale", "denoiser.preview.guidance_scale"])
+@pytest.mark.parametrize("knob", ["sample.guidance_scale", "denoiser.preview.guidance_scale", "manipulate.renoise_guidance_scale"])
 def test_guidance_needs_hidden_labels_in_training(content, tmp_path, knob):
     content["denoiser"]["label_dropout"] = 0.0
     content["sample"]["guidance_scale"] = content["denoiser"]["preview"]["guidance_scale"] = 1.0

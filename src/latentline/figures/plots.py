@@ -63,12 +63,12 @@ def relation(
     marks: Sequence[str] = (),
     diagonal: bool = False,
 ) -> None:
-    """Lines through points (x, y); ``marks`` are written beside the points of each, ``diagonal`` draws y = x, dashed."""
+    """Lines through points (x, y); ``marks`` are written beside the points of the first, ``diagonal`` draws y = x, dashed."""
     with _axes(path, (5, 4)) as axes:
         for name, points in lines.items():
             axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
-            for mark, point in zip(marks, points, strict=False):
-                axes.annotate(mark, point, xytext=(3, 3), textcoords="offset points", fontsize=7)
+        for mark, point in zip(marks, next(iter(lines.values())), strict=False):
+            axes.annotate(mark, point, xytext=(3, 3), textcoords="offset points", fontsize=7)
         if diagonal:
             axes.plot([0, 1], [0, 1], linestyle="--", color="grey")
         axes.set(xlabel=xlabel, ylabel=ylabel)

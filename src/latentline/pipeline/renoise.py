@@ -1,4 +1,4 @@
-"""Bring latents back to where the data are: noise them up to t, denoise them (SDEdit, Meng et al., arXiv 2108.01073)."""
+"""Bring edited latents back to where the data are, by the denoiser."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,8 @@ from torch import Tensor
 
 from latentline.common.seeds import start_noise
 from latentline.diffusion.guidance import Guidance
-from latentline.diffusion.path import add_noise
+from latentline.diffusion.redraw import redraw
 from latentline.diffusion.samplers.dpmpp_2m import dpmpp_2m
-from latentline.diffusion.time_grid import time_grid
 from latentline.pipeline.denoiser import Denoiser
 from latentline.pipeline.sampling import told_model
 from latentline.runtime.compute import fast_layout
@@ -23,8 +22,8 @@ class Renoiser:
 
     Args:
         denoiser: of these latents.
-        t: in (0, 1): the higher, the more the denoiser makes of what it is told, and the less stays of the latent.
-        steps: of DPM-Solver++ from t to 0, one evaluation each.
+        t: see :func:`redraw`.
+        steps: of DPM-Solver++, one evaluation each.
         guidance_scale: 1 = off.
         seed: of the noise.
     """
@@ -39,11 +38,10 @@ class Renoiser:
     def __call__(self, z0: Tensor, values: Tensor, numbers: Tensor) -> Tensor:
         """Standardised latents (N, *latent_shape), told ``values`` (N, A) -> others on the CPU; equal ``numbers`` (N,) mean equal noise."""
         device, guidance = self.denoiser.device, Guidance(self.guidance_scale)
-        times = self.t * time_grid(self.steps)  # (steps + 1,), from t to 0
         parts = []
         for rows in torch.arange(len(z0)).split(_BATCH):
             noise = start_noise(self.seed, "renoise", numbers[rows], self.denoiser.latent_shape)
-            t = torch.full((len(rows),), self.t)
-            z_t = add_noise(z0[rows], noise, self.denoiser.process.path(t)).to(device)
-            parts.append(dpmpp_2m(told_model(self.denoiser, values[rows], guidance), fast_layout(z_t), times).cpu())
+            model = told_model(self.denoiser, values[rows], guidance)
+            clean, noise = (fast_layout(part.to(device)) for part in (z0[rows], noise))
+            parts.append(redraw(dpmpp_2m, model, clean, noise, self.t, self.steps).cpu())
         return torch.cat(parts)
