@@ -195,7 +195,7 @@ def test_pooled_probes_know_the_channels_means_alone_and_fit_the_flat_latent(sta
 
 def test_the_regularisation_of_each_column_is_chosen_where_none_is_given(stage):
     splits = _splits()
-    splits["val"] = _splits()["train"]
+    splits["val"] = splits["test"]
     splits["train"].labels[::2] = torch.randint(0, 3, (200,))  # half of them wrong: this wants a stronger one
     chosen = stage(splits, inverse_regularization=None)["inverse_regularization"]
     assert chosen.keys() == {"label", "smiling", "age", "hair"}
