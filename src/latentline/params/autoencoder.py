@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from latentline.params.adversarial import AdversarialParams
 from latentline.params.base import Count, Fraction, NonNegative, Positive, Section, Widths
+from latentline.params.diffae import DiffAEParams
 from latentline.params.optimizer import OptimizerParams
 
 _ERROR = ("reconstruction",)
@@ -25,7 +26,7 @@ _CODER = (
     "causal_attention",
 )
 _CONSTRUCTORS = {"identity": (), "ae": _ERROR + _CODER, "vae": _ERROR + _KL + _CODER}
-"""Knobs that shape a codec, by kind. All are valid for each, so that changing the name alone works; the others do nothing."""
+"""Knobs that shape a codec, by kind (of ``diffae``, by its ``inner``). All are valid for each, so that changing the name alone works; the others do nothing."""
 
 
 class CodecFiguresParams(Section):
@@ -37,12 +38,14 @@ class CodecFiguresParams(Section):
     """Images per row at most."""
     scale: Positive
     """Each pixel becomes ``scale`` x ``scale``."""
+    preview_every_epochs: Count
+    """Draw reconstructions of validation images after every so many epochs; 0 = never."""
 
 
 class AutoencoderParams(Section):
     """Knobs of stage ``train_autoencoder``."""
 
-    name: Literal["identity", "ae", "vae"]
+    name: Literal["identity", "ae", "vae", "diffae"]
     """Kind of autoencoder."""
     epochs: Count
     """Passes over the training images; 0 only with ``init_from``. ``identity`` trains nothing."""
@@ -79,6 +82,7 @@ class AutoencoderParams(Section):
     perceptual_weight: NonNegative
     """Weight of the perceptual distance between image and reconstruction; 0 = off."""
     adversarial: AdversarialParams
+    diffae: DiffAEParams
     init_from: Annotated[str, Field(min_length=1)] | None
     """Folder of a pretrained diffusers ``AutoencoderKL`` (``vae`` with network ``stable_diffusion`` only); null = random weights."""
     freeze_encoder: bool
@@ -90,7 +94,17 @@ class AutoencoderParams(Section):
 
     def constructor(self) -> dict[str, Any]:
         """The arguments of the codec ``name``, but for the image's shape."""
-        return self.model_dump(include=set(_CONSTRUCTORS[self.name]))
+        if self.name == "diffae":
+            return {"inner": {"name": self.diffae.inner, **self._knobs_of(self.diffae.inner)}, **self.diffae.constructor()}
+        return self._knobs_of(self.name)
+
+    @property
+    def makes_vectors(self) -> bool:
+        """Whether latents are vectors (D,) and not maps (C, H, W)."""
+        return self.name == "diffae" or (self.name != "identity" and self.latent_dim is not None)
+
+    def _knobs_of(self, name: str) -> dict[str, Any]:
+        return self.model_dump(include=set(_CONSTRUCTORS[name]))
 
     @model_validator(mode="after")
     def _levels_match(self) -> "AutoencoderParams":
@@ -129,6 +143,23 @@ class AutoencoderParams(Section):
             raise ValueError(f"autoencoder.epochs: 0 leaves the {self.name} untrained; expected at least 1, or a folder in autoencoder.init_from")
         if self.freeze_encoder:
             raise ValueError("autoencoder.freeze_encoder: true keeps a random encoder; expected a folder in autoencoder.init_from; set it, or false")
+        return self
+
+    @model_validator(mode="after")
+    def _diffusion_decodes_alone(self) -> "AutoencoderParams":
+        if self.name != "diffae":
+            return self
+        for knob, weight in (("perceptual_weight", self.perceptual_weight), ("adversarial.weight", self.adversarial.weight)):
+            if weight:
+                raise ValueError(
+                    f"autoencoder.{knob}: {weight:g} looks at reconstructions, which a diffae has none of while it trains; "
+                    f"set it to 0, or autoencoder.name to ae or vae"
+                )
+        if self.diffae.inner != "identity" and self.latent_dim is not None:
+            raise ValueError(
+                f"autoencoder.latent_dim: {self.latent_dim} gives autoencoder.diffae.inner {self.diffae.inner} latents that are vectors; "
+                f"the decoder works on maps; set it to null"
+            )
         return self
 
     @model_validator(mode="after")

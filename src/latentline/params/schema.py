@@ -46,9 +46,9 @@ class Params(Section):
                 raise ValueError(
                     f"denoiser.attention_levels: {level} names a level that denoiser.channels ({levels} levels, counted from 0) does not have"
                 )
-        vectors = self.autoencoder.name != "identity" and self.autoencoder.latent_dim is not None
+        vectors = self.autoencoder.makes_vectors
         if vectors != (self.denoiser.name == "mlp"):
-            latents, fitting = ("vectors (autoencoder.latent_dim)", "mlp") if vectors else ("maps", "unet or dit")
+            latents, fitting = ("vectors (autoencoder.latent_dim, or of a diffae)", "mlp") if vectors else ("maps", "unet or dit")
             raise ValueError(f"denoiser.name: {self.denoiser.name} is not made for latents that are {latents}; set it to {fitting}")
         self._sampling_fits_the_process()
         most = self.evaluate.max_images or self.sample.count
@@ -71,8 +71,9 @@ class Params(Section):
         return self
 
     def _sampling_fits_the_process(self) -> None:
-        process, sample = self.denoiser.process, self.sample
+        process, sample, diffae = self.denoiser.process, self.sample, self.autoencoder.diffae
         for section, check in (
+            ("autoencoder.diffae", lambda: require_compatible(diffae.path, diffae.prediction)),
             ("denoiser.process", lambda: require_compatible(process.path, process.prediction)),
             ("sample", lambda: require_serves(sample.sampler, process.path, process.prediction)),
             ("sample", lambda: build_time_grid(sample.time_grid, sample.steps, PATHS[process.path], sample.time_shift)),

@@ -24,6 +24,37 @@ def inference_batch(image_shape: Sequence[int]) -> int:
     return max(1, min(_BATCH, _PIXELS // (image_shape[-2] * image_shape[-1])))
 
 
+def numbered_noise(shape: tuple[int, ...], numbers: Tensor) -> Tensor:
+    """The noise (len(numbers), *shape) that images of these numbers are decoded from, where nobody says otherwise."""
+    return start_noise(_NOISE_SEED, "decode", numbers, shape)
+
+
+@torch.no_grad()
+def decode_images(
+    codec: Codec, raw: Tensor, device: torch.device, image_shape: Sequence[int], noise: Tensor | None = None, *, first: int = 0
+) -> Tensor:
+    """Raw latents (N, *latent_shape) -> uint8 images (N, C, H, W) on the CPU.
+
+    Args:
+        codec: on ``device``.
+        raw: latents.
+        device: where the work is done.
+        image_shape: (C, H, W).
+        noise: (N, *noise_shape), for a codec that decodes from noise. None = row i has that of image number ``first`` + i, the same every time
+            and of no other image.
+        first: number of the first row, for callers that decode a long series in parts.
+    """
+    images = []
+    for rows in torch.arange(len(raw)).split(inference_batch(image_shape)):
+        told = None
+        if noise is not None:
+            told = noise[rows].to(device)
+        elif codec.noise_shape is not None:
+            told = numbered_noise(codec.noise_shape, first + rows).to(device)
+        images.append(to_uint8(codec.decode(raw[rows].float().to(device), told)).cpu())
+    return torch.cat(images)
+
+
 @dataclass(frozen=True)
 class TrainedCodec:
     """A codec with its weights, on its device, and the sha256 of its checkpoint."""
@@ -39,27 +70,9 @@ class TrainedCodec:
         batches = split.batches(inference_batch(self.image_shape))
         return torch.cat([self.codec.encode(images.to(self.device), generator).cpu() for images, _ in batches])
 
-    @torch.no_grad()
     def decode(self, raw: Tensor, noise: Tensor | None = None, *, first: int = 0) -> Tensor:
-        """Raw latents (N, *latent_shape) -> uint8 images (N, C, H, W) on the CPU.
-
-        Args:
-            raw: latents.
-            noise: (N, *noise_shape), for a codec that decodes from noise. None = row i has that of image number ``first`` + i, the same
-                every time and of no other image.
-            first: number of the first row, for callers that decode a long series in parts.
-        """
-        images = []
-        for rows in torch.arange(len(raw)).split(inference_batch(self.image_shape)):
-            told = self.noise(first + rows) if noise is None else noise[rows]
-            z = raw[rows].float().to(self.device)
-            images.append(to_uint8(self.codec.decode(z, None if told is None else told.to(self.device))).cpu())
-        return torch.cat(images)
-
-    def noise(self, numbers: Tensor) -> Tensor | None:
-        """The noise (len(numbers), *noise_shape) that images of these numbers are decoded from; None where decoding has no noise."""
-        shape = self.codec.noise_shape
-        return None if shape is None else start_noise(_NOISE_SEED, "decode", numbers, shape)
+        """:func:`decode_images` of this codec."""
+        return decode_images(self.codec, raw, self.device, self.image_shape, noise, first=first)
 
     @torch.no_grad()
     def invert(self, images: Tensor, raw: Tensor) -> Tensor:
@@ -70,6 +83,16 @@ class TrainedCodec:
         rows = torch.arange(len(raw)).split(inference_batch(self.image_shape))
         parts = ((to_unit_range(images[part]).to(self.device), raw[part].float().to(self.device)) for part in rows)
         return torch.cat([self.codec.invert(x, z).cpu() for x, z in parts])
+
+    @torch.no_grad()
+    def redraw(self, images: Tensor, raw: Tensor, t: float, noise: Tensor) -> Tensor:
+        """uint8 ``images`` (N, C, H, W), noised with ``noise`` (N, *noise_shape) up to ``t`` and denoised, told ``raw`` (N, *latent_shape).
+
+        uint8 (N, C, H, W) on the CPU. Only for a codec that has a ``noise_shape``.
+        """
+        rows = torch.arange(len(raw)).split(inference_batch(self.image_shape))
+        parts = ([tensor[part].to(self.device) for tensor in (to_unit_range(images), raw.float(), noise)] for part in rows)
+        return torch.cat([to_uint8(self.codec.redraw(x, z, t, told)).cpu() for x, z, told in parts])
 
 
 def load_codec(device: torch.device) -> TrainedCodec:

@@ -1,6 +1,7 @@
 """The pictures of stage ``manipulate``: one image along its direction, many before and after, and edits that need no direction."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,6 +22,8 @@ _FRAMES = 13
 _SHOWN = 5  # rows of the figures of mixtures
 _SHARES = 9  # of the way between two images
 _PERTURBATIONS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)  # in standard deviations of the latents
+_DISTURBED = 3  # which of them a diffusion decoder is told
+_TIMES = (0.3, 0.5, 0.7, 0.9)  # up to which images are noised for it
 
 
 def draw_edits(
@@ -61,9 +64,9 @@ def _before_after(knobs: ManipulateParams, targets: Sequence[Target], learnt: Di
 
 
 def draw_mixtures(folder: Path, targets: Sequence[Target], pictures: Pictures, editor: Editor, seed: int) -> None:
-    """Write interpolations.png, perturbations.png and arithmetic.png (where there are images for it), and two more of a codec with noise.
+    """Write interpolations.png, perturbations.png and arithmetic.png (where there are images for it), and three more of a codec with noise.
 
-    Those are style_mixing.png and conditioned_samples.png.
+    Those are style_mixing.png, conditioned_samples.png and perturbed_redrawn.png.
     """
     start, end = (pictures.take((torch.arange(_SHOWN) * 2 + one) % len(pictures)) for one in (0, 1))
     shares = torch.linspace(0, 1, _SHARES)
@@ -86,6 +89,19 @@ def draw_mixtures(folder: Path, targets: Sequence[Target], pictures: Pictures, e
         save_grid(folder / "style_mixing.png", alternating_rows(mixed, 1), columns=3, scale=_SCALE)
         sampled = editor.decode(start.z0, editor.codec.noise(start.numbers))
         save_grid(folder / "conditioned_samples.png", alternating_rows([start.images, sampled], len(start)), columns=len(start), scale=_SCALE)
+        disturbed = replace(start, z0=noisy[:, _DISTURBED])
+        save_grid(folder / "perturbed_redrawn.png", _redrawn(start, disturbed, editor, seed), columns=1 + len(_TIMES), scale=_SCALE)
+
+
+def _redrawn(pictures: Pictures, disturbed: Pictures, editor: Editor, seed: int) -> Tensor:
+    """Two rows per picture: it, then it noised up to each time and denoised, told its latent; and the same told the ``disturbed`` latent."""
+    noise = start_noise(seed, "redraw", pictures.numbers, editor.codec.codec.noise_shape or ())
+    rows = []
+    for told in (pictures, disturbed):
+        raw = editor.stats.normalizer.restore(told.z0.unflatten(1, editor.stats.shape))
+        redrawn = [editor.codec.redraw(pictures.images, raw, t, noise) for t in _TIMES]
+        rows.append(torch.stack([pictures.images, *redrawn], dim=1).flatten(0, 1))  # (N * (1 + times), C, H, W)
+    return alternating_rows(rows, 1 + len(_TIMES))
 
 
 def _decode(editor: Editor, z0: Tensor, noise: Tensor | None) -> Tensor:
