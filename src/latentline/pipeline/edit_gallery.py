@@ -87,7 +87,7 @@ def draw_mixtures(folder: Path, targets: Sequence[Target], pictures: Pictures, e
     if start.noise is not None and end.noise is not None:
         mixed = [start.images, end.images, editor.decode(start.z0, end.noise)]  # what it is, how it looks, both
         save_grid(folder / "style_mixing.png", alternating_rows(mixed, 1), columns=3, scale=_SCALE)
-        sampled = editor.decode(start.z0, editor.codec.noise(start.numbers))
+        sampled = editor.decode(start.z0, None)  # from noise that has nothing to do with these images
         save_grid(folder / "conditioned_samples.png", alternating_rows([start.images, sampled], len(start)), columns=len(start), scale=_SCALE)
         disturbed = replace(start, z0=noisy[:, _DISTURBED])
         save_grid(folder / "perturbed_redrawn.png", _redrawn(start, disturbed, editor, seed), columns=1 + len(_TIMES), scale=_SCALE)
@@ -117,7 +117,7 @@ def _triples(targets: Sequence[Target], pictures: Pictures) -> list[tuple[int, i
     for target in targets:
         others = target.others(pictures.values, len(pictures))
         a = target.holds(pictures.values).nonzero()[:1, 0].tolist()
-        alike = others[pictures.values[others, target.place] == pictures.values[others[0], target.place]].tolist()
+        alike = others[pictures.values[others, target.place] == pictures.values[others[:1], target.place]].tolist()
         if a and len(alike) > 1:
             triples.append((a[0], alike[0], alike[1]))
     return triples
