@@ -56,6 +56,7 @@ def test_files_of_any_mode_and_size_become_images_of_one_shape(tmp_path):
     assert images.dtype == torch.uint8
     expected = torch.tensor([[51, 51, 51], [0, 0, 255]], dtype=torch.uint8)
     assert torch.equal(images, expected[:, :, None, None].expand(2, 3, 8, 8))
+    assert torch.equal(read_images([tmp_path / "grey.png"], (1, 20, 20)), torch.full((1, 1, 20, 20), 51, dtype=torch.uint8))
 
 
 def test_a_file_that_is_no_image_is_refused_by_name(tmp_path):

@@ -93,7 +93,7 @@ def read_images(paths: list[Path], shape: Shape) -> Tensor:
     images = []
     for path in paths:
         try:
-            images.append(torch.from_numpy(fit(decode(path.read_bytes()), shape)))
+            images.append(torch.tensor(fit(decode(path.read_bytes()), shape)))
         except (OSError, UnreadableError) as error:
             raise UserError(f"{path}: unreadable ({error}); expected an image; remove it from manipulate.files") from None
     return torch.stack(images)
