@@ -1,7 +1,7 @@
 """Does the discriminator help? A recipe's autoencoder with and without it, in the same time, scored by the judge on images neither has seen.
 
     dvc repro train_feature_extractor      # data/prepared and the judge
-    python benchmarks/adversarial.py --seeds 3 --seconds 160 --images 20000
+    python benchmarks/adversarial.py --seconds 320 --images 20000
 
 Each finished training is a line of the CSV file; a line that is there already is not run again, so an interrupted benchmark continues.
 The images scored are the test split, the val split, and as many of the end of the train split as are missing; nothing trains on them.
@@ -10,7 +10,6 @@ Distances are between their reconstructions and themselves: perfect ones score 0
 
 import argparse
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
-from common import record, recorded, seconds_per_step, train_codec
+from common import record, recorded, seconds_per_step, timed, train_codec
 
 from latentline.codecs.base import Codec
 from latentline.data.store import read_split, to_uint8, to_unit_range
@@ -44,6 +43,7 @@ class Setting:
     arm: str
     seed: int
     seconds: float
+    threads: int
     images: int
     weight: float
     start: float
@@ -89,9 +89,8 @@ def _run(setting: Setting, knobs: AutoencoderParams, train: Tensor, held_out: Te
     steps = _steps_in(setting.seconds, setting.start, time_of, weight)
     warmup = round(0.05 * steps)
     begin = round(setting.start * steps)
-    started = time.perf_counter()
-    codec = train_codec(train, _with(knobs, weight=weight, start_step=begin, warmup_steps=warmup), device, setting.seed, _SERIES, steps)
-    taken = time.perf_counter() - started
+    contested = _with(knobs, weight=weight, start_step=begin, warmup_steps=warmup)
+    codec, taken = timed(lambda: train_codec(train, contested, device, setting.seed, _SERIES, steps))
     return Result(steps, taken, *_score(codec, held_out, judge, device))
 
 
@@ -112,15 +111,16 @@ def main() -> None:
     """Run what the CSV file does not have yet, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", type=Path, default=Path("recipes/default.yaml"))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=160.0, help="of each training")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seconds", type=float, default=320.0, help="of each training, CPU time per thread")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--images", type=int, default=20_000, help="held out and scored")
     parser.add_argument("--weight", type=float, default=0.1, help="autoencoder.adversarial.weight")
     parser.add_argument("--start", type=float, default=0.5, help="share of the steps after which the discriminator begins to train")
     parser.add_argument("--csv", type=Path, default=Path("benchmarks/adversarial.csv"))
     arguments = parser.parse_args()
     params = validate(read_params(arguments.recipe), arguments.recipe)
-    judge = load_judge(set_up(params.compute.device, params.compute.threads))
+    judge = load_judge(set_up(params.compute.device, arguments.threads))
 
     train = read_split(PREPARED, "train").images.load()
     others = torch.cat([read_split(PREPARED, name).images.load() for name in ("test", "val")])
@@ -128,7 +128,9 @@ def main() -> None:
     train, held_out = train[: len(train) - missing], torch.cat([others, train[len(train) - missing :]])[: arguments.images]
 
     settings = [
-        Setting(arm, seed, arguments.seconds, arguments.images, arguments.weight, arguments.start) for seed in range(arguments.seeds) for arm in _ARMS
+        Setting(arm, seed, arguments.seconds, arguments.threads, arguments.images, arguments.weight, arguments.start)
+        for seed in arguments.seeds
+        for arm in _ARMS
     ]
     for setting in settings:
         if setting not in recorded(arguments.csv, Setting, Result):

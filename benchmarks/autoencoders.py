@@ -1,7 +1,7 @@
 """Kinds of autoencoder on the same data in the same time: parameters, error, and how the judge sees their reconstructions of the test split.
 
     dvc repro train_feature_extractor      # data/prepared and the judge
-    python benchmarks/autoencoders.py --seconds 325 --arms ae_49 vae_49
+    python benchmarks/autoencoders.py --seconds 650 --arms ae_49 vae_49
 
 An arm is the params file with some of its autoencoder's knobs changed. Each finished training is a line of the CSV file; a line that is there
 already is not run again, so an interrupted benchmark continues. The steps that fit into the time are found by timing a few of them first.
@@ -11,7 +11,6 @@ import argparse
 import hashlib
 import math
 import sys
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
-from common import build_seeded, features_of, markdown_table, record, recorded, seconds_per_step, train_codec
+from common import build_seeded, features_of, markdown_table, record, recorded, seconds_per_step, timed, train_codec
 
 from latentline.common.files import sha256_file
 from latentline.data.store import ImageSplit, read_split
@@ -108,9 +107,7 @@ def _run(setting: Setting, knobs: AutoencoderParams, train: Tensor, test: ImageS
         return train_codec(train, knobs, judge.device, setting.seed, _SERIES, steps)
 
     steps = max(1, round(setting.seconds / seconds_per_step(training)))
-    started = time.perf_counter()
-    codec = training(steps)
-    taken = time.perf_counter() - started
+    codec, taken = timed(lambda: training(steps))
     scores, coded = score(codec, test, judge.device, setting.seed)
     return Result(
         parameters=sum(parameter.numel() for parameter in codec.parameters()),
@@ -150,8 +147,8 @@ def main() -> None:
     parser.add_argument("--recipe", type=Path, default=PARAMS_FILE)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=325.0, help="of each training")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=650.0, help="of each training, CPU time per thread")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--csv", type=Path, default=Path("benchmarks/autoencoders.csv"))
     arguments = parser.parse_args()
     params = validate(read_params(arguments.recipe), arguments.recipe)

@@ -34,6 +34,8 @@ def recorded(path: Path, setting: type, result: type) -> dict[Any, Any]:
         return {}
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
+    if rows and not get_type_hints(setting).keys() | get_type_hints(result).keys() == rows[0].keys():
+        raise SystemExit(f"{path}: its columns are those of another version of this benchmark; move it away, or name another file by --csv")
     return {_typed(setting, row): _typed(result, row) for row in rows}
 
 
@@ -97,11 +99,13 @@ def train_codec(images: Tensor, knobs: AutoencoderParams, device: torch.device, 
     return cast(Codec, used.eval())
 
 
+def timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    """What ``work()`` returns, and its CPU time in seconds per thread: on one thread, other work on the machine does not count."""
+    started = time.process_time()
+    result = work()
+    return result, (time.process_time() - started) / torch.get_num_threads()
+
+
 def seconds_per_step(train: Callable[[int], Any]) -> float:
-    """Of ``train(steps)``: the least of several tries, which other work on the machine disturbs least."""
-    tries = []
-    for _ in range(_TRIES):
-        started = time.perf_counter()
-        train(_TIMED_STEPS)
-        tries.append((time.perf_counter() - started) / _TIMED_STEPS)
-    return min(tries)
+    """Of ``train(steps)``, as :func:`timed` counts: the least of several tries."""
+    return min(timed(lambda: train(_TIMED_STEPS))[1] for _ in range(_TRIES)) / _TIMED_STEPS

@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
+from latentline.evaluation import reconstruction
 from latentline.evaluation.reconstruction import active_units, psnr, ssim
 
 
@@ -44,6 +45,13 @@ def test_ssim_of_tiny_images_uses_the_largest_odd_window_that_fits(size):
     images, originals = _pair(size)
     side = min(size) - 1 + min(size) % 2
     assert ssim(images, originals) == pytest.approx(_reference_ssim(images, originals, torch.full((side, side), 1 / side**2)), abs=1e-3)
+
+
+def test_ssim_does_not_depend_on_how_many_are_compared_at_a_time(monkeypatch):
+    images, originals = _pair((16, 16))
+    together = ssim(images, originals)
+    monkeypatch.setattr(reconstruction, "_PIXELS", 2 * 16 * 16)
+    assert ssim(images, originals) == pytest.approx(together)
 
 
 def test_ssim_is_1_for_the_original_and_falls_with_noise():
