@@ -298,10 +298,14 @@ def test_images_are_edited_towards_as_many_targets_as_asked_for(finished, tmp_pa
 
 
 @with_everything
-def test_images_are_edited_towards_what_is_named_and_an_unknown_name_is_refused(finished, tmp_path):
+def test_images_are_edited_towards_what_is_named_and_an_unknown_name_is_refused(finished, tmp_path, caplog):
     copy = finished.copy(tmp_path / "copy")
-    copy.run("manipulate", **{"manipulate.target_names": ["dotted", "standing", "colour=red"], "manipulate.source_class": "lying"})
+    copy.run("manipulate", **{"manipulate.target_names": ["dotted", "standing", "colour=red"]})
     assert copy.metrics("manipulate")["target_names"] == ["standing", "dotted", "colour=red"]
+    with caplog.at_level(logging.INFO):
+        copy.run("manipulate", **{"manipulate.target_names": ["lying"], "manipulate.source_class": "lying"})
+    assert copy.metrics("manipulate") == {"targets": 0}
+    assert "not editing towards lying: all images to edit are so, or nothing could be learnt" in caplog.messages
     with pytest.raises(UserError, match=r"manipulate\.target_names: 'flying' is unknown; expected one of lying, standing, dotted, colour=blue, "):
         copy.run("manipulate", **{"manipulate.target_names": ["flying"]})
 

@@ -101,8 +101,11 @@ def _targets(knobs: ManipulateParams, columns: Sequence[Column], z0: Tensor, kno
     else:
         normals = mean_differences(z0, torch.stack([target.holds(known) for target in every], dim=1)) if every else z0[:0]
     # Some have no image to start from; of some nothing could be learnt.
-    possible = [row for row, target in enumerate(every) if len(target.others(values, 1)) and normals[row].any()]
-    rows = [row for row in possible if not knobs.target_names or every[row].name in knobs.target_names]
+    rows = [row for row, target in enumerate(every) if len(target.others(values, 1)) and normals[row].any()]
+    if knobs.target_names:
+        rows = [row for row in rows if every[row].name in knobs.target_names]
+        if left_out := set(knobs.target_names) - {every[row].name for row in rows}:
+            log.info("not editing towards %s: all images to edit are so, or nothing could be learnt", ", ".join(sorted(left_out)))
     if len(rows) > knobs.targets:
         log.info("editing towards %d of %d targets (manipulate.targets)", knobs.targets, len(rows))
         rows = evenly(rows, knobs.targets)
