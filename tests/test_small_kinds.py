@@ -58,6 +58,8 @@ KNOBS = {
 }
 GRIDS = ("sample.figures", "denoiser.preview")
 COUNT = 60
+EDITS = {"flip_rate.png", "kept.png", "trade_off.png", "strips.png", "strips_random.png", "before_after.png", "edits.gif"}
+EDITS |= {"interpolations.png", "perturbations.png"}
 KNOWN = {  # columns of the CSV
     "everything": ["label", "dotted", "colour", "level"],
     "one_number": ["level"],
@@ -181,6 +183,7 @@ def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     known, networks = KNOWN.get(request.param, ["label"]), NETWORKS.get(request.param, {})
     workplace = Workplace(tmp_path_factory.mktemp(request.param), known, networks, write_params)
     _draw(workplace.folder, workplace.known)
+    (workplace.folder / "data" / "edit").mkdir(parents=True)
     workplace.run(*STAGES)
     return workplace
 
@@ -259,7 +262,10 @@ def test_images_are_edited_towards_all_that_differs(finished):
         assert metrics == {"targets": 0}
     else:
         assert [row["strength"] for row in metrics["by_strength"]] == TINY["manipulate.strengths"]
-        assert all(0 <= metrics[rate] <= 1 for rate in ("flip_rate", "flip_rate_random"))
+        scores = {"flip_rate", "ssim", *(["identity"] if len(finished.known) > 1 else [])}
+        assert metrics.keys() == {*scores, *(f"{score}_random" for score in scores), "targets", "target_names", "by_strength"}
+        assert all(-1 <= metrics[score] <= 1 for score in scores)
+        assert len(metrics["target_names"]) == metrics["targets"]
 
 
 def test_every_stage_shows_what_there_is_to_see(finished):
@@ -269,8 +275,7 @@ def test_every_stage_shows_what_there_is_to_see(finished):
     assert figures["feature_extractor"] == (learnt if finished.known else {"loss.csv", "notice.png"})
     assert ("confusion.png" in figures["latent_classifiers"]) == labelled
     assert ("notice.png" in figures["latent_classifiers"]) == (not finished.known)
-    edits = {"flip_rate.png", "strips.png", "strips_random.png"} if finished.varied else {"notice.png"}
-    assert figures["manipulate"] == {"flip_rate.csv", *edits}
+    assert figures["manipulate"] - {"arithmetic.png"} == {"curves.csv", *(EDITS if finished.varied else {"notice.png"})}
     assert figures["denoiser"] >= {"preview_0001.png", "preview_0002.png", "loss.csv", "buckets.csv"}
     assert figures["sample"] == {"grid.png", "trajectory.png"}
     assert figures["evaluate"] == {"fd.png", "nearest_train.png"}
@@ -312,6 +317,50 @@ def test_images_are_edited_towards_as_many_targets_as_asked_for(finished, tmp_pa
     assert "editing towards 3 of 7 targets (manipulate.targets)" in caplog.messages
     with Image.open(copy.folder / "fig" / "manipulate" / "strips.png") as picture:
         assert picture.height == 2 * (3 * 18 + 2)
+
+
+@with_everything
+def test_images_are_edited_towards_what_is_named_and_an_unknown_name_is_refused(finished, tmp_path, caplog):
+    copy = finished.copy(tmp_path / "copy")
+    copy.run("manipulate", **{"manipulate.target_names": ["dotted", "standing", "colour=red"]})
+    assert copy.metrics("manipulate")["target_names"] == ["standing", "dotted", "colour=red"]
+    with caplog.at_level(logging.INFO):
+        copy.run("manipulate", **{"manipulate.target_names": ["lying"], "manipulate.source_class": "lying"})
+    assert copy.metrics("manipulate") == {"targets": 0}
+    assert "not editing towards lying: all images to edit are so, or nothing could be learnt" in caplog.messages
+    with pytest.raises(UserError, match=r"manipulate\.target_names: 'flying' is unknown; expected one of lying, standing, dotted, colour=blue, "):
+        copy.run("manipulate", **{"manipulate.target_names": ["flying"]})
+
+
+@with_everything
+def test_one_image_alone_can_be_edited(finished, tmp_path):
+    copy = finished.copy(tmp_path / "copy")
+    copy.run("manipulate", **{"manipulate.images": [4]})
+    (row,) = read_split(finished.folder / "data" / "prepared", "test").values[[4]].tolist()
+    assert {"lying", "standing"} - {["lying", "standing"][int(row[0])]} <= set(copy.metrics("manipulate")["target_names"])
+    with Image.open(copy.folder / "fig" / "manipulate" / "before_after.png") as picture:
+        assert picture.width == 2 * (18 + 2)
+
+
+@with_everything
+def test_files_take_the_place_of_test_images_and_the_judge_says_what_they_are(finished, tmp_path):
+    copy = finished.copy(tmp_path / "copy")
+    for number in range(3):
+        shutil.copy(copy.folder / "pictures" / f"{number}.png", copy.folder / "data" / "edit")
+    copy.run("manipulate")
+    with Image.open(copy.folder / "fig" / "manipulate" / "before_after.png") as picture:
+        assert picture.width <= 2 * (3 * 18 + 2)
+    assert copy.metrics("manipulate")["ssim"] != finished.metrics("manipulate")["ssim"]
+
+
+@with_everything
+@pytest.mark.parametrize("knobs", [{"renoise": 0.5, "renoise_guidance_scale": 2.0}, {"direction": "mean_difference"}], ids=["renoise", "means"])
+def test_edits_of_another_way_differ_in_all_that_is_measured_and_not_in_what_is_edited(finished, tmp_path, knobs):
+    copy = finished.copy(tmp_path / "copy")
+    copy.run("manipulate", **{f"manipulate.{name}": value for name, value in knobs.items()})
+    ours, before = copy.metrics("manipulate"), finished.metrics("manipulate")
+    assert ours["target_names"] == before["target_names"]
+    assert ours["ssim"] != before["ssim"]
 
 
 @with_everything

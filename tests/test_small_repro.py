@@ -235,7 +235,7 @@ def test_an_experiment_with_another_sampling_draws_and_scores_anew_and_nothing_e
 
 def test_a_longer_training_of_the_denoiser_changes_its_samples_and_nothing_before_it(copy):
     copy.change(**{"denoiser.epochs": 3})
-    assert copy.repro() == {"train_denoiser", "sample", "evaluate"}
+    assert copy.repro() == {"train_denoiser", "sample", "manipulate", "evaluate"}
     assert len((copy.folder / "fig" / "denoiser" / "loss.csv").read_text().splitlines()) == 1 + 3
 
 

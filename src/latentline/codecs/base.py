@@ -37,6 +37,13 @@ class Codec(nn.Module, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} decodes without noise")
 
+    def redraw(self, x: Tensor, z: Tensor, t: float, noise: Tensor) -> Tensor:
+        """Images ``x`` (B, C, H, W), noised with ``noise`` (B, *noise_shape) up to ``t`` in (0, 1) and denoised, told ``z`` -> (B, C, H, W).
+
+        Only where there is a ``noise_shape``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} decodes without noise")
+
     @abstractmethod
     def loss(self, x: Tensor, generator: torch.Generator, step: int | None = None) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
         """Training loss (scalar) of images (B, C, H, W), its terms by name for the log, and the reconstructions (B, C, H, W) it is about.

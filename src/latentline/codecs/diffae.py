@@ -1,5 +1,6 @@
 """The diffusion autoencoder (Preechakul et al., arXiv 2111.15640): a semantic vector, and a diffusion model told it that writes the image."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -11,6 +12,7 @@ from latentline.common.seeds import generator
 from latentline.diffusion.inversion import invert
 from latentline.diffusion.objective import denoising_loss, draw_times
 from latentline.diffusion.process import Model, build_process, conditional_model
+from latentline.diffusion.redraw import redraw
 from latentline.diffusion.samplers.euler import euler
 from latentline.diffusion.time_grid import time_grid
 from latentline.models.unet import UNet
@@ -93,12 +95,15 @@ class DiffAE(Codec):
     def decode(self, z: Tensor, noise: Tensor | None = None, *, steps: int | None = None) -> Tensor:
         """See :meth:`Codec.decode`; in ``steps`` of the same length, None = ``sample_timesteps``."""
         start = self.get_buffer("own_noise").expand(len(z), *self.noise_shape) if noise is None else noise  # (B, *noise_shape)
-        state = euler(self._model(z), start, time_grid(steps or self.sample_timesteps))
-        return self.inner.decode(state * self.get_buffer("std") + self.get_buffer("mean"))  # (B, C, H, W)
+        return self._restored(euler(self._model(z), start, time_grid(steps or self.sample_timesteps)))
 
     def invert(self, x: Tensor, z: Tensor, *, steps: int | None = None) -> Tensor:
         """See :meth:`Codec.invert`; in ``steps`` of the same length, None = ``sample_timesteps``."""
         return invert(euler, self._model(z), self._standardised(x), time_grid(steps or self.sample_timesteps))
+
+    def redraw(self, x: Tensor, z: Tensor, t: float, noise: Tensor) -> Tensor:
+        """See :meth:`Codec.redraw`; in steps about as long as those of decoding."""
+        return self._restored(redraw(euler, self._model(z), self._standardised(x), noise, t, math.ceil(t * self.sample_timesteps)))
 
     def loss(self, x: Tensor, generator: torch.Generator, step: int | None = None) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
         """The denoising loss at uniform times (the paper's section 3.1), with no reconstruction: that would take all of the sampler's steps."""
@@ -116,6 +121,10 @@ class DiffAE(Codec):
     def _standardised(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) -> (B, *noise_shape), what diffusion works on."""
         return (self.inner.encode(x) - self.get_buffer("mean")) / self.get_buffer("std")
+
+    def _restored(self, state: Tensor) -> Tensor:
+        """The inverse of :meth:`_standardised`."""
+        return self.inner.decode(state * self.get_buffer("std") + self.get_buffer("mean"))  # (B, C, H, W)
 
 
 def plain_autoencoder(image_shape: Sequence[int], embedding_dim: int, encoder_channels: Sequence[int], encoder_blocks: Sequence[int]) -> AE:

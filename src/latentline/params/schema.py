@@ -72,6 +72,7 @@ class Params(Section):
         for guided, knob in (
             (self.sample.guidance_scale, "sample.guidance_scale"),
             (self.denoiser.preview.guidance_scale, "denoiser.preview.guidance_scale"),
+            (self.manipulate.renoise_guidance_scale, "manipulate.renoise_guidance_scale"),
         ):
             if guided != 1 and self.denoiser.label_dropout == 0:
                 raise ValueError(f"{knob}: {guided} with denoiser.label_dropout 0; expected one above 0 (0.1 is usual); raise it, or set {knob} to 1")

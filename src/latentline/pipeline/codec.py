@@ -85,6 +85,16 @@ class TrainedCodec:
         parts = ((to_unit_range(images[part]).to(self.device), raw[part].float().to(self.device)) for part in rows)
         return torch.cat([self.codec.invert(x, z).cpu() for x, z in parts])
 
+    @torch.no_grad()
+    def redraw(self, images: Tensor, raw: Tensor, t: float, noise: Tensor) -> Tensor:
+        """uint8 ``images`` (N, C, H, W), noised with ``noise`` (N, *noise_shape) up to ``t`` and denoised, told ``raw`` (N, *latent_shape).
+
+        uint8 (N, C, H, W) on the CPU. Only for a codec that has a ``noise_shape``.
+        """
+        rows = torch.arange(len(raw)).split(inference_batch(self.image_shape))
+        parts = ([tensor[part].to(self.device) for tensor in (to_unit_range(images), raw.float(), noise)] for part in rows)
+        return torch.cat([to_uint8(self.codec.redraw(x, z, t, told)).cpu() for x, z, told in parts])
+
 
 def load_codec(device: torch.device, root: Path = Path()) -> TrainedCodec:
     """Build the codec that ``root``/checkpoints/autoencoder holds. Raises UserError when it is missing or damaged."""
