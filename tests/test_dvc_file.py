@@ -94,7 +94,7 @@ def test_no_stage_can_see_the_model_of_another_stages_section(stage):
         ("train_autoencoder", "diffusion/samplers/heun.py"),
         ("train_autoencoder", "models/dit.py"),
         ("train_autoencoder", "models/classifier.py"),
-        ("train_denoiser", "diffusion/samplers/euler.py"),
+        ("train_denoiser", "diffusion/samplers/heun.py"),
         ("train_denoiser", "models/classifier.py"),
         ("train_latent_classifiers", "models/unet.py"),
         ("encode_and_cache_latents", "training/loop.py"),
