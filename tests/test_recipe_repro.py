@@ -69,7 +69,13 @@ SHORTENED = {  # recipe -> changes; digits come with a library, so that no netwo
     "features_ddim": {**FEW_DIGITS, **TINY_DIFFAE, "autoencoder.diffae.pretrain_epochs": 2},
 }
 LATENT_SHAPES = {"sd_vae": (4, 4, 4), "pixel_ddpm": (1, 8, 8), "latent_flow": (1, 2, 2), "diffae": (16,), "features_ddim": (16,)}
-NETWORK_EVALUATIONS = {"sd_vae": 2 * 2 * 2, "pixel_ddpm": 10, "latent_flow": 10 * 2, "diffae": 10 * 2 * 2, "features_ddim": 10 * 2 * 2}  # steps, Heun's two, guidance's two
+NETWORK_EVALUATIONS = {
+    "sd_vae": 2 * 2 * 2,
+    "pixel_ddpm": 10,
+    "latent_flow": 10 * 2,
+    "diffae": 10 * 2 * 2,
+    "features_ddim": 10 * 2 * 2,
+}  # steps, Heun's two, guidance's two
 
 
 @pytest.mark.slow
