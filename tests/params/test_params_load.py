@@ -145,7 +145,6 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("autoencoder.diffae.encoder_blocks", [1]),
     ("autoencoder.diffae.attention_levels", [2]),
     ("autoencoder.diffae.prediction", "epsilon"),
-    ("autoencoder.diffae.path", "vp_linear"),
     ("autoencoder.freeze_encoder", True),
     ("autoencoder.init_from", "vae"),
     ("autoencoder.init_from", ""),
