@@ -110,7 +110,7 @@ def test_another_knob_of_a_section_runs_only_what_must_follow(section, stages):
         ("train_autoencoder", "diffusion/samplers/heun.py"),
         ("train_autoencoder", "models/dit.py"),
         ("train_autoencoder", "models/classifier.py"),
-        ("train_denoiser", "diffusion/samplers/euler.py"),
+        ("train_denoiser", "diffusion/samplers/heun.py"),
         ("train_denoiser", "models/classifier.py"),
         ("train_latent_classifiers", "models/unet.py"),
         ("encode_and_cache_latents", "training/loop.py"),

@@ -138,6 +138,13 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("manipulate.renoise", -0.1),
     ("manipulate.renoise_steps", 0),
     ("manipulate.renoise_guidance_scale", -1.0),
+    ("autoencoder.figures.preview_every_epochs", -1),
+    ("autoencoder.diffae.embedding_dim", 0),
+    ("autoencoder.diffae.encoder_channels", [12]),
+    ("autoencoder.diffae.pretrain_epochs", 0),
+    ("autoencoder.diffae.patch_size", 0),
+    ("autoencoder.diffae.condition_width", 20),
+    ("autoencoder.diffae.sample_timesteps", 0),
     # not a number
     ("autoencoder.kl_weight", NAN),
     ("autoencoder.kl_weight", INF),
@@ -170,6 +177,8 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("latent_classifiers.features", "mean"),
     ("latent_classifiers.logistic", "ovr"),
     ("manipulate.direction", "random"),
+    ("autoencoder.diffae.inner", "diffae"),
+    ("autoencoder.diffae.encoder_training", "frozen"),
     # each right, but not together
     ("autoencoder.encoder_blocks", [1]),
     ("autoencoder.decoder_channels", [32, 64, 64]),
@@ -186,6 +195,9 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("denoiser.attention_levels", [2]),
     ("denoiser.attention_levels", [-1]),
     ("manipulate.strengths", [1.0, 0.0]),
+    ("autoencoder.diffae.encoder_blocks", [1]),
+    ("autoencoder.diffae.attention_levels", [2]),
+    ("autoencoder.diffae.prediction", "epsilon"),
     # too much of a good thing
     ("data.image_size", 10**9),
     ("data.image_size", [64, 0]),
