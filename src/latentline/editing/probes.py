@@ -1,4 +1,4 @@
-"""Linear probes of latents, fitted by scikit-learn. Features are float32 (N, F)."""
+"""Linear probes of latents, all but one kind fitted by scikit-learn. Features are float32 (N, F)."""
 
 import warnings
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from latentline.common.column import Column
@@ -39,7 +40,6 @@ def fit_probe(column: Column, features: Tensor, known: Tensor, logistic: Logisti
         max_iterations: of the solver, at most.
     """
     from sklearn.linear_model import LogisticRegression, Ridge  # after the thread count is fixed; and it takes seconds to import
-    from sklearn.multiclass import OneVsRestClassifier
 
     if column.kind == "continuous":
         ridge = Ridge(alpha=1 / inverse_regularization).fit(features.numpy(), ((known - column.mean) / column.std).numpy())
@@ -49,18 +49,37 @@ def fit_probe(column: Column, features: Tensor, known: Tensor, logistic: Logisti
     bias[present] = 0
     if len(present) > 1:
         one_vs_rest = column.classes and logistic == "one_vs_rest"
-        model = LogisticRegression(C=inverse_regularization, max_iter=max_iterations)
-        labels = known.numpy().astype(int)
         if one_vs_rest and len(present) > 2:
-            models = OneVsRestClassifier(model).fit(features.numpy(), labels).estimators_
+            truth = (known[:, None] == torch.from_numpy(present)).float()  # (N, classes)
+            normals, offsets = _one_vs_rest(features, truth, inverse_regularization, max_iterations)
         else:
-            models = [model.fit(features.numpy(), labels)]
-        normals = torch.from_numpy(np.concatenate([one.coef_ for one in models])).float()
-        offsets = torch.from_numpy(np.concatenate([one.intercept_ for one in models])).float()
+            model = LogisticRegression(C=inverse_regularization, max_iter=max_iterations).fit(features.numpy(), known.numpy().astype(int))
+            normals, offsets = torch.from_numpy(model.coef_).float(), torch.from_numpy(model.intercept_).float()
         if len(present) == 2:  # of which scikit-learn fits one logit: the difference of two, or either's own
             normals, offsets = (torch.cat([-part, part]) / (1 if one_vs_rest else 2) for part in (normals, offsets))
         weight[present], bias[present] = normals, offsets
     return Probe(weight, bias) if column.classes else Probe(weight[1:] - weight[:1], bias[1:] - bias[:1])
+
+
+def _one_vs_rest(features: Tensor, truth: Tensor, inverse_regularization: float, max_iterations: int) -> tuple[Tensor, Tensor]:
+    """A logistic model of each class against the others, from features (N, F) and truth (N, K): weights (K, F) and biases (K,).
+
+    scikit-learn's objective and tolerance, but all classes at once: one product of matrices instead of a pass over the features for each.
+    """
+    parameters = torch.zeros(truth.shape[1], features.shape[1] + 1, requires_grad=True)  # (K, F + 1)
+    solver = torch.optim.LBFGS([parameters], max_iter=max_iterations, tolerance_grad=1e-4, tolerance_change=0, line_search_fn="strong_wolfe")
+
+    def objective() -> Tensor:
+        solver.zero_grad()
+        weight, bias = parameters[:, :-1], parameters[:, -1]
+        penalty = weight.square().sum() / (2 * inverse_regularization)
+        total = F.binary_cross_entropy_with_logits(features @ weight.T + bias, truth, reduction="sum") + penalty
+        loss = total / len(features)
+        loss.backward()
+        return loss
+
+    solver.step(objective)
+    return parameters[:, :-1].detach(), parameters[:, -1].detach()
 
 
 def choose_probe(
