@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from knobs import set_knobs
 from ruamel.yaml import YAML
 
 from latentline.common.errors import UserError
