@@ -100,7 +100,7 @@ def _train(saving: Saving) -> tuple[dict[str, torch.Tensor], list[dict[str, floa
 
     def loss(step):
         value = network(torch.randn(8, 4, generator=generator(0, step))).square().mean()
-        return value, {"loss": value}
+        return [(1.0, value, {"loss": value})]
 
     optimizer = Optimizer(lr=0.1, weight_decay=0.0, warmup_steps=1, decay_fraction=0.5, clip_norm=1.0)
     used, history = fit(network, loss, epochs=2, steps_per_epoch=3, optimizer=optimizer, saving=saving, section="test")

@@ -160,12 +160,12 @@ class AutoencoderParams(Section):
             if weight:
                 raise ValueError(
                     f"autoencoder.{knob}: {weight:g} looks at reconstructions, which a diffae has none of while it trains; "
-                    f"set it to 0, or autoencoder.name to ae or vae"
+                    "expected 0; set it so, or autoencoder.name to ae or vae"
                 )
         if self.diffae.inner != "identity" and self.latent_dim is not None:
             raise ValueError(
                 f"autoencoder.latent_dim: {self.latent_dim} gives autoencoder.diffae.inner {self.diffae.inner} latents that are vectors; "
-                f"the decoder works on maps; set it to null"
+                "expected null, since the decoder works on maps; set it so"
             )
         return self
 

@@ -84,7 +84,7 @@ class DenoiserParams(Section):
     @model_validator(mode="after")
     def _decays_differ(self) -> "DenoiserParams":
         if len(set(self.ema_decays)) < len(self.ema_decays):
-            raise ValueError(f"denoiser.ema_decays: {self.ema_decays} names a decay twice; take one of them out")
+            raise ValueError(f"denoiser.ema_decays: {self.ema_decays} names a decay twice; expected each once; take one of them out")
         return self
 
     @model_validator(mode="after")

@@ -53,11 +53,11 @@ class DiffAEParams(Section):
         if len(self.encoder_blocks) != levels:
             raise ValueError(
                 f"autoencoder.diffae.encoder_blocks: {self.encoder_blocks} has {len(self.encoder_blocks)} levels, "
-                f"autoencoder.diffae.encoder_channels has {levels}; give both the same number"
+                f"autoencoder.diffae.encoder_channels has {levels}; expected as many; give both the same number"
             )
         if bad := [level for level in self.attention_levels if level >= len(self.channels)]:
             raise ValueError(
-                f"autoencoder.diffae.attention_levels: {bad[0]} names a level that autoencoder.diffae.channels ({len(self.channels)} levels, "
-                "counted from 0) does not have"
+                f"autoencoder.diffae.attention_levels: {bad[0]} is no level; expected numbers below {len(self.channels)}, counted from 0, as "
+                "autoencoder.diffae.channels has so many; take it out"
             )
         return self

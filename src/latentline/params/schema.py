@@ -83,11 +83,13 @@ class Params(Section):
         for section in ("autoencoder", "denoiser", "feature_extractor"):
             knobs: OptimizerParams = getattr(self, section).optimizer
             if knobs.milestones != sorted(set(knobs.milestones)):
-                raise ValueError(f"{section}.optimizer.milestones: {knobs.milestones} is not in ascending order, each once; sort it")
+                raise ValueError(
+                    f"{section}.optimizer.milestones: {knobs.milestones} is out of order; expected epochs in ascending order, each once; sort it"
+                )
             if knobs.accumulate > knobs.batch_size:
                 raise ValueError(
-                    f"{section}.optimizer.accumulate: {knobs.accumulate} parts are more than {section}.optimizer.batch_size, {knobs.batch_size}; "
-                    "lower it"
+                    f"{section}.optimizer.accumulate: {knobs.accumulate} parts are too many; expected at most "
+                    f"{section}.optimizer.batch_size, {knobs.batch_size}; lower it"
                 )
         if self.autoencoder.adversarial.weight and self.autoencoder.optimizer.accumulate > 1:
             raise ValueError(
