@@ -67,6 +67,24 @@ NUMBERS = {"level", "size"}
 NETWORKS: dict[str, dict[str, object]] = {  # trained on classes
     "identity_unet": {"autoencoder.name": "identity"},
     "ae_mlp": {"autoencoder.name": "ae", "autoencoder.latent_dim": 8, "denoiser.name": "mlp", "denoiser.width": 32, "denoiser.depth": 2},
+    "diffae_mlp": {
+        "autoencoder.name": "diffae",
+        "autoencoder.figures.preview_every_epochs": 2,
+        "autoencoder.diffae.inner": "vae",
+        "autoencoder.diffae.inner_epochs": 2,
+        "autoencoder.diffae.embedding_dim": 8,
+        "autoencoder.diffae.encoder_channels": [8, 16],
+        "autoencoder.diffae.encoder_training": "pretrained",
+        "autoencoder.diffae.pretrain_epochs": 2,
+        "autoencoder.diffae.channels": [16],
+        "autoencoder.diffae.attention_levels": [],
+        "autoencoder.diffae.patch_size": 1,
+        "autoencoder.diffae.condition_width": 16,
+        "autoencoder.diffae.sample_timesteps": 3,
+        "denoiser.name": "mlp",
+        "denoiser.width": 32,
+        "denoiser.depth": 2,
+    },
     "vae_dit": {"denoiser.name": "dit", "denoiser.width": 32, "denoiser.depth": 2, "denoiser.heads": 2, "denoiser.patch_size": 2},
 }
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from knobs import set_knobs
 from ruamel.yaml import YAML
 
 from latentline.common.errors import UserError
@@ -70,6 +71,13 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("autoencoder.adversarial.channels", 12),
     ("autoencoder.adversarial.layers", 0),
     ("autoencoder.adversarial.lr", 0.0),
+    ("autoencoder.figures.preview_every_epochs", -1),
+    ("autoencoder.diffae.embedding_dim", 0),
+    ("autoencoder.diffae.encoder_channels", [12]),
+    ("autoencoder.diffae.pretrain_epochs", 0),
+    ("autoencoder.diffae.patch_size", 0),
+    ("autoencoder.diffae.condition_width", 20),
+    ("autoencoder.diffae.sample_timesteps", 0),
     ("autoencoder.optimizer.batch_size", 0),
     ("autoencoder.optimizer.lr", 0.0),
     ("autoencoder.optimizer.lr", -1e-3),
@@ -124,6 +132,8 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("data.name", "mnist1"),
     ("autoencoder.name", "VAE"),
     ("autoencoder.adversarial.loss", "wasserstein"),
+    ("autoencoder.diffae.inner", "diffae"),
+    ("autoencoder.diffae.encoder_training", "frozen"),
     ("autoencoder.network", "unet"),
     ("autoencoder.reconstruction", "huber"),
     ("latents.posterior", "mode"),
@@ -145,6 +155,9 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("autoencoder.groups", 16 * 3),
     ("autoencoder.attention_heads", 3),
     ("autoencoder.attention_levels", [2]),
+    ("autoencoder.diffae.encoder_blocks", [1]),
+    ("autoencoder.diffae.attention_levels", [2]),
+    ("autoencoder.diffae.prediction", "epsilon"),
     ("autoencoder.freeze_encoder", True),
     ("autoencoder.init_from", "vae"),
     ("autoencoder.init_from", ""),
@@ -308,12 +321,17 @@ def test_sections_are_frozen(content):
         ({"sample.count": 1}, "sample.count"),
         ({"autoencoder.attention_levels": [0, 1], "autoencoder.encoder_blocks": [1, 0]}, "autoencoder.attention_levels: 1 "),
         ({"autoencoder.attention_levels": [0], "autoencoder.decoder_blocks": [0, 1]}, "autoencoder.attention_levels: 0 "),
+        ({"autoencoder.name": "diffae"}, "denoiser.name"),
+        ({"autoencoder.name": "diffae", "denoiser.name": "mlp", "autoencoder.perceptual_weight": 0.1}, "autoencoder.perceptual_weight: 0.1 "),
+        ({"autoencoder.name": "diffae", "denoiser.name": "mlp", "autoencoder.adversarial.weight": 0.1}, "autoencoder.adversarial.weight: 0.1 "),
+        (
+            {"autoencoder.name": "diffae", "denoiser.name": "mlp", "autoencoder.diffae.inner": "vae", "autoencoder.latent_dim": 8},
+            "autoencoder.latent_dim: 8 ",
+        ),
     ],
 )
 def test_knobs_that_cannot_work_together_are_refused(root, changes, knob):
     content = read_params(root / "params.yaml")
-    for name, value in changes.items():
-        section, key = name.split(".")
-        content[section][key] = value
+    set_knobs(content, changes)
     with pytest.raises(UserError, match=knob.replace(".", r"\.")):
         validate(content)

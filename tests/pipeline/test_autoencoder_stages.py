@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +19,7 @@ from latentline.common.files import sha256_file
 from latentline.data.store import read_card, read_split
 from latentline.latents.cache import LatentStats, read_latents, read_stats
 from latentline.params.load import read_params
-from latentline.pipeline import download, encode_and_cache_latents, export_diffusers, train_autoencoder, training
+from latentline.pipeline import autoencoder_training, download, encode_and_cache_latents, export_diffusers, train_autoencoder, training
 from latentline.pipeline.autoencoder_report import warn_of_silence
 from latentline.pipeline.codec import load_codec
 from latentline.runtime.checkpoint import Checkpoint, load_checkpoint
@@ -30,7 +31,15 @@ TINY = {
     "encoder_blocks": [1, 1],
     "decoder_channels": [8, 16],
     "decoder_blocks": [2, 2],
-    "figures": {"height": 4, "width": 5, "scale": 1},
+    "figures": {"height": 4, "width": 5, "scale": 1, "preview_every_epochs": 0},
+}
+TINY_DIFFAE = {
+    "embedding_dim": 6,
+    "encoder_channels": [8, 16],
+    "channels": [8],
+    "attention_levels": [],
+    "condition_width": 8,
+    "sample_timesteps": 20,
 }
 FIGURES = {
     "loss.csv",
@@ -47,9 +56,9 @@ FIGURES = {
 def _write_params(folder: Path, root: Path, autoencoder: dict, latents: dict) -> None:
     content = read_params(root / "recipes" / "digits.yaml")
     content["data"] |= {"limit": 40}
-    content["autoencoder"] |= {**TINY, **autoencoder}
+    content["autoencoder"] |= {**TINY, **autoencoder, "diffae": {**content["autoencoder"]["diffae"], **TINY_DIFFAE, **autoencoder.get("diffae", {})}}
     content["latents"] |= latents
-    content["denoiser"]["name"] = "mlp" if autoencoder.get("latent_dim") else "unet"
+    content["denoiser"]["name"] = "mlp" if autoencoder.get("latent_dim") or autoencoder.get("name") == "diffae" else "unet"
     content["compute"] |= {"threads": 1, "workers": 0, "device": "cpu"}
     with (folder / "params.yaml").open("w") as file:
         YAML().dump(content, file)
@@ -125,7 +134,7 @@ def test_a_vaes_report_counts_its_active_units_and_bits(run):
 
 
 def test_grids_have_the_size_that_their_knobs_say(run):
-    run(figures={"height": 4, "width": 5, "scale": 3})
+    run(figures={**TINY["figures"], "scale": 3})
     with Image.open("fig/autoencoder/reconstructions.png") as image:
         assert image.size == ((5 * 10 + 2) * 3, (4 * 10 + 2) * 3)  # images of 8 pixels, gaps of 2
     with Image.open("fig/autoencoder/interpolations.png") as image:
@@ -229,3 +238,51 @@ def test_images_that_are_read_from_disk_at_every_step_give_the_same_weights_as_i
     monkeypatch.setattr(training, "_MOST_BYTES", 0)
     from_disk, _, _ = run(name="vae")
     assert from_disk.sha256 == in_memory.sha256
+
+
+def test_a_diffusion_autoencoder_reports_what_its_latent_holds_and_what_its_noise_does(run):
+    checkpoint, metrics, stats = run(name="diffae", figures={**TINY["figures"], "preview_every_epochs": 1})
+    assert stats.shape == (6,)
+    assert metrics["mse"] == metrics["with_random_noise"]["20"]["mse"]  # what stands at the top is of the latent alone
+    for steps in ("20", "100"):
+        assert metrics["with_inferred_noise"][steps]["ssim"] > metrics["with_random_noise"][steps]["ssim"]
+    assert _figures() == FIGURES | {"noise.png", "stochastic.png", "preview_0001.png"}
+    with Image.open("fig/autoencoder/noise.png") as image:
+        assert image.size == (5 * 10 + 2, 4 * 10 + 2)  # originals, random noise, inferred noise, the noise itself
+    assert checkpoint.constructor["inner"] == {"name": "identity"}
+
+
+def test_each_image_is_decoded_from_the_noise_of_its_number_or_from_the_one_given(run):
+    run(name="diffae")
+    codec, test = load_codec(torch.device("cpu")), read_split(Path("data/prepared"), "test")
+    raw, images = codec.encode(test)[:1].expand(4, 6), test.images[:4]
+    decoded = codec.decode(raw)
+    assert len(decoded.unique(dim=0)) == 4
+    assert torch.equal(codec.decode(raw[2:], first=2), decoded[2:])
+    raw = codec.encode(test)[:4]
+    own = codec.decode(raw, codec.invert(images, raw))
+    assert (own.float() - images.float()).abs().mean() < (codec.decode(raw).float() - images.float()).abs().mean() / 4
+
+
+def test_a_pretrained_encoder_is_the_same_however_long_the_decoder_trains(run):
+    knobs = {"name": "diffae", "diffae": {"encoder_training": "pretrained", "pretrain_epochs": 1}}
+    once, twice = run(**knobs)[0].tensors, run(**knobs, epochs=2)[0].tensors
+    changed = {name.split(".")[0] for name in once if not torch.equal(once[name], twice[name])}
+    assert changed == {"decoder"}
+    assert len(pd.read_csv("fig/autoencoder/loss_encoder.csv")) == 1
+    assert len(pd.read_csv("fig/autoencoder/loss.csv")) == 2
+
+
+def test_a_stage_killed_after_its_trainings_continues_each_of_them(run, monkeypatch, caplog):
+    knobs = {"name": "diffae", "epochs": 2, "diffae": {"inner": "vae", "inner_epochs": 3, "patch_size": 1}}
+    whole = run(**knobs)[0].sha256
+    saving_of = autoencoder_training.saving_of
+    with monkeypatch.context() as patch:
+        patch.setattr(autoencoder_training, "saving_of", lambda *arguments: replace(saving_of(*arguments), every_seconds=0.0))
+        patch.setattr(train_autoencoder, "save_checkpoint", lambda *_, **__: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception, match="killed"):
+            run(**knobs)
+    with caplog.at_level(logging.INFO):
+        assert run(**knobs)[0].sha256 == whole
+    assert [message for message in caplog.messages if "resumed" in message] == [f"resumed train_autoencoder at step {step}" for step in (3, 2)]
+    assert not list(Path(".state").rglob("*.safetensors"))

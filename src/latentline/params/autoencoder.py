@@ -26,7 +26,7 @@ _CODER = (
     "causal_attention",
 )
 _CONSTRUCTORS = {"identity": (), "ae": _ERROR + _CODER, "vae": _ERROR + _KL + _CODER}
-"""Knobs that shape a codec, by kind (of ``diffae``, by its ``inner``). All are valid for each, so that changing the name alone works."""
+"""Knobs that shape a codec, by kind, whether it works alone or inside a ``diffae``. All are valid for each; those of others do nothing."""
 
 
 class CodecFiguresParams(Section):
