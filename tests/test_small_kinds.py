@@ -60,6 +60,7 @@ GRIDS = ("sample.figures", "denoiser.preview")
 COUNT = 60
 EDITS = {"flip_rate.png", "kept.png", "trade_off.png", "strips.png", "strips_random.png", "before_after.png", "edits.gif"}
 EDITS |= {"interpolations.png", "perturbations.png"}
+EDITS_WITH_NOISE = {"style_mixing.png", "conditioned_samples.png", "perturbed_redrawn.png"}
 KNOWN = {  # columns of the CSV
     "everything": ["label", "dotted", "colour", "level"],
     "one_number": ["level"],
@@ -275,7 +276,8 @@ def test_every_stage_shows_what_there_is_to_see(finished):
     assert figures["feature_extractor"] == (learnt if finished.known else {"loss.csv", "notice.png"})
     assert ("confusion.png" in figures["latent_classifiers"]) == labelled
     assert ("notice.png" in figures["latent_classifiers"]) == (not finished.known)
-    assert figures["manipulate"] - {"arithmetic.png"} == {"curves.csv", *(EDITS if finished.varied else {"notice.png"})}
+    edits = EDITS | (EDITS_WITH_NOISE if finished.networks.get("autoencoder.name") == "diffae" else set())
+    assert figures["manipulate"] - {"arithmetic.png"} == {"curves.csv", *(edits if finished.varied else {"notice.png"})}
     assert figures["denoiser"] >= {"preview_0001.png", "preview_0002.png", "loss.csv", "buckets.csv"}
     assert figures["sample"] == {"grid.png", "trajectory.png"}
     assert figures["evaluate"] == {"fd.png", "nearest_train.png"}
