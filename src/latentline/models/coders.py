@@ -13,6 +13,7 @@ from latentline.models.conv_coder import ConvDecoder, ConvEncoder
 from latentline.models.stable_diffusion_coder import StableDiffusionDecoder, StableDiffusionEncoder
 
 _EPS = {"conv": 1e-5, "stable_diffusion": 1e-6}  # of the normalisations; Stable Diffusion's own
+_FILLED_UP = 8  # pixels: images smaller than this may be filled up to it and shrunk by as many levels, which costs little
 _NETWORKS: dict[str, tuple[Any, Any]] = {"conv": (ConvEncoder, ConvDecoder), "stable_diffusion": (StableDiffusionEncoder, StableDiffusionDecoder)}
 
 
@@ -101,7 +102,7 @@ def build_coders(
     shared = CoderStyle(eps=_EPS[network], **style)
     outputs = statistics * latent_channels if latent_dim is None else latent_channels
     encoder = encoder_kind(image_shape[0], outputs, encoder_channels, encoder_blocks, shared)
-    if encoder.factor >= 2 * max(image_shape[1:]):
+    if encoder.factor >= 2 * max(*image_shape[1:], _FILLED_UP):
         raise UserError(
             f"autoencoder.encoder_channels: {list(encoder_channels)} shrink maps {encoder.factor} times, images are only {image_shape[1]}x"
             f"{image_shape[2]}; expected fewer levels; take some out of all four lists"
