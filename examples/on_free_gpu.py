@@ -1,6 +1,6 @@
 """Run a command on the first GPU that no other such command uses; wait until there is one.
 
-    python examples/on_free_gpu.py 0,1,2,3 dvc exp run --temp --wait-for-lock --set-param denoiser.epochs=30
+    python examples/on_free_gpu.py 0,1,2,3 dvc --wait-for-lock exp run --temp --set-param denoiser.epochs=30
 
 A GPU is taken by locking a file of this machine, LATENTLINE_GPU_LOCKS/gpu-0.lock (the folder is the system's for temporary files by default). The
 command inherits the lock, and the system gives it back when the command ends, however it ends: nothing needs clearing away after a crash. The
