@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-_SECONDS_BETWEEN_TRIES = 1.0
+_SECONDS_BETWEEN_TRIES = 0.2
 
 
 def take(gpu: str, folder: Path) -> bool:
