@@ -1,5 +1,8 @@
 # `make` lists the targets. Everything runs in .venv, which the first target that needs it builds from requirements.lock.
 PYTHON ?= python3
+# What weights/ holds of a finished run: all that was trained, and the two small files of encoded_img that sampling needs.
+WEIGHTS := $(addprefix checkpoints/,autoencoder discriminator denoiser feature_extractor latent_classifiers) \
+           $(addprefix encoded_img/,known.safetensors stats.json)
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -38,6 +41,13 @@ show:  ## open the latest grid of samples on screen
 	@test -f fig/sample/grid.png || { echo "error: fig/sample/grid.png is missing; run \`dvc repro sample\`" >&2; exit 2; }
 	$(PYTHON) -m webbrowser -t "file://$(CURDIR)/fig/sample/grid.png"
 
+weights: $(INSTALLED)  ## fetch the default recipe's checkpoints from weights/; then `dvc repro --single-item sample` draws without training
+	dvc pull --remote weights $(WEIGHTS)
+
+ship-weights: $(INSTALLED)  ## put the checkpoints of the finished run into weights/, in place of those there
+	rm -rf weights/files
+	dvc push --remote weights $(WEIGHTS)
+
 clean-state:  ## forget the saved state of interrupted trainings
 	rm -rf .state
 
@@ -48,5 +58,5 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
-.PHONY: help install repro test test-slow lint deps recipe export-diffusers show clean-state
+.PHONY: help install repro test test-slow lint deps recipe export-diffusers show weights ship-weights clean-state
 .DEFAULT_GOAL := help

@@ -122,15 +122,20 @@ def fresh_checkout(root: Path, folder: Path) -> Checkout:
     return checkout
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Checkout:
-    """A copy of the repository in which the tiny pipeline has run. Tests that change anything take a copy of it."""
-    checkout = fresh_checkout(root, tmp_path_factory.mktemp("repro") / "checkout")
+def finished_checkout(root: Path, folder: Path) -> Checkout:
+    """A copy of the repository in which the tiny pipeline has run."""
+    checkout = fresh_checkout(root, folder)
     checkout.change(**TINY)
     checkout.commit()
     assert checkout.repro() == EVERY_STAGE
     checkout.commit()
     return checkout
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Checkout:
+    """Tests that change anything take a copy of it."""
+    return finished_checkout(root, tmp_path_factory.mktemp("repro") / "checkout")
 
 
 @pytest.fixture

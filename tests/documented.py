@@ -1,0 +1,21 @@
+"""Commands of a page of docs/, run as they stand there."""
+
+import shlex
+from pathlib import Path
+
+from test_small_repro import Checkout
+
+
+class Page:
+    """A page of the documentation; ``instead`` has this test's names for those that the page takes as examples."""
+
+    def __init__(self, path: Path, instead: dict[str, str]) -> None:
+        self.lines = path.read_text().splitlines()
+        self.instead = instead
+
+    def run(self, checkout: Checkout, line: str) -> str:
+        """Run ``line``, which must be an indented line of the page."""
+        assert f"    {line}" in self.lines
+        for example, name in self.instead.items():
+            line = line.replace(example, name)
+        return checkout.run(*shlex.split(line)).stdout
