@@ -8,7 +8,7 @@ from latentline.params.base import Count, Depth, Fraction, Positive, Section, St
 from latentline.params.optimizer import OptimizerParams
 
 _CONSTRUCTORS = {
-    "unet": {"channels", "blocks", "attention_levels"},
+    "unet": {"channels", "blocks", "attention_levels", "patch_size"},
     "dit": {"width", "depth", "heads", "patch_size"},
     "mlp": {"width", "depth"},
 }
@@ -65,7 +65,7 @@ class DenoiserParams(Section):
     heads: Positive
     """Attention heads. ``dit`` only."""
     patch_size: Positive
-    """Positions per side of the squares that become one token. ``dit`` only."""
+    """Positions per side of the squares that are folded into channels at once: a token of ``dit``, a position of ``unet``."""
     condition: Literal["all", "class", "none"]
     """What the network is told of an image: all that is known (class and attributes), the class alone, or nothing."""
     label_dropout: Fraction
