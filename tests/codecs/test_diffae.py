@@ -105,11 +105,18 @@ def test_the_loss_is_the_denoising_loss_of_the_image_told_its_vector(awake):
     codec, x = awake(_diffae()), torch.rand(4, 1, 8, 8) * 2 - 1
     loss, terms, reconstruction = codec.loss(x, generator(0, "noise"))
     draw = generator(0, "noise")
-    t = draw_times(4, "uniform", draw)
-    expected = denoising_loss(codec.decoder, codec.process, x, codec.encode(x), t, torch.randn(x.shape, generator=draw)).mean()
+    t, noise = zip(*((draw_times(1, "uniform", draw), torch.randn(1, *x.shape[1:], generator=draw)) for _ in x), strict=True)
+    expected = denoising_loss(codec.decoder, codec.process, x, codec.encode(x), torch.cat(t), torch.cat(noise)).mean()
     torch.testing.assert_close(loss, expected)
     assert terms["loss"] is loss
     assert reconstruction is None
+
+
+def test_a_batch_in_parts_draws_what_the_whole_one_does(awake):
+    codec, x = awake(_diffae()), torch.rand(4, 1, 8, 8) * 2 - 1
+    draw = generator(0, "noise")
+    parts = [codec.loss(x[rows], draw)[0] for rows in (slice(0, 1), slice(1, 4))]
+    torch.testing.assert_close(parts[0] / 4 + 3 * parts[1] / 4, codec.loss(x, generator(0, "noise"))[0])
 
 
 def test_joint_training_moves_encoder_and_decoder_and_never_the_inner_autoencoder(awake):

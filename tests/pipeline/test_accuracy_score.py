@@ -8,12 +8,14 @@ import torch
 
 from latentline.common.column import CLASS, Column
 from latentline.models.judges import build_judge
+from latentline.params.compute import ComputeParams
 from latentline.params.load import read_params
 from latentline.pipeline.accuracy_score import Labelled, accuracy_on_real
 from latentline.pipeline.judge import Judge, load_judge
 from latentline.pipeline.paths import FEATURE_EXTRACTOR
 from latentline.runtime.checkpoint import save_checkpoint
 
+COMPUTE = ComputeParams(device="cpu", threads=1, workers=0, save_every_seconds=60.0, trackers=[])
 COLUMNS = (Column(CLASS, "categorical", ("dark", "bright")), Column("other", "binary"))
 
 
@@ -44,8 +46,8 @@ def test_what_the_lesson_teaches_is_what_the_score_tells(judge):
     lesson, test = _images(64), _images(40)
     before = {name: value.clone() for name, value in judge.network.state_dict().items()}
     wrong = Labelled(lesson.images, 1 - lesson.labels)
-    assert accuracy_on_real(judge, lesson, test, seed=0, save_every_seconds=60.0) > 0.9
-    assert accuracy_on_real(judge, wrong, test, seed=0, save_every_seconds=60.0) < 0.1
+    assert accuracy_on_real(judge, lesson, test, seed=0, compute=COMPUTE) > 0.9
+    assert accuracy_on_real(judge, wrong, test, seed=0, compute=COMPUTE) < 0.1
     assert all(torch.equal(value, before[name]) for name, value in judge.network.state_dict().items())
 
 
@@ -53,5 +55,5 @@ def test_the_same_lesson_gives_the_same_score_and_another_seed_another_judge(jud
     torch.manual_seed(3)
     lesson = Labelled(torch.randint(256, (32, 1, 8, 8)).to(torch.uint8), torch.arange(32) % 2)
     test = Labelled(torch.randint(256, (200, 1, 8, 8)).to(torch.uint8), torch.arange(200) % 2)
-    scores = [accuracy_on_real(judge, lesson, test, seed, 60.0) for seed in (0, 0, 1)]
+    scores = [accuracy_on_real(judge, lesson, test, seed, COMPUTE) for seed in (0, 0, 1)]
     assert scores[0] == scores[1] != scores[2]
