@@ -170,3 +170,45 @@ def test_latents_of_another_autoencoder_are_refused(run):
     write_cache(run / LATENTS, {"train": LatentSplit(torch.randn(5, 2, 4, 4), None, None)}, classes=(), attributes=(), autoencoder="ab" * 32)
     with pytest.raises(UserError, match="was made by autoencoder abab"):
         load(run)
+
+
+@pytest.fixture
+def diffae(tmp_path, awake) -> TrainedModel:
+    """An untrained diffusion autoencoder, in which all inputs matter."""
+    decoder = {"channels": [8], "blocks": 1, "attention_levels": [], "patch_size": 2, "condition_width": 16}
+    process = {"path": "flow", "prediction": "velocity", "sample_timesteps": 40}
+    constructor = {
+        "image_shape": [1, 8, 8],
+        "inner": {"name": "identity"},
+        "embedding_dim": 6,
+        "encoder_channels": [8],
+        "encoder_blocks": [1],
+        **decoder,
+        **process,
+    }
+    codec = awake(build_codec("diffae", **constructor))
+    save_checkpoint(tmp_path / AUTOENCODER, kind="autoencoder", name="diffae", constructor=constructor, trained_on={}, tensors=codec.state_dict())
+    split = LatentSplit(torch.randn(50, 6) * 3 + 5, torch.arange(50) % 3, torch.rand(50, 2))
+    write_cache(tmp_path / LATENTS, {"train": split}, classes=CLASSES, attributes=ATTRIBUTES, autoencoder=sha256_file(tmp_path / AUTOENCODER))
+    return load(tmp_path)
+
+
+def test_a_diffusion_autoencoder_gives_an_image_back_from_its_own_noise_alone(diffae, images):
+    z0 = diffae.encode(images)
+    noise = diffae.invert(images, z0)
+    own = (diffae.decode(z0, noise) - images).square().mean()
+    assert own < 0.05 * (diffae.decode(z0) - images).square().mean()
+
+
+def test_redrawn_images_follow_the_latent_the_more_the_more_noise_was_added(diffae, images):
+    z0, other = diffae.encode(images), torch.randn(4, 6)
+    change = [(diffae.redraw(images, other, t) - diffae.redraw(images, z0, t)).square().mean() for t in (0.25, 0.5, 1.0)]
+    assert change == sorted(change)
+    assert torch.equal(diffae.redraw(images, z0, 0.5), diffae.redraw(images, z0, 0.5))
+    assert not torch.equal(diffae.redraw(images, z0, 0.5), diffae.redraw(images, z0, 0.5, seed=1))
+
+
+@pytest.mark.parametrize("method", ["invert", "redraw"])
+def test_what_needs_noise_is_refused_where_decoding_has_none(model, images, method):
+    with pytest.raises(UserError, match=f"{method}: .*expected autoencoder.name diffae"):
+        getattr(model, method)(images, model.encode(images), *([0.5] if method == "redraw" else []))

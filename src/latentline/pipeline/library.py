@@ -74,10 +74,23 @@ class TrainedModel:
             )
         return self.stats.normalizer.standardise(self.autoencoder.codec.encode(images.to(self.device)))
 
-    def decode(self, z0: Tensor) -> Tensor:
-        """Standardised latents z0 (B, *latent_shape) -> images (B, C, H, W), about in [-1, 1]."""
-        self._check_latents("z0", z0)
-        return self.autoencoder.codec.decode(self.stats.normalizer.restore(z0.to(self.device)))
+    def decode(self, z0: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Standardised latents z0 (B, *latent_shape) -> images (B, C, H, W), about in [-1, 1].
+
+        ``noise`` is what a diffusion autoencoder begins with: x_T (B, *noise_shape) from :meth:`invert`, say; None = the same for all.
+        """
+        return self.autoencoder.codec.decode(self._raw(z0), None if noise is None else noise.to(self.device))
+
+    def invert(self, images: Tensor, z0: Tensor) -> Tensor:
+        """The noise x_T (B, *noise_shape) from which :meth:`decode` of z0 gives images (B, C, H, W) in [-1, 1]; diffusion autoencoders only."""
+        self._require_noise("invert")
+        return self.autoencoder.codec.invert(images.to(self.device), self._raw(z0))
+
+    def redraw(self, images: Tensor, z0: Tensor, t: float, seed: int = 0) -> Tensor:
+        """Add noise to images (B, C, H, W) in [-1, 1] up to ``t`` and denoise them told z0, theirs or another; diffusion autoencoders only."""
+        shape = self._require_noise("redraw")
+        noise = torch.randn((len(images), *shape), generator=generator(seed, "library")).to(self.device)
+        return self.autoencoder.codec.redraw(images.to(self.device), self._raw(z0), _time(t), noise)
 
     def condition(self, **values: Value | Tensor | list[Value]) -> Tensor:
         """What the denoiser can be told: ``condition(label="Sandal")``, ``condition(label=[0, 1, 2])``; of nothing, zeros.
@@ -145,6 +158,17 @@ class TrainedModel:
         if told.ndim != 2 or told.shape[1] != features or len(told) not in (1, count):
             raise UserError(f"condition: {tuple(told.shape)}; expected ({count}, {features}) or (1, {features}); take it from model.condition(...)")
         return guided_model(self.denoiser.network, self.denoiser.process, told.expand(count, -1), Guidance(guidance_scale))
+
+    def _raw(self, z0: Tensor) -> Tensor:
+        self._check_latents("z0", z0)
+        return self.stats.normalizer.restore(z0.to(self.device))
+
+    def _require_noise(self, method: str) -> tuple[int, ...]:
+        """Shape of the noise that the autoencoder decodes from."""
+        shape = self.autoencoder.codec.noise_shape
+        if shape is None:
+            raise UserError(f"{method}: this run's autoencoder decodes without noise; expected autoencoder.name diffae; train one")
+        return shape
 
     def _check_latents(self, name: str, latents: Tensor) -> None:
         if latents.shape[1:] != self.latent_shape:
