@@ -86,3 +86,15 @@ def test_each_schedule_trains_another_denoiser(run):
     knobs = {"denoiser.optimizer.milestones": [1, 2]}
     losses = {run(**knobs, **{"denoiser.optimizer.schedule": name})[1]["test_loss"] for name in ("warmup_stable_decay", "cosine", "milestones")}
     assert len(losses) == 3
+
+
+def test_every_epoch_has_its_loss_by_time_beside_the_whole(run):
+    run(**{"denoiser.ema_decays": [0.5]})
+    table = pd.read_csv("fig/denoiser/loss.csv")
+    by_time = table[[name for name in table if name.startswith("val_loss@")]]
+    assert len(table) == 3
+    assert len(by_time.columns) > 1
+    assert (by_time.min(axis=1) <= table["val_loss"]).all()
+    assert (by_time.max(axis=1) >= table["val_loss"]).all()
+    assert (by_time.iloc[0] != by_time.iloc[-1]).any()
+    assert Path("fig/denoiser/loss_by_time.png").stat().st_size > 0

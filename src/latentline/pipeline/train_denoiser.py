@@ -1,6 +1,5 @@
 """Stage ``train_denoiser``: learn to tell the cached latents from noise."""
 
-import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -41,6 +40,7 @@ from latentline.training.loop import Part, Saving, fit, parts
 STAGE = "train_denoiser"
 _BATCH = 500
 _BUCKETS = 10
+_AT = "val_loss@"  # what follows is a time
 _PREVIEW = "preview_{:04d}.png"  # of an epoch
 _NOISED = 12  # test images in from_the_middle.png
 
@@ -103,8 +103,7 @@ def _best(averaged: dict[float, Denoiser], val: Latents, seed: int) -> tuple[Den
 
 def _report(denoiser: Denoiser, test: Latents, history: list[dict[str, float]], known: dict[str, Any], seed: int, previews: Path) -> None:
     """Write metrics/denoiser.json, with what is ``known`` already, and fig/denoiser."""
-    test_loss, by_bucket = _evaluate(denoiser, test, seed)
-    by_time = {f"{(index + 0.5) / _BUCKETS:.2f}": value for index, value in enumerate(by_bucket)}  # middle of the slice of t -> loss
+    test_loss, by_time = _evaluate(denoiser, test, seed)
     write_metrics(
         METRICS / "denoiser.json",
         {
@@ -121,9 +120,11 @@ def _report(denoiser: Denoiser, test: Latents, history: list[dict[str, float]], 
                 shutil.copy(preview, folder)
         write_table(folder / "loss.csv", history)
         curves(folder / "loss.png", history, "epoch", ["loss", "val_loss"], f"loss ({denoiser.process.prediction})")
+        details = {name: f"t {name.partition('@')[2]}" for name in history[-1] if name.startswith(_AT)}
+        by_epoch = [{"epoch": row["epoch"], **{label: row[name] for name, label in details.items()}} for row in history]
+        curves(folder / "loss_by_time.png", by_epoch, "epoch", list(details.values()), "val loss by t", log=True)
         write_table(folder / "buckets.csv", [{"t": t, "loss": value} for t, value in by_time.items()])
-        losses = [math.nan if value is None else value for value in by_time.values()]
-        bars(folder / "buckets.png", list(by_time), losses, "test loss by t")
+        bars(folder / "buckets.png", list(by_time), list(by_time.values()), "test loss by t")
 
 
 def _read(name: str, stats: LatentStats, denoiser: Denoiser) -> Latents:
@@ -160,7 +161,8 @@ def _train(
         if preview.every_epochs and epoch % preview.every_epochs == 0:
             # Beside the running state, so that a restart has the pictures drawn before it.
             _preview(saving.file.folder / _PREVIEW.format(epoch), replace(denoiser, network=averaged), preview, stats, seed, codec)
-        return {"val_loss": _evaluate(replace(denoiser, network=averaged), splits["val"], seed)[0]}
+        val_loss, by_time = _evaluate(replace(denoiser, network=averaged), splits["val"], seed)
+        return {"val_loss": val_loss, **{f"{_AT}{t}": value for t, value in by_time.items()}}
 
     averages = [Ema(denoiser.network, decay) for decay in knobs.ema_decays]
     _, history = fit(
@@ -187,8 +189,11 @@ def _preview(path: Path, denoiser: Denoiser, knobs: PreviewParams, stats: Latent
 
 
 @torch.no_grad()
-def _evaluate(denoiser: Denoiser, split: Latents, seed: int) -> tuple[float, list[float | None]]:
-    """Mean unweighted loss and loss by time over a split, with true conditions, uniform times and the same noise every time."""
+def _evaluate(denoiser: Denoiser, split: Latents, seed: int) -> tuple[float, dict[str, float]]:
+    """Mean unweighted loss over a split, with true conditions, uniform times and the same noise every time.
+
+    And the same by time: middle of a slice of t -> loss, where a time fell into the slice.
+    """
     draw = generator(seed, STAGE, "validation")
     t = draw_times(len(split.z0), "uniform", draw)
     noise = torch.randn(split.z0.shape, generator=draw)
@@ -200,4 +205,5 @@ def _evaluate(denoiser: Denoiser, split: Latents, seed: int) -> tuple[float, lis
         )
     ]
     losses = torch.cat(values)  # (N,)
-    return float(losses.mean()), bucket_means(losses, t, _BUCKETS)
+    means = enumerate(bucket_means(losses, t, _BUCKETS))
+    return float(losses.mean()), {f"{(index + 0.5) / _BUCKETS:.2f}": mean for index, mean in means if mean is not None}

@@ -117,7 +117,8 @@ def fit(
         saving: where the state goes every so often, and when the process is asked to stop.
         averages: averaged copies of ``model``, as they are before its first step; they follow it, in place too.
         rival: what trains against ``model``, in place too.
-        on_epoch: (the first average, else ``model``, epoch counted from 1) -> more values for the epoch's row; may draw pictures.
+        on_epoch: (the first average, else ``model``, epoch counted from 1) -> more values for the epoch's row; may draw pictures. Names with
+            an ``@`` are details, which the log and the progress bar leave out.
         section: of params.yaml, for error messages.
 
     Returns:
@@ -152,7 +153,7 @@ def fit(
             bar.update()
             if state.step % steps_per_epoch == 0:
                 _finish_epoch(state, used, steps_per_epoch, on_epoch)
-                bar.set_postfix(state.history[-1])
+                bar.set_postfix(_in_short(state.history[-1]))
                 trackers.log(state.history[-1])
             if state.step == shared_steps:
                 saving.file.keep(*state.save(total_steps))
@@ -217,4 +218,8 @@ def _finish_epoch(state: RunState, used: nn.Module, steps: int, on_epoch: Callab
     with torch.no_grad():
         row |= on_epoch(used, epoch)
     state.history.append(row)
-    log.info("%s", ", ".join(f"{name} {value:.5g}" for name, value in row.items()))
+    log.info("%s", ", ".join(f"{name} {value:.5g}" for name, value in _in_short(row).items()))
+
+
+def _in_short(row: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in row.items() if "@" not in name}
