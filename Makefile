@@ -37,6 +37,10 @@ export-diffusers: $(INSTALLED)  ## write the autoencoder as a diffusers folder: 
 	@test -n "$(DIR)" || { echo "error: DIR is empty; expected a folder to write: make export-diffusers DIR=exported" >&2; exit 2; }
 	python -m latentline.pipeline.export_diffusers "$(DIR)"
 
+show:  ## open the latest grid of samples on screen
+	@test -f fig/sample/grid.png || { echo "error: fig/sample/grid.png is missing; run \`dvc repro sample\`" >&2; exit 2; }
+	$(PYTHON) -m webbrowser -t "file://$(CURDIR)/fig/sample/grid.png"
+
 weights: $(INSTALLED)  ## fetch the default recipe's checkpoints from weights/; then `dvc repro --single-item sample` draws without training
 	dvc pull --remote weights $(WEIGHTS)
 
@@ -57,5 +61,5 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
-.PHONY: help install repro test test-slow lint deps recipe export-diffusers weights ship-weights push-runs clean-state
+.PHONY: help install repro test test-slow lint deps recipe export-diffusers show weights ship-weights push-runs clean-state
 .DEFAULT_GOAL := help

@@ -2,7 +2,7 @@
 
 import csv
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast, get_type_hints
@@ -21,7 +21,8 @@ from latentline.pipeline.judge import Judge
 from latentline.pipeline.training import optimizer_of
 from latentline.runtime.compute import place
 from latentline.runtime.resume import ResumeFile
-from latentline.training.loop import Saving, fit
+from latentline.training.ema import Ema
+from latentline.training.loop import Part, Saving, fit, parts
 
 _TIMED_STEPS = 20
 _TRIES = 5
@@ -77,9 +78,11 @@ def train_codec(images: Tensor, knobs: AutoencoderParams, device: torch.device, 
     critics = build_critics(codec, images.shape[1], knobs, device, seed, steps)
     order = EpochSampler(len(images), knobs.optimizer.batch_size, derive_seed(seed, series, "order"))
 
-    def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(step: int) -> Iterator[Part]:
         x = to_unit_range(images[order.rows(step)].to(device)).contiguous(memory_format=torch.channels_last)
-        return critics.judge(step, *codec.loss(x, generator(seed, series, "noise", step), step), x)
+        noise = generator(seed, series, "noise", step)
+        for share, rows in parts(len(x), knobs.optimizer.accumulate):
+            yield share, *critics.judge(step, *codec.loss(x[rows], noise, step), x[rows])
 
     never = Saving(ResumeFile(series, {}), float("inf"))
     try:
@@ -90,12 +93,12 @@ def train_codec(images: Tensor, knobs: AutoencoderParams, device: torch.device, 
             steps_per_epoch=steps,
             optimizer=optimizer_of(knobs.optimizer),
             saving=never,
-            ema_decay=knobs.ema_decay,
+            averages=[] if knobs.ema_decay is None else [Ema(codec, knobs.ema_decay)],
             rival=critics.rival,
             section=series,
         )
     finally:
-        never.file.remove()  # what an interrupt left: a continued training would not have taken the same time
+        never.file.finish()  # what an interrupt left: a continued training would not have taken the same time
     return cast(Codec, used.eval())
 
 

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PIPELINE = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")
 STAGES = PIPELINE["stages"]
 CODE = ("src/", "stages/")
+USERS_IMAGES = {("download", "${data.path}"), ("download", "${data.labels}"), ("manipulate", "${manipulate.files}")}
 each_stage = pytest.mark.parametrize("stage", STAGES)
 
 
@@ -55,7 +56,7 @@ def test_a_stage_depends_on_nothing_twice_and_on_no_output_of_its_own(stage):
 def test_what_a_stage_reads_besides_code_some_other_stage_writes(stage):
     written = {path for other in STAGES if other != stage for path in _paths(STAGES[other].get("outs", []))}
     for dep in STAGES[stage]["deps"]:
-        own = stage == "download" and dep in ("${data.path}", "${data.labels}")  # the user's images
+        own = (stage, dep) in USERS_IMAGES
         assert own or dep.startswith(CODE) or any(f"{dep}/".startswith(f"{out}/") for out in written), dep
 
 
@@ -82,19 +83,34 @@ def test_every_section_belongs_to_one_stage_except_compute_which_belongs_to_none
 @each_stage
 def test_no_stage_can_see_the_model_of_another_stages_section(stage):
     (section,) = (name for name in STAGES[stage]["params"] if name != "seed")
-    parts = {"autoencoder": {"adversarial"}}
+    parts = {"autoencoder": {"adversarial", "diffae"}}
     allowed = {"__init__", "base", "load", "compute", "optimizer", section} | parts.get(section, set())
     seen = {Path(path).stem for path in _closure(stage) if path.startswith("src/latentline/params/")}
     assert seen <= allowed
+
+
+def _after(stage: str) -> set[str]:
+    """The stage and all that run again when it does."""
+    written = _paths(STAGES[stage].get("outs", []))
+    readers = [other for other in STAGES if any(f"{dep}/".startswith(f"{out}/") for dep in STAGES[other]["deps"] for out in written)]
+    return {stage}.union(*map(_after, readers))
+
+
+@pytest.mark.parametrize(
+    ("section", "stages"),
+    [("sample", {"sample", "evaluate"}), ("evaluate", {"evaluate"}), ("manipulate", {"manipulate"})],
+)
+def test_another_knob_of_a_section_runs_only_what_must_follow(section, stages):
+    assert set().union(*(_after(stage) for stage in STAGES if section in STAGES[stage]["params"])) == stages
 
 
 @pytest.mark.parametrize(
     ("stage", "path"),
     [
         ("train_autoencoder", "diffusion/samplers/heun.py"),
-        ("train_autoencoder", "models/unet.py"),
+        ("train_autoencoder", "models/dit.py"),
         ("train_autoencoder", "models/classifier.py"),
-        ("train_denoiser", "diffusion/samplers/euler.py"),
+        ("train_denoiser", "diffusion/samplers/heun.py"),
         ("train_denoiser", "models/classifier.py"),
         ("train_latent_classifiers", "models/unet.py"),
         ("encode_and_cache_latents", "training/loop.py"),

@@ -10,13 +10,27 @@ from test_small_repro import EVERY_STAGE, fresh_checkout
 
 from latentline.latents.cache import read_stats
 
+TINY_DIFFAE: dict[str, object] = {
+    "autoencoder.epochs": 4,
+    "autoencoder.optimizer.batch_size": 16,
+    "autoencoder.optimizer.warmup_steps": 5,
+    "autoencoder.figures.preview_every_epochs": 4,
+    "autoencoder.diffae.embedding_dim": 16,
+    "autoencoder.diffae.encoder_channels": [16, 16],
+    "autoencoder.diffae.channels": [16, 16],
+    "autoencoder.diffae.patch_size": 1,
+    "autoencoder.diffae.sample_timesteps": 4,
+    "denoiser.width": 32,
+    "evaluate.max_images": 20,
+    "evaluate.pair_count": 20,
+}
 FEW_DIGITS: dict[str, object] = {
     "data.name": "digits",
     "data.limit": 120,
     "denoiser.epochs": 20,
     "denoiser.channels": [16, 16],
     "denoiser.preview.every_epochs": 20,
-    "denoiser.preview.per_class": 1,
+    "denoiser.preview.width": 1,
     "denoiser.preview.steps": 2,
     "denoiser.optimizer.batch_size": 32,
     "denoiser.optimizer.warmup_steps": 5,
@@ -34,7 +48,7 @@ SHORTENED = {  # recipe -> changes; digits come with a library, so that no netwo
         "autoencoder.optimizer.warmup_steps": 2,
         "denoiser.epochs": 4,
         "denoiser.preview.every_epochs": 4,
-        "denoiser.preview.per_class": 1,
+        "denoiser.preview.width": 1,
         "denoiser.preview.steps": 2,
         "sample.count": 20,
         "sample.steps": 2,
@@ -51,9 +65,17 @@ SHORTENED = {  # recipe -> changes; digits come with a library, so that no netwo
         "autoencoder.optimizer.batch_size": 16,
         "autoencoder.optimizer.warmup_steps": 5,
     },
+    "diffae": {**FEW_DIGITS, **TINY_DIFFAE},
+    "features_ddim": {**FEW_DIGITS, **TINY_DIFFAE, "autoencoder.diffae.pretrain_epochs": 2},
 }
-LATENT_SHAPES = {"sd_vae": (4, 4, 4), "pixel_ddpm": (1, 8, 8), "latent_flow": (1, 2, 2)}
-NETWORK_EVALUATIONS = {"sd_vae": 2 * 2 * 2, "pixel_ddpm": 10, "latent_flow": 10 * 2}  # steps, Heun's two, guidance's two
+LATENT_SHAPES = {"sd_vae": (4, 4, 4), "pixel_ddpm": (1, 8, 8), "latent_flow": (1, 2, 2), "diffae": (16,), "features_ddim": (16,)}
+NETWORK_EVALUATIONS = {
+    "sd_vae": 2 * 2 * 2,
+    "pixel_ddpm": 10,
+    "latent_flow": 10 * 2,
+    "diffae": 10 * 2 * 2,
+    "features_ddim": 10 * 2 * 2,
+}  # steps, Heun's two, guidance's two
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from torch import nn
 
 from latentline.common.arrays import load_arrays
 from latentline.common.errors import UserError
-from latentline.data.store import read_split
+from latentline.data.store import MappedImages, read_split
 from latentline.models import judges
 from latentline.params.load import read_params, validate
+from latentline.pipeline import judge, sample
+from latentline.pipeline.generated import write_generated
 from latentline.pipeline.paths import DENOISER
 from latentline.runtime.checkpoint import load_checkpoint
 
@@ -53,7 +56,11 @@ KNOBS = {
     "compute.device": "cpu",
     "compute.workers": 0,
 }
+GRIDS = ("sample.figures", "denoiser.preview")
 COUNT = 60
+EDITS = {"flip_rate.png", "kept.png", "trade_off.png", "strips.png", "strips_random.png", "before_after.png", "edits.gif"}
+EDITS |= {"interpolations.png", "perturbations.png"}
+EDITS_WITH_NOISE = {"style_mixing.png", "conditioned_samples.png", "perturbed_redrawn.png"}
 KNOWN = {  # columns of the CSV
     "everything": ["label", "dotted", "colour", "level"],
     "one_number": ["level"],
@@ -65,6 +72,24 @@ NUMBERS = {"level", "size"}
 NETWORKS: dict[str, dict[str, object]] = {  # trained on classes
     "identity_unet": {"autoencoder.name": "identity"},
     "ae_mlp": {"autoencoder.name": "ae", "autoencoder.latent_dim": 8, "denoiser.name": "mlp", "denoiser.width": 32, "denoiser.depth": 2},
+    "diffae_mlp": {
+        "autoencoder.name": "diffae",
+        "autoencoder.figures.preview_every_epochs": 2,
+        "autoencoder.diffae.inner": "vae",
+        "autoencoder.diffae.inner_epochs": 2,
+        "autoencoder.diffae.embedding_dim": 8,
+        "autoencoder.diffae.encoder_channels": [8, 16],
+        "autoencoder.diffae.encoder_training": "pretrained",
+        "autoencoder.diffae.pretrain_epochs": 2,
+        "autoencoder.diffae.channels": [16],
+        "autoencoder.diffae.attention_levels": [],
+        "autoencoder.diffae.patch_size": 1,
+        "autoencoder.diffae.condition_width": 16,
+        "autoencoder.diffae.sample_timesteps": 3,
+        "denoiser.name": "mlp",
+        "denoiser.width": 32,
+        "denoiser.depth": 2,
+    },
     "vae_dit": {"denoiser.name": "dit", "denoiser.width": 32, "denoiser.depth": 2, "denoiser.heads": 2, "denoiser.patch_size": 2},
 }
 
@@ -159,6 +184,7 @@ def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     known, networks = KNOWN.get(request.param, ["label"]), NETWORKS.get(request.param, {})
     workplace = Workplace(tmp_path_factory.mktemp(request.param), known, networks, write_params)
     _draw(workplace.folder, workplace.known)
+    (workplace.folder / "data" / "edit").mkdir(parents=True)
     workplace.run(*STAGES)
     return workplace
 
@@ -237,7 +263,10 @@ def test_images_are_edited_towards_all_that_differs(finished):
         assert metrics == {"targets": 0}
     else:
         assert [row["strength"] for row in metrics["by_strength"]] == TINY["manipulate.strengths"]
-        assert all(0 <= metrics[rate] <= 1 for rate in ("flip_rate", "flip_rate_random"))
+        scores = {"flip_rate", "ssim", *(["identity"] if len(finished.known) > 1 else [])}
+        assert metrics.keys() == {*scores, *(f"{score}_random" for score in scores), "targets", "target_names", "by_strength"}
+        assert all(-1 <= metrics[score] <= 1 for score in scores)
+        assert len(metrics["target_names"]) == metrics["targets"]
 
 
 def test_every_stage_shows_what_there_is_to_see(finished):
@@ -247,8 +276,8 @@ def test_every_stage_shows_what_there_is_to_see(finished):
     assert figures["feature_extractor"] == (learnt if finished.known else {"loss.csv", "notice.png"})
     assert ("confusion.png" in figures["latent_classifiers"]) == labelled
     assert ("notice.png" in figures["latent_classifiers"]) == (not finished.known)
-    edits = {"flip_rate.png", "strips.png", "strips_random.png"} if finished.varied else {"notice.png"}
-    assert figures["manipulate"] == {"flip_rate.csv", *edits}
+    edits = EDITS | (EDITS_WITH_NOISE if finished.networks.get("autoencoder.name") == "diffae" else set())
+    assert figures["manipulate"] - {"arithmetic.png"} == {"curves.csv", *(edits if finished.varied else {"notice.png"})}
     assert figures["denoiser"] >= {"preview_0001.png", "preview_0002.png", "loss.csv", "buckets.csv"}
     assert figures["sample"] == {"grid.png", "trajectory.png"}
     assert figures["evaluate"] == {"fd.png", "nearest_train.png"}
@@ -293,6 +322,50 @@ def test_images_are_edited_towards_as_many_targets_as_asked_for(finished, tmp_pa
 
 
 @with_everything
+def test_images_are_edited_towards_what_is_named_and_an_unknown_name_is_refused(finished, tmp_path, caplog):
+    copy = finished.copy(tmp_path / "copy")
+    copy.run("manipulate", **{"manipulate.target_names": ["dotted", "standing", "colour=red"]})
+    assert copy.metrics("manipulate")["target_names"] == ["standing", "dotted", "colour=red"]
+    with caplog.at_level(logging.INFO):
+        copy.run("manipulate", **{"manipulate.target_names": ["lying"], "manipulate.source_class": "lying"})
+    assert copy.metrics("manipulate") == {"targets": 0}
+    assert "not editing towards lying: all images to edit are so, or nothing could be learnt" in caplog.messages
+    with pytest.raises(UserError, match=r"manipulate\.target_names: 'flying' is unknown; expected one of lying, standing, dotted, colour=blue, "):
+        copy.run("manipulate", **{"manipulate.target_names": ["flying"]})
+
+
+@with_everything
+def test_one_image_alone_can_be_edited(finished, tmp_path):
+    copy = finished.copy(tmp_path / "copy")
+    copy.run("manipulate", **{"manipulate.images": [4]})
+    (row,) = read_split(finished.folder / "data" / "prepared", "test").values[[4]].tolist()
+    assert {"lying", "standing"} - {["lying", "standing"][int(row[0])]} <= set(copy.metrics("manipulate")["target_names"])
+    with Image.open(copy.folder / "fig" / "manipulate" / "before_after.png") as picture:
+        assert picture.width == 2 * (18 + 2)
+
+
+@with_everything
+def test_files_take_the_place_of_test_images_and_the_judge_says_what_they_are(finished, tmp_path):
+    copy = finished.copy(tmp_path / "copy")
+    for number in range(3):
+        shutil.copy(copy.folder / "pictures" / f"{number}.png", copy.folder / "data" / "edit")
+    copy.run("manipulate")
+    with Image.open(copy.folder / "fig" / "manipulate" / "before_after.png") as picture:
+        assert picture.width <= 2 * (3 * 18 + 2)
+    assert copy.metrics("manipulate")["ssim"] != finished.metrics("manipulate")["ssim"]
+
+
+@with_everything
+@pytest.mark.parametrize("knobs", [{"renoise": 0.5, "renoise_guidance_scale": 2.0}, {"direction": "mean_difference"}], ids=["renoise", "means"])
+def test_edits_of_another_way_differ_in_all_that_is_measured_and_not_in_what_is_edited(finished, tmp_path, knobs):
+    copy = finished.copy(tmp_path / "copy")
+    copy.run("manipulate", **{f"manipulate.{name}": value for name, value in knobs.items()})
+    ours, before = copy.metrics("manipulate"), finished.metrics("manipulate")
+    assert ours["target_names"] == before["target_names"]
+    assert ours["ssim"] != before["ssim"]
+
+
+@with_everything
 def test_a_denoiser_of_other_latents_of_the_same_autoencoder_is_refused(finished, tmp_path):
     copy = finished.copy(tmp_path / "copy")
     copy.run("encode_and_cache_latents", **{"latents.scaling": 0.5})
@@ -316,6 +389,60 @@ def test_a_denoiser_that_is_told_less_is_scored_on_less(finished, tmp_path, capl
 
 
 @with_everything
+def test_samples_go_to_disk_as_they_are_drawn_and_are_scored_as_they_are_read(finished, tmp_path, monkeypatch):
+    copy = finished.copy(tmp_path / "copy")
+    on_disk, read = [], []
+    draw, gather = sample.draw_latents, MappedImages.__getitem__
+
+    def watched_draw(*arguments, **options):
+        on_disk.append(len(list((copy.folder / "data" / ".partial-generated").glob("samples-*"))))
+        return draw(*arguments, **options)
+
+    def watched_gather(images, rows):
+        found = gather(images, rows)
+        read.append(len(found))
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sample, "draw_latents", watched_draw)
+        patch.setattr(sample, "write_generated", partial(write_generated, shard_bytes=10 * 3 * 16 * 16))
+        copy.run("sample")
+    assert on_disk == [0, 1, 3, 0]  # shards of 10 images, when 0, 16 and 32 are drawn; the last draws the trajectories
+    shards = sorted((copy.folder / "data" / "generated").iterdir())
+    whole = finished.samples()
+    for name in ("images", "labels", "attributes"):
+        assert torch.equal(torch.cat([load_arrays(path, "sample")[0][name] for path in shards]), whole[name])
+    grids = [(place.folder / "fig" / "sample" / "grid.png").read_bytes() for place in (copy, finished)]
+    assert grids[0] == grids[1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MappedImages, "__getitem__", watched_gather)
+        patch.setattr(judge, "_BATCH", 7)
+        copy.run("evaluate")
+    assert sum(read) > 40
+    assert max(read) == 16  # in a row of the figure
+    assert copy.metrics("evaluate")["fd"] == pytest.approx(finished.metrics("evaluate")["fd"], rel=1e-3)
+
+
+@with_everything
+def test_grids_have_a_row_per_class_and_the_size_asked_for(finished, tmp_path):
+    copy = finished.copy(tmp_path / "copy")
+    figures = {"height": 1, "width": 30, "scale": 3}
+    copy.run("sample", "train_denoiser", **{f"{section}.{name}": value for section in GRIDS for name, value in figures.items()})
+
+    def sizes(place: Workplace) -> list[tuple[int, int]]:
+        pictures = []
+        for name in ("sample/grid.png", "denoiser/preview_0001.png"):
+            with Image.open(place.folder / "fig" / name) as picture:
+                pictures.append(picture.size)
+        return pictures
+
+    # Images of 16 pixels and gaps of 2. At first as in KNOBS, 2 classes in rows of 12 and of 2; then one row of all 20 images of a class, and of 30.
+    assert sizes(finished) == [(2 * (18 * columns + 2), 2 * (18 * 2 + 2)) for columns in (12, 2)]
+    assert sizes(copy) == [(3 * (18 * columns + 2), 3 * (18 + 2)) for columns in (20, 30)]
+
+
+@with_everything
 def test_the_head_of_a_pretrained_judge_is_trained_where_there_are_labels(finished, tmp_path):
     copy = finished.copy(tmp_path / "copy")
     knobs = {"feature_extractor.name": "efficientnet_lite0", "feature_extractor.epochs": 30, "feature_extractor.optimizer.lr": 0.05}
@@ -325,6 +452,37 @@ def test_the_head_of_a_pretrained_judge_is_trained_where_there_are_labels(finish
     assert metrics["by_column"]["colour"] > metrics["by_column_of_the_best_constant"]["colour"]
     assert metrics["by_column"]["level"] > 0
     assert copy.metrics("evaluate")["count"] == 20
+
+
+@with_everything
+def test_switched_on_the_slow_scores_stand_beside_their_floors_and_change_no_other(finished, tmp_path):
+    copy = finished.copy(tmp_path / "copy")
+    found, before = {}, finished.metrics("evaluate")
+    copy.run("evaluate", **{"evaluate.classification_accuracy_score": True})
+    metrics = copy.metrics("evaluate")
+    for score in ("classification_accuracy_score", "classification_accuracy_score_of_real_train"):
+        assert 0 <= metrics.pop(score) <= 1
+    assert metrics == before
+    for method in ("denoising", "inversion", "likelihood"):
+        copy.run("evaluate", **{"evaluate.bayes.count": 9, "evaluate.bayes.steps": 2, "evaluate.bayes.method": method})
+        metrics = copy.metrics("evaluate")
+        found[method] = metrics.pop("bayes")
+        assert metrics == before
+    for method, scores in found.items():
+        assert (scores["method"], scores["count"]) == (method, 9)
+        assert all(0 <= scores[name] <= 1 for name in ("accuracy", "accuracy_of_the_judge", "accuracy_of_the_commonest_class", "standard_error"))
+    assert (copy.folder / "fig" / "evaluate" / "bayes_confusion.png").stat().st_size > 0
+    assert copy.metrics("timing")["evaluate"].keys() >= {"bayes_seconds", "classification_accuracy_score_seconds"}
+    assert not list((copy.folder / ".state").rglob("state.safetensors"))  # nothing goes on; what longer runs begin with is kept
+
+
+@pytest.mark.parametrize("finished", ["one_number", "nothing"], indirect=True)
+@pytest.mark.parametrize(("knob", "value"), [("evaluate.bayes.count", 5), ("evaluate.classification_accuracy_score", True)])
+def test_scores_of_classes_are_refused_in_one_line_where_there_are_none(finished, tmp_path, knob, value):
+    copy = finished.copy(tmp_path / "copy")
+    with pytest.raises(UserError, match=rf"^{re.escape(knob)}: .*set it to (0|false)") as caught:
+        copy.run("evaluate", **{knob: value})
+    assert len(str(caught.value).splitlines()) == 1
 
 
 @with_everything
@@ -361,6 +519,11 @@ def test_images_come_of_any_process_by_samplers_that_serve_it_whatever_the_batch
         ({"sample.sampler": "heun", "denoiser.process.prediction": "x0"}, "sample.sampler: heun is refused for prediction x0"),
         ({"sample.time_grid": "discrete", "sample.steps": 1001}, "sample.steps: 1001"),
         ({"sample.guidance_start": 0.7, "sample.guidance_end": 0.3}, "sample.guidance_start: 0.7 is above"),
+        ({"denoiser.condition": "none", "evaluate.bayes.count": 5}, "evaluate.bayes.count: above 0, but the denoiser is told no class"),
+        (
+            {"denoiser.condition": "none", "evaluate.classification_accuracy_score": True},
+            "evaluate.classification_accuracy_score: true, but the denoiser is told no class",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused_before_any_work_in_one_line(tmp_path, write_params, knobs, line):

@@ -35,7 +35,7 @@ TINY = {
     "denoiser.channels": [16, 16],
     "denoiser.attention_levels": [1],
     "denoiser.preview.every_epochs": 1,
-    "denoiser.preview.per_class": 2,
+    "denoiser.preview.width": 2,
     "denoiser.preview.steps": 2,
     "sample.steps": 2,
     "sample.count": 40,
@@ -206,7 +206,7 @@ def test_metrics_have_the_names_that_outside_tools_rely_on(finished):
         return json.loads((finished.folder / "metrics" / f"{name}.json").read_text())
 
     assert metrics("autoencoder").keys() >= {"mse", "psnr", "ssim", "kl", "test_loss"}
-    assert metrics("denoiser").keys() >= {"train_loss", "val_loss", "test_loss", "test_loss_by_time"}
+    assert metrics("denoiser").keys() >= {"train_loss", "val_loss", "test_loss", "test_loss_by_time", "ema_decay", "val_loss_by_ema_decay"}
     assert metrics("sample") == {"count": 40, "network_evaluations": 2 * 2 * 2}  # steps, Heun, guidance
     scores = {"fd", "kd", "precision", "recall", "density", "coverage", "class_accuracy", "nearest_train_distance", "fd_reconstruction", "judge"}
     assert metrics("evaluate").keys() >= scores
@@ -240,7 +240,7 @@ def test_an_experiment_with_another_sampling_draws_and_scores_anew_and_nothing_e
 
 def test_a_longer_training_of_the_denoiser_changes_its_samples_and_nothing_before_it(copy):
     copy.change(**{"denoiser.epochs": 3})
-    assert copy.repro() == {"train_denoiser", "sample", "evaluate"}
+    assert copy.repro() == {"train_denoiser", "sample", "manipulate", "evaluate"}
     assert len((copy.folder / "fig" / "denoiser" / "loss.csv").read_text().splitlines()) == 1 + 3
 
 

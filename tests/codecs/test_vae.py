@@ -56,13 +56,23 @@ def test_the_loss_is_the_squared_error_plus_the_weighted_kl_per_pixel(awake):
     vae, x = awake(_vae()), torch.rand(4, 1, 8, 8) * 2 - 1
     loss, terms, made = vae.loss(x, generator(0, "noise"))
     mean, log_variance = vae.posterior(x)
-    noise = torch.randn(mean.shape, generator=generator(0, "noise"))
+    draw = generator(0, "noise")
+    noise = torch.stack([torch.randn(mean.shape[1:], generator=draw) for _ in x])
     reconstruction = vae.decode(mean + (log_variance / 2).exp() * noise)
     torch.testing.assert_close(made, reconstruction)
     torch.testing.assert_close(terms["mse"], F.mse_loss(reconstruction, x))
     torch.testing.assert_close(terms["kl"], kl_from_standard_normal(mean, log_variance).mean())
     torch.testing.assert_close(loss, terms["mse"] + 0.1 * terms["kl"] / 64)
     assert terms["loss"] is loss
+
+
+def test_parts_of_a_batch_draw_from_one_generator_what_the_whole_draws(awake):
+    vae, x = awake(_vae()), torch.randn(5, 1, 8, 8)
+    draw = generator(0, "noise")
+    cut = [vae.loss(part, draw) for part in (x[:1], x[1:3], x[3:])]
+    loss, _, made = vae.loss(x, generator(0, "noise"))
+    torch.testing.assert_close(torch.cat([part for _, _, part in cut]), made)
+    torch.testing.assert_close((cut[0][0] + 2 * cut[1][0] + 2 * cut[2][0]) / 5, loss)
 
 
 def test_encoding_with_a_generator_draws_from_the_posterior(awake):

@@ -5,7 +5,19 @@ from pathlib import Path
 import pytest
 
 from latentline.common.errors import UserError
-from latentline.common.files import canonical_json, read_json, replaced_file, replaced_folder, sha256_bytes, sha256_file, write_json, write_metrics
+from latentline.common.files import (
+    canonical_json,
+    read_json,
+    read_sealed_json,
+    replaced_file,
+    replaced_folder,
+    require_sha256,
+    sha256_bytes,
+    sha256_file,
+    write_json,
+    write_metrics,
+    write_sealed_json,
+)
 
 
 def _names(folder: Path) -> list[str]:
@@ -124,3 +136,37 @@ def test_digests_are_sha256(tmp_path):
     content = bytes(range(256)) * 300
     (tmp_path / "file").write_bytes(content)
     assert sha256_file(tmp_path / "file") == sha256_bytes(content) == hashlib.sha256(content).hexdigest()
+
+
+def test_a_sealed_record_comes_back_and_any_other_value_is_noticed(tmp_path):
+    path, value = tmp_path / "x.json", {"mean": [0.125, -3.0], "classes": ["a", "é"], "deep": {"count": 12}}
+    write_sealed_json(path, value)
+    assert read_sealed_json(path, "download") == value
+    content = path.read_bytes()
+    for position in range(len(content)):
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << position % 8
+        path.write_bytes(damaged)
+        try:
+            assert read_sealed_json(path, "download") == value  # a space became a line's end, or an escape its other form
+        except UserError as error:
+            assert "dvc repro download" in str(error)
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "3", "{}", '{"sha256": 1}', '{"sha256": "x", "a": NaN}', "[" * 900 + "]" * 900, "[" * 100_000])
+def test_a_record_without_its_seal_is_refused(tmp_path, content):
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(UserError, match=r"x\.json is .*; remove it and run `dvc repro download`"):
+        read_sealed_json(tmp_path / "x.json", "download")
+
+
+def test_a_file_that_is_not_the_one_described_is_refused_with_both_digests(tmp_path):
+    path = tmp_path / "shard"
+    path.write_bytes(b"whole")
+    require_sha256(path, hashlib.sha256(b"whole").hexdigest(), tmp_path / "card.json", "download")
+    path.write_bytes(b"other")
+    with pytest.raises(UserError, match=r"sha256 is d9298a10d1b0, .*card\.json says abababababab; remove it and run `dvc repro download`"):
+        require_sha256(path, "ab" * 32, tmp_path / "card.json", "download")
+    for missing in (tmp_path / "absent", tmp_path):
+        with pytest.raises(UserError, match="dvc repro download"):
+            require_sha256(missing, "ab" * 32, tmp_path / "card.json", "download")

@@ -1,5 +1,6 @@
 """A user's own arrays."""
 
+import gzip
 import io
 import pickle
 import shutil
@@ -13,6 +14,7 @@ from safetensors.torch import save_file
 from source_files import pixels, read
 
 from latentline.common.errors import UserError
+from latentline.data.sources.idx import read_idx
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 3, 6, 7), dtype=np.uint8)
 LABELS = np.array([3, 7, 3, 3, 7])
@@ -128,3 +130,31 @@ def test_a_file_too_large_for_the_disk_is_refused_before_anything_is_unpacked(tm
     with pytest.raises(UserError, match="needs 3 MiB of disk when unpacked, 2 MiB are free"):
         read("array", tmp_path, path=path)
     assert list((tmp_path / "scratch").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (" + "9" * 30 + ",)}",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (1000000, 1000000, 1000000)}",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (-1, 4, 4)}",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': 'abc'}",
+        "{'descr': 'nonsense', 'fortran_order': False, 'shape': (1, 4, 4)}",
+        "{'descr': __import__('os').getcwd(), 'fortran_order': False, 'shape': (1, 4, 4)}",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (1, 4, 4",
+        "(" * 5000,
+        "[" * 150 + "]" * 150,
+        "",
+    ],
+)
+def test_a_header_that_cannot_be_is_refused(tmp_path, header):
+    text = header.encode() + b"\n"
+    (tmp_path / "x.npy").write_bytes(b"\x93NUMPY\x01\0" + len(text).to_bytes(2, "little") + text + bytes(16))
+    with pytest.raises(UserError, match=r"data\.path: .*x\.npy"):
+        read("array", tmp_path, path=tmp_path / "x.npy")
+
+
+def test_an_idx_file_that_promises_more_than_the_disk_holds_is_not_unpacked(tmp_path):
+    (tmp_path / "x.gz").write_bytes(gzip.compress(bytes([0, 0, 8, 3]) + b"\xff" * 12 + bytes(10_000)))
+    with pytest.raises(UserError, match=r"x\.gz: needs \d+ MiB of disk"):
+        read_idx(tmp_path / "x.gz", 3, tmp_path)

@@ -115,8 +115,9 @@ def test_a_damaged_byte_anywhere_gives_an_image_or_a_reason_but_never_another_er
                 pass
 
 
-def test_a_decompression_bomb_is_refused_before_it_is_unpacked():
-    bomb = _png(30_000, 30_000, 8, 0, b"")
+@pytest.mark.parametrize("size", [(30_000, 30_000), (1, 10**9), (10**9, 1), (2**31 - 1, 2**31 - 1)])
+def test_a_decompression_bomb_is_refused_before_it_is_unpacked(size):
+    bomb = _png(*size, 8, 0, b"")
     for read in (header, decode):
         with pytest.raises(UnreadableError, match="decompression bomb"):
             read(bomb)

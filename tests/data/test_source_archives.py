@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import stat
 import tarfile
 import zipfile
@@ -137,3 +138,60 @@ def test_missing_members_and_damaged_archives_are_refused(tmp_path):
             gunzip(tmp_path / "bad", tmp_path / "y", 9999)
     with open_zip(write_zip(tmp_path / "y.zip", {"a": b"x"})) as archive, pytest.raises(UserError, match="holds no b"):
         zip_member(archive, "b", 9)
+
+
+def _header(kind: bytes, size: bytes, name: bytes = b"x") -> bytes:
+    """One block of a tar (POSIX.1-1988, ustar), its size field as given."""
+    block = bytearray(tarfile.BLOCKSIZE)
+    block[: len(name)], block[100:107], block[124:136], block[156:157], block[257:263] = name, b"0000644", size, kind, b"ustar\0"
+    block[148:156] = b" " * 8
+    block[148:155] = b"%06o\0" % sum(block)
+    return bytes(block)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        _header(tarfile.XHDTYPE, b"77777777777\0") + bytes(1024),  # 8 GiB of extended header, which would be read into memory
+        _header(tarfile.XGLTYPE, b"77777777777\0") + bytes(1024),
+        _header(tarfile.GNUTYPE_LONGNAME, b"77777777777\0") + bytes(1024),
+        _header(tarfile.REGTYPE, b"\xff" * 11 + b"\0") + bytes(1024),  # minus 256 bytes: the next header would be this one, for ever
+        _header(tarfile.REGTYPE, b"77777777777\0") + bytes(1024),  # promises 8 GiB and ends
+        _header(tarfile.XHDTYPE, b"00000000015\0") + b"13 size=-512\n".ljust(512, b"\0") + _header(tarfile.REGTYPE, b"00000000000\0") + bytes(1024),
+        _header(tarfile.GNUTYPE_SPARSE, b"00000000000\0") + bytes(1024),
+        _header(b"V", b"00000000000\0") + bytes(1024),  # a volume's label
+        tar_bytes({"a": b"x"})[:1024] + b"damaged header".ljust(512) + tar_bytes({"b": b"x"}),
+    ],
+)
+def test_a_tar_with_sizes_or_headers_that_cannot_be_is_refused_at_once(tmp_path, content):
+    (tmp_path / "x.tar").write_bytes(content)
+    (tmp_path / "x.tar.gz").write_bytes(gzip.compress(content))
+    with pytest.raises(UserError, match=r"x\.tar: .*fetch"):
+        tar_spans(tmp_path / "x.tar")
+    with pytest.raises(UserError, match=r"x\.tar\.gz: .*fetch"):
+        read_tar_gz(tmp_path / "x.tar.gz", ["a"], 100)
+
+
+def test_a_zip_whose_member_is_packed_encrypted_or_longer_than_it_says_is_refused(tmp_path):
+    content = write_zip(tmp_path / "x.zip", {"a": bytes(1000)}).read_bytes()
+    central = content.index(b"PK\x01\x02")
+    for place, change in ((8, b"\x01"), (8, b"\x20"), (10, b"\x63"), (24, b"\x05\0\0\0"), (42, b"\xff\xff\xff\x7f")):
+        damaged = bytearray(content)
+        damaged[central + place : central + place + len(change)] = change
+        if place < 12:
+            damaged[place - 2 : place - 2 + len(change)] = change  # the local header says the same
+        path = tmp_path / f"{place}{change.hex()}.zip"
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match="fetch it again"), open_zip(path) as archive:
+            zip_member(archive, "a", 2000)
+
+
+def test_an_image_that_is_a_pipe_or_a_device_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "0.png")
+    (tmp_path / "1.png").symlink_to("/dev/zero")
+    (tmp_path / "2.png").mkdir()
+    (tmp_path / "3.png").symlink_to("3.png")
+    images = FileImages([f"{row}.png" for row in range(4)], tmp_path)
+    for row in range(4):
+        with pytest.raises(UnreadableError):
+            images.facts(row)

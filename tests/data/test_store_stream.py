@@ -11,13 +11,14 @@ import torch
 
 from latentline.common.column import Column
 from latentline.common.errors import UserError
+from latentline.common.files import write_sealed_json
 from latentline.data import store
 from latentline.data.images import ArrayImages
 from latentline.data.prepare import Options, prepare
 from latentline.data.shards import Batch, write_shards
 from latentline.data.source import Card, Source, SourceSplit
 from latentline.data.splits import content_keys, cut_splits
-from latentline.data.store import read_card, read_split, to_uint8, to_unit_range
+from latentline.data.store import read_card, read_shards, read_split, to_uint8, to_unit_range
 from latentline.data.survey import survey
 from latentline.data.workers import ordered_map
 
@@ -29,6 +30,7 @@ CARD = Card("made up", ("a", "b"), "CC0", "here", "none", (Column("size", "conti
 OPTIONS = Options(
     image_size=None, channels=None, shares={"val": 0.2, "test": 0.2}, limit=None, max_unreadable=0.0, horizontal_flip=False, seed=0, workers=0
 )
+META = {"kind": "images"}
 WHOLE = Source(CARD, {"train": SourceSplit(ArrayImages(IMAGES), LABELS, VALUES)})
 
 
@@ -42,9 +44,9 @@ def _batches(sizes, labels=LABELS, values=VALUES):
 
 @pytest.mark.parametrize("sizes", [[40], [1] * 40, [7, 20, 13], [0, 39, 0, 1]])
 def test_shards_do_not_depend_on_the_batches_they_came_in(tmp_path, sizes):
-    described = write_shards(tmp_path / "a", "train", _batches(sizes), shard_bytes=60 * 7)
+    described = write_shards(tmp_path / "a", "train", _batches(sizes), META, shard_bytes=60 * 7)
     assert described["count"] == 40
-    assert described == write_shards(tmp_path / "b", "train", _batches([40]), shard_bytes=60 * 7)
+    assert described == write_shards(tmp_path / "b", "train", _batches([40]), META, shard_bytes=60 * 7)
     assert len(described["shards"]) == 6
     for name, digest in described["shards"].items():
         assert hashlib.sha256((tmp_path / "a" / name).read_bytes()).hexdigest() == digest
@@ -54,9 +56,9 @@ def test_shards_do_not_depend_on_the_batches_they_came_in(tmp_path, sizes):
 def sharded(tmp_path, monkeypatch):
     """The train split of a store of many shards, let go after every few images."""
     monkeypatch.setattr(store, "_MAPPED_IMAGES", 10)
-    described = write_shards(tmp_path, "train", _batches([40]), shard_bytes=60 * 7)
+    described = write_shards(tmp_path, "train", _batches([40]), META, shard_bytes=60 * 7)
     card = {"classes": ["a", "b"], "attributes": [], "shape": [3, 4, 5], "horizontal_flip": False, "splits": {"train": described}}
-    (tmp_path / "card.json").write_text(json.dumps(card))
+    write_sealed_json(tmp_path / "card.json", card)
     return read_split(tmp_path, "train")
 
 
@@ -71,6 +73,25 @@ def test_images_are_gathered_across_shards_in_the_order_asked_for(sharded):
     for rows in (torch.tensor([40]), torch.tensor([-1])):
         with pytest.raises(IndexError):
             sharded.images[rows]
+
+
+@pytest.mark.parametrize("count", [1, 7, 12, 40, 100])
+def test_the_first_images_are_those_and_no_more(sharded, count):
+    few = sharded.images.first(count)
+    assert np.array_equal(few.load().numpy(), IMAGES[:count])
+    assert np.array_equal(torch.cat(list(few.split(3))).numpy(), IMAGES[:count])
+    with pytest.raises(IndexError):
+        few[torch.tensor([min(count, 40)])]
+
+
+def test_what_all_shards_say_comes_with_their_images(tmp_path):
+    described = write_shards(tmp_path, "samples", _batches([40], labels=None), {"kind": "samples", "for": ["size"]}, shard_bytes=60 * 7)
+    split, meta = read_shards([tmp_path / name for name in described["shards"]], "sample")
+    assert meta == {"kind": "samples", "for": ["size"]}
+    assert np.array_equal(split.values.numpy(), VALUES)
+    (tmp_path / "samples-00003.safetensors").unlink()
+    with pytest.raises(UserError, match=r"samples-00003\.safetensors is missing; run `dvc repro sample`"):
+        split.images.load()
 
 
 def test_batches_are_the_whole_split_in_its_order(sharded):
@@ -237,7 +258,7 @@ def test_writing_holds_no_more_than_two_shards_whatever_the_count(tmp_path):
     peaks = []
     for count in (10, 60):
         tracemalloc.start()
-        write_shards(tmp_path / str(count), "train", (Batch(block.copy(), None, None) for _ in range(count)), shard_bytes=1 << 20)
+        write_shards(tmp_path / str(count), "train", (Batch(block.copy(), None, None) for _ in range(count)), META, shard_bytes=1 << 20)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.2 * peaks[0] < 6 << 20

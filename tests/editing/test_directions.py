@@ -1,7 +1,7 @@
 import torch
 
 from latentline.common.seeds import generator
-from latentline.editing.directions import move, random_directions, spread, unit
+from latentline.editing.directions import mean_differences, move, random_directions, spread, unit
 
 
 def _cosine(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -37,3 +37,22 @@ def test_a_move_shifts_the_shadow_by_the_distance_and_nothing_across_it():
     torch.testing.assert_close(shift @ direction, torch.full((10,), -2.5))
     torch.testing.assert_close(shift.norm(dim=1), torch.full((10,), 2.5))
     assert torch.equal(move(latents, direction, 0.0), latents)
+
+
+def test_each_image_can_be_moved_by_its_own_distance():
+    latents, direction, distances = torch.randn(10, 4), unit(torch.randn(1, 4))[0], torch.linspace(-3, 3, 10)
+    rows = [move(latents[row : row + 1], direction, float(distances[row])) for row in range(10)]
+    torch.testing.assert_close(move(latents, direction, distances[:, None]), torch.cat(rows))
+
+
+def test_a_mean_difference_leads_from_the_mean_of_the_others_to_that_of_those_that_are_so():
+    latents, holds = torch.randn(30, 4), torch.rand(30, 3) > 0.4
+    expected = torch.stack([latents[so].mean(dim=0) - latents[~so].mean(dim=0) for so in holds.T])
+    torch.testing.assert_close(mean_differences(latents, holds), expected)
+
+
+def test_where_all_are_so_or_none_is_there_is_no_mean_difference():
+    holds = torch.tensor([[True, False, True], [True, False, False]])
+    differences = mean_differences(torch.randn(2, 4), holds)
+    assert not differences[:2].any()
+    assert differences[2].all()

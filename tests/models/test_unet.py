@@ -29,9 +29,13 @@ def test_the_prediction_has_the_latents_shape_at_any_size(awake, size):
     blocks=st.integers(1, 2),
     attention=st.booleans(),
     features=st.integers(0, 3),
+    patch_size=st.integers(1, 3),
+    embedding_width=st.sampled_from([None, 8]),
 )
-def test_any_number_of_levels_and_blocks_and_features_fits_any_size(size, channels, blocks, attention, features):
-    network = _unet(size, features=features, channels=channels, blocks=blocks, attention_levels=list(range(len(channels))) if attention else [])
+def test_any_number_of_levels_and_blocks_and_features_fits_any_size(size, channels, blocks, attention, features, patch_size, embedding_width):
+    levels = list(range(len(channels))) if attention else []
+    folding = {"patch_size": patch_size, "embedding_width": embedding_width}
+    network = _unet(size, features=features, channels=channels, blocks=blocks, attention_levels=levels, **folding)
     assert network(*_inputs(2, size, features)).shape == (2, 3, *size)
 
 
@@ -40,6 +44,16 @@ def test_attention_has_heads_of_32_channels_where_they_divide_the_width_and_else
     network = _unet(channels=[width], attention_levels=[0])
     assert {module.heads for module in network.modules() if isinstance(module, SelfAttention2d)} == {heads}
     assert network(*_inputs(1)).shape == (1, 3, 7, 7)
+
+
+def test_patches_are_folded_before_the_first_convolution_and_unfolded_after_the_last(awake):
+    folded, plain = awake(_unet((5, 6), patch_size=2)), _unet((3, 3), latent_shape=(12, 3, 3))
+    plain.load_state_dict(folded.state_dict())
+    z, t, condition = _inputs(2, (5, 6))
+    filled = torch.cat([z, torch.zeros(2, 3, 1, 6)], dim=2)  # (B, 3, 6, 6)
+    patches = filled.reshape(2, 3, 3, 2, 3, 2).permute(0, 1, 3, 5, 2, 4).reshape(2, 12, 3, 3)
+    expected = plain(patches, t, condition).reshape(2, 3, 2, 2, 3, 3).permute(0, 1, 4, 2, 5, 3).reshape(2, 3, 6, 6)
+    torch.testing.assert_close(folded(z, t, condition), expected[:, :, :5])
 
 
 def test_a_new_unet_predicts_exactly_zero():

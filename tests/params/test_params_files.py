@@ -20,9 +20,13 @@ def test_params_and_every_recipe_are_valid(files):
 
 def test_the_kind_and_the_network_of_the_autoencoder_can_be_changed_alone_in_every_file(files):
     for path in files:
-        for name in ("identity", "ae", "vae"):
+        for name in ("identity", "ae", "vae", "diffae"):
             content = read_params(path)
             content["autoencoder"]["name"] = name
+            vectors = name == "diffae" or (name != "identity" and content["autoencoder"]["latent_dim"])
+            content["denoiser"]["name"] = "mlp" if vectors else "unet"
+            if name == "diffae":  # which refuses them
+                content["autoencoder"]["perceptual_weight"] = content["autoencoder"]["adversarial"]["weight"] = 0.0
             validate(content, path)
         for network in ("conv", "stable_diffusion"):
             content = read_params(path)

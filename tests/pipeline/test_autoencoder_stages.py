@@ -3,8 +3,10 @@
 import json
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -18,7 +20,7 @@ from latentline.common.files import sha256_file
 from latentline.data.store import read_card, read_split
 from latentline.latents.cache import LatentStats, read_latents, read_stats
 from latentline.params.load import read_params
-from latentline.pipeline import download, encode_and_cache_latents, export_diffusers, train_autoencoder, training
+from latentline.pipeline import autoencoder_training, download, encode_and_cache_latents, export_diffusers, train_autoencoder, training
 from latentline.pipeline.autoencoder_report import warn_of_silence
 from latentline.pipeline.codec import load_codec
 from latentline.runtime.checkpoint import Checkpoint, load_checkpoint
@@ -30,7 +32,15 @@ TINY = {
     "encoder_blocks": [1, 1],
     "decoder_channels": [8, 16],
     "decoder_blocks": [2, 2],
-    "figures": {"height": 4, "width": 5, "scale": 1},
+    "figures": {"height": 4, "width": 5, "scale": 1, "preview_every_epochs": 0},
+}
+TINY_DIFFAE = {
+    "embedding_dim": 6,
+    "encoder_channels": [8, 16],
+    "channels": [8],
+    "attention_levels": [],
+    "condition_width": 8,
+    "sample_timesteps": 20,
 }
 FIGURES = {
     "loss.csv",
@@ -47,9 +57,9 @@ FIGURES = {
 def _write_params(folder: Path, root: Path, autoencoder: dict, latents: dict) -> None:
     content = read_params(root / "recipes" / "digits.yaml")
     content["data"] |= {"limit": 40}
-    content["autoencoder"] |= {**TINY, **autoencoder}
+    content["autoencoder"] |= {**TINY, **autoencoder, "diffae": {**content["autoencoder"]["diffae"], **TINY_DIFFAE, **autoencoder.get("diffae", {})}}
     content["latents"] |= latents
-    content["denoiser"]["name"] = "mlp" if autoencoder.get("latent_dim") else "unet"
+    content["denoiser"]["name"] = "mlp" if autoencoder.get("latent_dim") or autoencoder.get("name") == "diffae" else "unet"
     content["compute"] |= {"threads": 1, "workers": 0, "device": "cpu"}
     with (folder / "params.yaml").open("w") as file:
         YAML().dump(content, file)
@@ -125,7 +135,7 @@ def test_a_vaes_report_counts_its_active_units_and_bits(run):
 
 
 def test_grids_have_the_size_that_their_knobs_say(run):
-    run(figures={"height": 4, "width": 5, "scale": 3})
+    run(figures={**TINY["figures"], "scale": 3})
     with Image.open("fig/autoencoder/reconstructions.png") as image:
         assert image.size == ((5 * 10 + 2) * 3, (4 * 10 + 2) * 3)  # images of 8 pixels, gaps of 2
     with Image.open("fig/autoencoder/interpolations.png") as image:
@@ -153,6 +163,14 @@ def test_averaged_weights_are_the_ones_kept(run):
     averaged = run(ema_decay=0.9, epochs=3)[0].tensors
     assert all(torch.equal(last[name], same[name]) for name in last)
     assert any(not torch.equal(last[name], averaged[name]) for name in last)
+
+
+def test_batches_in_parts_give_the_same_autoencoder_to_float_tolerance(run, root):
+    optimizer = read_params(root / "recipes" / "digits.yaml")["autoencoder"]["optimizer"] | {"batch_size": 10, "warmup_steps": 0}
+    (whole, expected, _), (cut, metrics, _) = (run(optimizer=optimizer | {"accumulate": accumulate}) for accumulate in (1, 3))
+    for name in ("mse", "kl", "test_loss"):
+        assert metrics[name] == pytest.approx(expected[name], rel=1e-3)
+    assert any(not torch.equal(cut.tensors[name], tensor) for name, tensor in whole.tensors.items())  # it was cut
 
 
 @pytest.fixture
@@ -205,6 +223,17 @@ def test_an_exported_autoencoder_gives_diffusers_the_same_images_and_the_same_sc
     assert theirs.config.latents_std == pytest.approx(stats.normalizer.std.flatten().tolist())
 
 
+def test_an_export_lies_beside_the_cache_and_changes_nothing_in_it(run):
+    _, _, alone = run(name="identity")
+    cache = {path.name: sha256_file(path) for path in Path("encoded_img").iterdir()}
+    _, _, stats = run({"export": "npz"}, name="identity")
+    assert {path.name: sha256_file(path) for path in Path("encoded_img").iterdir() if path.is_file()} == cache
+    assert stats.autoencoder == alone.autoencoder
+    exported, latents = np.load("encoded_img/export/test.npz"), read_latents(Path("encoded_img"), "test")
+    assert torch.equal(torch.from_numpy(exported["z0"]), stats.normalizer.standardise(latents.latents))
+    assert torch.equal(torch.from_numpy(exported["labels"]), latents.labels)
+
+
 @pytest.mark.parametrize(("knobs", "named"), [({"name": "identity"}, "autoencoder.name"), ({"network": "conv"}, "autoencoder.network")])
 def test_what_diffusers_does_not_have_is_not_exported(run, tmp_path, knobs, named):
     run(**knobs)
@@ -229,3 +258,51 @@ def test_images_that_are_read_from_disk_at_every_step_give_the_same_weights_as_i
     monkeypatch.setattr(training, "_MOST_BYTES", 0)
     from_disk, _, _ = run(name="vae")
     assert from_disk.sha256 == in_memory.sha256
+
+
+def test_a_diffusion_autoencoder_reports_what_its_latent_holds_and_what_its_noise_does(run):
+    checkpoint, metrics, stats = run(name="diffae", figures={**TINY["figures"], "preview_every_epochs": 1})
+    assert stats.shape == (6,)
+    assert metrics["mse"] == metrics["with_random_noise"]["20"]["mse"]  # what stands at the top is of the latent alone
+    for steps in ("20", "100"):
+        assert metrics["with_inferred_noise"][steps]["ssim"] > metrics["with_random_noise"][steps]["ssim"]
+    assert _figures() == FIGURES | {"noise.png", "stochastic.png", "preview_0001.png"}
+    with Image.open("fig/autoencoder/noise.png") as image:
+        assert image.size == (5 * 10 + 2, 4 * 10 + 2)  # originals, random noise, inferred noise, the noise itself
+    assert checkpoint.constructor["inner"] == {"name": "identity"}
+
+
+def test_each_image_is_decoded_from_the_noise_of_its_number_or_from_the_one_given(run):
+    run(name="diffae")
+    codec, test = load_codec(torch.device("cpu")), read_split(Path("data/prepared"), "test")
+    raw, images = codec.encode(test)[:1].expand(4, 6), test.images[:4]
+    decoded = codec.decode(raw)
+    assert len(decoded.unique(dim=0)) == 4
+    assert torch.equal(codec.decode(raw[2:], first=2), decoded[2:])
+    raw = codec.encode(test)[:4]
+    own = codec.decode(raw, codec.invert(images, raw))
+    assert (own.float() - images.float()).abs().mean() < (codec.decode(raw).float() - images.float()).abs().mean() / 4
+
+
+def test_a_pretrained_encoder_is_the_same_however_long_the_decoder_trains(run):
+    knobs = {"name": "diffae", "diffae": {"encoder_training": "pretrained", "pretrain_epochs": 1}}
+    once, twice = run(**knobs)[0].tensors, run(**knobs, epochs=2)[0].tensors
+    changed = {name.split(".")[0] for name in once if not torch.equal(once[name], twice[name])}
+    assert changed == {"decoder"}
+    assert len(pd.read_csv("fig/autoencoder/loss_encoder.csv")) == 1
+    assert len(pd.read_csv("fig/autoencoder/loss.csv")) == 2
+
+
+def test_a_stage_killed_after_its_trainings_continues_each_of_them(run, monkeypatch, caplog):
+    knobs = {"name": "diffae", "epochs": 2, "diffae": {"inner": "vae", "inner_epochs": 3, "patch_size": 1}}
+    whole = run(**knobs)[0].sha256
+    saving_of = autoencoder_training.saving_of
+    with monkeypatch.context() as patch:
+        patch.setattr(autoencoder_training, "saving_of", lambda *arguments: replace(saving_of(*arguments), every_seconds=0.0))
+        patch.setattr(train_autoencoder, "save_checkpoint", lambda *_, **__: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception, match="killed"):
+            run(**knobs)
+    with caplog.at_level(logging.INFO):
+        assert run(**knobs)[0].sha256 == whole
+    assert [message for message in caplog.messages if "resumed" in message] == [f"resumed train_autoencoder at step {step}" for step in (3, 2)]
+    assert not list(Path(".state").rglob("*.safetensors"))

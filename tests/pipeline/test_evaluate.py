@@ -3,7 +3,7 @@
 import pytest
 
 from latentline.common.errors import UserError
-from latentline.common.files import write_json
+from latentline.common.files import write_sealed_json
 from latentline.pipeline import evaluate
 
 
@@ -13,7 +13,7 @@ def test_more_neighbours_than_a_split_has_are_refused_before_anything_else_is_re
     counts = {split: 7, other: 100, "val": 1}
     card = {"classes": [], "attributes": [], "shape": [1, 8, 8], "horizontal_flip": False}
     splits = {name: {"count": count, "shards": {}} for name, count in counts.items()}
-    write_json(workplace / "data" / "prepared" / "card.json", {**card, "splits": splits})
+    write_sealed_json(workplace / "data" / "prepared" / "card.json", {**card, "splits": splits})
     with pytest.raises(UserError, match=rf"evaluate\.neighbours: 7, but split {split} holds 7 images; .*; lower it") as caught:
         evaluate.main()
     assert "\n" not in str(caught.value)

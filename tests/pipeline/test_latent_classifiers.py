@@ -10,9 +10,10 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
+from sklearn.multiclass import OneVsRestClassifier
 
 from latentline.common.arrays import load_arrays
-from latentline.common.column import Column, decide
+from latentline.common.column import Column, all_columns, columns_from_json, decide
 from latentline.latents.cache import LatentSplit, read_latents, write_cache
 from latentline.pipeline import train_latent_classifiers
 
@@ -23,6 +24,7 @@ SHAPE = (2, 3, 4)
 COUNTS = {"train": 400, "val": 5, "test": 100}
 ATTRIBUTES = (Column("smiling", "binary"), Column("age", "continuous", mean=40.0, std=12.5), Column("hair", "categorical", ("black", "red", "none")))
 CLASSES = ("cat", "dog", "owl")
+SCORED = {"auroc.png", "f1.png", "precision.png", "recall.png", "reliability.png"}
 
 Stage = Callable[..., dict[str, Any]]
 
@@ -43,8 +45,11 @@ def _splits(labels: bool = True, attributes: int = 3) -> dict[str, LatentSplit]:
 def stage(workplace: Path, write_params: Callable[[Path, dict[str, object]], None]) -> Stage:
     """Runs the stage on a cache of the given splits and returns its metrics."""
 
-    def run(splits: dict[str, LatentSplit], classes: tuple[str, ...] = CLASSES, attributes: tuple[Column, ...] = ATTRIBUTES) -> dict[str, Any]:
-        write_params(workplace, {"latent_classifiers.inverse_regularization": C, "compute.threads": 1})
+    def run(
+        splits: dict[str, LatentSplit], classes: tuple[str, ...] = CLASSES, attributes: tuple[Column, ...] = ATTRIBUTES, **knobs: object
+    ) -> dict[str, Any]:
+        changed = {f"latent_classifiers.{name}": value for name, value in {"inverse_regularization": C, **knobs}.items()}
+        write_params(workplace, {**changed, "compute.threads": 1})
         write_cache(workplace / "encoded_img", splits, classes=classes, attributes=attributes, autoencoder="ab" * 32)
         train_latent_classifiers.main()
         return json.loads((workplace / "metrics" / "latent_classifiers.json").read_text())
@@ -75,23 +80,20 @@ def test_what_is_linear_in_the_latents_is_learnt_whatever_its_kind(stage, workpl
     assert by_attribute["age"] == {"r2": pytest.approx(1, abs=1e-3)}
     weight, bias, meta = _probes()
     assert (weight.shape, bias.shape) == ((3 + 1 + 1 + 3, 24), (8,))
-    assert meta["columns"] == ["label", "smiling", "age", "hair"]
-    assert {path.name for path in (workplace / "fig" / "latent_classifiers").iterdir()} == {"confusion.png", "f1.png"}
+    assert columns_from_json(meta["columns"]) == all_columns(CLASSES, ATTRIBUTES)
+    assert {path.name for path in (workplace / "fig" / "latent_classifiers").iterdir()} == {"confusion.png", *SCORED}
 
 
 def test_without_a_class_the_scores_are_the_attributes_means(stage, workplace):
     metrics = stage(_splits(labels=False), classes=())
     by_attribute = metrics.pop("by_attribute")
+    assert metrics.pop("inverse_regularization") == dict.fromkeys(("smiling", "age", "hair"), C)
+    both = [by_attribute[name] for name in ("smiling", "hair")]
     assert metrics == {
-        "accuracy": pytest.approx((by_attribute["smiling"]["accuracy"] + by_attribute["hair"]["accuracy"]) / 2),
-        "accuracy_of_the_commonest_class": pytest.approx(
-            sum(by_attribute[name]["accuracy_of_the_commonest_class"] for name in ("smiling", "hair")) / 2
-        ),
-        "auroc": pytest.approx((by_attribute["smiling"]["auroc"] + by_attribute["hair"]["auroc"]) / 2),
-        "f1": pytest.approx((by_attribute["smiling"]["f1"] + by_attribute["hair"]["f1"]) / 2),
+        **{name: pytest.approx((both[0][name] + both[1][name]) / 2, rel=1e-5) for name in both[0]},
         "r2": by_attribute["age"]["r2"],
     }
-    assert {path.name for path in (workplace / "fig" / "latent_classifiers").iterdir()} == {"f1.png", "r2.png"}
+    assert {path.name for path in (workplace / "fig" / "latent_classifiers").iterdir()} == {"r2.png", *SCORED}
 
 
 def test_two_classes_give_two_outputs_which_decide_as_scikit_learn_does(stage):
@@ -138,7 +140,7 @@ def test_a_class_without_a_training_image_is_never_decided_and_the_others_are_le
     weight, bias, _ = _probes()
     decided = decide((Column("label", "categorical", CLASSES),), (_standardised("test") @ weight.T + bias)[:, :3])[:, 0]
     assert set(decided.tolist()) == {0, 1}
-    assert metrics["by_class"]["owl"] == {"auroc": 0.5, "f1": 0.0}
+    assert metrics["by_class"]["owl"] == {"auroc": 0.5, "f1": 0.0, "precision": 0.0, "recall": 0.0}
     assert metrics["by_class"]["dog"]["auroc"] > 0.95
     assert not weight[2].any()
 
@@ -149,9 +151,9 @@ def test_what_never_varies_is_always_decided_and_has_no_direction(stage):
         split.attributes.copy_(torch.tensor([1.0, 7.5, 2.0]))
     metrics = stage(splits, classes=(), attributes=(ATTRIBUTES[0], Column("age", "continuous", mean=7.5), ATTRIBUTES[2]))
     assert metrics["by_attribute"] == {
-        "smiling": {"accuracy": 1, "accuracy_of_the_commonest_class": 1},
+        "smiling": {"accuracy": 1, "accuracy_of_the_commonest_class": 1, "calibration_error": 0},
         "age": {"r2": 1},
-        "hair": {"accuracy": 1, "accuracy_of_the_commonest_class": 1},
+        "hair": {"accuracy": 1, "accuracy_of_the_commonest_class": 1, "calibration_error": 0},
     }
     assert not _probes()[0].any()
 
@@ -160,7 +162,8 @@ def test_a_single_class_leaves_nothing_to_tell_apart(stage):
     splits = _splits(attributes=0)
     for split in splits.values():
         split.labels.zero_()
-    assert stage(splits, classes=("cat",), attributes=()) == {"accuracy": 1, "accuracy_of_the_commonest_class": 1}
+    metrics = stage(splits, classes=("cat",), attributes=())
+    assert metrics == {"accuracy": 1, "accuracy_of_the_commonest_class": 1, "calibration_error": 0, "inverse_regularization": {"label": C}}
 
 
 def test_where_nothing_is_known_the_stage_succeeds_and_says_so(stage, workplace, caplog):
@@ -170,3 +173,30 @@ def test_where_nothing_is_known_the_stage_succeeds_and_says_so(stage, workplace,
     weight, bias, meta = _probes()
     assert (weight.shape, bias.shape, meta["columns"]) == ((0, 24), (0,), [])
     assert {path.name for path in (workplace / "fig" / "latent_classifiers").iterdir()} == {"notice.png"}
+
+
+def test_one_model_per_class_decides_as_scikit_learns_does(stage):
+    splits = _splits(attributes=0)
+    metrics = stage(splits, attributes=(), logistic="one_vs_rest")
+    expected = OneVsRestClassifier(LogisticRegression(C=C, max_iter=200)).fit(_standardised("train"), splits["train"].labels)
+    truth = splits["test"].labels
+    assert metrics["accuracy"] == pytest.approx(accuracy_score(truth, expected.predict(_standardised("test"))))
+    assert metrics["auroc"] == pytest.approx(roc_auc_score(truth, expected.predict_proba(_standardised("test")), multi_class="ovr"), abs=1e-3)
+
+
+def test_pooled_probes_know_the_channels_means_alone_and_fit_the_flat_latent(stage):
+    splits = _splits(attributes=0)
+    for split in splits.values():
+        split.labels.copy_(split.latents.mean(dim=(2, 3)).argmax(dim=1))
+    assert stage(splits, attributes=(), features="pooled")["accuracy"] > 0.95
+    weight = _probes()[0].unflatten(1, SHAPE)
+    torch.testing.assert_close(weight, weight.mean(dim=(2, 3), keepdim=True).expand_as(weight))
+
+
+def test_the_regularisation_of_each_column_is_chosen_where_none_is_given(stage):
+    splits = _splits()
+    splits["val"] = splits["test"]
+    splits["train"].labels.copy_(torch.randint(0, 3, (400,)))  # nothing to learn: this wants the strongest
+    chosen = stage(splits, inverse_regularization=None)["inverse_regularization"]
+    assert chosen.keys() == {"label", "smiling", "age", "hair"}
+    assert chosen["label"] < chosen["smiling"]

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from latentline.common.arrays import save_arrays
 from latentline.common.errors import UserError
 from latentline.runtime.checkpoint import load_checkpoint, save_checkpoint
 from latentline.runtime.compute import place
@@ -61,9 +62,9 @@ def test_weights_that_do_not_fit_are_refused_by_file(tmp_path, network, tensors)
 
 
 @pytest.mark.parametrize("missing", ["name", "constructor", "trained_on", "settings"])
-def test_a_checkpoint_with_damaged_metadata_is_refused_by_file(tmp_path, missing):
-    path = tmp_path / "x.safetensors"
-    save_checkpoint(path, kind="denoiser", name="unet", constructor={}, trained_on={}, tensors={"w": torch.zeros(2)})
-    path.write_bytes(path.read_bytes().replace(missing.encode(), missing.encode()[:-1] + b"_"))
-    with pytest.raises(UserError, match="dvc repro train_denoiser"):
-        load_checkpoint(path, kind="denoiser", made_by="train_denoiser")
+def test_a_file_of_the_right_kind_that_is_no_checkpoint_is_refused_by_file(tmp_path, missing):
+    meta = {"kind": "denoiser", "name": "unet", "constructor": {}, "trained_on": {}, "settings": {}}
+    del meta[missing]
+    save_arrays(tmp_path / "x", {"w": torch.zeros(2)}, meta)
+    with pytest.raises(UserError, match=rf"{tmp_path}/x.* no {missing}; .*dvc repro train_denoiser"):
+        load_checkpoint(tmp_path / "x", kind="denoiser", made_by="train_denoiser")

@@ -1,5 +1,13 @@
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
 import torch
 
+from latentline.common.errors import UserError
+from latentline.runtime import resume
 from latentline.runtime.resume import ResumeFile
 
 IDENTITY = {"knobs": {"lr": 1e-3, "widths": [8, 16]}, "inputs": {"data": "ab" * 32}}
@@ -45,26 +53,89 @@ def test_other_code_does_not_continue(workplace, monkeypatch):
     assert len(folders) == 3
 
 
-def test_a_damaged_state_is_nothing_to_continue_and_a_warning_says_so(workplace, caplog):
+@pytest.fixture
+def saved(workplace):
+    """A state, and where it lies."""
     file = ResumeFile("train_x", IDENTITY)
-    file.save({"w": torch.zeros(100)}, {"step": 1})
-    state = file.folder / "state.safetensors"
+    file.save({"w": torch.arange(5.0), "step": torch.tensor(3.0)}, {"step": 1, "history": [{"loss": 0.25}]})
+    return file, file.folder / "state.safetensors"
+
+
+def test_a_state_cut_short_is_nothing_to_continue_and_a_warning_says_so(saved, caplog):
+    file, state = saved
     content = state.read_bytes()
-    for damaged in (b"", content[:20], content[:-1], b"\xff" + content[1:]):
+    for length in [*range(0, len(content), 7), len(content) - 1]:
         caplog.clear()
+        state.write_bytes(content[:length])
+        assert file.load() is None
+        assert f"left aside: {state} is damaged" in caplog.text
+
+
+def test_a_state_with_a_flipped_bit_is_nothing_to_continue_and_a_warning_says_so(saved, caplog):
+    file, state = saved
+    content = state.read_bytes()
+    for position in range(len(content)):
+        caplog.clear()
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << position % 8
         state.write_bytes(damaged)
         assert file.load() is None
-        assert "starting over" in caplog.text
+        assert "left aside" in caplog.text
+    state.write_bytes(content)
+    assert file.load()[1]["step"] == 1
+
+
+def test_the_state_of_another_run_is_nothing_to_continue(saved, caplog):
+    _, state = saved
+    other = ResumeFile("train_x", {**IDENTITY, "knobs": {}})
+    other.folder.mkdir(parents=True)
+    shutil.copy(state, other.folder)
+    assert other.load() is None
+    assert "is the state of another run" in caplog.text
+
+
+def test_two_processes_never_train_from_one_state(saved):
+    file, state = saved
+    program = "import fcntl, sys; f = open(sys.argv[1], 'wb'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(state.parent / "lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match=r"lock is locked: train_x .* runs already; .*wait for it, or stop it"):
+            file.load()
+        other.kill()  # however it ends, the lock is free again
+    assert file.load() is not None
 
 
 def test_removing_forgets_the_state_and_what_lies_beside_it(workplace):
     file = ResumeFile("train_x", IDENTITY)
     file.save({}, {})
     (file.folder / "preview.png").write_bytes(b"")
-    file.remove()
+    file.finish()
     assert not file.folder.exists()
     assert file.load() is None
-    file.remove()  # twice does no harm
+    file.finish()  # twice does no harm
+
+
+def test_what_is_kept_outlives_the_run_and_serves_where_its_state_does_not(workplace):
+    file = ResumeFile("train_x", IDENTITY)
+    file.keep({}, {"step": 3})
+    file.save({}, {"step": 5})
+    assert file.load()[1] == {"step": 5}
+    assert file.load(lambda meta: meta["step"] < 4)[1] == {"step": 3}
+    assert file.load(lambda meta: meta["step"] < 3) is None
+    file.finish()
+    assert file.load()[1] == {"step": 3}
+
+
+def test_of_kept_states_that_take_too_much_room_the_oldest_go(workplace, monkeypatch):
+    files = [ResumeFile("train_x", {**IDENTITY, "seed": seed}) for seed in range(3)]
+    for age, file in enumerate(reversed(files)):
+        file.keep({"weight": torch.zeros(1000)}, {})
+        os.utime(file.folder / "kept.safetensors", (1e9 - age, 1e9 - age))
+    monkeypatch.setattr(resume, "_MOST_BYTES", 10_000)  # room for two
+    files[2].finish()
+    assert [file.load() is None for file in files] == [True, False, False]
 
 
 def test_the_state_lies_in_the_main_checkout_even_when_dvc_runs_a_copy(workplace, monkeypatch):

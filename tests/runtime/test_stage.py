@@ -51,3 +51,20 @@ def test_a_finished_stage_exits_with_0_and_records_its_time(run, workplace):
     assert done.returncode == 0
     assert "train_x: at work" in done.stderr
     assert json.loads((workplace / "metrics" / "timing.json").read_text())["train_x"]["seconds"] >= 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "raise MemoryError",
+        "import torch; torch.empty(1 << 60)",
+        "raise RuntimeError('CUDA out of memory. Tried to allocate 2 GiB')",
+    ],
+)
+def test_too_little_memory_is_one_line_with_the_remedy(run, workplace, body):
+    done = run(body)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: train_x: the memory of this machine is too small")
+    assert "lower its batch_size" in line
+    assert list(workplace.iterdir()) == []

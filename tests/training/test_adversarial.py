@@ -139,7 +139,7 @@ def test_the_autoencoders_step_leaves_no_gradient_in_the_discriminator_and_its_o
     game.play()[1].backward()
     assert all(parameter.grad is None for parameter in game.discriminator.parameters())
     game.vae.zero_grad(set_to_none=True)
-    game.adversary.loss(0)[0].backward()
+    game.adversary.loss(0)[0][1].backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in game.discriminator.parameters())
     assert all(parameter.grad is None for parameter in game.vae.parameters())
 
@@ -149,7 +149,7 @@ def test_the_discriminator_learns_to_tell_its_two_sets_apart():
     game.play()
     adam = torch.optim.Adam(game.discriminator.parameters(), lr=1e-2)
     for step in range(30):
-        value, terms = game.adversary.loss(step)
+        ((_, value, terms),) = game.adversary.loss(step)
         adam.zero_grad()
         value.backward()
         adam.step()

@@ -18,7 +18,8 @@ from latentline.runtime.compute import place
 from latentline.runtime.interrupt import InterruptedRunError
 from latentline.runtime.resume import ResumeFile
 from latentline.training.adversarial import HINGE, Adversary, last_layer
-from latentline.training.loop import Optimizer, Rival, Saving, fit
+from latentline.training.ema import Ema
+from latentline.training.loop import Optimizer, Part, Rival, Saving, fit
 
 EPOCHS, STEPS = 3, 4
 FIRST, ENTERS = 3, 6  # steps at which the discriminator begins to train, and to have a say
@@ -47,15 +48,15 @@ class Run:
         adversary = Adversary(discriminator, last_layer(vae.decoder), HINGE, weight=0.5, adaptive_max=1e4, enters_at=ENTERS)
         images = torch.rand(STEPS, 6, 1, 8, 8, generator=generator(0, "images")) * 2 - 1
 
-        def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        def loss(step: int) -> list[Part]:
             x = images[step % STEPS].contiguous(memory_format=torch.channels_last)
             value, terms, reconstruction = vae.loss(x, generator(0, "noise", step))
             if not self.adversarial:
                 self.at_step(step)
-                return value, terms
+                return [(1.0, value, terms)]
             value, added = adversary.against(step, value, x, reconstruction)
             self.at_step(step)
-            return value, {**terms, **added}
+            return [(1.0, value, {**terms, **added})]
 
         rival = Rival(discriminator, adversary.loss, replace(OPTIMIZER, lr=self.rival_lr, betas=(0.5, 0.9)), FIRST, "autoencoder.adversarial")
         _, history = fit(
@@ -65,7 +66,7 @@ class Run:
             steps_per_epoch=STEPS,
             optimizer=OPTIMIZER,
             saving=Saving(ResumeFile("train_test", {"ema": self.ema_decay}), self.save_every),
-            ema_decay=self.ema_decay,
+            averages=[] if self.ema_decay is None else [Ema(vae, self.ema_decay)],
             rival=rival if self.adversarial else None,
             section="autoencoder",
         )
@@ -149,9 +150,9 @@ def test_terms_that_begin_in_the_middle_of_an_epoch_are_averaged_over_their_own_
     original = Adversary.loss
 
     def spy(self, step):
-        value, terms = original(self, step)
+        ((share, value, terms),) = original(self, step)
         seen.append(terms["logits_real"].item())
-        return value, terms
+        return [(share, value, terms)]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Adversary, "loss", spy)

@@ -30,8 +30,8 @@ class AE(Codec):
         """See :meth:`Codec.encode`; draws nothing."""
         return self.encoder(x)
 
-    def decode(self, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """See :meth:`Codec.decode`; draws nothing."""
+    def decode(self, z: Tensor, noise: Tensor | None = None) -> Tensor:
+        """See :meth:`Codec.decode`; without noise."""
         return self.decoder(z)
 
     def loss(self, x: Tensor, generator: torch.Generator, step: int | None = None) -> tuple[Tensor, dict[str, Tensor], Tensor]:

@@ -13,6 +13,8 @@ class Codec(nn.Module, ABC):
     """(C, H, W) of a latent map, (D,) of a latent vector."""
     decoder: nn.Module
     """The network that writes the pixels; its layers in the order in which they work. Missing where nothing trains."""
+    noise_shape: tuple[int, ...] | None = None
+    """Shape of the noise that one image is decoded from besides its latent; None where decoding has no noise."""
 
     @abstractmethod
     def encode(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -22,12 +24,31 @@ class Codec(nn.Module, ABC):
         """
 
     @abstractmethod
-    def decode(self, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Latents (B, *latent_shape) -> images (B, C, H, W), about in [-1, 1]. ``generator`` serves decoders that draw."""
+    def decode(self, z: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Latents (B, *latent_shape) -> images (B, C, H, W), about in [-1, 1], the same every time.
+
+        ``noise`` (B, *noise_shape), standard normal, is for codecs that decode from noise; None = noise of their own, the same for each image.
+        """
+
+    def invert(self, x: Tensor, z: Tensor) -> Tensor:
+        """The noise (B, *noise_shape) from which ``decode`` makes images ``x`` (B, C, H, W) of latents ``z`` (B, *latent_shape).
+
+        Only where there is a ``noise_shape``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} decodes without noise")
+
+    def redraw(self, x: Tensor, z: Tensor, t: float, noise: Tensor) -> Tensor:
+        """Images ``x`` (B, C, H, W), noised with ``noise`` (B, *noise_shape) up to ``t`` in (0, 1) and denoised, told ``z`` -> (B, C, H, W).
+
+        Only where there is a ``noise_shape``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} decodes without noise")
 
     @abstractmethod
-    def loss(self, x: Tensor, generator: torch.Generator, step: int | None = None) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    def loss(self, x: Tensor, generator: torch.Generator, step: int | None = None) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
         """Training loss (scalar) of images (B, C, H, W), its terms by name for the log, and the reconstructions (B, C, H, W) it is about.
+
+        The reconstructions are None where the loss has none.
 
         ``step`` counts the training's steps from 0, for weights that rise in the beginning; None = they have risen.
         """

@@ -23,7 +23,7 @@ class Identity(Codec):
         """The image itself."""
         return x
 
-    def decode(self, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def decode(self, z: Tensor, noise: Tensor | None = None) -> Tensor:
         """The latent itself."""
         return z
 

@@ -47,8 +47,8 @@ class VAE(Codec):
         mean, log_variance = self.posterior(x)
         return mean if generator is None else _sample(mean, log_variance, generator)
 
-    def decode(self, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """See :meth:`Codec.decode`; draws nothing."""
+    def decode(self, z: Tensor, noise: Tensor | None = None) -> Tensor:
+        """See :meth:`Codec.decode`; without noise."""
         return self.decoder(z)
 
     def loss(self, x: Tensor, generator: torch.Generator, step: int | None = None) -> tuple[Tensor, dict[str, Tensor], Tensor]:
@@ -64,5 +64,6 @@ class VAE(Codec):
 
 def _sample(mean: Tensor, log_variance: Tensor, generator: torch.Generator) -> Tensor:
     """Reparametrised (arXiv 1312.6114, section 2.4): gradients reach mean and variance. (B, *latent_shape) each."""
-    noise = torch.randn(mean.shape, generator=generator).to(mean)
+    # Row by row, so that a batch that is cut into parts draws what the whole one would.
+    noise = torch.stack([torch.randn(mean.shape[1:], generator=generator) for _ in mean]).to(mean)  # (B, *latent_shape)
     return mean + (0.5 * log_variance).exp() * noise

@@ -7,11 +7,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from latentline.common.errors import UserError
 
 _TEMPORARY = ".partial-"  # ignored by git and by DVC, so that a killed stage leaves nothing that either would track
+_SEAL = "sha256"
 
 
 def canonical_json(value: Any) -> str:
@@ -91,5 +92,40 @@ def read_json(path: Path, made_by: str) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run `dvc repro {made_by}`") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: no text, no JSON, or a number of absurd length
         raise UserError(f"{path} is not readable JSON ({error}); remove it and run `dvc repro {made_by}`") from None
+
+
+def write_sealed_json(path: Path, value: dict[str, Any]) -> None:
+    """As :func:`write_json`, with an entry ``sha256`` of all others: for what later stages compute with."""
+    write_json(path, {**value, _SEAL: _seal(value)})
+
+
+def read_sealed_json(path: Path, made_by: str) -> dict[str, Any]:
+    """Read what :func:`write_sealed_json` wrote. Raises UserError when it is missing, damaged, changed since or foreign."""
+    value = read_json(path, made_by)
+    try:
+        intact = value.pop(_SEAL) == _seal(value)
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):  # no mapping, no such entry, or nothing that was ever written
+        intact = False
+    if not intact:
+        raise UserError(f"{path} is damaged or foreign: it does not have the sha256 that it names; remove it and run `dvc repro {made_by}`")
+    return cast(dict[str, Any], value)
+
+
+def require_sha256(path: Path, expected: str, described_in: Path, made_by: str) -> None:
+    """Raise UserError unless the file at ``path`` is the one that ``described_in`` names the sha256 of."""
+    try:
+        found = sha256_file(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; run `dvc repro {made_by}`") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error}); remove it and run `dvc repro {made_by}`") from None
+    if found != expected:
+        raise UserError(
+            f"{path} is damaged or foreign: its sha256 is {found[:12]}, {described_in} says {expected[:12]}; remove it and run `dvc repro {made_by}`"
+        )
+
+
+def _seal(value: dict[str, Any]) -> str:
+    return sha256_bytes(canonical_json(value).encode())

@@ -7,6 +7,7 @@ same whatever the batch size.
 import hashlib
 
 import torch
+from torch import Tensor
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
@@ -18,3 +19,8 @@ def derive_seed(seed: int, *names: str | int) -> int:
 def generator(seed: int, *names: str | int) -> torch.Generator:
     """A CPU generator seeded by :func:`derive_seed`. On the CPU so that every device draws the same numbers."""
     return torch.Generator().manual_seed(derive_seed(seed, *names))
+
+
+def start_noise(seed: int, name: str, indices: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Standard normal noise (len(indices), *shape), row i from (seed, name, indices[i]) alone."""
+    return torch.stack([torch.randn(shape, generator=generator(seed, name, index)) for index in indices.tolist()])

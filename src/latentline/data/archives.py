@@ -1,10 +1,11 @@
 """Archives, read in place: nothing is unpacked under a name that an archive chooses, so none can reach outside or fill the disk.
 
-All the same an archive that tries (absolute names, ``..``, links, members of absurd size) is refused: it is not the publisher's.
+All the same an archive that tries (absolute names, ``..``, links, devices, members of absurd size) is refused: it is not the publisher's.
 """
 
 import gzip
 import os
+import shutil
 import stat
 import tarfile
 import zipfile
@@ -13,7 +14,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Self
 
 from latentline.common.errors import UserError
 from latentline.data.decode import UnreadableError
@@ -21,6 +22,10 @@ from latentline.data.images import EncodedImages
 
 LARGEST_IMAGE = 256 << 20  # bytes of one encoded image
 _BLOCK = 1 << 20
+_LARGEST_HEADER = 1 << 20  # bytes of a tar's extended header; long names and dates take a few hundred
+_EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
+"""What zipfile raises for damaged, encrypted or strangely packed members."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,10 @@ class FileImages(NamedImages):
     def content(self, row: int) -> bytes:
         """See :meth:`EncodedImages.content`."""
         path = self.root / self.names[row]
-        _check_image_size(path.stat().st_size)
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for, a device may never end
+            raise UnreadableError("not a regular file")
+        _check_image_size(status.st_size)
         return path.read_bytes()
 
 
@@ -90,8 +98,8 @@ class ZipImages(NamedImages):
         _check_image_size(info.file_size)
         try:
             return archive.read(info)
-        except zipfile.BadZipFile as error:
-            raise UnreadableError(str(error)) from None
+        except ZIP_ERRORS as error:
+            raise UnreadableError(f"damaged in its archive ({error})") from None
 
 
 def tar_spans(path: Path, inside: Span | None = None) -> dict[str, Span]:
@@ -105,12 +113,15 @@ def tar_spans(path: Path, inside: Span | None = None) -> dict[str, Span]:
     with path.open("rb") as file:
         file.seek(base)
         try:
-            with tarfile.open(fileobj=file, mode="r:") as archive:
+            with tarfile.open(fileobj=file, mode="r:", tarinfo=_CheckedMember) as archive:
                 for member in archive:
-                    _check_name(member.name, path, link=not (member.isreg() or member.isdir()))
+                    _check_member(member, path)
                     if member.isreg():
                         spans[_plain(member.name)] = Span(member.offset_data, member.size)
-        except (tarfile.TarError, EOFError, OSError) as error:
+                _check_end(archive)
+        except UserError:  # a ValueError too
+            raise
+        except (tarfile.TarError, EOFError, OSError, ValueError) as error:
             raise UserError(f"{path}: not a tar file ({error}); fetch it again") from None
     return spans
 
@@ -130,15 +141,18 @@ def read_tar_gz(path: Path, names: list[str], largest: int) -> dict[str, bytes]:
     """
     found = {}
     try:
-        with tarfile.open(path, "r:gz") as archive:
+        with tarfile.open(path, "r:gz", tarinfo=_CheckedMember) as archive:
             for member in archive:
-                _check_name(member.name, path, link=not (member.isreg() or member.isdir()))
+                _check_member(member, path)
                 if member.size > largest:
                     raise UserError(f"{path}: {member.name} has {member.size} bytes, expected at most {largest}; fetch it again")
                 file = archive.extractfile(member) if _plain(member.name) in names else None
                 if file:
                     found[_plain(member.name)] = file.read()
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+            _check_end(archive)
+    except UserError:  # a ValueError too
+        raise
+    except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
         raise UserError(f"{path}: not a gzipped tar file ({error}); fetch it again") from None
     if missing := [name for name in names if name not in found]:
         raise UserError(f"{path}: holds no {', '.join(missing)}; fetch it again")
@@ -149,10 +163,10 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     """A zip file whose names were checked. Raises UserError when it is damaged or hostile."""
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
+    except ZIP_ERRORS as error:
         raise UserError(f"{path}: not a zip file ({error}); fetch it again") from None
     for info in archive.infolist():
-        _check_name(info.filename, path, link=stat.S_ISLNK(info.external_attr >> 16))
+        _check_name(info.filename, path, special=stat.S_ISLNK(info.external_attr >> 16))
     return archive
 
 
@@ -160,12 +174,13 @@ def zip_member(archive: zipfile.ZipFile, name: str, largest: int) -> bytes:
     """One member of at most ``largest`` bytes. Raises UserError when it is missing, too large or damaged."""
     try:
         info = archive.getinfo(name)
-        if info.file_size > largest:
-            raise UserError(f"{archive.filename}: {name} has {info.file_size} bytes, expected at most {largest}; fetch it again")
-        return archive.read(info)
     except KeyError:
         raise UserError(f"{archive.filename}: holds no {name}; fetch it again") from None
-    except zipfile.BadZipFile as error:
+    if info.file_size > largest:
+        raise UserError(f"{archive.filename}: {name} has {info.file_size} bytes, expected at most {largest}; fetch it again")
+    try:
+        return archive.read(info)
+    except ZIP_ERRORS as error:
         raise UserError(f"{archive.filename}: {name} is damaged ({error}); fetch it again") from None
 
 
@@ -188,6 +203,12 @@ def copy_at_most(source: IO[bytes] | gzip.GzipFile, target: IO[bytes], largest: 
         target.write(block)
 
 
+def require_disk(path: Path, needed: int, folder: Path) -> None:
+    """Raise UserError (naming ``path``) unless ``needed`` bytes, of what ``path`` holds unpacked, are free in ``folder``."""
+    if needed > (free := shutil.disk_usage(folder).free):
+        raise UserError(f"{path}: needs {needed >> 20} MiB of disk when unpacked, {free >> 20} MiB are free; make room")
+
+
 @lru_cache(maxsize=2)
 def _zip_of_this_process(path: Path, process: int) -> zipfile.ZipFile:
     """Opened once per process: an open file that came along in a fork shares its position with the parent's."""
@@ -198,9 +219,34 @@ def _plain(name: str) -> str:
     return name.removeprefix("./")
 
 
-def _check_name(name: str, path: Path, *, link: bool) -> None:
-    if link or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        raise UserError(f"{path}: member {name!r} is a link or reaches outside the archive; refused, fetch the archive again")
+class _CheckedMember(tarfile.TarInfo):
+    """A member of a tar whose sizes were looked at before they are acted on."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """Parse one header. Python would read extended ones into memory whatever their size, and go backwards by a negative one."""
+        member = super().frombuf(buf, encoding, errors)
+        if member.size < 0 or (member.type in _EXTENDED and member.size > _LARGEST_HEADER):
+            raise tarfile.ReadError(f"a header says {member.size} bytes")
+        return member
+
+
+def _check_member(member: tarfile.TarInfo, path: Path) -> None:
+    """Plain files and folders only: links reach outside, devices never end, sparse files unpack to any size."""
+    _check_name(member.name, path, special=not (member.isreg() or member.isdir()) or member.issparse() or member.size < 0)
+
+
+def _check_end(archive: tarfile.TarFile) -> None:
+    """Python takes a damaged header for the end of the archive, and members after it would silently be missing."""
+    if archive.fileobj is not None:
+        archive.fileobj.seek(archive.offset)
+        if archive.fileobj.read(tarfile.BLOCKSIZE).strip(tarfile.NUL):
+            raise tarfile.ReadError(f"damaged header at byte {archive.offset}")
+
+
+def _check_name(name: str, path: Path, *, special: bool) -> None:
+    if special or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        raise UserError(f"{path}: member {name!r} is no plain file, or reaches outside the archive; refused, fetch the archive again")
 
 
 def _check_image_size(size: int) -> None:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from latentline.common.column import Column, measured
 from latentline.common.errors import UserError
-from latentline.common.files import replaced_folder, write_json
+from latentline.common.files import replaced_folder, write_sealed_json
 from latentline.data.decode import Shape, UnreadableError
 from latentline.data.images import Images, content_digest
 from latentline.data.shards import Batch, write_shards
@@ -85,13 +85,13 @@ def prepare(source: Source, root: Path, options: Options) -> Report:
         for name, member in members.items():
             tallies[name] = Tally(member.published)
             batches = _batches(source.splits[member.published], member, shape, options, tallies[name], unreadable)
-            described[name] = write_shards(folder, name, batches)
+            described[name] = write_shards(folder, name, batches, {"kind": "images"})
             if not tallies[name].count:
                 raise UserError(f"data: split {name} is left without a readable image; expected at least one; mend or add images")
         _check_unreadable(unreadable, total, options.max_unreadable)
         card = asdict(replace(source.card, attributes=_measured(source, tallies["train"])))
         card |= {"shape": list(shape), "horizontal_flip": options.horizontal_flip, "splits": described}
-        write_json(folder / "card.json", card)
+        write_sealed_json(folder / "card.json", card)
     return Report(tallies, unreadable, shape)
 
 

@@ -1,4 +1,4 @@
-"""Write the prepared images (``store.py`` reads them), holding one shard in memory and no more."""
+"""Write images in shards (``store.py`` reads them), holding one shard in memory and no more: the prepared ones, and samples."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,22 +18,33 @@ SHARD_BYTES = 128 << 20
 
 @dataclass(frozen=True)
 class Batch:
-    """Some prepared images in order, with what is known of them."""
+    """Some images in order, with what is known of them."""
 
     images: NDArray[np.uint8]  # (B, C, H, W)
     labels: NDArray[np.int64] | None  # (B,)
     attributes: NDArray[np.float32] | None  # (B, A)
 
 
-def write_shards(folder: Path, name: str, batches: Iterable[Batch], shard_bytes: int = SHARD_BYTES) -> dict[str, Any]:
-    """Write split ``name`` to ``folder``; what the card says of it: count, and sha256 by shard."""
+def write_shards(folder: Path, name: str, batches: Iterable[Batch], meta: dict[str, Any], shard_bytes: int = SHARD_BYTES) -> dict[str, Any]:
+    """Write images as they come to ``folder``/``name``-00000.safetensors, ``name``-00001..., each whole before the next is begun.
+
+    Args:
+        folder: exists.
+        name: of the split.
+        batches: the images, in any portions.
+        meta: of every shard.
+        shard_bytes: of the pixels in a shard, at most, but at least one image.
+
+    Returns:
+        What a card says of the split: ``count``, and ``shards``, the sha256 of each by its name.
+    """
     shards: dict[str, str] = {}
     count = filled = 0
     buffers: dict[str, Tensor] = {}  # of one shard, filled from the front
 
     def flush() -> None:
         path = folder / f"{name}-{len(shards):05d}.safetensors"
-        save_arrays(path, {key: buffer[:filled] for key, buffer in buffers.items()}, {"kind": "images"})
+        save_arrays(path, {key: buffer[:filled] for key, buffer in buffers.items()}, meta)
         shards[path.name] = sha256_file(path)
 
     for batch in batches:

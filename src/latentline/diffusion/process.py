@@ -34,7 +34,7 @@ def require_compatible(path: str, prediction: str) -> None:
         raise UserError(f"prediction: {prediction!r} is unknown; expected one of {', '.join(PREDICTIONS)}")
     if reason := _REFUSED.get((path, prediction)):
         others = [kind for kind in PREDICTIONS if (path, kind) not in _REFUSED]
-        raise UserError(f"prediction: {prediction} is refused on path {path}: {reason}; set it to one of {', '.join(others)}")
+        raise UserError(f"prediction: {prediction} is refused on path {path}: {reason}; expected another; set it to one of {', '.join(others)}")
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,9 @@ def discrete_grid(steps: int) -> Tensor:
         UserError: more steps than there are.
     """
     if steps > DISCRETE_STEPS:
-        raise UserError(f"steps: {steps} on the discrete time grid, which has {DISCRETE_STEPS}; take fewer, or the uniform time grid")
+        raise UserError(
+            f"steps: {steps} on the discrete time grid; expected at most the {DISCRETE_STEPS} that it has; take fewer, or the uniform time grid"
+        )
     return (time_grid(steps) * DISCRETE_STEPS).round() / DISCRETE_STEPS
 
 

@@ -1,1 +1,1 @@
-"""Edits of latents: directions, and moves along them."""
+"""Edits of latents: what images are to become, directions, moves along them, mixtures."""

@@ -19,6 +19,18 @@ def spread(latents: Tensor, directions: Tensor) -> Tensor:
     return (latents @ directions.T).std(dim=0)
 
 
-def move(latents: Tensor, direction: Tensor, distance: float) -> Tensor:
-    """Latents (N, F) shifted by ``distance`` along the unit ``direction`` (F,)."""
+def move(latents: Tensor, direction: Tensor, distance: float | Tensor) -> Tensor:
+    """Latents (N, F) shifted by ``distance``, one for all or (N, 1), along the unit ``direction`` (F,)."""
     return latents + distance * direction
+
+
+def mean_differences(latents: Tensor, holds: Tensor) -> Tensor:
+    """Mean of the latents (N, F) that are so minus mean of the others, for each column of bool ``holds`` (N, K): (K, F).
+
+    Zeros where all are so or none is.
+    """
+    inside = holds.float()
+    counts = inside.sum(dim=0)[:, None]  # (K, 1)
+    sums = inside.T @ latents  # (K, F)
+    difference = sums / counts.clamp(min=1) - (latents.sum(dim=0) - sums) / (len(latents) - counts).clamp(min=1)  # (K, F)
+    return difference.where((counts > 0) & (counts < len(latents)), difference.new_zeros(()))

@@ -12,7 +12,6 @@ from latentline.common.files import replaced_file
 
 _GAP = 2  # pixels between images
 _PAPER = 255  # white
-_MOST_ROWS = 40
 
 
 def save_grid(path: Path, images: Tensor, columns: int, scale: int = 1) -> None:
@@ -49,12 +48,12 @@ def alternating_rows(sets: Sequence[Tensor], columns: int) -> Tensor:
     return torch.cat([row for rows in zip(*(images[:whole].split(columns) for images in sets), strict=True) for row in rows])
 
 
-def turns_as_rows(kinds: int, columns: int) -> Tensor:
-    """Indices (kinds * columns,) that lay out things of ``kinds`` kinds in turn (0, 1, 2, 0, 1, 2, ...) as one row per kind.
+def turns_as_rows(kinds: int, height: int, width: int) -> Tensor:
+    """Indices (rows * width,) that lay out things of ``kinds`` kinds in turn (0, 1, 2, 0, 1, 2, ...) as one row per kind.
 
-    Of more than 40 kinds only the first 40: a picture is to be looked at.
+    Rows are those of the first ``height`` kinds.
     """
-    return torch.arange(kinds * columns).reshape(columns, kinds).T[:_MOST_ROWS].flatten()
+    return torch.arange(kinds * width).reshape(width, kinds).T[:height].flatten()
 
 
 def heat(maps: Tensor) -> Tensor:

@@ -54,6 +54,28 @@ def curve_panels(path: Path, rows: Sequence[Mapping[str, Any]], x: str, panels: 
     _save(path, figure)
 
 
+def relation(
+    path: Path,
+    lines: Mapping[str, Sequence[tuple[float, float]]],
+    xlabel: str,
+    ylabel: str,
+    *,
+    marks: Sequence[str] = (),
+    diagonal: bool = False,
+) -> None:
+    """Lines through points (x, y); ``marks`` are written beside the points of the first, ``diagonal`` draws y = x, dashed."""
+    with _axes(path, (5, 4)) as axes:
+        for name, points in lines.items():
+            axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
+        for mark, point in zip(marks, next(iter(lines.values())), strict=False):
+            axes.annotate(mark, point, xytext=(3, 3), textcoords="offset points", fontsize=7)
+        if diagonal:
+            axes.plot([0, 1], [0, 1], linestyle="--", color="grey")
+        axes.set(xlabel=xlabel, ylabel=ylabel)
+        axes.grid(alpha=0.3)
+        axes.legend()
+
+
 def shares(path: Path, values: Mapping[str, ArrayLike], xlabel: str) -> None:
     """Histograms of several sets of numbers in [0, 1], one over the other."""
     with _axes(path, (5, 3.2)) as axes:

@@ -14,10 +14,12 @@ from torch import Tensor
 from latentline.common.arrays import load_arrays, save_arrays
 from latentline.common.column import Column, all_columns, all_values, columns_from_json
 from latentline.common.errors import UserError
-from latentline.common.files import read_json, replaced_folder, sha256_file, write_json
+from latentline.common.files import read_sealed_json, replaced_folder, require_sha256, sha256_file, write_sealed_json
 from latentline.latents.normalizer import Normalizer
 
 MADE_BY = "encode_and_cache_latents"
+_STATS = "stats.json"
+_KIND = "latents"
 _MOST_KNOWN = 65_536
 
 
@@ -76,7 +78,7 @@ def write_cache(
     """Write every split and the statistics of ``train`` to ``root``, whole or not at all; ``scaling`` takes the place of those measured."""
     train = splits["train"]
     normalizer = Normalizer.fit(train.latents) if scaling is None else Normalizer.constant(scaling, train.latents.shape[1:])
-    meta = {"kind": "latents", "autoencoder": autoencoder}
+    meta = {"kind": _KIND, "autoencoder": autoencoder}
     with replaced_folder(root) as folder:
         described = {}
         for name, split in splits.items():
@@ -84,8 +86,8 @@ def write_cache(
             save_arrays(path, {"latents": split.latents, **split.known}, meta)
             described[name] = {"count": len(split.latents), "shards": {path.name: sha256_file(path)}}
         save_arrays(folder / "known.safetensors", {name: tensor[:_MOST_KNOWN] for name, tensor in train.known.items()}, meta)
-        write_json(
-            folder / "stats.json",
+        write_sealed_json(
+            folder / _STATS,
             {
                 "shape": list(train.latents.shape[1:]),
                 "classes": list(classes),
@@ -96,12 +98,12 @@ def write_cache(
                 "splits": described,
             },
         )
-    return read_stats(root / "stats.json")
+    return read_stats(root / _STATS)
 
 
 def read_stats(path: Path) -> LatentStats:
-    """Read stats.json. Raises UserError when it is missing or not JSON."""
-    stats = read_json(path, MADE_BY)
+    """Read stats.json. Raises UserError when it is missing or damaged."""
+    stats = read_sealed_json(path, MADE_BY)
     shape = tuple(stats["shape"])
     per_channel = (shape[0], *[1] * (len(shape) - 1))  # (C, 1, 1) or (D,)
     mean, std = (torch.tensor(stats[key], dtype=torch.float32).reshape(per_channel) for key in ("mean", "std"))
@@ -110,7 +112,10 @@ def read_stats(path: Path) -> LatentStats:
 
 def read_latents(root: Path, name: str) -> LatentSplit:
     """Read split ``name`` (train, val or test). Raises UserError when it is missing or damaged."""
-    arrays, _ = load_arrays(root / f"{name}-00000.safetensors", MADE_BY)
+    path = root / f"{name}-00000.safetensors"
+    described = read_sealed_json(root / _STATS, MADE_BY)["splits"][name]["shards"]
+    require_sha256(path, described[path.name], root / _STATS, MADE_BY)
+    arrays, _ = load_arrays(path, MADE_BY, verify=False)
     return LatentSplit(arrays["latents"], arrays.get("labels"), arrays.get("attributes"))
 
 
@@ -119,5 +124,5 @@ def read_known(path: Path) -> Tensor:
 
     Raises UserError when missing or damaged.
     """
-    arrays, _ = load_arrays(path, MADE_BY)
+    arrays, _ = load_arrays(path, MADE_BY, kind=_KIND)
     return all_values(len(next(iter(arrays.values()), ())), arrays.get("labels"), arrays.get("attributes"))

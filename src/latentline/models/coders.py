@@ -7,11 +7,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from latentline.common.errors import UserError
 from latentline.models.coder_style import CoderStyle
 from latentline.models.conv_coder import ConvDecoder, ConvEncoder
 from latentline.models.stable_diffusion_coder import StableDiffusionDecoder, StableDiffusionEncoder
 
 _EPS = {"conv": 1e-5, "stable_diffusion": 1e-6}  # of the normalisations; Stable Diffusion's own
+_FILLED_UP = 8  # pixels: images smaller than this may be filled up to it and shrunk by as many levels, which costs little
 _NETWORKS: dict[str, tuple[Any, Any]] = {"conv": (ConvEncoder, ConvDecoder), "stable_diffusion": (StableDiffusionEncoder, StableDiffusionDecoder)}
 
 
@@ -92,11 +94,19 @@ def build_coders(
         network: ``conv`` (latents have 1 / 2^levels of the image's sides) or ``stable_diffusion`` (1 / 2^(levels - 1)).
         latent_dim: length of a latent vector; None = the latent is a map.
         style: fields of :class:`CoderStyle`.
+
+    Raises:
+        UserError: so many levels that they would shrink a single position.
     """
     encoder_kind, decoder_kind = _NETWORKS[network]
     shared = CoderStyle(eps=_EPS[network], **style)
     outputs = statistics * latent_channels if latent_dim is None else latent_channels
     encoder = encoder_kind(image_shape[0], outputs, encoder_channels, encoder_blocks, shared)
+    if encoder.factor >= 2 * max(*image_shape[1:], _FILLED_UP):
+        raise UserError(
+            f"autoencoder.encoder_channels: {list(encoder_channels)} shrink maps {encoder.factor} times, images are only {image_shape[1]}x"
+            f"{image_shape[2]}; expected fewer levels; take some out of all four lists"
+        )
     decoder = decoder_kind(image_shape, latent_channels, decoder_channels, decoder_blocks, shared)
     map_shape = (latent_channels, -(-image_shape[1] // encoder.factor), -(-image_shape[2] // encoder.factor))
     if latent_dim is None:

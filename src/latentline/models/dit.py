@@ -24,14 +24,18 @@ class DiT(nn.Module):
         heads: attention heads of each block.
 
     Raises:
-        UserError: such a width cannot be.
+        UserError: such a width cannot be, or a patch is larger than the map.
     """
 
     def __init__(self, latent_shape: Sequence[int], features: int, patch_size: int, width: int, depth: int, heads: int) -> None:
         super().__init__()
         if width % 4 or width % heads:
-            raise UserError(f"denoiser.width: {width} with denoiser.heads: {heads}; expected a width that is a multiple of 4 and of the heads")
+            raise UserError(
+                f"denoiser.width: {width} with denoiser.heads: {heads}; expected a width that is a multiple of 4 and of the heads; change one"
+            )
         channels, height, image_width = latent_shape
+        if patch_size > max(height, image_width):
+            raise UserError(f"denoiser.patch_size: {patch_size} is more than latents of {height}x{image_width} have; expected at most that; lower it")
         self.patch_size = patch_size
         self.embedding = ConditionEmbedding(features, width)
         self.stem = _linear(channels * patch_size**2, width)

@@ -36,13 +36,27 @@ class UNet(nn.Module):
         channels: width of each level; every further level halves the map (rounding up).
         blocks: residual blocks per level on the way down; one more on the way up.
         attention_levels: indices of the levels with self-attention.
+        patch_size: side of the squares that are folded into channels at once, so that no convolution runs at the latent's own size; maps are
+            filled up with zeros to a multiple of it.
+        embedding_width: of the vector in which time and condition meet; None = twice ``channels[0]``.
     """
 
-    def __init__(self, latent_shape: Sequence[int], features: int, channels: Sequence[int], blocks: int, attention_levels: Sequence[int]) -> None:
+    def __init__(
+        self,
+        latent_shape: Sequence[int],
+        features: int,
+        channels: Sequence[int],
+        blocks: int,
+        attention_levels: Sequence[int],
+        patch_size: int = 1,
+        embedding_width: int | None = None,
+    ) -> None:
         super().__init__()
-        embedding_width = 2 * channels[0]
+        embedding_width = embedding_width or 2 * channels[0]
+        self.patch_size = patch_size
+        folded = latent_shape[0] * patch_size**2
         self.embedding = ConditionEmbedding(features, embedding_width)
-        self.stem = conv3x3(latent_shape[0], channels[0])
+        self.stem = conv3x3(folded, channels[0])
         skips = [channels[0]]  # widths of the maps that the way up will receive
         self.down = nn.ModuleList()
         for level, width in enumerate(channels):
@@ -56,18 +70,22 @@ class UNet(nn.Module):
             if level > 0:
                 self.up.append(Upsample(width, channels[level - 1]))
         self.norm = group_norm(channels[0])
-        self.out = conv3x3(channels[0], latent_shape[0])
+        self.out = conv3x3(channels[0], folded)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(cast(Tensor, self.out.bias))
 
     def forward(self, z_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         """z_t (B, C, H, W), t (B,) in [0, 1], condition (B, F) with zeros for nothing told -> prediction (B, C, H, W)."""
         embedded = self.embedding(t, condition)  # (B, D)
-        h = self.stem(z_t)  # (B, channels[0], H, W)
+        height, width = z_t.shape[-2:]
+        p = self.patch_size
+        padded = F.pad(z_t, (0, -width % p, 0, -height % p))  # (B, C, H', W'), multiples of p
+        h = self.stem(F.pixel_unshuffle(padded, p))  # (B, C p^2, H'/p, W'/p) -> (B, channels[0], H'/p, W'/p)
         skips = [h]
         for layer in self.down:
-            h = layer(h) if isinstance(layer, Downsample) else layer(h, embedded)  # (B, channels[level], H / 2^level, W / 2^level)
+            h = layer(h) if isinstance(layer, Downsample) else layer(h, embedded)  # (B, channels[level], H' / (p 2^level), W' / (p 2^level))
             skips.append(h)
         for layer in self.up:
             h = layer(h, skips[-1].shape[-2:]) if isinstance(layer, Upsample) else layer(torch.cat([h, skips.pop()], dim=1), embedded)
-        return self.out(F.silu(self.norm(h)))  # (B, C, H, W)
+        folded = self.out(F.silu(self.norm(h)))  # (B, C p^2, H'/p, W'/p)
+        return F.pixel_shuffle(folded, p)[..., :height, :width]  # (B, C, H', W') -> (B, C, H, W)

@@ -1,8 +1,10 @@
 """Section ``autoencoder.adversarial``: the discriminator that reconstructions train against."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from latentline.params.base import Count, NonNegative, Positive, PositiveFloat, Section, Width
+from pydantic import Field
+
+from latentline.params.base import Count, NonNegative, PositiveFloat, Section, Width
 
 
 class AdversarialParams(Section):
@@ -20,7 +22,7 @@ class AdversarialParams(Section):
     """Upper limit of the adaptive weight."""
     channels: Width
     """Width of the discriminator's first level; each further one is twice as wide, up to eight times."""
-    layers: Positive
+    layers: Annotated[int, Field(ge=1, le=8)]
     """How often the discriminator halves the map."""
     lr: PositiveFloat
-    """Learning rate of its stable part; the rest of its optimizer is as autoencoder.optimizer says."""
+    """Its learning rate after the warm-up; the rest of its optimizer is as autoencoder.optimizer says."""

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from latentline.params.adversarial import AdversarialParams
-from latentline.params.base import Count, Fraction, NonNegative, Positive, Section, Widths
+from latentline.params.base import Blocks, Count, Fraction, NonNegative, Positive, Section, Widths
+from latentline.params.diffae import DiffAEParams
 from latentline.params.optimizer import OptimizerParams
 
 _ERROR = ("reconstruction",)
@@ -25,7 +26,7 @@ _CODER = (
     "causal_attention",
 )
 _CONSTRUCTORS = {"identity": (), "ae": _ERROR + _CODER, "vae": _ERROR + _KL + _CODER}
-"""Knobs that shape a codec, by kind. All are valid for each, so that changing the name alone works; the others do nothing."""
+"""Knobs that shape a codec, by kind, whether it works alone or inside a ``diffae``. All are valid for each; those of others do nothing."""
 
 
 class CodecFiguresParams(Section):
@@ -37,12 +38,14 @@ class CodecFiguresParams(Section):
     """Images per row at most."""
     scale: Positive
     """Each pixel becomes ``scale`` x ``scale``."""
+    preview_every_epochs: Count
+    """Draw reconstructions of validation images after every so many epochs; 0 = never."""
 
 
 class AutoencoderParams(Section):
     """Knobs of stage ``train_autoencoder``."""
 
-    name: Literal["identity", "ae", "vae"]
+    name: Literal["identity", "ae", "vae", "diffae"]
     """Kind of autoencoder."""
     epochs: Count
     """Passes over the training images; 0 only with ``init_from``. ``identity`` trains nothing."""
@@ -54,11 +57,11 @@ class AutoencoderParams(Section):
     """Length of a latent vector; null = the latent is a map."""
     encoder_channels: Widths
     """Width of each level of the encoder, from the image down; each level halves the map (``stable_diffusion``: each but the last)."""
-    encoder_blocks: list[Count]
+    encoder_blocks: list[Blocks]
     """Residual blocks of each level of the encoder."""
     decoder_channels: Widths
     """Width of each level of the decoder, in the encoder's order."""
-    decoder_blocks: list[Count]
+    decoder_blocks: list[Blocks]
     """Residual blocks of each level of the decoder."""
     groups: Positive
     """Normalisation groups; a divisor of every width."""
@@ -79,6 +82,7 @@ class AutoencoderParams(Section):
     perceptual_weight: NonNegative
     """Weight of the perceptual distance between image and reconstruction; 0 = off."""
     adversarial: AdversarialParams
+    diffae: DiffAEParams
     init_from: Annotated[str, Field(min_length=1)] | None
     """Folder of a pretrained diffusers ``AutoencoderKL`` (``vae`` with network ``stable_diffusion`` only); null = random weights."""
     freeze_encoder: bool
@@ -90,7 +94,17 @@ class AutoencoderParams(Section):
 
     def constructor(self) -> dict[str, Any]:
         """The arguments of the codec ``name``, but for the image's shape."""
-        return self.model_dump(include=set(_CONSTRUCTORS[self.name]))
+        if self.name == "diffae":
+            return {"inner": {"name": self.diffae.inner, **self._knobs_of(self.diffae.inner)}, **self.diffae.constructor()}
+        return self._knobs_of(self.name)
+
+    @property
+    def makes_vectors(self) -> bool:
+        """Whether latents are vectors (D,) and not maps (C, H, W)."""
+        return self.name == "diffae" or (self.name != "identity" and self.latent_dim is not None)
+
+    def _knobs_of(self, name: str) -> dict[str, Any]:
+        return self.model_dump(include=set(_CONSTRUCTORS[name]))
 
     @model_validator(mode="after")
     def _levels_match(self) -> "AutoencoderParams":
@@ -98,15 +112,15 @@ class AutoencoderParams(Section):
         for knob in ("encoder_blocks", "decoder_channels", "decoder_blocks"):
             if len(getattr(self, knob)) != levels:
                 raise ValueError(
-                    f"autoencoder.{knob}: {getattr(self, knob)} has {len(getattr(self, knob))} levels, "
-                    f"autoencoder.encoder_channels has {levels}; give all four the same number"
+                    f"autoencoder.{knob}: {getattr(self, knob)} has {len(getattr(self, knob))} levels; "
+                    f"expected {levels}, as autoencoder.encoder_channels has; give all four the same number"
                 )
         if bad := [level for level in self.attention_levels if level >= levels]:
-            raise ValueError(f"autoencoder.attention_levels: {bad[0]} is no level of {levels}, counted from 0; take it out")
+            raise ValueError(f"autoencoder.attention_levels: {bad[0]} is no level; expected numbers below {levels}, counted from 0; take it out")
         for knob in ("encoder_blocks", "decoder_blocks"):
             if bare := [level for level in self.attention_levels if getattr(self, knob)[level] == 0]:
                 raise ValueError(
-                    f"autoencoder.attention_levels: {bare[0]} has no residual block in autoencoder.{knob} for attention to follow; "
+                    f"autoencoder.attention_levels: {bare[0]} has no residual block in autoencoder.{knob}; expected one for attention to follow; "
                     f"take it out, or give that level a block"
                 )
         return self
@@ -116,9 +130,14 @@ class AutoencoderParams(Section):
         for knob in ("encoder_channels", "decoder_channels"):
             for width in getattr(self, knob):
                 if width % self.groups:
-                    raise ValueError(f"autoencoder.groups: {self.groups} does not divide {width} of autoencoder.{knob}; lower it to a common divisor")
+                    raise ValueError(
+                        f"autoencoder.groups: {self.groups} does not divide {width} of autoencoder.{knob}; expected a common divisor; lower it"
+                    )
                 if width % self.attention_heads:
-                    raise ValueError(f"autoencoder.attention_heads: {self.attention_heads} does not divide {width} of autoencoder.{knob}; lower it")
+                    raise ValueError(
+                        f"autoencoder.attention_heads: {self.attention_heads} does not divide {width} of autoencoder.{knob}; "
+                        "expected a divisor; lower it"
+                    )
         return self
 
     @model_validator(mode="after")
@@ -126,9 +145,28 @@ class AutoencoderParams(Section):
         if self.name == "identity" or self.init_from is not None:
             return self
         if self.epochs == 0:
-            raise ValueError(f"autoencoder.epochs: 0 leaves the {self.name} untrained; expected at least 1, or a folder in autoencoder.init_from")
+            raise ValueError(
+                f"autoencoder.epochs: 0 leaves the {self.name} untrained; expected at least 1, or a folder in autoencoder.init_from; set one"
+            )
         if self.freeze_encoder:
             raise ValueError("autoencoder.freeze_encoder: true keeps a random encoder; expected a folder in autoencoder.init_from; set it, or false")
+        return self
+
+    @model_validator(mode="after")
+    def _diffusion_decodes_alone(self) -> "AutoencoderParams":
+        if self.name != "diffae":
+            return self
+        for knob, weight in (("perceptual_weight", self.perceptual_weight), ("adversarial.weight", self.adversarial.weight)):
+            if weight:
+                raise ValueError(
+                    f"autoencoder.{knob}: {weight:g} looks at reconstructions, which a diffae has none of while it trains; "
+                    "expected 0; set it so, or autoencoder.name to ae or vae"
+                )
+        if self.diffae.inner != "identity" and self.latent_dim is not None:
+            raise ValueError(
+                f"autoencoder.latent_dim: {self.latent_dim} gives autoencoder.diffae.inner {self.diffae.inner} latents that are vectors; "
+                "expected null, since the decoder works on maps; set it so"
+            )
         return self
 
     @model_validator(mode="after")
@@ -137,7 +175,7 @@ class AutoencoderParams(Section):
         for knob, value in wanted.items():
             if self.init_from is not None and getattr(self, knob) != value:
                 raise ValueError(
-                    f"autoencoder.init_from: {self.init_from!r} fits autoencoder.{knob} {value or 'null'} only, not {getattr(self, knob)}; "
+                    f"autoencoder.init_from: {self.init_from!r} with autoencoder.{knob} {getattr(self, knob)}; expected {value or 'null'}; "
                     f"change it, or set autoencoder.init_from to null"
                 )
         return self

@@ -11,12 +11,21 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-Positive = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
+_MOST = 10**9  # above it a number is a slip of the hand, and some would overflow
+Positive = Annotated[int, Field(ge=1, le=_MOST)]
+Count = Annotated[int, Field(ge=0, le=_MOST)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-Width = Annotated[int, Field(ge=8, multiple_of=8)]
+Steps = Annotated[int, Field(ge=1, le=100_000)]
+"""Solver steps."""
+Depth = Annotated[int, Field(ge=1, le=1000)]
+"""Layers or blocks, one after another."""
+Blocks = Annotated[int, Field(ge=0, le=1000)]
+"""As :data:`Depth`, or none."""
+Pixels = Annotated[int, Field(ge=1, le=16_384)]
+"""A side of an image."""
+Width = Annotated[int, Field(ge=8, le=65_536, multiple_of=8)]
 """Channels; a multiple of the 8 normalisation groups."""
-Widths = Annotated[list[Width], Field(min_length=1)]
+Widths = Annotated[list[Width], Field(min_length=1, max_length=16)]
 """Channels per level."""

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from latentline.params.base import Count, Positive, Section
+from latentline.params.base import Section
 
 
 class ComputeParams(Section):
@@ -12,9 +12,11 @@ class ComputeParams(Section):
 
     device: Literal["auto", "cpu", "cuda", "mps"]
     """``auto`` = cuda, else mps, else cpu."""
-    threads: Positive
+    threads: Annotated[int, Field(ge=1, le=1024)]
     """CPU threads; a fixed number, since the last digits depend on it."""
-    workers: Count
+    workers: Annotated[int, Field(ge=0, le=1024)]
     """Processes that prepare images."""
     save_every_seconds: Annotated[float, Field(gt=0)]
     """Seconds between two saves of a running training; at most so much work is lost when it is killed."""
+    trackers: list[Literal["tensorboard", "wandb", "mlflow", "dvclive"]]
+    """Who else is told each epoch's numbers, beside fig/ and metrics/."""

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from latentline.params.base import Fraction, Positive, Section
+from latentline.params.base import Fraction, Pixels, Positive, Section
 
 _CHARACTERS = ("mnist", "emnist", "svhn", "digits")
 """Data sets in which a mirrored image is another character, or none."""
@@ -52,7 +52,7 @@ class DataParams(Section):
     """Folder that already holds the publisher's files of a named data set; null = fetch them."""
     limit: Positive | None
     """First N images of each split after a seeded shuffle; null = all."""
-    image_size: Positive | Annotated[list[Positive], Field(min_length=2, max_length=2)] | None
+    image_size: Pixels | Annotated[list[Pixels], Field(min_length=2, max_length=2)] | None
     """Pixels, one number or [height, width]; null = the data's own size, or the commonest one."""
     channels: Literal[1, 3] | None
     """1 = grey, 3 = colour; null = the data's own."""

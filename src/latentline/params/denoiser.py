@@ -4,11 +4,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from latentline.params.base import Count, Fraction, Positive, Section, Width, Widths
+from latentline.params.base import Count, Depth, Fraction, Positive, Section, Steps, Width, Widths
 from latentline.params.optimizer import OptimizerParams
 
 _CONSTRUCTORS = {
-    "unet": {"channels", "blocks", "attention_levels"},
+    "unet": {"channels", "blocks", "attention_levels", "patch_size"},
     "dit": {"width", "depth", "heads", "patch_size"},
     "mlp": {"width", "depth"},
 }
@@ -33,9 +33,13 @@ class PreviewParams(Section):
 
     every_epochs: Count
     """Draw one grid after every so many epochs; 0 = never."""
-    per_class: Positive
-    """Images per class in a grid; rows of ten such where there are no classes."""
-    steps: Positive
+    height: Positive
+    """Rows of images in a grid at most: one per class, where there are classes."""
+    width: Positive
+    """Images per row."""
+    scale: Positive
+    """Each pixel becomes ``scale`` x ``scale``."""
+    steps: Steps
     """Steps of a preview (DPM-Solver++, one evaluation each)."""
     guidance_scale: Annotated[float, Field(ge=0)]
     """Guidance of a preview; 1 = off."""
@@ -50,24 +54,25 @@ class DenoiserParams(Section):
     """Passes over the cached latents."""
     channels: Widths
     """Width of each level, from the latent's own size down; each further level halves the map. ``unet`` only."""
-    blocks: Positive
+    blocks: Depth
     """Residual blocks per level, on the way down; one more on the way up. ``unet`` only."""
     attention_levels: list[Count]
     """Levels (0 = the latent's own size) with self-attention. ``unet`` only."""
     width: Width
     """Channels of every layer. ``dit`` and ``mlp`` only."""
-    depth: Positive
+    depth: Depth
     """Blocks of ``dit``, hidden layers of ``mlp``."""
     heads: Positive
     """Attention heads. ``dit`` only."""
     patch_size: Positive
-    """Positions per side of the squares that become one token. ``dit`` only."""
+    """Positions per side of the squares that are folded into channels at once: a token of ``dit``, a position of ``unet``."""
     condition: Literal["all", "class", "none"]
     """What the network is told of an image: all that is known (class and attributes), the class alone, or nothing."""
     label_dropout: Fraction
     """Share of training examples of which nothing is told, for classifier-free guidance."""
-    ema_decay: Fraction
-    """Decay per step of the averaged weights that sampling uses, after warm-up."""
+    ema_decays: Annotated[list[Fraction], Field(min_length=1)]
+    """Decay per step of averaged weights, after warm-up. Of several averages sampling uses the one with the lowest validation loss at the end;
+    loss curves and previews are the first one's."""
     process: ProcessParams
     preview: PreviewParams
     optimizer: OptimizerParams
@@ -77,7 +82,13 @@ class DenoiserParams(Section):
         return self.model_dump(include=_CONSTRUCTORS[self.name])
 
     @model_validator(mode="after")
+    def _decays_differ(self) -> "DenoiserParams":
+        if len(set(self.ema_decays)) < len(self.ema_decays):
+            raise ValueError(f"denoiser.ema_decays: {self.ema_decays} names a decay twice; expected each once; take one of them out")
+        return self
+
+    @model_validator(mode="after")
     def _heads_share_the_width(self) -> "DenoiserParams":
         if self.name == "dit" and self.width % self.heads:
-            raise ValueError(f"denoiser.width: {self.width} is not a multiple of denoiser.heads, {self.heads}; change one of them")
+            raise ValueError(f"denoiser.width: {self.width} does not go into denoiser.heads, {self.heads}; expected a multiple of them; change one")
         return self

@@ -14,3 +14,5 @@ class LatentsParams(Section):
     """What is cached of an autoencoder that gives a distribution: its mean, or one seeded draw. The others give one latent anyway."""
     scaling: Literal["per_channel"] | PositiveFloat
     """Standardise by each channel's own mean and standard deviation, or multiply all by one number."""
+    export: Literal["npz", "parquet", "safetensors"] | None
+    """Format of a second copy for other tools, with all that is known of the images; null = none."""

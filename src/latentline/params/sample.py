@@ -4,7 +4,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from latentline.params.base import NonNegative, Positive, Section
+from latentline.params.base import NonNegative, Positive, Section, Steps
+
+
+class SampleFiguresParams(Section):
+    """Grids in fig/sample."""
+
+    height: Positive
+    """Rows of images in the grid at most: one per class, where there are classes."""
+    width: Positive
+    """Images per row at most."""
+    scale: Positive
+    """Each pixel becomes ``scale`` x ``scale``."""
 
 
 class SampleParams(Section):
@@ -12,7 +23,7 @@ class SampleParams(Section):
 
     sampler: Literal["euler", "heun", "dpmpp_2m", "unipc", "ddim", "ddpm", "flow_sde"]
     """How the steps are made."""
-    steps: Positive
+    steps: Steps
     """Solver steps from noise to data."""
     time_grid: Literal["uniform", "shifted", "karras", "discrete"]
     """Where the steps lie: evenly in t, more of them at one end, or on the 1000 discrete times of DDPM."""
@@ -38,5 +49,4 @@ class SampleParams(Section):
     """Images to draw, classes in turn."""
     batch_size: Positive
     """Images per batch; has no influence on the images."""
-    grid_per_class: Positive
-    """Images per class in the grid."""
+    figures: SampleFiguresParams

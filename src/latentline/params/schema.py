@@ -20,6 +20,7 @@ from latentline.params.feature_extractor import FeatureExtractorParams
 from latentline.params.latent_classifiers import LatentClassifiersParams
 from latentline.params.latents import LatentsParams
 from latentline.params.manipulate import ManipulateParams
+from latentline.params.optimizer import OptimizerParams
 from latentline.params.sample import SampleParams
 
 
@@ -44,12 +45,13 @@ class Params(Section):
         for level in self.denoiser.attention_levels:
             if level >= levels:
                 raise ValueError(
-                    f"denoiser.attention_levels: {level} names a level that denoiser.channels ({levels} levels, counted from 0) does not have"
+                    f"denoiser.attention_levels: {level} is no level; expected numbers below {levels}, counted from 0, as denoiser.channels has "
+                    "so many; take it out"
                 )
-        vectors = self.autoencoder.name != "identity" and self.autoencoder.latent_dim is not None
+        vectors = self.autoencoder.makes_vectors
         if vectors != (self.denoiser.name == "mlp"):
-            latents, fitting = ("vectors (autoencoder.latent_dim)", "mlp") if vectors else ("maps", "unet or dit")
-            raise ValueError(f"denoiser.name: {self.denoiser.name} is not made for latents that are {latents}; set it to {fitting}")
+            latents, fitting = ("vectors (autoencoder.latent_dim, or diffae)", "mlp") if vectors else ("maps", "unet or dit")
+            raise ValueError(f"denoiser.name: {self.denoiser.name} is not made for latents that are {latents}; expected {fitting}; change it")
         self._sampling_fits_the_process()
         most = self.evaluate.max_images or self.sample.count
         seen = {"sample.count": self.sample.count, "evaluate.pair_count": self.evaluate.pair_count, "evaluate.max_images": most}
@@ -59,19 +61,47 @@ class Params(Section):
                 f"{knob}: {seen[knob]} images, but evaluate.neighbours is {self.evaluate.neighbours}; expected more images than neighbours; "
                 f"raise {knob} or lower evaluate.neighbours"
             )
+        for wanted, knob, off in (
+            (self.evaluate.bayes.count, "evaluate.bayes.count: above 0", 0),
+            (self.evaluate.classification_accuracy_score, "evaluate.classification_accuracy_score: true", "false"),
+        ):
+            if wanted and self.denoiser.condition == "none":
+                raise ValueError(f"{knob}, but the denoiser is told no class (denoiser.condition: none); set that to class or all, or this to {off}")
         if self.manipulate.strengths != sorted(self.manipulate.strengths):
-            raise ValueError(f"manipulate.strengths: {self.manipulate.strengths} is not in ascending order; sort it")
+            raise ValueError(f"manipulate.strengths: {self.manipulate.strengths} is out of order; expected ascending numbers; sort it")
         for guided, knob in (
             (self.sample.guidance_scale, "sample.guidance_scale"),
             (self.denoiser.preview.guidance_scale, "denoiser.preview.guidance_scale"),
+            (self.manipulate.renoise_guidance_scale, "manipulate.renoise_guidance_scale"),
         ):
             if guided != 1 and self.denoiser.label_dropout == 0:
-                raise ValueError(f"{knob}: {guided} needs a denoiser.label_dropout above 0 (0.1 is usual); set it, or set {knob} to 1")
+                raise ValueError(f"{knob}: {guided} with denoiser.label_dropout 0; expected one above 0 (0.1 is usual); raise it, or set {knob} to 1")
+        return self
+
+    @model_validator(mode="after")
+    def _optimizers_make_sense(self) -> "Params":
+        for section in ("autoencoder", "denoiser", "feature_extractor"):
+            knobs: OptimizerParams = getattr(self, section).optimizer
+            if knobs.milestones != sorted(set(knobs.milestones)):
+                raise ValueError(
+                    f"{section}.optimizer.milestones: {knobs.milestones} is out of order; expected epochs in ascending order, each once; sort it"
+                )
+            if knobs.accumulate > knobs.batch_size:
+                raise ValueError(
+                    f"{section}.optimizer.accumulate: {knobs.accumulate} parts are too many; expected at most "
+                    f"{section}.optimizer.batch_size, {knobs.batch_size}; lower it"
+                )
+        if self.autoencoder.adversarial.weight and self.autoencoder.optimizer.accumulate > 1:
+            raise ValueError(
+                f"autoencoder.optimizer.accumulate: {self.autoencoder.optimizer.accumulate} parts cannot be judged one by one, since "
+                "autoencoder.adversarial balances its term once per step; expected 1; set it, or set autoencoder.adversarial.weight to 0"
+            )
         return self
 
     def _sampling_fits_the_process(self) -> None:
-        process, sample = self.denoiser.process, self.sample
+        process, sample, diffae = self.denoiser.process, self.sample, self.autoencoder.diffae
         for section, check in (
+            ("autoencoder.diffae", lambda: require_compatible(diffae.path, diffae.prediction)),
             ("denoiser.process", lambda: require_compatible(process.path, process.prediction)),
             ("sample", lambda: require_serves(sample.sampler, process.path, process.prediction)),
             ("sample", lambda: build_time_grid(sample.time_grid, sample.steps, PATHS[process.path], sample.time_shift)),
@@ -82,6 +112,6 @@ class Params(Section):
                 raise ValueError(f"{section}.{error}") from None
         if sample.guidance_start > sample.guidance_end:
             raise ValueError(
-                f"sample.guidance_start: {sample.guidance_start} is above sample.guidance_end, {sample.guidance_end}; guidance holds from the first "
-                "to the second t; change one of them"
+                f"sample.guidance_start: {sample.guidance_start} is above sample.guidance_end, {sample.guidance_end}; expected the smallest t "
+                "that is guided, and then the largest; change one"
             )

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,27 +13,28 @@ from torch import Tensor
 from latentline.codecs.base import Codec
 from latentline.common.files import replaced_folder
 from latentline.common.seeds import generator
-from latentline.data.store import ImageSplit, to_uint8, to_unit_range
+from latentline.data.store import ImageSplit, to_unit_range
 from latentline.evaluation.reconstruction import active_units, psnr, ssim
 from latentline.figures.grids import alternating_rows, save_grid
 from latentline.figures.latents import save_latents
 from latentline.figures.plots import curves, write_table
 from latentline.latents.normalizer import Normalizer
 from latentline.params.autoencoder import CodecFiguresParams
-from latentline.pipeline.codec import inference_batch
+from latentline.pipeline.codec import decode_images, inference_batch, numbered_noise
 from latentline.pipeline.paths import FIGURES
 
 _STRENGTHS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)  # of perturbations, in standard deviations of each channel
+_FEW = 100  # images that a codec with a sampler decodes: in 100 steps each takes 0.13 s of CPU time at 28x28, and the report decodes them often
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Coded:
-    """A split, there and back."""
+    """A split, there and back; of a codec that decodes from noise only the first images are decoded: each takes all of a sampler's steps."""
 
     latents: Tensor  # (N, *latent_shape)
-    decoded: Tensor  # uint8 (N, C, H, W)
+    decoded: Tensor  # uint8 (M, C, H, W), of the first M
 
 
 @torch.no_grad()
@@ -48,13 +50,14 @@ def losses(codec: Codec, split: ImageSplit, device: torch.device, seed: int) -> 
 
 @torch.no_grad()
 def score(codec: Codec, test: ImageSplit, device: torch.device, seed: int) -> tuple[dict[str, Any], Coded]:
-    """Metrics of the test split, and the split coded.
+    """Metrics of the test split, and the split coded. Where decoding takes noise, each image has its own, which knows nothing of it.
 
     Codecs without a posterior have no divergence: ``kl`` (nats per image), ``bits`` (the same in bits) and active units are null.
     """
     latents = torch.cat([codec.encode(images.to(device)).cpu() for images, _ in test.batches(inference_batch(test.images.shape))])
-    decoded = _decode(codec, latents, test, device)
-    x, y = test.images.load().float() / 255, decoded.float() / 255
+    count = len(test) if codec.noise_shape is None else min(_FEW, len(test))
+    decoded = decode_images(codec, latents[:count], device, test.images.shape[1:])
+    x, y = test.images[:count].float() / 255, decoded.float() / 255
     mse = float((x - y).square().mean())
     terms = losses(codec, test, device, seed)
     kl = terms.get("kl")
@@ -89,22 +92,33 @@ def warn_of_silence(metrics: dict[str, Any]) -> None:
 
 
 def draw_figures(
-    codec: Codec, test: ImageSplit, coded: Coded, history: list[dict[str, float]], knobs: CodecFiguresParams, device: torch.device, seed: int
+    codec: Codec,
+    test: ImageSplit,
+    coded: Coded,
+    histories: dict[str, list[dict[str, float]]],
+    knobs: CodecFiguresParams,
+    device: torch.device,
+    seed: int,
+    previews: Path,
 ) -> None:
-    """Write fig/autoencoder."""
-    error = (to_unit_range(test.images.load()) - to_unit_range(coded.decoded)).square().flatten(1).mean(dim=1)  # (N,)
+    """Write fig/autoencoder: a curve of each of ``histories``, the pictures of folder ``previews``, and what ``coded`` looks like."""
+    count = len(coded.decoded)
+    error = (to_unit_range(test.images[:count]) - to_unit_range(coded.decoded)).square().flatten(1).mean(dim=1)  # (M,)
     by_error = error.argsort()
-    columns = min(knobs.width, len(test))
-    shown = min(knobs.height // 2 * columns, len(test))
+    columns = min(knobs.width, count)
+    shown = min(knobs.height // 2 * columns, count)
     chosen = {
         "reconstructions": torch.arange(shown),
-        "best_to_worst": by_error[torch.linspace(0, len(test) - 1, shown).round().long()],  # evenly spaced percentiles of the error
+        "best_to_worst": by_error[torch.linspace(0, count - 1, shown).round().long()],  # evenly spaced percentiles of the error
         "worst_reconstructions": by_error[-shown:],
     }
     with replaced_folder(FIGURES / "autoencoder") as folder:
-        write_table(folder / "loss.csv", history)
-        if history[-1]["epoch"] > 0:
-            curves(folder / "loss.png", history, "epoch", ["loss", "val_loss"], "loss", log=True)
+        for name, history in histories.items():
+            write_table(folder / f"{name}.csv", history)
+            if history[-1]["epoch"] > 0:
+                curves(folder / f"{name}.png", history, "epoch", ["loss", "val_loss"], "loss", log=True)
+        for preview in sorted(previews.glob("preview_*.png")):
+            shutil.copy(preview, folder)
         for name, rows in chosen.items():
             save_grid(folder / f"{name}.png", alternating_rows([test.images[rows], coded.decoded[rows]], columns), columns, knobs.scale)
         save_latents(folder / "latents.png", coded.latents[:columns], scale=4 * knobs.scale)
@@ -129,11 +143,7 @@ def _perturbed(latents: Tensor, rows: int, draw: torch.Generator) -> Tensor:
 
 
 def _strips(path: Path, latents: Tensor, codec: Codec, test: ImageSplit, knobs: CodecFiguresParams, device: torch.device) -> None:
-    """Decode (rows, columns, *latent_shape) and draw it so."""
-    save_grid(path, _decode(codec, latents.flatten(0, 1), test, device), columns=latents.shape[1], scale=knobs.scale)
-
-
-@torch.no_grad()
-def _decode(codec: Codec, latents: Tensor, like: ImageSplit, device: torch.device) -> Tensor:
-    """Raw latents (N, *latent_shape) -> uint8 images (N, C, H, W) on the CPU."""
-    return torch.cat([to_uint8(codec.decode(z.to(device))).cpu() for z in latents.split(inference_batch(like.images.shape))])
+    """Decode (rows, columns, *latent_shape) and draw it so; all of a row from the same noise, where decoding takes any."""
+    rows, columns = latents.shape[:2]
+    noise = None if codec.noise_shape is None else numbered_noise(codec.noise_shape, torch.arange(rows).repeat_interleave(columns))
+    save_grid(path, decode_images(codec, latents.flatten(0, 1), device, test.images.shape[1:], noise), columns, scale=knobs.scale)

@@ -36,8 +36,10 @@ class Critics:
     rival: Rival | None
     """The discriminator as ``fit`` takes it."""
 
-    def judge(self, step: int, loss: Tensor, terms: dict[str, Tensor], reconstruction: Tensor, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def judge(self, step: int, loss: Tensor, terms: dict[str, Tensor], reconstruction: Tensor | None, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Add their terms to the codec's loss of step ``step`` and to its terms for the log, whose ``loss`` stays the codec's own."""
+        if reconstruction is None:
+            return loss, terms
         if self.perceptual:
             distance = self.perceptual(reconstruction, x).mean()
             loss, terms = loss + self.perceptual_weight * distance, {**terms, "perceptual": distance}

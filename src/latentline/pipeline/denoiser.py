@@ -1,6 +1,7 @@
 """Load the denoiser, refuse it if it belongs to other latents."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -27,15 +28,15 @@ class Denoiser:
     device: torch.device
 
 
-def load_denoiser(device: torch.device, stats: LatentStats) -> Denoiser:
-    """Build the denoiser that checkpoints/denoiser holds.
+def load_denoiser(device: torch.device, stats: LatentStats, root: Path = Path()) -> Denoiser:
+    """Build the denoiser that ``root``/checkpoints/denoiser holds.
 
     Raises:
         UserError: missing, damaged, or trained on other latents than those of encoded_img, whose statistics are ``stats``.
     """
-    checkpoint = load_checkpoint(DENOISER, kind="denoiser", made_by="train_denoiser")
-    if checkpoint.trained_on["latents"] != sha256_file(LATENT_STATS):  # the statistics name the autoencoder too
-        raise UserError(f"{DENOISER} was trained on other latents than encoded_img holds; run `dvc repro train_denoiser`")
+    checkpoint = load_checkpoint(root / DENOISER, kind="denoiser", made_by="train_denoiser")
+    if checkpoint.trained_on["latents"] != sha256_file(root / LATENT_STATS):  # the statistics name the autoencoder too
+        raise UserError(f"{root / DENOISER} was trained on other latents than encoded_img holds; run `dvc repro train_denoiser`")
     network = build_denoiser(checkpoint.name, **checkpoint.constructor)
     checkpoint.load_into(network)
     place(network.eval().requires_grad_(False), device)

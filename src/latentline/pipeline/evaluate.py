@@ -1,34 +1,40 @@
 """Stage ``evaluate``: every score that needs the judge, each beside its floor."""
 
+import time
+from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from latentline.common.arrays import load_arrays
-from latentline.common.column import CLASS, all_values
+from latentline.common.column import CLASS
 from latentline.common.errors import UserError
 from latentline.common.files import replaced_folder, write_metrics
-from latentline.common.seeds import generator
-from latentline.data.store import read_card, read_split
+from latentline.common.seeds import generator, start_noise
+from latentline.data.store import ImageSplit, MappedImages, read_card, read_split
 from latentline.evaluation.agreement import agreement
 from latentline.evaluation.distances import frechet_distance, kernel_distance
 from latentline.evaluation.neighbours import nearest, neighbour_scores
 from latentline.figures.grids import alternating_rows, save_grid
-from latentline.figures.plots import bars
-from latentline.latents.cache import read_latents, read_stats
+from latentline.figures.plots import bars, confusion
+from latentline.latents.cache import LatentStats, read_latents, read_stats
+from latentline.params.compute import ComputeParams
 from latentline.params.evaluate import EvaluateParams
 from latentline.params.load import load
+from latentline.pipeline.accuracy_score import Labelled, accuracy_on_real, require_classes
+from latentline.pipeline.bayes import bayes_scores, require_class
 from latentline.pipeline.codec import load_codec
 from latentline.pipeline.conditions import Conditions, named_conditions
-from latentline.pipeline.judge import load_judge
+from latentline.pipeline.denoiser import Denoiser, load_denoiser
+from latentline.pipeline.generated import read_generated
+from latentline.pipeline.judge import Judge, load_judge
 from latentline.pipeline.paths import FIGURES, GENERATED, LATENT_STATS, LATENTS, METRICS, PREPARED
-from latentline.pipeline.sampling import start_noise
 from latentline.runtime.compute import set_up
+from latentline.runtime.timing import record_timing
 
 STAGE = "evaluate"
-_BATCH = 1024  # images of the reference at a time
 _COLUMNS = 16
 
 
@@ -43,49 +49,41 @@ def main() -> None:
     device = set_up(compute.device, compute.threads)
     codec, judge, stats = load_codec(device), load_judge(device), read_stats(LATENT_STATS)
     stats.require_autoencoder(codec.sha256)
-    generated, made_by = load_arrays(GENERATED / "samples-00000.safetensors", "sample")
-    if made_by.get("autoencoder") != codec.sha256:
-        raise UserError(f"{GENERATED} was decoded by another autoencoder than checkpoints/autoencoder holds; run `dvc repro sample`")
+    generated, told = read_generated(GENERATED, codec.sha256)
+    if knobs.classification_accuracy_score:
+        require_classes(told)
+    denoiser = _told_the_class(device, stats) if knobs.bayes.count else None
 
     train, test = read_split(PREPARED, "train"), read_split(PREPARED, "test")
-    count = knobs.max_images or max(len(train), len(generated["images"]))
-    noise = start_noise(seed, STAGE, torch.arange(min(len(test), len(generated["images"]), count)), stats.shape)
-    images = {
-        "samples": generated["images"][:count],
-        "real_test": test.images[:count],
-        "reconstructions": codec.decode(read_latents(LATENTS, "test").latents[:count]),
+    count = knobs.max_images or max(len(train), len(generated))
+    noise = start_noise(seed, STAGE, torch.arange(min(len(test), len(generated), count)), stats.shape)
+    latents = read_latents(LATENTS, "test").latents[:count]
+    images: dict[str, Tensor | MappedImages] = {
+        "samples": generated.images.first(count),
+        "real_test": test.images.first(count),
+        "reconstructions": codec.decode(latents),
         "decoded_noise": codec.decode(stats.normalizer.restore(noise)),
     }
-    reference = torch.cat([judge.look(train.images[start : min(start + _BATCH, count)])[0] for start in range(0, min(len(train), count), _BATCH)])
+    reference = judge.look(train.images.first(count))[0]
     seen = {name: judge.look(part) for name, part in images.items()}
-    fd = {name: frechet_distance(features, reference) for name, (features, _) in seen.items()}
-
-    # What follows compares pairs of images, so it looks at a part of each set.
-    chosen = torch.randperm(len(reference), generator=generator(seed, STAGE, "reference"))[: knobs.pair_count]
-    few = {name: features[: knobs.pair_count] for name, (features, _) in seen.items()}
-    kd = {name: kernel_distance(features, reference[chosen]) for name, features in few.items()}
-    close = {name: asdict(neighbour_scores(few[name], reference[chosen], knobs.neighbours)) for name in ("samples", "real_test")}
-    distances = {name: nearest(few[name], reference) for name in ("samples", "real_test")}
-    metrics: dict[str, Any] = {
-        "judge": judge.name,
-        "count": len(images["samples"]),
-        "fd": fd["samples"],
-        "fd_reconstruction": fd["reconstructions"],
-        "fd_floor_real_test": fd["real_test"],
-        "fd_of_decoded_noise": fd["decoded_noise"],
-        "kd": kd["samples"],
-        "kd_floor_real_test": kd["real_test"],
-        "nearest_train_distance": float(distances["samples"][0].mean()),
-        "nearest_train_distance_of_real_test": float(distances["real_test"][0].mean()),
-    }
-    for score, value in close["samples"].items():
-        metrics |= {score: value, f"{score}_of_real_test": close["real_test"][score]}
-    known = {"samples": all_values(len(generated["images"]), generated.get("labels"), generated.get("attributes"))[:count]}
-    known["real_test"] = test.values[:count]
-    conditions = named_conditions(made_by["condition"], judge.columns)
+    metrics: dict[str, Any] = {"judge": judge.name, "count": len(images["samples"])}
+    distances, neighbours = _distances(knobs, seed, {name: features for name, (features, _) in seen.items()}, reference)
+    metrics |= distances
+    known = {"samples": generated.values[:count], "real_test": test.values[:count]}
+    conditions = named_conditions(told, judge.columns)
     metrics |= _agreement(conditions, {name: values for name, (_, values) in seen.items()}, known)
+    if knobs.classification_accuracy_score:
+        lesson = Labelled(images["samples"], known["samples"][:, 0])
+        metrics |= _accuracy_scores(judge, lesson, train, Labelled(images["real_test"], known["real_test"][:, 0]), seed, compute)
+    confused = None
+    if denoiser:
+        z0, judged = stats.normalizer.standardise(latents), seen["real_test"][1][:, 0]
+        metrics["bayes"], confused = bayes_scores(knobs.bayes, seed, denoiser, z0, known["real_test"], _shares(train, stats.classes), judged)
     write_metrics(METRICS / "evaluate.json", metrics)
-    _figures(fd, generated["images"], train.images[distances["samples"][1][:_COLUMNS]])
+    with replaced_folder(FIGURES / "evaluate") as folder:
+        _figures(folder, metrics, generated.images[:_COLUMNS], train.images[neighbours[:_COLUMNS]])
+        if confused is not None:
+            confusion(folder / "bayes_confusion.png", confused, stats.classes)
 
 
 def _require_neighbours(neighbours: int, counts: dict[str, int]) -> None:
@@ -96,6 +94,54 @@ def _require_neighbours(neighbours: int, counts: dict[str, int]) -> None:
             f"evaluate.neighbours: {neighbours}, but split {split} holds {counts[split]} images; expected fewer neighbours than images; "
             f"lower it, or prepare more images (data.limit, data.splits)"
         )
+
+
+def _told_the_class(device: torch.device, stats: LatentStats) -> Denoiser:
+    denoiser = load_denoiser(device, stats)
+    require_class(denoiser)
+    return denoiser
+
+
+def _distances(knobs: EvaluateParams, seed: int, features: dict[str, Tensor], reference: Tensor) -> tuple[dict[str, Any], Tensor]:
+    """Scores of sets of features (N, D) against the training images' (M, D), and the training image nearest to each of the first samples."""
+    fd = {name: frechet_distance(part, reference) for name, part in features.items()}
+    # What follows compares pairs of images, so it looks at a part of each set.
+    chosen = torch.randperm(len(reference), generator=generator(seed, STAGE, "reference"))[: knobs.pair_count]
+    few = {name: features[name][: knobs.pair_count] for name in ("samples", "real_test")}
+    kd = {name: kernel_distance(part, reference[chosen]) for name, part in few.items()}
+    close = {name: asdict(neighbour_scores(part, reference[chosen], knobs.neighbours)) for name, part in few.items()}
+    (far, neighbours), (far_of_real, _) = (nearest(few[name], reference) for name in ("samples", "real_test"))
+    distance, floor = float(far.mean()), float(far_of_real.mean())
+    metrics = {
+        "fd": fd["samples"],
+        "fd_reconstruction": fd["reconstructions"],
+        "fd_floor_real_test": fd["real_test"],
+        "fd_of_decoded_noise": fd["decoded_noise"],
+        "kd": kd["samples"],
+        "kd_floor_real_test": kd["real_test"],
+        "nearest_train_distance": distance,
+        "nearest_train_distance_of_real_test": floor,
+        "nearest_train_distance_ratio": distance / floor if floor else None,
+    }
+    for score, value in close["samples"].items():
+        metrics |= {score: value, f"{score}_of_real_test": close["real_test"][score]}
+    return metrics, neighbours
+
+
+def _shares(train: ImageSplit, classes: Sequence[str]) -> Tensor:
+    """Of each class among the training images: (K,)."""
+    return torch.bincount(train.values[:, 0].long(), minlength=len(classes)) / len(train)
+
+
+def _accuracy_scores(judge: Judge, samples: Labelled, train: ImageSplit, test: Labelled, seed: int, compute: ComputeParams) -> dict[str, float]:
+    """Accuracy on real test images of judges that learnt from samples, and from as many training images at most."""
+    started = time.monotonic()
+    rows = torch.randperm(len(train), generator=generator(seed, STAGE, "lesson"))[: len(samples.labels)]
+    lessons = {"classification_accuracy_score": samples}
+    lessons["classification_accuracy_score_of_real_train"] = Labelled(train.images[rows], train.values[rows, 0])
+    scores = {name: accuracy_on_real(judge, lesson, test, seed, compute) for name, lesson in lessons.items()}
+    record_timing(STAGE, classification_accuracy_score_seconds=time.monotonic() - started)
+    return scores
 
 
 def _agreement(conditions: Conditions, decided: dict[str, Tensor], known: dict[str, Tensor]) -> dict[str, Any]:
@@ -111,9 +157,8 @@ def _agreement(conditions: Conditions, decided: dict[str, Tensor], known: dict[s
     return metrics
 
 
-def _figures(fd: dict[str, float], samples: Tensor, neighbours: Tensor) -> None:
-    with replaced_folder(FIGURES / "evaluate") as folder:
-        compared = ["real_test", "reconstructions", "samples"]
-        bars(folder / "fd.png", compared, [fd[name] for name in compared], "Frechet distance to train")
-        count = len(neighbours)
-        save_grid(folder / "nearest_train.png", alternating_rows([samples[:count], neighbours], count), columns=count, scale=2)
+def _figures(folder: Path, metrics: dict[str, Any], samples: Tensor, neighbours: Tensor) -> None:
+    compared = {"real_test": "fd_floor_real_test", "reconstructions": "fd_reconstruction", "samples": "fd"}
+    bars(folder / "fd.png", list(compared), [metrics[name] for name in compared.values()], "Frechet distance to train")
+    count = len(neighbours)
+    save_grid(folder / "nearest_train.png", alternating_rows([samples[:count], neighbours], count), columns=count, scale=2)

@@ -1,57 +1,37 @@
-"""Stage ``manipulate``: move test images along the latent classifiers' directions and let the judge say what they became."""
+"""Stage ``manipulate``: move images along directions of the latents and let the judge say what they became."""
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from latentline.common.arrays import load_arrays
 from latentline.common.column import Column
-from latentline.common.errors import UserError
-from latentline.common.files import replaced_folder, sha256_file, write_metrics
+from latentline.common.files import replaced_folder, write_metrics
 from latentline.common.seeds import generator
-from latentline.data.store import read_split
-from latentline.editing.directions import move, random_directions, spread, unit
-from latentline.figures.grids import save_grid
-from latentline.figures.plots import curves, notice, write_table
-from latentline.latents.cache import LatentStats, read_latents, read_stats
+from latentline.editing.directions import mean_differences, random_directions, spread, unit
+from latentline.editing.targets import Target, all_targets, require_known
+from latentline.evaluation.edits import unchanged
+from latentline.evaluation.reconstruction import ssim
+from latentline.figures.plots import curves, notice, relation, write_table
+from latentline.latents.cache import read_latents, read_stats
 from latentline.params.load import load
 from latentline.params.manipulate import ManipulateParams
-from latentline.pipeline.codec import TrainedCodec, load_codec
+from latentline.pipeline.codec import load_codec
+from latentline.pipeline.edit_gallery import draw_edits, draw_mixtures
+from latentline.pipeline.edited import Pictures, chosen_rows, read_choice
+from latentline.pipeline.editor import Directions, Editor, build_editor
 from latentline.pipeline.judge import Judge, load_judge
-from latentline.pipeline.paths import FIGURES, LATENT_CLASSIFIERS, LATENT_STATS, LATENTS, METRICS, PREPARED
+from latentline.pipeline.latent_classifiers import load_latent_classifiers
+from latentline.pipeline.paths import FIGURES, LATENT_STATS, LATENTS, METRICS
 from latentline.runtime.compute import set_up
 
 STAGE = "manipulate"
-_CURVES = ["strength", "flip_rate", "flip_rate_random"]  # columns of flip_rate.csv
+_PLOTTED = ("flip_rate", "ssim")  # columns of curves.csv that there always are, beside those of random directions
+_NOTHING = "nothing to change: these images have neither labels nor attributes that differ"
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Target:
-    """What images are to become: one class of a column, an attribute that is present, or a number above the mean of the training images."""
-
-    place: int  # of the column among all
-    column: Column
-    kind: int  # the class, where there are classes
-
-    def holds(self, values: Tensor) -> Tensor:
-        """Values (N, A) -> which images are so already, bool (N,)."""
-        known = values[:, self.place]
-        if self.column.classes:
-            return known == self.kind
-        return known > (0.5 if self.column.kind == "binary" else self.column.mean)
-
-
-@dataclass(frozen=True)
-class Directions:
-    """Unit directions (K, F), one per target, and the distance (K,) that counts as strength 1."""
-
-    vectors: Tensor
-    scales: Tensor
 
 
 def main() -> None:
@@ -60,37 +40,76 @@ def main() -> None:
     device = set_up(compute.device, compute.threads)
     codec, judge, stats = load_codec(device), load_judge(device), read_stats(LATENT_STATS)
     stats.require_autoencoder(codec.sha256)
-    test = read_split(PREPARED, "test")
-    every = [Target(place, column, kind) for place, column in enumerate(stats.columns) for kind in range(column.outputs)]
-    normals = _normals()  # (outputs, F), one per target
-    # Some have no image to start from; of some the probe could learn nothing.
-    rows = [row for row, target in enumerate(every) if len(_others(target, test.values, 1)) and normals[row].any()]
-    if not rows:
-        log.info("nothing to change: these images have neither labels nor attributes that differ")
+    choice = read_choice(Path(knobs.files), codec, judge)
+    chosen = chosen_rows(knobs, stats, choice.values)
+    train = read_latents(LATENTS, "train")
+    z0 = stats.normalizer.standardise(train.latents).flatten(1)  # (N, F)
+    targets, normals = _targets(knobs, stats.columns, z0, train.values, choice.values[chosen])
+    if not targets:
+        log.info(_NOTHING)
         with replaced_folder(FIGURES / "manipulate") as folder:
-            write_table(folder / "flip_rate.csv", [], _CURVES)
-            notice(folder / "notice.png", "nothing to change: these images have neither labels nor attributes that differ")
+            write_table(folder / "curves.csv", [], ["strength", *_PLOTTED, *(f"{name}_random" for name in _PLOTTED)])
+            notice(folder / "notice.png", _NOTHING)
         write_metrics(METRICS / "manipulate.json", {"targets": 0})
         return
-    if len(rows) > knobs.targets:
-        log.info("editing towards %d of %d targets (manipulate.targets)", knobs.targets, len(rows))
-        rows = evenly(rows, knobs.targets)
-    targets, learnt = [every[row] for row in rows], _directions(stats, normals[rows])
+    vectors = unit(normals)
+    learnt = Directions(vectors, spread(z0, vectors))
     # The floor: random directions, moved by exactly as much.
     random = Directions(random_directions(learnt.vectors, generator(seed, STAGE, "random")), learnt.scales)
 
-    z0 = stats.normalizer.standardise(read_latents(LATENTS, "test").latents).flatten(1)  # (N, F)
+    # Only these are edited towards some target; of a codec with noise each costs an inversion.
+    used = chosen[torch.cat([target.others(choice.values[chosen], knobs.count) for target in targets]).unique()]
+    pictures = choice.pictures(used, codec, stats)
+    editor = build_editor(knobs, seed, codec, stats)
+    seen = judge.look(pictures.images)[1]  # (N, A)
     table = []
     for strength in knobs.strengths:
-        flips = [_flip_rate(strength, targets, which, z0, test.values, knobs.count, codec, judge, stats) for which in (learnt, random)]
-        table.append(dict(zip(_CURVES, (strength, *flips), strict=True)))
-    write_metrics(METRICS / "manipulate.json", {**{k: v for k, v in table[-1].items() if k != "strength"}, "by_strength": table})
+        ours, floor = (_measure(strength, targets, which, pictures, seen, knobs.count, editor, judge) for which in (learnt, random))
+        table.append({"strength": strength, **ours, **{f"{name}_random": value for name, value in floor.items()}})
+    strongest = {name: value for name, value in table[-1].items() if name != "strength"}
+    names = [target.name for target in targets]
+    write_metrics(METRICS / "manipulate.json", {**strongest, "targets": len(names), "target_names": names, "by_strength": table})
     with replaced_folder(FIGURES / "manipulate") as folder:
-        write_table(folder / "flip_rate.csv", table)
+        write_table(folder / "curves.csv", table)
         curves(folder / "flip_rate.png", table, "strength", ["flip_rate", "flip_rate_random"], "share judged to be the target")
-        for name, which in (("strips", learnt), ("strips_random", random)):
-            strips = _strips(knobs, targets, which, z0, test.values, codec, stats)
-            save_grid(folder / f"{name}.png", strips, columns=len(knobs.strengths), scale=2)
+        kept = [name for name in ("ssim", "identity") if name in table[0]]
+        curves(folder / "kept.png", table, "strength", [f"{name}{end}" for name in kept for end in ("", "_random")], "what stays")
+        lines = {name: [(row[f"ssim{end}"], row[f"flip_rate{end}"]) for row in table] for name, end in (("learnt", ""), ("random", "_random"))}
+        marks = [f"{strength:g}" for strength in knobs.strengths]
+        relation(folder / "trade_off.png", lines, "SSIM to the original", "share judged to be the target", marks=marks)
+        draw_edits(folder, knobs, targets, learnt, random, pictures, editor)
+        draw_mixtures(folder, targets, pictures, editor, seed)
+
+
+def _targets(knobs: ManipulateParams, columns: Sequence[Column], z0: Tensor, known: Tensor, values: Tensor) -> tuple[list[Target], Tensor]:
+    """What images are edited towards, and a direction (K, F) for each, of any length.
+
+    Args:
+        knobs: of the stage.
+        columns: of the data.
+        z0: training latents, standardised and flat (N, F).
+        known: of the training images (N, A).
+        values: what is known of the images to edit (M, A).
+
+    Raises:
+        UserError: a name that is no target's, or latent classifiers of other latents.
+    """
+    every = all_targets(columns)
+    require_known("manipulate.target_names", knobs.target_names, [target.name for target in every])
+    if knobs.direction == "classifier":
+        normals = load_latent_classifiers().probe.weight  # (outputs, F), one per target
+    else:
+        normals = mean_differences(z0, torch.stack([target.holds(known) for target in every], dim=1)) if every else z0[:0]
+    # Some have no image to start from; of some nothing could be learnt.
+    rows = [row for row, target in enumerate(every) if len(target.others(values, 1)) and normals[row].any()]
+    if knobs.target_names:
+        rows = [row for row in rows if every[row].name in knobs.target_names]
+        if left_out := set(knobs.target_names) - {every[row].name for row in rows}:
+            log.info("not editing towards %s: all images to edit are so, or nothing could be learnt", ", ".join(sorted(left_out)))
+    if len(rows) > knobs.targets:
+        log.info("editing towards %d of %d targets (manipulate.targets)", knobs.targets, len(rows))
+        rows = evenly(rows, knobs.targets)
+    return [every[row] for row in rows], normals[rows]
 
 
 def evenly(rows: Sequence[int], most: int) -> list[int]:
@@ -98,62 +117,35 @@ def evenly(rows: Sequence[int], most: int) -> list[int]:
     return [rows[index * len(rows) // most] for index in range(most)]
 
 
-def _normals() -> Tensor:
-    """The normals (outputs, F) of the probes' boundaries."""
-    tensors, meta = load_arrays(LATENT_CLASSIFIERS, "train_latent_classifiers")
-    if meta.get("latents") != sha256_file(LATENT_STATS):
-        raise UserError(f"{LATENT_CLASSIFIERS} was fitted on other latents than encoded_img; run `dvc repro train_latent_classifiers`")
-    return tensors["weight"]
-
-
-def _directions(stats: LatentStats, normals: Tensor) -> Directions:
-    """Along ``normals`` (K, F), in standard deviations of the training latents."""
-    latents = stats.normalizer.standardise(read_latents(LATENTS, "train").latents).flatten(1)  # (N, F)
-    vectors = unit(normals)  # (K, F)
-    return Directions(vectors, spread(latents, vectors))
-
-
-def _others(target: Target, values: Tensor, count: int) -> Tensor:
-    """Rows of the first ``count`` images that are not ``target``."""
-    return target.holds(values).logical_not().nonzero()[:count, 0]
-
-
-def _decode(z: Tensor, codec: TrainedCodec, stats: LatentStats) -> Tensor:
-    return codec.decode(stats.normalizer.restore(z.unflatten(1, stats.shape)))
-
-
-def _flip_rate(
+def _measure(
     strength: float,
     targets: Sequence[Target],
     directions: Directions,
-    z0: Tensor,
-    values: Tensor,
+    pictures: Pictures,
+    seen: Tensor,
     count: int,
-    codec: TrainedCodec,
+    editor: Editor,
     judge: Judge,
-    stats: LatentStats,
-) -> float:
-    """Share of other images that the judge takes for the target after the move, over all targets."""
-    flipped = []
+) -> dict[str, float]:
+    """Over all targets and the images that are not so: how many the judge takes for the target after the move, and how much stays.
+
+    Returns:
+        ``flip_rate``: share that the judge takes for the target. ``ssim``: structural similarity to the originals. ``identity``, where there
+        are several columns: share of the values of all other columns that the judge, who saw ``seen`` (N, A) before, sees still.
+    """
+    flipped, similar, kept = [], [], []
     for target, direction, scale in zip(targets, directions.vectors, directions.scales.tolist(), strict=True):
-        moved = move(z0[_others(target, values, count)], direction, strength * scale)
-        flipped.append(target.holds(judge.look(_decode(moved, codec, stats))[1]).float())
-    return float(torch.cat(flipped).mean())
+        rows = target.others(pictures.values, count)
+        images = editor.edit(pictures.take(rows), target, direction, torch.full((len(rows),), strength * scale))
+        now = judge.look(images)[1]
+        flipped.append(target.holds(now).float())
+        similar.append(ssim(images.float() / 255, pictures.images[rows].float() / 255) * len(rows))
+        kept.append(_others_unchanged(judge.columns, target, seen[rows], now))
+    measured = {"flip_rate": float(torch.cat(flipped).mean()), "ssim": sum(similar) / len(torch.cat(flipped))}
+    return {**measured, "identity": float(torch.cat(kept).mean())} if len(judge.columns) > 1 else measured
 
 
-def _strips(
-    knobs: ManipulateParams,
-    targets: Sequence[Target],
-    directions: Directions,
-    z0: Tensor,
-    values: Tensor,
-    codec: TrainedCodec,
-    stats: LatentStats,
-) -> Tensor:
-    """One row per target, the weakest strength (usually negative) to the strongest, of one image that is not so."""
-    rows = []
-    for row, target in enumerate(targets[: knobs.strips]):
-        direction, scale = directions.vectors[row], float(directions.scales[row])
-        start = z0[_others(target, values, row + 1)[-1:]]
-        rows += [move(start, direction, strength * scale) for strength in knobs.strengths]
-    return _decode(torch.cat(rows), codec, stats)
+def _others_unchanged(columns: Sequence[Column], target: Target, before: Tensor, after: Tensor) -> Tensor:
+    """Which values of all columns but the target's are the same, float (N * (A - 1),)."""
+    others = [place for place in range(len(columns)) if place != target.place]
+    return unchanged([columns[place] for place in others], before[:, others], after[:, others]).float().flatten()

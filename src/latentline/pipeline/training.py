@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from latentline.data.store import MappedImages
+from latentline.params.compute import ComputeParams
 from latentline.params.optimizer import OptimizerParams
 from latentline.runtime.resume import ResumeFile
+from latentline.runtime.trackers import Trackers
 from latentline.training.loop import Optimizer, Saving
 
 _MOST_BYTES = 2 << 30  # of images that are held in memory
@@ -15,7 +17,7 @@ _MOST_BYTES = 2 << 30  # of images that are held in memory
 
 def optimizer_of(knobs: OptimizerParams) -> Optimizer:
     """The loop's view of an ``optimizer`` section."""
-    return Optimizer(**knobs.model_dump(exclude={"batch_size"}))
+    return Optimizer(**knobs.model_dump(exclude={"batch_size", "accumulate"}))
 
 
 def resident(images: MappedImages, device: torch.device) -> Tensor | MappedImages:
@@ -23,6 +25,10 @@ def resident(images: MappedImages, device: torch.device) -> Tensor | MappedImage
     return images.load().to(device) if images.shape.numel() <= _MOST_BYTES else images
 
 
-def saving_of(stage: str, knobs: dict[str, Any], inputs: dict[str, Any], every_seconds: float) -> Saving:
-    """State of ``stage`` under a key of its knobs and of what it reads."""
-    return Saving(ResumeFile(stage, {"knobs": knobs, "inputs": inputs}), every_seconds)
+def saving_of(stage: str, knobs: dict[str, Any], inputs: dict[str, Any], compute: ComputeParams) -> Saving:
+    """State of ``stage`` under a key of its knobs and of what it reads. Without ``epochs`` among them a longer run may continue a shorter one.
+
+    Raises UserError when a tracker's package is missing.
+    """
+    file = ResumeFile(stage, {"knobs": knobs, "inputs": inputs})
+    return Saving(file, compute.save_every_seconds, Trackers(compute.trackers, stage, knobs), for_longer="epochs" not in knobs)

@@ -58,9 +58,7 @@ def save_checkpoint(
 
 def load_checkpoint(path: Path, *, kind: str, made_by: str) -> Checkpoint:
     """Read a checkpoint. Raises UserError when it is missing, damaged or of another kind."""
-    tensors, meta = load_arrays(path, made_by)
-    if meta.get("kind") != kind:
-        raise UserError(f"{path} holds a {meta.get('kind')}, expected a {kind}; run `dvc repro {made_by}`")
+    tensors, meta = load_arrays(path, made_by, kind=kind)
     if missing := [key for key in ("name", "constructor", "trained_on", "settings") if key not in meta]:
         raise UserError(f"{path} is damaged: its metadata has no {', '.join(missing)}; remove it and run `dvc repro {made_by}`")
     return Checkpoint(path, meta["name"], meta["constructor"], meta["trained_on"], meta["settings"], tensors, sha256_file(path))

@@ -3,12 +3,14 @@
 import ctypes
 import os
 import platform
+from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 _MAPS = 4  # axes of a batch of them
+_MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container (Linux, control groups v2); a number of bytes, or "max"
 M = TypeVar("M", bound=torch.nn.Module)
 # mallopt's parameters (glibc's malloc.h): serve everything from the heap, and never give its end back
 _MALLOC_SETTINGS = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_TOP_PAD": (-2, 256 << 20)}
@@ -46,6 +48,15 @@ def place(module: M, device: torch.device) -> M:
 def fast_layout(x: Tensor) -> Tensor:
     """Maps (B, C, H, W) channels last, the layout in which :func:`place` keeps the networks; vectors (B, D) as they are."""
     return x.contiguous(memory_format=torch.channels_last) if x.ndim == _MAPS else x.contiguous()
+
+
+def memory_bytes(device: torch.device) -> int:
+    """All memory of the device; on the CPU the machine's, or less where this process runs in a container with a limit."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = _MEMORY_LIMIT.read_text().strip() if _MEMORY_LIMIT.is_file() else "max"
+    return min(machine, int(limit)) if limit.isdecimal() else machine
 
 
 def _keep_freed_memory() -> None:

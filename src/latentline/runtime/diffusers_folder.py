@@ -22,8 +22,10 @@ def read_diffusers_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tenso
             raise UserError(f"{folder} has no {name}; expected a folder written by diffusers with safetensors; download or convert it")
     try:
         config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError(f"{_CONFIG} holds no settings")
         return config, load_file(folder / _WEIGHTS), sha256_file(folder / _WEIGHTS)
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise UserError(f"{folder} is damaged ({error}); download it again") from None
 
 

@@ -2,12 +2,15 @@
 
 The state lies outside DVC's outs, which DVC deletes when a stage starts, and under the main checkout even when
 ``dvc exp run --temp`` runs in a copy (DVC_ROOT). Its key covers all that shapes the run: code, inputs and knobs.
+
+Two states: that of the run which goes on, and one that is kept after its end, from which a longer run may continue.
 """
 
 import logging
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +19,19 @@ from torch import Tensor
 from latentline.common.arrays import load_arrays, save_arrays
 from latentline.common.errors import UserError
 from latentline.common.files import canonical_json, sha256_bytes, sha256_file
+from latentline.runtime.lock import lock
 
+_KIND = "state"
+_RUNNING, _KEPT = "state.safetensors", "kept.safetensors"
+_MOST_BYTES = 2 << 30  # that a stage's kept states may take; of more the oldest go
 log = logging.getLogger(__name__)
 
 
 class ResumeFile:
     """The saved state of one training, or of none yet.
 
-    ``folder`` is free for other files that must outlive a restart, such as pictures drawn on the way.
+    ``folder`` is free for other files that must outlive a restart, such as pictures drawn on the way. From :meth:`load` to
+    :meth:`finish`, or to the end of the process, no other process may use it.
 
     Args:
         stage: DVC stage.
@@ -31,28 +39,61 @@ class ResumeFile:
     """
 
     def __init__(self, stage: str, identity: dict[str, Any]) -> None:
-        key = sha256_bytes(canonical_json({**identity, "code": _code_digests()}).encode())[:16]
-        self.folder = Path(os.environ.get("DVC_ROOT", ".")) / ".state" / stage / key
-        self._path = self.folder / "state.safetensors"
+        self._key = sha256_bytes(canonical_json({**identity, "code": _code_digests()}).encode())[:16]
+        self.folder = Path(os.environ.get("DVC_ROOT", ".")) / ".state" / stage / self._key
+        self._lock: int | None = None
         self.stage = stage
 
-    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """What :meth:`save` wrote last; None when there is nothing, or nothing that can be read."""
-        if not self._path.exists():
+    def load(self, usable: Callable[[dict[str, Any]], bool] = lambda meta: True) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """What :meth:`save` wrote last, else what :meth:`keep` did; None when neither is ``usable``: the log says so.
+
+        Raises UserError when another process trains from or to this state.
+        """
+        if self._lock is None:
+            self._lock = lock(self.folder / "lock", f"{self.stage} with the same knobs, inputs and code")
+        for name in (_RUNNING, _KEPT):
+            saved = self._read(self.folder / name)
+            if saved and usable(saved[1]):
+                return saved
+        return None
+
+    def _read(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        if not path.exists():
             return None
         try:
-            return load_arrays(self._path, self.stage)
+            tensors, meta = load_arrays(path, self.stage, kind=_KIND)
         except UserError as error:
-            log.warning("starting over: %s", error)
+            log.warning("left aside: %s", error)
             return None
+        if meta["key"] != self._key:
+            log.warning("left aside: %s is the state of another run", path)
+            return None
+        return tensors, meta["state"]
 
     def save(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
-        """Replace the state, whole or not at all."""
-        save_arrays(self._path, tensors, meta)
+        """Replace the state of the run that goes on, whole or not at all."""
+        self._write(_RUNNING, tensors, meta)
 
-    def remove(self) -> None:
-        """Forget the state: the stage has written its outs."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def keep(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+        """Replace the state that is kept after the run's end."""
+        self._write(_KEPT, tensors, meta)
+
+    def _write(self, name: str, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+        save_arrays(self.folder / name, tensors, {"kind": _KIND, "key": self._key, "state": meta})
+
+    def finish(self) -> None:
+        """Forget all but what is kept: the stage has written its outs. Where kept states take too much room, the oldest go."""
+        (self.folder / _RUNNING).unlink(missing_ok=True)
+        if not (self.folder / _KEPT).exists():
+            shutil.rmtree(self.folder, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+        left = _MOST_BYTES
+        for path in sorted(self.folder.parent.glob(f"*/{_KEPT}"), key=lambda path: path.stat().st_mtime, reverse=True):
+            left -= path.stat().st_size
+            if left < 0:
+                path.unlink()
 
 
 def _code_digests() -> dict[str, str]:

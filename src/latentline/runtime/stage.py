@@ -10,6 +10,8 @@ from latentline.runtime.interrupt import InterruptedRunError
 from latentline.runtime.timing import record_timing
 
 _USER_ERROR_STATUS = 2
+_SHOWN = 160  # characters of torch's own words
+_REMEDY = "expected sizes that fit; lower its batch_size, the sizes of its network, or data.image_size"
 _INTERRUPTED_STATUS = 130  # as a shell reports Ctrl-C; anything but 0, else DVC would record half a result
 
 
@@ -25,4 +27,14 @@ def run_stage(stage: str, main: Callable[[], None]) -> None:
     except (InterruptedRunError, KeyboardInterrupt):
         print(f"{stage} was interrupted; run the same command again to continue", file=sys.stderr)
         sys.exit(_INTERRUPTED_STATUS)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        print(f"error: {stage}: the memory of this machine is too small ({' '.join(str(error).split())[:_SHOWN]}); {_REMEDY}", file=sys.stderr)
+        sys.exit(_USER_ERROR_STATUS)
     record_timing(stage, seconds=time.monotonic() - started)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Torch has an error type of its own for it on a GPU, and none on the CPU."""
+    return isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "can't allocate memory" in str(error)

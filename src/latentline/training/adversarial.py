@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentline.common.errors import UserError
+from latentline.training.loop import Part
 
 log = logging.getLogger(__name__)
 
@@ -106,12 +107,12 @@ class Adversary:
         ratio = adaptive_weight(loss, term, self._last_layer, self._adaptive_max)
         return loss + self._weight * ratio * term, {"generator_loss": term, "adaptive_weight": ratio}
 
-    def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """The discriminator's loss on what the autoencoder's step ``step`` saw and made, and its terms."""
+    def loss(self, step: int) -> list[Part]:
+        """The discriminator's loss on what the autoencoder's step ``step`` saw and made, and its terms: a batch of one part."""
         real, fake = self.discriminator(torch.cat(self._seen)).chunk(2)  # (B, 1, h, w) each
         value = self._loss.discriminator(real, fake)
         self._watch.see(step, value.item())
-        return value, {"discriminator_loss": value, "logits_real": real.mean(), "logits_fake": fake.mean()}
+        return [(1.0, value, {"discriminator_loss": value, "logits_real": real.mean(), "logits_fake": fake.mean()})]
 
 
 class Watch:

@@ -3,8 +3,10 @@
 import logging
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -14,14 +16,24 @@ from tqdm import tqdm
 from latentline.common.errors import UserError
 from latentline.runtime.interrupt import InterruptedRunError, deferred_interrupts
 from latentline.runtime.resume import ResumeFile
+from latentline.runtime.trackers import Trackers
 from latentline.training.ema import Ema
-from latentline.training.schedule import warmup_stable_decay
+from latentline.training.schedule import stable_steps, warmup_cosine, warmup_milestones, warmup_stable_decay
 from latentline.training.state import Player, RunState
 
-Loss = Callable[[int], tuple[Tensor, dict[str, Tensor]]]
-"""Step (counted from 0) -> (loss, terms for the log)."""
+Part = tuple[float, Tensor, dict[str, Tensor]]
+"""Of a step's batch: its share of the rows, the mean loss over them, and that loss's terms for the log."""
+Loss = Callable[[int], Iterable[Part]]
+"""Step (counted from 0) -> the parts of its batch, often a single one; each is done with before the next is asked for."""
 
 log = logging.getLogger(__name__)
+
+
+def parts(count: int, accumulate: int) -> Iterator[tuple[float, slice]]:
+    """Cut a batch of ``count`` rows into ``accumulate`` parts, as equal as can be and none empty: (share of the rows, rows) of each."""
+    pieces = min(accumulate, count)
+    for start, stop in pairwise(count * piece // pieces for piece in range(pieces + 1)):
+        yield (stop - start) / count, slice(start, stop)
 
 
 @dataclass(frozen=True)
@@ -33,7 +45,26 @@ class Optimizer:
     warmup_steps: int
     decay_fraction: float
     clip_norm: float
+    schedule: str = "warmup_stable_decay"
+    milestones: Sequence[int] = ()
+    gamma: float = 0.2
     betas: tuple[float, float] = (0.9, 0.99)
+
+    def rate(self, step: int, total_steps: int, steps_per_epoch: int) -> float:
+        """The learning rate at ``step``, counted from 0."""
+        if self.schedule == "warmup_stable_decay":
+            return self.lr * warmup_stable_decay(step, total_steps, self.warmup_steps, self.decay_fraction)
+        if self.schedule == "cosine":
+            return self.lr * warmup_cosine(step, total_steps, self.warmup_steps)
+        if self.schedule == "milestones":
+            return self.lr * warmup_milestones(step, steps_per_epoch, self.warmup_steps, self.milestones, self.gamma)
+        raise ValueError(f"unknown schedule {self.schedule!r}")
+
+    def shared_steps(self, total_steps: int) -> int:
+        """How many of the first steps do not depend on ``total_steps``: a longer run begins with the same."""
+        if self.schedule == "warmup_stable_decay":
+            return stable_steps(total_steps, self.decay_fraction)
+        return total_steps if self.schedule == "milestones" else 0
 
 
 @dataclass(frozen=True)
@@ -51,10 +82,13 @@ class Rival:
 
 @dataclass(frozen=True)
 class Saving:
-    """Where and how often the running state is saved."""
+    """Where and how often the running state is saved, and who else is told of each epoch."""
 
     file: ResumeFile
     every_seconds: float
+    trackers: Trackers = field(default_factory=Trackers)
+    for_longer: bool = False
+    """Whether a run of more epochs may continue from this one: it may where the key leaves out ``epochs``, and nothing else counts them."""
 
 
 def fit(
@@ -65,7 +99,7 @@ def fit(
     steps_per_epoch: int,
     optimizer: Optimizer,
     saving: Saving,
-    ema_decay: float | None = None,
+    averages: Sequence[Ema] = (),
     rival: Rival | None = None,
     on_epoch: Callable[[nn.Module, int], dict[str, float]] = lambda model, epoch: {},
     section: str,
@@ -74,84 +108,105 @@ def fit(
 
     Args:
         model: the network, on its device.
-        loss: step (counted from 0) -> (loss, terms for the log); a function of the step and of ``model`` alone, so that a
-            restart at any step repeats nothing and skips nothing.
+        loss: step (counted from 0) -> (share, loss, terms for the log) of each part of its batch; a function of the step and of
+            ``model`` alone, so that a restart at any step repeats nothing and skips nothing. Gradients and terms are the means over
+            all rows, as if the batch were whole.
         epochs: passes.
         steps_per_epoch: steps of one pass.
         optimizer: learning rate and the like.
         saving: where the state goes every so often, and when the process is asked to stop.
-        ema_decay: decay of the averaged weights; None = no average.
+        averages: averaged copies of ``model``, as they are before its first step; they follow it, in place too.
         rival: what trains against ``model``, in place too.
-        on_epoch: (the weights to be used, epoch counted from 1) -> more values for the epoch's row; may draw pictures.
+        on_epoch: (the first average, else ``model``, epoch counted from 1) -> more values for the epoch's row; may draw pictures.
         section: of params.yaml, for error messages.
 
     Returns:
-        The weights to be used (averaged where ``ema_decay`` is given), and one row per epoch.
+        The first average, else ``model``, and one row per epoch.
 
     Raises:
         UserError: loss or gradient of the model or of its rival became infinite or NaN.
         InterruptedRunError: SIGINT or SIGTERM came; the state is saved.
     """
+    total_steps = epochs * steps_per_epoch
     state = RunState(
-        _player(model, optimizer),
-        None if ema_decay is None else Ema(model, ema_decay),
-        None if rival is None else _player(rival.network, rival.optimizer),
+        _player(model, optimizer, total_steps, steps_per_epoch),
+        averages,
+        None if rival is None else _player(rival.network, rival.optimizer, total_steps, steps_per_epoch),
     )
-    if saved := saving.file.load():
+    shared_steps = optimizer.shared_steps(total_steps) if saving.for_longer else 0
+
+    def usable(meta: dict[str, Any]) -> bool:
+        """Whether this run passes through that state: it was saved on the way to the same end, or before the way depends on the end."""
+        others = optimizer.shared_steps(meta["total_steps"])
+        return meta["total_steps"] == total_steps or bool(meta["step"] <= min(shared_steps, others))
+
+    if saved := saving.file.load(usable):
         state.restore(*saved)
         log.info("resumed %s at step %d", saving.file.stage, state.step)
-    used = state.ema.model if state.ema else model
-    total_steps = epochs * steps_per_epoch
+    used = averages[0].model if averages else model
     last_save = time.monotonic()
-    with deferred_interrupts() as stop_wanted, tqdm(total=total_steps, initial=state.step, desc=section, disable=None, mininterval=1) as bar:
+    progress = tqdm(total=total_steps, initial=state.step, desc=section, disable=None, mininterval=1)
+    with saving.trackers as trackers, deferred_interrupts() as stop_wanted, progress as bar:
         while state.step < total_steps:
-            _step(state, loss, optimizer, rival, total_steps, section)
+            _step(state, loss, optimizer, rival, section)
             bar.update()
             if state.step % steps_per_epoch == 0:
                 _finish_epoch(state, used, steps_per_epoch, on_epoch)
                 bar.set_postfix(state.history[-1])
+                trackers.log(state.history[-1])
+            if state.step == shared_steps:
+                saving.file.keep(*state.save(total_steps))
             if stop_wanted() or time.monotonic() - last_save > saving.every_seconds:
-                saving.file.save(*state.save())
+                saving.file.save(*state.save(total_steps))
                 last_save = time.monotonic()
             if stop_wanted():
                 raise InterruptedRunError
     return used.eval(), state.history
 
 
-def _player(network: nn.Module, optimizer: Optimizer) -> Player:
+def _player(network: nn.Module, optimizer: Optimizer, total_steps: int, steps_per_epoch: int) -> Player:
     adamw = torch.optim.AdamW(network.parameters(), lr=optimizer.lr, betas=optimizer.betas, weight_decay=optimizer.weight_decay, fused=True)
-    return Player(network, adamw)
+    return Player(network, adamw, partial(optimizer.rate, total_steps=total_steps, steps_per_epoch=steps_per_epoch))
 
 
-def _step(state: RunState, loss: Loss, optimizer: Optimizer, rival: Rival | None, total_steps: int, section: str) -> None:
+def _step(state: RunState, loss: Loss, optimizer: Optimizer, rival: Rival | None, section: str) -> None:
     """One step of the model, then one of its rival."""
     remedy = f"lower {section}.optimizer.lr or raise {section}.optimizer.warmup_steps"
-    terms = _descend(state.model, loss, state.step, total_steps, optimizer, section, remedy)
+    terms = _descend(state.model, loss, state.step, optimizer.clip_norm, section, remedy)
     if rival and state.rival and state.step >= rival.first_step:
-        terms |= _descend(state.rival, rival.loss, state.step, total_steps, rival.optimizer, rival.section, f"lower {rival.section}.lr")
-    if state.ema:
-        state.ema.update(state.model.network, state.step)
+        terms |= _descend(state.rival, rival.loss, state.step, rival.optimizer.clip_norm, rival.section, f"lower {rival.section}.lr")
+    for average in state.averages:
+        average.update(state.step)
     state.log(terms)
     state.step += 1
 
 
-def _descend(player: Player, loss: Loss, step: int, total_steps: int, optimizer: Optimizer, section: str, remedy: str) -> dict[str, Tensor]:
+def _descend(player: Player, loss: Loss, step: int, clip_norm: float, section: str, remedy: str) -> dict[str, float]:
     """One optimizer step of ``player``; the loss's terms."""
-    lr = optimizer.lr * warmup_stable_decay(step, total_steps, optimizer.warmup_steps, optimizer.decay_fraction)
+    lr = player.rate(step)
     player.network.train()
-    value, terms = loss(step)
-    value.backward()
-    norm = nn.utils.clip_grad_norm_(player.network.parameters(), optimizer.clip_norm)
-    if not math.isfinite(value.item() + norm.item()):
+    value, terms = _accumulate(loss(step))
+    norm = nn.utils.clip_grad_norm_(player.network.parameters(), clip_norm).item()
+    if not math.isfinite(value + norm):
         raise UserError(
-            f"{section}: loss {value.item():.3g} and gradient norm {norm.item():.3g} at step {step} with learning rate {lr:.3g}; "
-            f"expected finite numbers; {remedy}"
+            f"{section}: loss {value:.3g} and gradient norm {norm:.3g} at step {step} with learning rate {lr:.3g}; expected finite numbers; {remedy}"
         )
     for group in player.optimizer.param_groups:
         group["lr"] = lr
     player.optimizer.step()
     player.optimizer.zero_grad(set_to_none=True)
     return terms
+
+
+def _accumulate(batch: Iterable[Part]) -> tuple[float, dict[str, float]]:
+    """Leave the batch's gradient in the parameters; its loss and terms."""
+    value, terms = 0.0, dict[str, float]()
+    for share, part_value, part_terms in batch:
+        (share * part_value).backward()
+        value += share * part_value.item()
+        for name, term in part_terms.items():
+            terms[name] = terms.get(name, 0.0) + share * term.item()
+    return value, terms
 
 
 def _finish_epoch(state: RunState, used: nn.Module, steps: int, on_epoch: Callable[[nn.Module, int], dict[str, float]]) -> None:

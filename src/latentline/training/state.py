@@ -1,5 +1,6 @@
 """All that changes while networks train, in one object that is saved and restored whole."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,8 @@ class Player:
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
+    rate: Callable[[int], float]
+    """Step -> learning rate."""
 
     def save(self, prefix: str) -> dict[str, Tensor]:
         """Tensors that :meth:`restore` takes, each name after ``prefix``."""
@@ -42,7 +45,7 @@ class RunState:
     """A training after ``step`` steps."""
 
     model: Player
-    ema: Ema | None
+    averages: Sequence[Ema]
     rival: Player | None
     """The second network, where one trains against the first."""
     step: int = 0
@@ -53,28 +56,28 @@ class RunState:
     history: list[dict[str, float]] = field(default_factory=list)
     """One row per finished epoch."""
 
-    def save(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and JSON that :meth:`restore` takes."""
+    def save(self, total_steps: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and JSON that :meth:`restore` takes, on the way to ``total_steps``."""
         tensors = self.model.save("")
-        if self.ema:
-            tensors |= {f"ema.{name}": value for name, value in self.ema.model.state_dict().items()}
+        for index, average in enumerate(self.averages):
+            tensors |= {f"average.{index}.{name}": value for name, value in average.model.state_dict().items()}
         if self.rival:
             tensors |= self.rival.save("rival.")
-        return tensors, {"step": self.step, "sums": self.sums, "counts": self.counts, "history": self.history}
+        return tensors, {"total_steps": total_steps, "step": self.step, "sums": self.sums, "counts": self.counts, "history": self.history}
 
     def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
         """Become what was saved; the networks must be built alike."""
         self.model.restore(tensors, "")
-        if self.ema:
-            self.ema.model.load_state_dict(_part(tensors, "ema."))
+        for index, average in enumerate(self.averages):
+            average.model.load_state_dict(_part(tensors, f"average.{index}."))
         if self.rival:
             self.rival.restore(tensors, "rival.")
         self.step, self.sums, self.counts, self.history = meta["step"], meta["sums"], meta["counts"], meta["history"]
 
-    def log(self, terms: dict[str, Tensor]) -> None:
+    def log(self, terms: dict[str, float]) -> None:
         """Add the terms of one step to the epoch's."""
         for name, term in terms.items():
-            self.sums[name] = self.sums.get(name, 0.0) + term.item()
+            self.sums[name] = self.sums.get(name, 0.0) + term
             self.counts[name] = self.counts.get(name, 0) + 1
 
     def close_epoch(self) -> dict[str, float]:

@@ -1,15 +1,14 @@
 """A user's own array: one .npy, .npz or .safetensors file with ``images`` and, where there are classes, ``labels``."""
 
-import shutil
-import zipfile
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latentline.common.errors import UserError
-from latentline.data.archives import copy_at_most, open_zip
+from latentline.data.archives import ZIP_ERRORS, copy_at_most, open_zip, require_disk
 from latentline.data.columns import class_labels
 from latentline.data.images import ArrayImages
 from latentline.data.source import Card, Request, Source, SourceSplit
@@ -66,22 +65,28 @@ def map_npz(path: Path, scratch: Path) -> dict[str, NDArray[Any]]:
     """
     arrays: dict[str, NDArray[Any]] = {}
     with open_zip(path) as archive:
-        needed = sum(info.file_size for info in archive.infolist())
-        if needed > (free := shutil.disk_usage(scratch).free):
-            raise UserError(f"{path}: needs {needed >> 20} MiB of disk when unpacked, {free >> 20} MiB are free; make room")
+        require_disk(path, sum(info.file_size for info in archive.infolist()), scratch)
         for number, info in enumerate(archive.infolist()):
             target = scratch / f"{number}.npy"  # not its own name
             try:
                 with archive.open(info) as source, target.open("wb") as file:
                     copy_at_most(source, file, info.file_size, path)
-            except zipfile.BadZipFile as error:
+            except ZIP_ERRORS as error:
                 raise ValueError(str(error)) from None
-            arrays[info.filename.removesuffix(".npy")] = np.lib.format.open_memmap(target, mode="r")
+            arrays[info.filename.removesuffix(".npy")] = _mapped(target)
     return arrays
 
 
 def _npy(path: Path, scratch: Path) -> dict[str, NDArray[Any]]:
-    return {"images": np.lib.format.open_memmap(path, mode="r")}
+    return {"images": _mapped(path)}
+
+
+def _mapped(path: Path) -> NDArray[Any]:
+    """A .npy file, memory-mapped; its header is read as a literal, never run. Raises OSError or ValueError when it is damaged."""
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except (TokenError, SyntaxError, TypeError, OverflowError, RecursionError, MemoryError) as error:  # of numpy's reader of headers
+        raise ValueError(f"its header is no header: {error}") from None
 
 
 def _safetensors(path: Path, scratch: Path) -> dict[str, NDArray[Any]]:

@@ -12,6 +12,8 @@ from latentline.data.decode import SUFFIXES
 from latentline.data.source import Card, Request, Source, SourceSplit
 from latentline.data.sources.table import Table, read_table
 
+_LARGEST_TABLE = 1 << 30  # bytes; pandas takes several times as much memory
+
 
 def read_folder(request: Request) -> Source:
     """The images under ``data.path``.
@@ -24,8 +26,15 @@ def read_folder(request: Request) -> Source:
     """
     if not request.path.is_dir():
         raise UserError(f"data.path: {request.path} is not a folder; expected one with your images; correct the name")
-    if not request.labels.exists():
-        raise UserError(f"data.labels: {request.labels} does not exist; expected a CSV, or the placeholder of params.yaml for labels by sub-folder")
+    if not request.labels.is_file():
+        raise UserError(
+            f"data.labels: {request.labels} is not a file; expected a CSV, or the placeholder of params.yaml for labels by sub-folder; "
+            "correct the name"
+        )
+    if (size := request.labels.stat().st_size) > _LARGEST_TABLE:
+        raise UserError(
+            f"data.labels: {request.labels} has {size} bytes; expected a CSV of at most {_LARGEST_TABLE}; correct the name, or shorten it"
+        )
     if request.labels.read_bytes().strip():  # DVC warns of files of no bytes at all: the placeholder is one empty line
         return _by_table(request.path, read_table(request.labels))
     names = _image_names(request.path)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentline.common.errors import UserError
-from latentline.data.archives import copy_at_most
+from latentline.data.archives import copy_at_most, require_disk
 
 
 def read_idx(path: Path, dimensions: int, scratch: Path) -> NDArray[np.uint8]:
@@ -26,7 +26,7 @@ def read_idx(path: Path, dimensions: int, scratch: Path) -> NDArray[np.uint8]:
         scratch: folder for the unpacked bytes.
 
     Raises:
-        UserError: the bytes do not fit the format.
+        UserError: the bytes do not fit the format, or the disk.
     """
     raw = scratch / path.with_suffix(".raw").name
     try:
@@ -38,6 +38,7 @@ def read_idx(path: Path, dimensions: int, scratch: Path) -> NDArray[np.uint8]:
             if len(sizes) < 4 * dimensions:
                 raise UserError(f"{path}: IDX header ends early; fetch it again")
             shape = struct.unpack(f">{dimensions}I", sizes)
+            require_disk(path, math.prod(shape), scratch)
             with raw.open("wb") as file:
                 copy_at_most(packed, file, math.prod(shape), path)
     except (OSError, EOFError, zlib.error) as error:

@@ -33,8 +33,8 @@ def read_table(path: Path) -> Table:
     """Read and check ``path``. Raises UserError: not CSV, no rows, empty cells, a file named twice, unknown splits."""
     knob = f"data.labels {path}"
     try:
-        # Text stays text: a class called "None" or "NA" is a class; only nothing at all is an empty cell.
-        frame = pd.read_csv(path, keep_default_na=False, na_values=[""])
+        # Text stays text: a class called "None" or "NA" is a class; only nothing at all is an empty cell. Nothing is unpacked by its name.
+        frame = pd.read_csv(path, keep_default_na=False, na_values=[""], compression=None)
     except FileNotFoundError:
         raise UserError(f"{knob}: no such file; expected a CSV; correct the name") from None
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:

@@ -1,7 +1,8 @@
 """Heun's method: second order, two evaluations per step (Karras et al., arXiv 2206.00364, algorithm 1).
 
-Unlike there, the last step has its second evaluation too: a network that predicts v, epsilon or the velocity
-can be asked at t = 0. One that predicts x0 says nothing of the noise there; ``registry.require_serves`` refuses it.
+Unlike there, the last step has its second evaluation too, instead of being Euler's: a network that predicts v, epsilon or the velocity can be
+asked at t = 0, and the evaluation is worth more there than in a further step, by the tests and by the trained network (``docs/diffusion.md``).
+A network that predicts x0 says nothing of the noise at t = 0; ``registry.require_serves`` refuses it.
 """
 
 from torch import Tensor

@@ -80,12 +80,12 @@ def require_serves(name: str, path: str, prediction: str) -> None:
     if only not in (None, path):
         raise UserError(
             f"sampler: {name} is refused on path {path}: its noise level diffusion * t belongs to path {only}, where sigma = t; "
-            "take ddpm, or ddim with eta above 0, for noise on this path"
+            f"expected path {only}; take ddpm, or ddim with eta above 0, for noise on this path"
         )
     if _KINDS[name].evaluates_both_ends and prediction == "x0":
         raise UserError(
             f"sampler: {name} is refused for prediction x0: it asks the network at t = 0 too, where x0 says nothing of the noise, and would "
-            "leave half of the last step's noise in the sample; take unipc or dpmpp_2m"
+            "leave half of the last step's noise in the sample; expected another prediction or sampler; take unipc or dpmpp_2m"
         )
 
 

@@ -1,0 +1,67 @@
+"""data/generated on disk.
+
+data/generated/samples-00000.safetensors   images uint8 (N, C, H, W); labels int64 (N,) and attributes float32 (N, A), where drawn for any
+
+Shards are written one at a time, each whole before the next is begun, and read as they are needed: no more than one is held, whatever the count.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from torch import Tensor
+
+from latentline.common.column import CLASS
+from latentline.common.errors import UserError
+from latentline.common.files import replaced_folder
+from latentline.data.shards import SHARD_BYTES, Batch, write_shards
+from latentline.data.store import ImageSplit, read_shards
+from latentline.pipeline.conditions import Conditions
+
+MADE_BY = "sample"
+
+
+def write_generated(
+    root: Path, batches: Iterable[Tensor], values: Tensor, conditions: Conditions, autoencoder: str, shard_bytes: int = SHARD_BYTES
+) -> None:
+    """Write samples to ``root`` as they are drawn; the folder appears whole or not at all.
+
+    Args:
+        root: the folder.
+        batches: uint8 images (B, C, H, W) on the CPU, N in all.
+        values: (N, A), all that they were drawn for.
+        conditions: which of that the denoiser was told, and so is kept.
+        autoencoder: sha256 of the checkpoint that decoded them.
+        shard_bytes: of the pixels in a shard, at most.
+    """
+    meta = {"kind": "samples", "autoencoder": autoencoder, "condition": conditions.names, "count": len(values)}
+    with replaced_folder(root) as folder:
+        write_shards(folder, "samples", _with_told(batches, values[:, list(conditions.places)], conditions), meta, shard_bytes)
+
+
+def _with_told(batches: Iterable[Tensor], told: Tensor, conditions: Conditions) -> Iterator[Batch]:
+    """Images with what they were drawn for, ``told`` (N, columns of ``conditions``): a label, attributes, both or neither."""
+    labels = told[:, 0].long().numpy() if CLASS in conditions.names else None  # (N,)
+    numbers = told[:, 0 if labels is None else 1 :].numpy()  # (N, A)
+    start = 0
+    for images in batches:
+        rows = slice(start, start := start + len(images))
+        yield Batch(images.numpy(), None if labels is None else labels[rows], numbers[rows] if numbers.shape[1] else None)
+
+
+def read_generated(root: Path, autoencoder: str) -> tuple[ImageSplit, list[str]]:
+    """The samples, and the names of the columns that they were drawn for, which are the columns of their values.
+
+    Args:
+        root: the folder.
+        autoencoder: sha256 of the checkpoint that must have decoded them.
+
+    Raises:
+        UserError: a shard is missing or damaged, or another autoencoder decoded them.
+    """
+    shards = sorted(root.glob("samples-*.safetensors")) or [root / "samples-00000.safetensors"]  # without any, the first is the one missed
+    samples, meta = read_shards(shards, MADE_BY)
+    if meta.get("autoencoder") != autoencoder:
+        raise UserError(f"{root} was decoded by another autoencoder than checkpoints/autoencoder holds; run `dvc repro {MADE_BY}`")
+    if len(samples) != meta.get("count"):
+        raise UserError(f"{root} holds {len(samples)} of {meta.get('count')} samples: a shard is missing; run `dvc repro {MADE_BY}`")
+    return samples, meta["condition"]

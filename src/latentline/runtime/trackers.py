@@ -1,0 +1,188 @@
+"""Where else the rows of a training go: TensorBoard, Weights & Biases, MLflow, DVCLive. None of them changes or stops what is computed.
+
+All write below tracking/ (ignored by git; under $DVC_ROOT when DVC sets it), unless their own environment variables send them elsewhere.
+"""
+
+import logging
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Self
+
+from latentline.common.errors import UserError
+
+_PROJECT = "latentline"
+
+log = logging.getLogger(__name__)
+
+
+class Tracker(ABC):
+    """One run of one tracker. A training that was killed and continues is a new run, which begins at a later epoch.
+
+    Args:
+        folder: tracking/, absolute.
+        stage: names the run.
+        knobs: of the stage, by dotted name.
+    """
+
+    @abstractmethod
+    def __init__(self, folder: Path, stage: str, knobs: dict[str, Any]) -> None: ...
+
+    @abstractmethod
+    def log(self, row: dict[str, float], epoch: int) -> None:
+        """Take the values of an epoch, counted from 1."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the run."""
+
+
+class TensorBoard(Tracker):
+    """``tensorboard --logdir tracking/tensorboard``."""
+
+    def __init__(self, folder: Path, stage: str, knobs: dict[str, Any]) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(folder / "tensorboard" / f"{stage}-{time.strftime('%Y%m%d-%H%M%S')}")
+        self._writer.add_text("knobs", "  \n".join(f"{knob}: {value}" for knob, value in knobs.items()))
+
+    def log(self, row: dict[str, float], epoch: int) -> None:
+        """See :meth:`Tracker.log`."""
+        for name, value in row.items():
+            self._writer.add_scalar(name, value, epoch)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """See :meth:`Tracker.close`."""
+        self._writer.close()
+
+
+class WeightsAndBiases(Tracker):
+    """Online after ``wandb login``; ``WANDB_MODE=offline`` keeps the run in tracking/wandb."""
+
+    def __init__(self, folder: Path, stage: str, knobs: dict[str, Any]) -> None:
+        import wandb
+
+        project = os.environ.get("WANDB_PROJECT", _PROJECT)
+        self._run = wandb.init(project=project, name=stage, config=knobs, dir=folder, reinit="finish_previous")
+
+    def log(self, row: dict[str, float], epoch: int) -> None:
+        """See :meth:`Tracker.log`."""
+        self._run.log(row, step=epoch, commit=True)
+
+    def close(self) -> None:
+        """See :meth:`Tracker.close`."""
+        self._run.finish()
+
+
+class MLflow(Tracker):
+    """``mlflow ui --backend-store-uri sqlite:///tracking/mlflow.db``, or whatever MLFLOW_TRACKING_URI says."""
+
+    def __init__(self, folder: Path, stage: str, knobs: dict[str, Any]) -> None:
+        from mlflow import MlflowClient
+
+        self._client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}")
+        experiment = self._client.get_experiment_by_name(_PROJECT)
+        identity = experiment.experiment_id if experiment else self._client.create_experiment(_PROJECT)
+        self._run = self._client.create_run(identity, run_name=stage).info.run_id
+        for knob, value in knobs.items():
+            self._client.log_param(self._run, knob, value)
+
+    def log(self, row: dict[str, float], epoch: int) -> None:
+        """See :meth:`Tracker.log`."""
+        for name, value in row.items():
+            self._client.log_metric(self._run, name, value, step=epoch)
+
+    def close(self) -> None:
+        """See :meth:`Tracker.close`."""
+        self._client.set_terminated(self._run)
+
+
+class DVCLive(Tracker):
+    """tracking/dvclive/STAGE: the last run of each stage, as TSV and JSON. DVC's own experiments and dvc.yaml are left alone."""
+
+    def __init__(self, folder: Path, stage: str, knobs: dict[str, Any]) -> None:
+        from dvclive import Live
+
+        self._live = Live(str(folder / "dvclive" / stage), save_dvc_exp=False, dvcyaml=None)
+        self._live.log_params(knobs)
+
+    def log(self, row: dict[str, float], epoch: int) -> None:
+        """See :meth:`Tracker.log`."""
+        self._live.step = epoch
+        for name, value in row.items():
+            self._live.log_metric(name, value)
+        self._live.make_summary()
+
+    def close(self) -> None:
+        """See :meth:`Tracker.close`."""
+        self._live.end()
+
+
+_KINDS: dict[str, type[Tracker]] = {  # the name is also that of the package, as Python and pip know it
+    "tensorboard": TensorBoard,
+    "wandb": WeightsAndBiases,
+    "mlflow": MLflow,
+    "dvclive": DVCLive,
+}
+
+
+class Trackers:
+    """The trackers of one training: ``with trackers: trackers.log(row)``.
+
+    Args:
+        names: ``compute.trackers``.
+        stage: DVC stage.
+        knobs: its section of params.yaml.
+
+    Raises:
+        UserError: a tracker's package is not installed.
+    """
+
+    def __init__(self, names: Sequence[str] = (), stage: str = "", knobs: dict[str, Any] | None = None) -> None:
+        for name in names:
+            if find_spec(name) is None:
+                raise UserError(f"compute.trackers: {name} needs the package {name}; `pip install {name}`, or remove it from the list")
+        self._names, self._stage, self._knobs = names, stage, _flat(knobs or {})
+        self._running: dict[str, Tracker] = {}
+
+    def __enter__(self) -> Self:
+        """Start a run of each. Raises UserError when one refuses."""
+        folder = Path(os.environ.get("DVC_ROOT", ".")).resolve() / "tracking"
+        for name in self._names:
+            folder.mkdir(exist_ok=True)
+            try:
+                self._running[name] = _KINDS[name](folder, self._stage, self._knobs)
+            except Exception as error:  # whatever a tracker may raise
+                reason = " ".join(str(error).split())
+                raise UserError(f"compute.trackers: {name} does not start ({reason}); set it up, or remove it from the list") from None
+        return self
+
+    def log(self, row: dict[str, float]) -> None:
+        """Hand on the row of an epoch."""
+        values = {name: value for name, value in row.items() if name != "epoch"}
+        self._each(lambda tracker: tracker.log(values, int(row["epoch"])))
+
+    def __exit__(self, *_: object) -> None:
+        """End the runs."""
+        self._each(lambda tracker: tracker.close())
+
+    def _each(self, act: Callable[[Tracker], None]) -> None:
+        """A tracker that fails, because its server or the disk does, is dropped with a word: that is no reason to lose a training."""
+        for name, tracker in list(self._running.items()):
+            try:
+                act(tracker)
+            except Exception as error:  # whatever a tracker may raise
+                log.warning("%s failed and is told no more: %s", name, error)
+                del self._running[name]
+
+
+def _flat(knobs: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """Nested knobs by dotted name."""
+    flat: dict[str, Any] = {}
+    for name, value in knobs.items():
+        flat |= _flat(value, f"{above}{name}.") if isinstance(value, dict) else {f"{above}{name}": value}
+    return flat
