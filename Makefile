@@ -48,6 +48,9 @@ ship-weights: $(INSTALLED)  ## put the checkpoints of the finished run into weig
 	rm -rf weights/files
 	dvc push --remote weights $(WEIGHTS)
 
+push-runs: $(INSTALLED)  ## send DVC's run cache to the default remote, with the results of every run (dvc push --run-cache sends no figures)
+	python -m latentline.devtools.push_runs
+
 clean-state:  ## forget the saved state of interrupted trainings
 	rm -rf .state
 
@@ -58,5 +61,5 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
-.PHONY: help install repro test test-slow lint deps recipe export-diffusers show weights ship-weights clean-state
+.PHONY: help install repro test test-slow lint deps recipe export-diffusers show weights ship-weights push-runs clean-state
 .DEFAULT_GOAL := help

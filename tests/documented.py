@@ -18,4 +18,7 @@ class Page:
         assert f"    {line}" in self.lines
         for example, name in self.instead.items():
             line = line.replace(example, name)
-        return checkout.run(*shlex.split(line)).stdout
+        command = shlex.split(line)
+        if command[0] == "make":  # with the environment of this test, not one built in the copy
+            return checkout.run("make", "--assume-old=.venv/.installed", *command[1:], PYTHONPATH="src").stdout
+        return checkout.run(*command).stdout

@@ -70,7 +70,7 @@ def author(finished: Checkout, page: Page, tmp_path_factory: pytest.TempPathFact
     page.run(author, "git push")
     page.run(author, "dvc exp run --name three-steps --set-param sample.steps=3")
     page.run(author, "dvc exp push origin three-steps")
-    page.run(author, "dvc push --run-cache")
+    page.run(author, "make push-runs")
     return author
 
 
@@ -96,13 +96,12 @@ def test_a_clone_pulls_all_results_and_repro_runs_nothing(finished, colleague, p
 
 
 def test_with_the_run_cache_no_clone_computes_what_another_has_computed(author, colleague, page):
-    page.run(colleague, "dvc pull")
-    page.run(colleague, "dvc fetch --run-cache")
     colleague.change(**{"sample.steps": 3})
-    output = page.run(colleague, "dvc repro")
+    output = page.run(colleague, "dvc repro --pull")
     assert re.findall(r"Running stage '(\w+)'", output) == []
     assert "Stage 'sample' is cached - skipping run" in output
     assert _samples(colleague) == _samples(author)
+    assert (colleague.folder / "fig" / "sample" / "grid.png").read_bytes() == (author.folder / "fig" / "sample" / "grid.png").read_bytes()
 
 
 def test_an_experiment_reaches_another_clone_with_its_knobs_numbers_and_files(author, colleague, page):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from documented import Page
 from ruamel.yaml import YAML
 from test_small_repro import Checkout, fresh_checkout
 
@@ -60,11 +61,12 @@ def clone(root: Path, tmp_path: Path) -> Checkout:
 
 
 @pytest.mark.slow
-def test_a_fresh_clone_draws_images_without_training_and_without_data(clone):
-    clone.run("make", "--assume-old=.venv/.installed", "weights")
+def test_a_fresh_clone_draws_images_without_training_and_without_data(root, clone):
+    page = Page(root / "docs" / "sharing.md", {})
+    page.run(clone, "make weights")
     assert clone.run("git", "status", "--porcelain").stdout == ""
     clone.change(**{"sample.count": 20})
-    assert clone.repro("--single-item", "sample") == {"sample"}
+    assert "Running stage 'sample'" in page.run(clone, "dvc repro --single-item sample")
     assert not (clone.folder / "data" / "prepared").exists()
     samples, _ = load_arrays(clone.folder / "data" / "generated" / "samples-00000.safetensors", "sample")
     assert samples["images"].shape == (20, 1, 28, 28)
@@ -73,7 +75,8 @@ def test_a_fresh_clone_draws_images_without_training_and_without_data(clone):
 
 
 @pytest.mark.slow
-def test_shipping_the_weights_again_changes_nothing(clone):
-    clone.run("make", "--assume-old=.venv/.installed", "weights")
-    clone.run("make", "--assume-old=.venv/.installed", "ship-weights")
+def test_shipping_the_weights_again_changes_nothing(root, clone):
+    page = Page(root / "docs" / "sharing.md", {})
+    page.run(clone, "make weights")
+    page.run(clone, "make ship-weights")
     assert clone.run("git", "status", "--porcelain").stdout == ""
