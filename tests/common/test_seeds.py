@@ -2,7 +2,7 @@ import itertools
 
 import torch
 
-from latentline.common.seeds import derive_seed, generator
+from latentline.common.seeds import derive_seed, generator, start_noise
 
 PATHS = [(0,), (1,), (0, "a"), (0, "b"), (1, "a"), (0, "a", "b"), (0, "b", "a"), (0, "a", 0), (0, "a", 1), (0, "a", 11), (0, "a", 1, 1)]
 
@@ -32,3 +32,10 @@ def test_drawing_from_a_generator_leaves_the_global_one_alone():
     torch.manual_seed(5)
     torch.randn(100, generator=generator(0, "noise"))
     assert torch.equal(torch.randn(4), expected)
+
+
+def test_the_noise_of_a_row_follows_from_its_index_alone():
+    rows = start_noise(0, "images", torch.tensor([4, 0, 7]), (2, 3))
+    assert rows.shape == (3, 2, 3)
+    assert torch.equal(rows[2:], start_noise(0, "images", torch.tensor([7]), (2, 3)))
+    assert not any(torch.equal(rows[0], other) for other in (rows[1], rows[2], start_noise(1, "images", torch.tensor([4]), (2, 3))[0]))
