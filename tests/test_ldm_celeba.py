@@ -2,11 +2,10 @@
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
-from test_small_repro import EVERY_STAGE, NOT_COPIED, Checkout
+from test_small_repro import EVERY_STAGE, fresh_checkout
 
 from latentline.params.load import read_params, validate
 
@@ -51,14 +50,8 @@ def test_it_is_seed_002(root):
 
 @pytest.mark.slow
 def test_it_runs_through_the_whole_pipeline_and_leaves_a_discriminator_and_its_figures(root: Path, tmp_path: Path):
-    checkout = Checkout(tmp_path / "checkout")
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=root, capture_output=True, text=True, check=True).stdout
-    for name in listed.splitlines():
-        if (root / name).is_file() and not name.startswith(NOT_COPIED):
-            (checkout.folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(root / name, checkout.folder / name)
+    checkout = fresh_checkout(root, tmp_path / "checkout")
     shutil.copy(root / "recipes" / "ldm_celeba.yaml", checkout.folder / "params.yaml")
-    checkout.run("git", "init", "--quiet")
     checkout.change(**SHORT)
     checkout.commit()
     assert checkout.repro() == EVERY_STAGE

@@ -163,7 +163,7 @@ def test_a_finished_pipeline_is_up_to_date_and_git_is_clean(finished):
 
 
 def test_a_finished_pipeline_leaves_no_running_state_and_nothing_half(finished):
-    assert not list((finished.folder / ".state").rglob("*.safetensors"))
+    assert not list((finished.folder / ".state").rglob("state.safetensors"))
     assert not list(finished.folder.rglob(".partial-*"))
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latentline.diffusion.path import add_noise, flow_path, velocity
-from latentline.diffusion.prediction import from_output, from_velocity, training_target, z0_error_per_output_error
+from latentline.diffusion.prediction import from_output, training_target, z0_error_per_output_error
 from latentline.diffusion.process import PATHS
 
 combinations = pytest.mark.parametrize(("path", "prediction"), COMBINATIONS)
@@ -66,7 +66,7 @@ def test_the_targets_are_those_of_the_papers():
 
 def test_at_time_0_the_state_itself_is_the_data():
     z_t, v = torch.randn(2, 3, 2, 4, 4)
-    assert torch.equal(from_velocity(z_t, v, flow_path(torch.zeros(3))).z0, z_t)
+    assert torch.equal(from_output("velocity", z_t, v, flow_path(torch.zeros(3))).z0, z_t)
 
 
 @combinations

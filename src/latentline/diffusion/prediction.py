@@ -68,11 +68,6 @@ def from_output(kind: str, z_t: Tensor, output: Tensor, point: PathPoint) -> Pre
     return Prediction(z0=z0, noise=noise, at=at)
 
 
-def from_velocity(z_t: Tensor, velocity: Tensor, point: PathPoint) -> Prediction:
-    """:func:`from_output` of a velocity (B, ...)."""
-    return from_output("velocity", z_t, velocity, point)
-
-
 def z0_error_per_output_error(kind: str, point: PathPoint) -> Tensor:
     """|dz0 / d output| at fixed z_t, of t's shape: how far an error of the network moves its z0."""
     of_z0, of_noise = _COEFFICIENTS[kind](point)
