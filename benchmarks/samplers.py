@@ -1,12 +1,12 @@
 """Few steps: Frechet distance of samples against network evaluations per image, for every sampler that serves the trained denoiser.
 
     dvc repro                              # the checkpoints that are measured
-    python benchmarks/samplers.py --count 2000 --guidance 1.0 1.9 --time-grids uniform karras shifted:2
+    python benchmarks/samplers.py --count 2000 --guidance 1.0 2.4 --time-grids uniform karras shifted:2
 
 Each point is a line of the CSV file; a line that is there already is not measured again, so an interrupted benchmark continues. All points
 start from the same noise. Guided evaluations count two, Heun's steps two evaluations: a sampler that cannot spend a budget exactly is left out of
 it. Distances are by the judge to the train split, and grow as images get fewer: the floor is that of as many real test images (or all of them).
-The samplers' own knobs (eta, variance, sigma_scale, diffusion), the seed and the batch size are those of params.yaml.
+The samplers' own knobs (eta, variance, sigma_scale, diffusion), the times that are guided, the seed and the batch size are those of params.yaml.
 """
 
 import argparse
@@ -113,13 +113,16 @@ def _grid(name: str) -> str:
     return name
 
 
-def _plan(setting: Setting, knobs: SamplerKnobs, process: Process) -> Plan | None:
+def _plan(setting: Setting, sample: SampleParams, process: Process) -> Plan | None:
     """How to spend the setting's evaluations exactly; None where that cannot be done."""
     kind, _, shift = setting.time_grid.partition(":")
     grid = partial(build_time_grid, kind, path=process.path, shift=float(shift or 1))
-    guidance = Guidance(setting.guidance)
-    steps, rest = divmod(setting.evaluations, network_evaluations(setting.sampler, grid(1), guidance))
-    return None if rest or not steps else Plan(partial(build_sampler, setting.sampler, knobs), grid(steps), guidance)
+    guidance = Guidance(setting.guidance, sample.guidance_start, sample.guidance_end, sample.guidance_rescale)
+    sampler = partial(build_sampler, setting.sampler, SamplerKnobs(sample.eta, sample.variance, sample.sigma_scale, sample.diffusion))
+    for steps in range(setting.evaluations, 0, -1):
+        if network_evaluations(setting.sampler, grid(steps), guidance) == setting.evaluations:
+            return Plan(sampler, grid(steps), guidance)
+    return None
 
 
 def _serves(sampler: str, process: Process) -> bool:
@@ -179,8 +182,8 @@ def _plot(path: Path, found: Found, floor: float) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=2000, help="images of each point")
-    parser.add_argument("--evaluations", type=int, nargs="+", default=[4, 8, 16, 32, 64], help="of the network, per image")
-    parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 1.9])
+    parser.add_argument("--evaluations", type=int, nargs="+", default=[4, 8, 10, 16, 32, 64], help="of the network, per image")
+    parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 2.4])
     parser.add_argument("--time-grids", type=_grid, nargs="+", default=["uniform"])
     parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=list(SAMPLERS))
     parser.add_argument("--csv", type=Path, default=Path("benchmarks/samplers.csv"), help="the plot and the table are written beside it")
@@ -197,7 +200,8 @@ def main() -> None:
     denoiser = load_denoiser(device, stats)
     pipeline = Pipeline(codec, denoiser, stats, params.sample)
 
-    own = {name: getattr(params.sample, name) for name in ("eta", "variance", "sigma_scale", "diffusion")}
+    names = ("eta", "variance", "sigma_scale", "diffusion", "guidance_start", "guidance_end", "guidance_rescale")
+    own = {name: getattr(params.sample, name) for name in names}
     told_by = " ".join(f"{name}={value}" for name, value in own.items())
     run = Run(sha256_file(DENOISER)[:_TOLD_BY], sha256_file(FEATURE_EXTRACTOR)[:_TOLD_BY], told_by, params.seed, arguments.count)
     settings = [
@@ -209,7 +213,7 @@ def main() -> None:
         for evaluations in arguments.evaluations
     ]
     known = recorded(arguments.csv, Setting, Result)
-    plans = {setting: _plan(setting, SamplerKnobs(**own), denoiser.process) for setting in settings if setting not in known}
+    plans = {setting: _plan(setting, params.sample, denoiser.process) for setting in settings if setting not in known}
     reference = features_of(judge, read_split(PREPARED, "train"))
     real = read_split(PREPARED, "test").images[: arguments.count]
     floor = frechet_distance(judge.look(real)[0], reference)
