@@ -228,7 +228,7 @@ TOGETHER: list[tuple[str, dict[str, Any]]] = [  # each right, but not together: 
     ("denoiser.process.prediction", {"denoiser.process.path": "vp_cosine"}),
     ("denoiser.process.prediction", {"denoiser.process.path": "vp_linear", "sample.sampler": "ddpm"}),
     ("sample.sampler", {"denoiser.process.path": "vp_cosine", "denoiser.process.prediction": "v", "sample.sampler": "flow_sde"}),
-    ("sample.sampler", {"denoiser.process.prediction": "x0"}),
+    ("sample.sampler", {"denoiser.process.prediction": "x0", "sample.sampler": "heun"}),
     ("sample.steps", {"sample.time_grid": "discrete", "sample.steps": 1001}),
     ("sample.guidance_start", {"sample.guidance_start": 0.75, "sample.guidance_end": 0.5}),
     ("data.horizontal_flip", {"data.horizontal_flip": True, "data.name": "digits"}),
