@@ -27,6 +27,7 @@ TINY_DIFFAE: dict[str, object] = {
 FEW_DIGITS: dict[str, object] = {
     "data.name": "digits",
     "data.limit": 120,
+    "compute.threads": 1,
     "denoiser.epochs": 20,
     "denoiser.channels": [16, 16],
     "denoiser.preview.every_epochs": 20,

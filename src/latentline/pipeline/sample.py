@@ -19,7 +19,7 @@ from latentline.figures.grids import save_grid, turns_as_rows
 from latentline.latents.cache import LatentStats, read_known, read_stats
 from latentline.params.load import load
 from latentline.params.sample import SampleParams
-from latentline.pipeline.codec import TrainedCodec, load_codec
+from latentline.pipeline.codec import TrainedCodec, load_codec, numbered_noise
 from latentline.pipeline.conditions import values_in_turn
 from latentline.pipeline.denoiser import Denoiser, load_denoiser
 from latentline.pipeline.generated import read_generated, write_generated
@@ -99,4 +99,6 @@ def _trajectory(plan: Plan, seed: int, codec: TrainedCodec, denoiser: Denoiser, 
         estimates.append(model.at(z_t, t).z0)
         forward.append(add_noise(z0, noise, model.path(z0.new_full((len(z0),), t))))
     rows = torch.stack([torch.stack(kind) for kind in (backward, estimates, forward)])  # (3, times, B, *latent_shape)
-    return codec.decode(stats.normalizer.restore(rows.movedim(2, 0).flatten(0, 2)))
+    shape = codec.codec.noise_shape  # each sample's states are decoded from that sample's own noise
+    own = None if shape is None else numbered_noise(shape, indices).repeat_interleave(rows.shape[:2].numel(), dim=0)
+    return codec.decode(stats.normalizer.restore(rows.movedim(2, 0).flatten(0, 2)), own)
