@@ -1,36 +1,18 @@
 import pytest
 import torch
+from small_diffae import small_diffae
 
-from latentline.codecs.diffae import DiffAE
 from latentline.codecs.identity import Identity
-
-
-def _diffae() -> DiffAE:
-    return DiffAE(
-        Identity((1, 8, 8)),
-        image_shape=(1, 8, 8),
-        embedding_dim=4,
-        encoder_channels=[8, 8],
-        encoder_blocks=[1, 1],
-        channels=[8],
-        blocks=1,
-        attention_levels=[],
-        patch_size=1,
-        condition_width=8,
-        path="flow",
-        prediction="velocity",
-        sample_timesteps=5,
-    )
 
 
 @pytest.mark.parametrize("t", [0.1, 0.7])
 def test_a_decoder_that_says_0_leaves_the_noise_where_it_is(t):
     x, noise = torch.randn(3, 1, 8, 8), torch.randn(3, 1, 8, 8)
-    torch.testing.assert_close(_diffae().redraw(x, torch.randn(3, 4), t, noise), (1 - t) * x + t * noise)
+    torch.testing.assert_close(small_diffae(5).redraw(x, torch.randn(3, 4), t, noise), (1 - t) * x + t * noise)
 
 
 def test_the_latent_matters_more_the_more_noise_there_is(awake):
-    codec, x, noise = awake(_diffae()), torch.randn(3, 1, 8, 8), torch.randn(3, 1, 8, 8)
+    codec, x, noise = awake(small_diffae(5)), torch.randn(3, 1, 8, 8), torch.randn(3, 1, 8, 8)
     z = torch.randn(2, 3, 4)
     differences = [(codec.redraw(x, z[0], t, noise) - codec.redraw(x, z[1], t, noise)).norm().item() for t in (0.01, 0.2, 0.9)]
     assert 0 < differences[0] < differences[1] < differences[2]

@@ -3,9 +3,8 @@
 import pytest
 import torch
 from PIL import Image
+from small_diffae import small_diffae
 
-from latentline.codecs.diffae import DiffAE
-from latentline.codecs.identity import Identity
 from latentline.common.column import CLASS, Column
 from latentline.editing.targets import Target
 from latentline.latents.cache import LatentStats
@@ -22,23 +21,8 @@ CELL = 2 * (8 + 2)  # pixels of an image and its gap, twice as large
 
 @pytest.fixture
 def editor(awake) -> Editor:
-    codec = DiffAE(
-        Identity((1, 8, 8)),
-        image_shape=(1, 8, 8),
-        embedding_dim=4,
-        encoder_channels=[8, 8],
-        encoder_blocks=[1, 1],
-        channels=[8],
-        blocks=1,
-        attention_levels=[],
-        patch_size=1,
-        condition_width=8,
-        path="flow",
-        prediction="velocity",
-        sample_timesteps=20,
-    )
     stats = LatentStats((4,), CLASSES, (), "ab", Normalizer(torch.randn(4), torch.rand(4) + 0.5))
-    return Editor(TrainedCodec(awake(codec).eval(), torch.device("cpu"), "ab", (1, 8, 8)), stats, None)
+    return Editor(TrainedCodec(awake(small_diffae(20)).eval(), torch.device("cpu"), "ab", (1, 8, 8)), stats, None)
 
 
 def _pictures(editor: Editor, count: int) -> Pictures:
