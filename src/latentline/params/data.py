@@ -50,6 +50,8 @@ class DataParams(Section):
     """CSV of labels for ``image_folder``; an empty file = labels are the sub-folders. A dependency of the stage, so never null."""
     root: str | None
     """Folder that already holds the publisher's files of a named data set; null = fetch them."""
+    classes: Annotated[list[str], Field(min_length=1)] | None
+    """Names of the classes whose images are kept, as if there were no others; null = all images."""
     limit: Positive | None
     """First N images of each split after a seeded shuffle; null = all."""
     image_size: Pixels | Annotated[list[Pixels], Field(min_length=2, max_length=2)] | None

@@ -18,6 +18,7 @@ from latentline.data.prepare import Options, Report, Tally, prepare
 from latentline.data.read import read_source
 from latentline.data.source import Request, Source
 from latentline.data.store import ImageSplit, read_card, read_split
+from latentline.data.subset import of_classes
 from latentline.figures.grids import save_grid
 from latentline.figures.plots import bars, histogram, write_table
 from latentline.params.data import DataParams
@@ -37,6 +38,8 @@ def main() -> None:
     knobs, seed, compute = load("data", DataParams)
     with scratch_folder(PREPARED.with_name("scratch")) as scratch:
         source = read_source(_request(knobs, scratch))
+        if knobs.classes is not None:
+            source = of_classes(source, knobs.classes)
         report = prepare(source, PREPARED, _options(knobs, seed, compute.workers))
         duplicates = find_duplicates({name: np.concatenate(tally.digests) for name, tally in report.tallies.items()})
         repeated = _duplicate_rows(duplicates, report, source)
