@@ -48,6 +48,7 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("autoencoder.kl_weight", "1e-3"),
     ("autoencoder.optimizer", None),
     ("autoencoder.adversarial", None),
+    ("autoencoder.report_lpips", 1),
     ("autoencoder.adversarial.start_step", 0.5),
     ("denoiser.optimizer.lr", "2e-3"),
     ("denoiser.optimizer.lr", True),

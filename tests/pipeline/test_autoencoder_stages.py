@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 from dataclasses import replace
+from importlib import util
 from pathlib import Path
 
 import numpy as np
@@ -270,6 +271,17 @@ def test_a_diffusion_autoencoder_reports_what_its_latent_holds_and_what_its_nois
     with Image.open("fig/autoencoder/noise.png") as image:
         assert image.size == (5 * 10 + 2, 4 * 10 + 2)  # originals, random noise, inferred noise, the noise itself
     assert checkpoint.constructor["inner"] == {"name": "identity"}
+
+
+@pytest.mark.skipif(not util.find_spec("stlpips_pytorch"), reason="the extra `perceptual` is not installed")
+def test_the_perceptual_distance_is_reported_on_demand_and_changes_no_weight(run):
+    plain, metrics, _ = run(name="diffae")
+    asked, scored, _ = run(name="diffae", report_lpips=True)
+    assert asked.sha256 == plain.sha256
+    assert "lpips" not in metrics
+    assert scored["with_inferred_noise"]["100"]["lpips"] < scored["with_random_noise"]["100"]["lpips"]
+    assert scored["lpips"] == pytest.approx(scored["with_random_noise"]["20"]["lpips"])
+    assert scored["lpips_of_other_images"] > 0
 
 
 def test_each_image_is_decoded_from_the_noise_of_its_number_or_from_the_one_given(run):

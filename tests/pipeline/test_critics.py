@@ -10,7 +10,7 @@ from latentline.models.discriminator import PatchDiscriminator
 from latentline.params.autoencoder import AutoencoderParams
 from latentline.params.load import read_params
 from latentline.pipeline.critics import build_critics, save_discriminator
-from latentline.pipeline.critics_report import critic_scores, draw_critics
+from latentline.pipeline.critics_report import draw_critics, perceptual_scores
 from latentline.runtime.checkpoint import load_checkpoint
 
 CPU = torch.device("cpu")
@@ -43,7 +43,7 @@ def test_without_weights_nobody_judges_and_nothing_is_added(codec, knobs):
     assert judged is loss
     assert judged_terms == terms
     assert critics.rival is None
-    assert critic_scores(critics, x, x) == {}
+    assert perceptual_scores(critics.perceptual, x, x) == {}
 
 
 def test_a_discriminator_has_its_say_from_the_end_of_its_warm_up_on(codec, knobs):
@@ -96,7 +96,7 @@ def test_the_perceptual_distance_is_part_of_the_loss_and_a_score_beside_its_floo
     torch.testing.assert_close(judged, loss + 2 * judged_terms["perceptual"])
     torch.testing.assert_close(judged_terms["perceptual"], critics.perceptual(x, reconstruction).mean())
     images = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
-    scores = critic_scores(critics, images, images)
+    scores = perceptual_scores(critics.perceptual, images, images)
     assert scores["lpips"] == 0
     assert scores["lpips_of_other_images"] > 0
     draw_critics(tmp_path, critics, images, images, [{"epoch": 1, "perceptual": 0.5}])

@@ -81,6 +81,8 @@ class AutoencoderParams(Section):
     """Steps over which that weight rises linearly from 0. ``vae`` only."""
     perceptual_weight: NonNegative
     """Weight of the perceptual distance between image and reconstruction; 0 = off."""
+    report_lpips: bool
+    """Whether the perceptual distance of reconstructions is among the metrics, too, where it does not train."""
     adversarial: AdversarialParams
     diffae: DiffAEParams
     init_from: Annotated[str, Field(min_length=1)] | None

@@ -60,7 +60,7 @@ def build_critics(codec: Codec, image_channels: int, knobs: AutoencoderParams, d
     Raises:
         UserError: the perceptual network is not installed, or the discriminator would never have a say in ``total_steps`` steps.
     """
-    perceptual = _build_perceptual(knobs.perceptual_weight, device) if knobs.perceptual_weight else None
+    perceptual = build_perceptual(f"autoencoder.perceptual_weight: {knobs.perceptual_weight:g}", device) if knobs.perceptual_weight else None
     if not knobs.adversarial.weight:
         return Critics(perceptual, knobs.perceptual_weight, None, None)
     adversarial = knobs.adversarial
@@ -85,10 +85,10 @@ def build_critics(codec: Codec, image_channels: int, knobs: AutoencoderParams, d
     return Critics(perceptual, knobs.perceptual_weight, adversary, rival)
 
 
-def _build_perceptual(weight: float, device: torch.device) -> PerceptualDistance:
-    """The perceptual distance with its published weights. Raises UserError when they are not installed."""
+def build_perceptual(needed_by: str, device: torch.device) -> PerceptualDistance:
+    """The perceptual distance with its published weights. Raises UserError, which names the knob ``needed_by``, when they are not installed."""
     network = PerceptualDistance()
-    network.load_published(read_wheel_weights(PERCEPTUAL, f"autoencoder.perceptual_weight: {weight:g}"))
+    network.load_published(read_wheel_weights(PERCEPTUAL, needed_by))
     return place(network, device).eval()
 
 

@@ -24,21 +24,23 @@ _LOSS_TERMS = {
 
 
 @torch.no_grad()
-def critic_scores(critics: Critics, images: MappedImages, decoded: Tensor) -> dict[str, float]:
+def perceptual_scores(network: PerceptualDistance | None, images: MappedImages, decoded: Tensor) -> dict[str, float]:
     """Mean perceptual distance of the first test images to their reconstructions, and, as its floor, to other images.
 
     Args:
-        critics: of the training.
+        network: measures it; without one there are no scores.
         images: uint8 (N, C, H, W).
         decoded: their reconstructions, uint8 (N, C, H, W).
     """
-    if critics.perceptual is None:
+    if network is None:
         return {}
-    x, y = images[torch.arange(min(_FEW, len(images)))], decoded[:_FEW]
-    return {"lpips": _distance(critics.perceptual, x, y), "lpips_of_other_images": _distance(critics.perceptual, x, x.roll(1, dims=0))}
+    x, y = images[torch.arange(min(_FEW, len(decoded)))], decoded[:_FEW]
+    return {"lpips": perceptual_distance(network, x, y), "lpips_of_other_images": perceptual_distance(network, x, x.roll(1, dims=0))}
 
 
-def _distance(network: PerceptualDistance, x: Tensor, y: Tensor) -> float:
+@torch.no_grad()
+def perceptual_distance(network: PerceptualDistance, x: Tensor, y: Tensor) -> float:
+    """Mean distance of uint8 images (N, C, H, W), pair by pair."""
     device = network.get_buffer("mean").device
     pairs = zip(x.split(_BATCH), y.split(_BATCH), strict=True)
     return float(torch.cat([network(to_unit_range(a).to(device), to_unit_range(b).to(device)) for a, b in pairs]).mean())

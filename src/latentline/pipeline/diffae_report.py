@@ -10,15 +10,19 @@ from latentline.codecs.diffae import DiffAE
 from latentline.data.store import ImageSplit, to_uint8, to_unit_range
 from latentline.evaluation.reconstruction import psnr, ssim
 from latentline.figures.grids import alternating_rows, save_grid
+from latentline.models.perceptual import PerceptualDistance
 from latentline.params.autoencoder import CodecFiguresParams
 from latentline.pipeline.autoencoder_report import Coded
 from latentline.pipeline.codec import decode_images, numbered_noise
+from latentline.pipeline.critics_report import perceptual_distance
 
 _STEPS = (20, 100)  # the paper's table of reconstructions has both
 _BATCH = 128  # images at a time
 
 
-def noise_scores(codec: Codec, test: ImageSplit, coded: Coded, device: torch.device) -> dict[str, dict[str, dict[str, float]]]:
+def noise_scores(
+    codec: Codec, test: ImageSplit, coded: Coded, perceptual: PerceptualDistance | None, device: torch.device
+) -> dict[str, dict[str, dict[str, float]]]:
     """How well the test images of ``coded.decoded`` come back in 20 and in 100 steps: from noise that knows nothing of them, and from their own."""
     if not isinstance(codec, DiffAE):
         return {}
@@ -28,7 +32,7 @@ def noise_scores(codec: Codec, test: ImageSplit, coded: Coded, device: torch.dev
     for steps in _STEPS:
         inferred = _inferred(codec, images, coded, device, steps)
         for kind, noise in (("with_random_noise", random), ("with_inferred_noise", inferred)):
-            scores[kind][str(steps)] = _closeness(_decoded(codec, coded, noise, device, steps), images)
+            scores[kind][str(steps)] = _closeness(_decoded(codec, coded, noise, device, steps), images, perceptual)
     return scores
 
 
@@ -67,8 +71,9 @@ def _decoded(codec: DiffAE, coded: Coded, noise: Tensor, device: torch.device, s
     return torch.cat([to_uint8(codec.decode(z.to(device), part.to(device), steps=steps)).cpu() for part, z in batches])
 
 
-def _closeness(decoded: Tensor, images: Tensor) -> dict[str, float]:
+def _closeness(decoded: Tensor, images: Tensor, perceptual: PerceptualDistance | None) -> dict[str, float]:
     """Of uint8 images (M, C, H, W)."""
     x, y = images.float() / 255, decoded.float() / 255
     mse = float((x - y).square().mean())
-    return {"mse": mse, "psnr": psnr(mse), "ssim": ssim(y, x)}
+    seen = {} if perceptual is None else {"lpips": perceptual_distance(perceptual, images, decoded)}
+    return {"mse": mse, "psnr": psnr(mse), "ssim": ssim(y, x), **seen}

@@ -12,8 +12,8 @@ from latentline.params.autoencoder import AutoencoderParams
 from latentline.params.load import load
 from latentline.pipeline.autoencoder_report import draw_figures, score, warn_of_silence
 from latentline.pipeline.autoencoder_training import STAGE, Setting, train_codec
-from latentline.pipeline.critics import save_discriminator
-from latentline.pipeline.critics_report import critic_scores, draw_critics
+from latentline.pipeline.critics import build_perceptual, save_discriminator
+from latentline.pipeline.critics_report import draw_critics, perceptual_scores
 from latentline.pipeline.diffae_parts import train_parts
 from latentline.pipeline.diffae_report import draw_noise, noise_scores
 from latentline.pipeline.paths import AUTOENCODER, DISCRIMINATOR, FIGURES, METRICS, PREPARED
@@ -35,6 +35,7 @@ def main() -> None:
     trained_on = dict(card.sha256)
     if knobs.init_from is not None:
         trained_on["init_from"] = load_pretrained(codec, constructor, Path(knobs.init_from))
+    perceptual = build_perceptual("autoencoder.report_lpips: true", device) if knobs.report_lpips or knobs.perceptual_weight else None
     test = read_split(PREPARED, "test")
     untrained = score(codec.eval(), test, device, seed)[0]
 
@@ -47,7 +48,7 @@ def main() -> None:
     save_discriminator(DISCRIMINATOR, trained.critics, card.shape[0], knobs.adversarial, card.sha256)
     scores, coded = score(used, test, device, seed)
     warn_of_silence(scores)
-    seen = {**critic_scores(trained.critics, test.images, coded.decoded), **noise_scores(used, test, coded, device)}
+    seen = {**perceptual_scores(perceptual, test.images, coded.decoded), **noise_scores(used, test, coded, perceptual, device)}
     parameters = sum(parameter.numel() for parameter in used.parameters())
     write_metrics(METRICS / "autoencoder.json", {**scores, **seen, "parameters": parameters, "untrained": untrained})
 

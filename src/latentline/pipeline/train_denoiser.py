@@ -122,7 +122,7 @@ def _report(denoiser: Denoiser, test: Latents, history: list[dict[str, float]], 
         curves(folder / "loss.png", history, "epoch", ["loss", "val_loss"], f"loss ({denoiser.process.prediction})")
         details = {name: f"t {name.partition('@')[2]}" for name in history[-1] if name.startswith(_AT)}
         by_epoch = [{"epoch": row["epoch"], **{label: row[name] for name, label in details.items()}} for row in history]
-        curves(folder / "loss_by_time.png", by_epoch, "epoch", list(details.values()), "val loss by t", log=True)
+        curves(folder / "loss_by_time.png", by_epoch, "epoch", list(details.values()), "val loss by t")
         write_table(folder / "buckets.csv", [{"t": t, "loss": value} for t, value in by_time.items()])
         bars(folder / "buckets.png", list(by_time), list(by_time.values()), "test loss by t")
 
