@@ -59,7 +59,7 @@ class Tally:
     lives: int = 0
     with_state: int = 0  # kills that left a saved state behind
     resumed: int = 0  # starts that said they continued from one
-    lost: float = 0.0  # seconds between the last save and the kill, at most
+    lost: float = 0.0  # seconds between the last save (or, without one since, the start) and the kill, at most
     different: int = 0  # lives that ended with other bytes
 
 
@@ -68,6 +68,7 @@ class Attempt:
 
     def __init__(self, checkout: Checkout, stage: str) -> None:
         self.stage = stage
+        self.started = time.time()  # seconds since 1970
         self._log = checkout.folder.parent / f"{stage}.log"
         with self._log.open("w") as log:
             command = [sys.executable, "-m", "dvc", "repro", "--single-item", "--force", "--no-run-cache", stage]
@@ -83,6 +84,7 @@ class Attempt:
         """Until dvc has started it."""
         while not STARTED.search(self.log) and self._dvc.poll() is None:
             time.sleep(0.005)
+        self.started = time.time()
 
     def ends_within(self, seconds: float) -> bool:
         try:
@@ -167,7 +169,7 @@ class Subject:
             tally.resumed += bool(RESUMED.search(attempt.log))
             if saved is not None:
                 tally.with_state += 1
-                tally.lost = max(tally.lost, moment - saved)
+                tally.lost = max(tally.lost, moment - max(saved, attempt.started))
             attempt = Attempt(self.checkout, self.stage)
         attempt.ends_within(PATIENCE)
         attempt.require_success()
@@ -185,7 +187,8 @@ def kill_stages(folder: Path, stages: Sequence[str], kills: int, seed: int) -> d
     checkout.change(**TINY | LONGER)
     checkout.commit()
     tallies = {}
-    for stage in YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]:  # in an order in which they can run
+    every = list(YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"])  # in an order in which they can run
+    for stage in every[: 1 + max(map(every.index, stages or every))]:
         subject, chance = Subject(checkout, stage), random.Random(f"{seed}/{stage}")  # noqa: S311 - no secret
         tally = Tally(subject.undisturbed_life())
         if stage in (stages or [stage]):
