@@ -66,6 +66,14 @@ def test_what_a_stage_reads_besides_code_some_other_stage_writes(stage):
         assert own or dep.startswith(CODE) or any(f"{dep}/".startswith(f"{out}/") for out in written), dep
 
 
+def test_what_users_bring_is_watched_and_its_place_is_there_in_a_fresh_clone():
+    assert {(stage, dep) for stage in STAGES for dep in STAGES[stage]["deps"] if dep.startswith("$")} == USERS_OWN
+    knobs = read_params(ROOT / "recipes" / "default.yaml")
+    for _, dep in USERS_OWN:
+        section, knob = dep.strip("${}").split(".")
+        assert subprocess.run(["git", "ls-files", knobs[section][knob]], cwd=ROOT, capture_output=True, check=True).stdout, dep
+
+
 @each_stage
 def test_the_params_of_a_stage_are_the_section_it_loads_and_the_seed_if_it_uses_it(stage):
     tree = ast.parse((ROOT / "src" / "latentline" / "pipeline" / f"{stage}.py").read_text())
