@@ -21,7 +21,6 @@ from latentline.runtime.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.slow
 STAGES = ("download", "train_autoencoder")
-AGAIN = ("--force", "--no-run-cache")
 RELATIVE = 1e-3  # difference of weights and losses between thread counts, as docs/reliability.md states it
 PATIENCE = 900  # seconds
 
@@ -46,9 +45,10 @@ def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 @pytest.fixture
 def copy(finished: Checkout, tmp_path: Path) -> Checkout:
-    """Without state to continue from."""
+    """Without state to continue from, and without results that DVC could take from its run cache."""
     checkout = finished.copy(tmp_path / "checkout")
     shutil.rmtree(checkout.folder / ".state", ignore_errors=True)
+    shutil.rmtree(checkout.folder / ".dvc" / "cache" / "runs")
     return checkout
 
 
@@ -74,24 +74,24 @@ def _here(checkout: Checkout) -> dict[str, Any]:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_any_number_of_workers_gives_the_same_bytes(finished, copy, workers):
     copy.change(**{"compute.workers": workers})
-    assert copy.repro(*AGAIN, "download") == {"download"}
+    assert copy.repro("--force", "download") == {"download"}
     assert _here(copy) == _here(finished)
 
 
 @pytest.mark.usefixtures("load")
 def test_a_busy_machine_gives_the_same_bytes(finished, copy):
-    assert copy.repro(*AGAIN, "train_autoencoder") == set(STAGES)
+    assert copy.repro("--force", "train_autoencoder") == set(STAGES)
     assert _here(copy) == _here(finished)
 
 
 def test_a_temporary_folder_gives_the_same_bytes(finished, copy):
-    output = copy.dvc("exp", "run", "--temp", "--name", "elsewhere", *AGAIN, "train_autoencoder")
+    output = copy.dvc("exp", "run", "--temp", "--name", "elsewhere", "--force", "train_autoencoder")
     assert "Running stage 'train_autoencoder'" in output
     assert _lock(_of_the_experiment(copy, "elsewhere")) == _here(finished)
 
 
 def test_the_queue_gives_the_same_bytes(finished, copy):
-    copy.dvc("exp", "run", "--queue", "--name", "queued", *AGAIN, "train_autoencoder")
+    copy.dvc("exp", "run", "--queue", "--name", "queued", "--force", "train_autoencoder")
     copy.dvc("queue", "start")
     deadline = time.monotonic() + PATIENCE
     while "Success" not in (status := copy.dvc("queue", "status")) and time.monotonic() < deadline:
@@ -109,7 +109,7 @@ def _of_the_experiment(checkout: Checkout, name: str) -> str:
 
 def test_two_threads_give_the_weights_and_losses_of_one_to_a_tolerance(finished, copy):
     copy.change(**{"compute.threads": 2})
-    copy.repro(*AGAIN, "train_autoencoder")
+    copy.repro("--force", "train_autoencoder")
     one, two = (_weights(checkout) for checkout in (finished, copy))
     assert (one - two).norm() <= RELATIVE * one.norm()
     for name in ("test_loss", "psnr"):
