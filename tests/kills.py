@@ -4,7 +4,7 @@
     python tests/kills.py --kills 3 --stages sample
 
 In a copy of the repository the small pipeline on digits runs, each stage once undisturbed. Then it lives again and again from nothing: its outs, its
-entry in dvc.lock and its part of .state/ are gone. In each life `dvc repro` is killed up to four times, at moments drawn evenly over the life
+entry in dvc.lock and its part of .state/ are gone. In each life `dvc repro` is killed two to five times, at moments drawn evenly over the life
 that was measured (from the stage's start until dvc has recorded its outs), and started again, until it ends. Its entry in dvc.lock (params, and
 the md5 of every dep, out, metric and plot) must then be that of the undisturbed run. Kinds of kill take turns. The program ends with a table
 (docs/reliability.md has it), and exits with 1 when any life left other bytes.
@@ -44,7 +44,7 @@ LONGER = {
 }
 """Trainings of a few seconds, saved often, beside what the small pipeline has."""
 KINDS = ("SIGKILL to all", "SIGKILL to the stage", "SIGTERM", "Ctrl-C")
-MOST_KILLS = 4  # in one life
+MOST_KILLS = 5  # in one life
 PATIENCE = 900  # seconds
 STARTED = re.compile(r"^> python stages/", re.MULTILINE)
 RESUMED = re.compile(r"resumed \w+ ")
@@ -193,7 +193,7 @@ def kill_stages(folder: Path, stages: Sequence[str], kills: int, seed: int) -> d
         tally = Tally(subject.undisturbed_life())
         if stage in (stages or [stage]):
             while tally.kills.total() < kills:
-                subject.live(tally, min(chance.randint(1, MOST_KILLS), kills - tally.kills.total()), chance)
+                subject.live(tally, min(chance.randint(2, MOST_KILLS), kills - tally.kills.total()), chance)
             tallies[stage] = tally
             print(_row(stage, tally), flush=True)
     return tallies
