@@ -96,11 +96,11 @@ class Attempt:
     def kill(self, kind: str) -> None:
         """Kill it and wait until nothing of it runs."""
         everyone = [psutil.Process(self._dvc.pid), *psutil.Process(self._dvc.pid).children(recursive=True)]
-        if kind == "SIGKILL to the stage":
-            for process in everyone:
-                if f"stages/{self.stage}.py" in _command(process):
-                    process.kill()
-        else:
+        stage = [process for process in everyone if f"stages/{self.stage}.py" in _command(process)]
+        if kind == "SIGKILL to the stage" and stage:
+            for process in stage:
+                process.kill()
+        else:  # also where the stage has ended and dvc is left
             os.killpg(self._dvc.pid, {"SIGTERM": signal.SIGTERM, "Ctrl-C": signal.SIGINT}.get(kind, signal.SIGKILL))
         self._dvc.wait(PATIENCE)
         psutil.wait_procs(everyone[1:], PATIENCE)
