@@ -21,6 +21,9 @@ test: $(INSTALLED)  ## the tests, without the slow ones
 test-slow: $(INSTALLED)  ## the slow tests
 	pytest -m slow
 
+kills: $(INSTALLED)  ## kill every stage at random moments, ten times each, and compare the bytes (an hour)
+	python tests/kills.py --kills 10
+
 lint: $(INSTALLED)  ## ruff and mypy
 	ruff check .
 	ruff format --check .
@@ -61,5 +64,5 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
-.PHONY: help install repro test test-slow lint deps recipe export-diffusers show weights ship-weights push-runs clean-state
+.PHONY: help install repro test test-slow kills lint deps recipe export-diffusers show weights ship-weights push-runs clean-state
 .DEFAULT_GOAL := help

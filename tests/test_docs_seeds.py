@@ -95,7 +95,7 @@ def _check_path(path: str) -> None:
 
 
 def _check(claim: str) -> None:
-    knob = re.fullmatch(r"([a-z_]+(?:\.[a-z_]+)+)(?:: (.+))?", claim)
+    knob = re.fullmatch(r"([a-z_]+(?:\.[a-z0-9_]+)+)(?:: (.+))?", claim)
     if claim.startswith(("make ", "dvc ")):
         _check_command(claim)
     elif claim.startswith("model."):

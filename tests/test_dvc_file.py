@@ -18,7 +18,13 @@ ROOT = Path(__file__).resolve().parent.parent
 PIPELINE = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")
 STAGES = PIPELINE["stages"]
 CODE = ("src/", "stages/")
-USERS_IMAGES = {("download", "${data.path}"), ("download", "${data.labels}"), ("manipulate", "${manipulate.files}")}
+USERS_OWN = {
+    ("download", "${data.path}"),
+    ("download", "${data.labels}"),
+    ("train_autoencoder", "${autoencoder.init_from}"),
+    ("train_denoiser", "${denoiser.init_from}"),
+    ("manipulate", "${manipulate.files}"),
+}
 each_stage = pytest.mark.parametrize("stage", STAGES)
 
 
@@ -56,8 +62,16 @@ def test_a_stage_depends_on_nothing_twice_and_on_no_output_of_its_own(stage):
 def test_what_a_stage_reads_besides_code_some_other_stage_writes(stage):
     written = {path for other in STAGES if other != stage for path in _paths(STAGES[other].get("outs", []))}
     for dep in STAGES[stage]["deps"]:
-        own = (stage, dep) in USERS_IMAGES
+        own = (stage, dep) in USERS_OWN
         assert own or dep.startswith(CODE) or any(f"{dep}/".startswith(f"{out}/") for out in written), dep
+
+
+def test_what_users_bring_is_watched_and_its_place_is_there_in_a_fresh_clone():
+    assert {(stage, dep) for stage in STAGES for dep in STAGES[stage]["deps"] if dep.startswith("$")} == USERS_OWN
+    knobs = read_params(ROOT / "recipes" / "default.yaml")
+    for _, dep in USERS_OWN:
+        section, knob = dep.strip("${}").split(".")
+        assert subprocess.run(["git", "ls-files", knobs[section][knob]], cwd=ROOT, capture_output=True, check=True).stdout, dep
 
 
 @each_stage

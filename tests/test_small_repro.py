@@ -76,7 +76,7 @@ class Checkout:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def run(self, *command: str, expect: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
+    def environment(self, **variables: str) -> dict[str, str]:
         identity = {f"GIT_{who}_{what}": "test@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
         quiet = {
             "DVC_NO_ANALYTICS": "1",
@@ -86,7 +86,10 @@ class Checkout:
         }
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "DVC_", "PYTHON"))}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        environment = {**kept, **identity, **quiet, "PATH": path, **variables}
+        return {**kept, **identity, **quiet, "PATH": path, **variables}
+
+    def run(self, *command: str, expect: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
+        environment = self.environment(**variables)
         done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=1800)
         assert done.returncode == expect, done.stdout + done.stderr
         return done

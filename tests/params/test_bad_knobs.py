@@ -193,8 +193,14 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("autoencoder.attention_heads", 3),
     ("autoencoder.attention_levels", [2]),
     ("autoencoder.freeze_encoder", True),
-    ("autoencoder.init_from", "vae"),
     ("autoencoder.init_from", ""),
+    ("autoencoder.init_from", None),
+    ("autoencoder.init_from_sha256", "0" * 63),
+    ("autoencoder.init_from_sha256", "0" * 64),
+    ("denoiser.init_from", None),
+    ("denoiser.init_from_sha256", "G" * 64),
+    ("denoiser.init_from_sha256", "0" * 64),
+    ("denoiser.epochs", 0),
     ("denoiser.channels", [4]),
     ("denoiser.attention_levels", [2]),
     ("denoiser.attention_levels", [-1]),
@@ -238,7 +244,6 @@ TOGETHER: list[tuple[str, dict[str, Any]]] = [  # each right, but not together: 
     ("data.horizontal_flip", {"data.horizontal_flip": True, "data.name": "digits"}),
     ("autoencoder.freeze_encoder", {"autoencoder.freeze_encoder": True}),
     ("autoencoder.optimizer.accumulate", {"autoencoder.adversarial.weight": 0.1, "autoencoder.optimizer.accumulate": 2}),
-    ("autoencoder.init_from", {"autoencoder.init_from": "model", "autoencoder.name": "ae", "autoencoder.network": "stable_diffusion"}),
 ]
 STAGES = (
     download,

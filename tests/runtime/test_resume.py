@@ -107,14 +107,26 @@ def test_two_processes_never_train_from_one_state(saved):
     assert file.load() is not None
 
 
-def test_removing_forgets_the_state_and_what_lies_beside_it(workplace):
+def test_a_run_that_never_saved_leaves_nothing(workplace):
     file = ResumeFile("train_x", IDENTITY)
-    file.save({}, {})
+    assert file.load() is None
     (file.folder / "preview.png").write_bytes(b"")
     file.finish()
     assert not file.folder.exists()
-    assert file.load() is None
     file.finish()  # twice does no harm
+
+
+def test_a_run_that_is_killed_after_its_end_but_before_dvc_has_recorded_it_continues(workplace):
+    file = ResumeFile("train_x", IDENTITY)
+    file.save({}, {"step": 5})
+    (file.folder / "preview.png").write_bytes(b"")
+    for _ in range(2):  # twice does no harm
+        file.finish()
+        assert [path.name for path in workplace.rglob("*.safetensors")] == ["ended.safetensors"]
+        assert (file.folder / "preview.png").exists()
+        assert ResumeFile("train_x", IDENTITY).load()[1] == {"step": 5}
+    file.save({}, {"step": 4})  # of the run that goes on
+    assert file.load()[1] == {"step": 4}
 
 
 def test_what_is_kept_outlives_the_run_and_serves_where_its_state_does_not(workplace):
@@ -125,17 +137,29 @@ def test_what_is_kept_outlives_the_run_and_serves_where_its_state_does_not(workp
     assert file.load(lambda meta: meta["step"] < 4)[1] == {"step": 3}
     assert file.load(lambda meta: meta["step"] < 3) is None
     file.finish()
-    assert file.load()[1] == {"step": 3}
+    assert file.load()[1] == {"step": 5}
+    assert file.load(lambda meta: meta["step"] < 4)[1] == {"step": 3}
 
 
-def test_of_kept_states_that_take_too_much_room_the_oldest_go(workplace, monkeypatch):
-    files = [ResumeFile("train_x", {**IDENTITY, "seed": seed}) for seed in range(3)]
+def test_of_the_states_of_ended_runs_that_take_too_much_room_the_oldest_go(workplace, monkeypatch):
+    files = [ResumeFile("train_x", {**IDENTITY, "seed": seed}) for seed in range(4)]
     for age, file in enumerate(reversed(files)):
-        file.keep({"weight": torch.zeros(1000)}, {})
-        os.utime(file.folder / "kept.safetensors", (1e9 - age, 1e9 - age))
+        if age == 0:
+            file.save({"weight": torch.zeros(1000)}, {})
+            file.finish()
+        else:
+            file.keep({"weight": torch.zeros(1000)}, {})
+        for path in file.folder.glob("*.safetensors"):
+            os.utime(path, (1e9 - age, 1e9 - age))
+    files[0].save({"weight": torch.zeros(1000)}, {})  # of a run that goes on
     monkeypatch.setattr(resume, "_MOST_BYTES", 10_000)  # room for two
     files[2].finish()
-    assert [file.load() is None for file in files] == [True, False, False]
+    assert [{path.name for path in file.folder.glob("*.safetensors")} for file in files] == [
+        {"state.safetensors"},
+        set(),
+        {"kept.safetensors"},
+        {"ended.safetensors"},
+    ]
 
 
 def test_the_state_lies_in_the_main_checkout_even_when_dvc_runs_a_copy(workplace, monkeypatch):

@@ -68,3 +68,26 @@ def test_too_little_memory_is_one_line_with_the_remedy(run, workplace, body):
     assert line.startswith("error: train_x: the memory of this machine is too small")
     assert "lower its batch_size" in line
     assert list(workplace.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        "from latentline.common.arrays import save_arrays; import torch; save_arrays(Path('out.safetensors'), {'a': torch.zeros(50_000)}, {})",
+        "from latentline.common.files import write_json; write_json(Path('out.json'), list(range(50_000)))",
+        "open('/dev/full', 'wb', 0).write(b'x')",
+    ],
+)
+def test_a_full_disk_is_one_line_and_leaves_nothing_half(run, workplace, write):
+    done = run(f"import resource; from pathlib import Path; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16)); {write}")
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: train_x: the disk is full (")
+    assert line.endswith("make room and run the same command again to continue")
+    assert list(workplace.iterdir()) == []
+
+
+def test_an_error_that_only_speaks_of_memory_is_still_a_bug(run):
+    done = run("raise ValueError('out of memory is a phrase')")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr

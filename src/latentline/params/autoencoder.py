@@ -5,12 +5,25 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from latentline.params.adversarial import AdversarialParams
-from latentline.params.base import Blocks, Count, Fraction, NonNegative, Positive, Section, Widths
+from latentline.params.base import (
+    NO_WEIGHTS,
+    Blocks,
+    Count,
+    Fraction,
+    NonNegative,
+    Positive,
+    Section,
+    Sha256,
+    Widths,
+    require_weights_to_check,
+)
 from latentline.params.diffae import DiffAEParams
 from latentline.params.optimizer import OptimizerParams
 
 _ERROR = ("reconstruction",)
 _KL = ("kl_weight", "kl_warmup_steps")
+LOSSES = _ERROR + _KL
+"""Knobs of a codec that shape no weights."""
 _CODER = (
     "network",
     "latent_channels",
@@ -85,8 +98,11 @@ class AutoencoderParams(Section):
     """Whether the perceptual distance of reconstructions is among the metrics, too, where it does not train."""
     adversarial: AdversarialParams
     diffae: DiffAEParams
-    init_from: Annotated[str, Field(min_length=1)] | None
-    """Folder of a pretrained diffusers ``AutoencoderKL`` (``vae`` with network ``stable_diffusion`` only); null = random weights."""
+    init_from: Annotated[str, Field(min_length=1)]
+    """Folder of weights to begin with: checkpoints/autoencoder of another run, or a diffusers ``AutoencoderKL`` (``vae`` with network
+    ``stable_diffusion`` only). :data:`NO_WEIGHTS` = random ones."""
+    init_from_sha256: Sha256 | None
+    """What the weights' file must have; null = whatever is there."""
     freeze_encoder: bool
     """Train the decoder alone; needs ``init_from``."""
     ema_decay: Fraction | None
@@ -144,7 +160,8 @@ class AutoencoderParams(Section):
 
     @model_validator(mode="after")
     def _something_is_learnt(self) -> "AutoencoderParams":
-        if self.name == "identity" or self.init_from is not None:
+        require_weights_to_check("autoencoder", self.init_from, self.init_from_sha256)
+        if self.name == "identity" or self.init_from != NO_WEIGHTS:
             return self
         if self.epochs == 0:
             raise ValueError(
@@ -169,15 +186,4 @@ class AutoencoderParams(Section):
                 f"autoencoder.latent_dim: {self.latent_dim} gives autoencoder.diffae.inner {self.diffae.inner} latents that are vectors; "
                 "expected null, since the decoder works on maps; set it so"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _pretrained_weights_fit(self) -> "AutoencoderParams":
-        wanted = {"name": "vae", "network": "stable_diffusion", "latent_dim": None}
-        for knob, value in wanted.items():
-            if self.init_from is not None and getattr(self, knob) != value:
-                raise ValueError(
-                    f"autoencoder.init_from: {self.init_from!r} with autoencoder.{knob} {getattr(self, knob)}; expected {value or 'null'}; "
-                    f"change it, or set autoencoder.init_from to null"
-                )
         return self

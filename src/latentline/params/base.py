@@ -29,3 +29,16 @@ Width = Annotated[int, Field(ge=8, le=65_536, multiple_of=8)]
 """Channels; a multiple of the 8 normalisation groups."""
 Widths = Annotated[list[Width], Field(min_length=1, max_length=16)]
 """Channels per level."""
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+"""Hex digest of a file."""
+NO_WEIGHTS = "data/no_weights"
+"""An empty folder: what ``init_from`` says where a training begins with random weights. DVC watches that path, so it is never null."""
+
+
+def require_weights_to_check(section: str, init_from: str, sha256: str | None) -> None:
+    """Raise ValueError where ``init_from_sha256`` is given and no weights are."""
+    if init_from == NO_WEIGHTS and sha256 is not None:
+        raise ValueError(
+            f"{section}.init_from_sha256: {sha256}, but {section}.init_from is {NO_WEIGHTS}; expected null, or the folder of the weights that "
+            "have it; set one"
+        )

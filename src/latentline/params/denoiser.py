@@ -4,7 +4,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from latentline.params.base import Count, Depth, Fraction, Positive, Section, Steps, Width, Widths
+from latentline.params.base import (
+    NO_WEIGHTS,
+    Count,
+    Depth,
+    Fraction,
+    Positive,
+    Section,
+    Sha256,
+    Steps,
+    Width,
+    Widths,
+    require_weights_to_check,
+)
 from latentline.params.optimizer import OptimizerParams
 
 _CONSTRUCTORS = {
@@ -50,8 +62,8 @@ class DenoiserParams(Section):
 
     name: Literal["unet", "dit", "mlp"]
     """Kind of network: ``unet`` and ``dit`` for latent maps, ``mlp`` for latent vectors."""
-    epochs: Positive
-    """Passes over the cached latents."""
+    epochs: Count
+    """Passes over the cached latents; 0 only with ``init_from``."""
     channels: Widths
     """Width of each level, from the latent's own size down; each further level halves the map. ``unet`` only."""
     blocks: Depth
@@ -73,6 +85,10 @@ class DenoiserParams(Section):
     ema_decays: Annotated[list[Fraction], Field(min_length=1)]
     """Decay per step of averaged weights, after warm-up. Of several averages sampling uses the one with the lowest validation loss at the end;
     loss curves and previews are the first one's."""
+    init_from: Annotated[str, Field(min_length=1)]
+    """Folder of weights to begin with: checkpoints/denoiser of another run. :data:`NO_WEIGHTS` = random ones."""
+    init_from_sha256: Sha256 | None
+    """What the weights' file must have; null = whatever is there."""
     process: ProcessParams
     preview: PreviewParams
     optimizer: OptimizerParams
@@ -80,6 +96,13 @@ class DenoiserParams(Section):
     def constructor(self) -> dict[str, Any]:
         """The arguments of the network ``name``, but for the latent's shape and the condition's width."""
         return self.model_dump(include=_CONSTRUCTORS[self.name])
+
+    @model_validator(mode="after")
+    def _something_is_learnt(self) -> "DenoiserParams":
+        require_weights_to_check("denoiser", self.init_from, self.init_from_sha256)
+        if self.epochs == 0 and self.init_from == NO_WEIGHTS:
+            raise ValueError(f"denoiser.epochs: 0 leaves the {self.name} untrained; expected at least 1, or a folder in denoiser.init_from; set one")
+        return self
 
     @model_validator(mode="after")
     def _decays_differ(self) -> "DenoiserParams":

@@ -18,7 +18,7 @@ from latentline.params.compute import ComputeParams
 PARAMS_FILE = Path("params.yaml")
 _LARGEST = 1 << 18  # characters
 _DEEPEST = 16  # sections and lists within each other
-_MESSAGE = re.compile(r"^\w+ should (be |have )?| after validation, not \d+$")  # what pydantic's messages say beside what is expected
+_MESSAGE = re.compile(r"^\w+ should (be |have |match )?| after validation, not \d+$")  # what pydantic's messages say beside what is expected
 _LIMIT = re.compile(r"^(?=greater|less)")
 _SECTION = re.compile(r"a valid dictionary or instance of \w+")
 S = TypeVar("S", bound=Section)

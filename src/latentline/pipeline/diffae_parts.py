@@ -11,6 +11,7 @@ from latentline.codecs.build import build_codec
 from latentline.codecs.diffae import DiffAE, plain_autoencoder
 from latentline.common.seeds import derive_seed
 from latentline.data.store import read_split, to_unit_range
+from latentline.params.base import NO_WEIGHTS
 from latentline.pipeline.autoencoder_training import STAGE, Setting, train_codec
 from latentline.pipeline.codec import inference_batch
 from latentline.pipeline.paths import PREPARED
@@ -35,7 +36,11 @@ def train_parts(codec: Codec, setting: Setting) -> list[Part]:
     """Train and put into ``codec`` what must be there before it trains itself: nothing, unless it is a :class:`DiffAE`."""
     if not isinstance(codec, DiffAE):
         return []
-    knobs, shape, parts = setting.knobs.diffae, setting.card.shape, []
+    knobs, shape = setting.knobs.diffae, setting.card.shape
+    if setting.knobs.init_from != NO_WEIGHTS:  # which brought them along
+        codec.encoder.requires_grad_(knobs.encoder_training == "joint")
+        return []
+    parts = []
     if knobs.inner != "identity":
         torch.manual_seed(derive_seed(setting.seed, STAGE, "weights", "inner"))
         inner, part = _train("inner", build_codec(image_shape=shape, **setting.knobs.constructor()["inner"]), setting, knobs.inner_epochs)

@@ -1,7 +1,5 @@
 """Stage ``train_autoencoder``: learn pixels <-> latents, and report on the test images how well."""
 
-from pathlib import Path
-
 import torch
 
 from latentline.codecs.build import build_codec
@@ -9,6 +7,7 @@ from latentline.common.files import write_metrics
 from latentline.common.seeds import derive_seed
 from latentline.data.store import read_card, read_split
 from latentline.params.autoencoder import AutoencoderParams
+from latentline.params.base import NO_WEIGHTS
 from latentline.params.load import load
 from latentline.pipeline.autoencoder_report import draw_figures, score, warn_of_silence
 from latentline.pipeline.autoencoder_training import STAGE, Setting, train_codec
@@ -17,7 +16,7 @@ from latentline.pipeline.critics_report import draw_critics, perceptual_scores
 from latentline.pipeline.diffae_parts import train_parts
 from latentline.pipeline.diffae_report import draw_noise, noise_scores
 from latentline.pipeline.paths import AUTOENCODER, DISCRIMINATOR, FIGURES, METRICS, PREPARED
-from latentline.pipeline.pretrained import load_pretrained
+from latentline.pipeline.pretrained import begin_with
 from latentline.runtime.checkpoint import save_checkpoint
 from latentline.runtime.compute import place, set_up
 from latentline.runtime.memory import require_trainable
@@ -33,8 +32,8 @@ def main() -> None:
     torch.manual_seed(derive_seed(seed, STAGE, "weights"))
     codec = place(build_codec(knobs.name, **constructor), device)
     trained_on = dict(card.sha256)
-    if knobs.init_from is not None:
-        trained_on["init_from"] = load_pretrained(codec, constructor, Path(knobs.init_from))
+    if knobs.init_from != NO_WEIGHTS:
+        trained_on["init_from"] = begin_with(codec, knobs, constructor)
     perceptual = build_perceptual("autoencoder.report_lpips: true", device) if knobs.report_lpips or knobs.perceptual_weight else None
     test = read_split(PREPARED, "test")
     untrained = score(codec.eval(), test, device, seed)[0]

@@ -1,5 +1,6 @@
 """Stage ``train_denoiser``: learn to tell the cached latents from noise."""
 
+import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from latentline.figures.grids import save_grid, turns_as_rows
 from latentline.figures.plots import bars, curves, write_table
 from latentline.latents.cache import LatentStats, read_known, read_latents, read_stats
 from latentline.models.denoisers import build_denoiser
+from latentline.params.base import NO_WEIGHTS
 from latentline.params.denoiser import DenoiserParams, PreviewParams
 from latentline.params.load import load
 from latentline.pipeline.codec import TrainedCodec, load_codec
@@ -29,6 +31,7 @@ from latentline.pipeline.conditions import chosen_conditions, values_in_turn
 from latentline.pipeline.denoiser import Denoiser
 from latentline.pipeline.from_the_middle import draw_from_the_middle
 from latentline.pipeline.paths import DENOISER, FIGURES, LATENT_KNOWN, LATENT_STATS, LATENTS, METRICS
+from latentline.pipeline.pretrained_denoiser import begin_with
 from latentline.pipeline.sampling import Plan, draw_latents
 from latentline.pipeline.training import optimizer_of, saving_of
 from latentline.runtime.checkpoint import save_checkpoint
@@ -69,11 +72,14 @@ def main() -> None:
     network = place(build_denoiser(knobs.name, **constructor), device)
     process = build_process(knobs.process.path, knobs.process.prediction)
     denoiser = Denoiser(network, process, conditions, stats.shape, device)
+    settings = {"condition": conditions.names, "process": {"path": process.path.name, "prediction": process.prediction}}
+    trained_on = {"autoencoder": stats.autoencoder, "latents": sha256_file(LATENT_STATS)}
+    if knobs.init_from != NO_WEIGHTS:
+        trained_on["init_from"] = begin_with(denoiser, knobs, settings, constructor, stats)
     splits = {name: _read(name, stats, denoiser) for name in ("train", "val", "test")}
     untrained = _evaluate(denoiser, splits["test"], seed)[0]
 
-    latents = sha256_file(LATENT_STATS)
-    saving = saving_of(STAGE, knobs.model_dump(exclude={"epochs"}), {"seed": seed, "latents": latents}, compute)
+    saving = saving_of(STAGE, knobs.model_dump(exclude={"epochs"}), {"seed": seed, **trained_on}, compute)
     codec = load_codec(device)
     stats.require_autoencoder(codec.sha256)
     averaged, history = _train(denoiser, knobs, splits, stats, seed, saving, codec)
@@ -83,9 +89,9 @@ def main() -> None:
         kind="denoiser",
         name=knobs.name,
         constructor=constructor,
-        trained_on={"autoencoder": stats.autoencoder, "latents": latents},
+        trained_on=trained_on,
         tensors=trained.network.state_dict(),
-        settings={"condition": conditions.names, "process": {"path": process.path.name, "prediction": process.prediction}},
+        settings=settings,
     )
     _report(trained, splits["test"], history, {**choice, "untrained": {"test_loss": untrained}}, seed, previews=saving.file.folder)
     shown = Latents(splits["test"].z0[:_NOISED], splits["test"].condition[:_NOISED])
@@ -107,7 +113,7 @@ def _report(denoiser: Denoiser, test: Latents, history: list[dict[str, float]], 
     write_metrics(
         METRICS / "denoiser.json",
         {
-            "train_loss": history[-1]["loss"],
+            "train_loss": None if math.isnan(history[-1]["loss"]) else history[-1]["loss"],
             "test_loss": test_loss,
             "test_loss_by_time": by_time,
             **known,
@@ -158,12 +164,14 @@ def _train(
             yield share, value, {"loss": value}
 
     def on_epoch(averaged: nn.Module, epoch: int) -> dict[str, float]:
-        if preview.every_epochs and epoch % preview.every_epochs == 0:
+        if preview.every_epochs and epoch and epoch % preview.every_epochs == 0:
             # Beside the running state, so that a restart has the pictures drawn before it.
             _preview(saving.file.folder / _PREVIEW.format(epoch), replace(denoiser, network=averaged), preview, stats, seed, codec)
         val_loss, by_time = _evaluate(replace(denoiser, network=averaged), splits["val"], seed)
         return {"val_loss": val_loss, **{f"{_AT}{t}": value for t, value in by_time.items()}}
 
+    if knobs.epochs == 0:
+        return {knobs.ema_decays[0]: denoiser}, [{"epoch": 0, "loss": math.nan, **on_epoch(denoiser.network.eval(), 0)}]
     averages = [Ema(denoiser.network, decay) for decay in knobs.ema_decays]
     _, history = fit(
         denoiser.network,

@@ -3,7 +3,8 @@
 The state lies outside DVC's outs, which DVC deletes when a stage starts, and under the main checkout even when
 ``dvc exp run --temp`` runs in a copy (DVC_ROOT). Its key covers all that shapes the run: code, inputs and knobs.
 
-Two states: that of the run which goes on, and one that is kept after its end, from which a longer run may continue.
+Three states: that of the run which goes on; the last one of a run that has ended, since a kill may still come before DVC has recorded its outs;
+and one from which a longer run may continue.
 """
 
 import logging
@@ -22,8 +23,8 @@ from latentline.common.files import canonical_json, sha256_bytes, sha256_file
 from latentline.runtime.lock import lock
 
 _KIND = "state"
-_RUNNING, _KEPT = "state.safetensors", "kept.safetensors"
-_MOST_BYTES = 2 << 30  # that a stage's kept states may take; of more the oldest go
+_RUNNING, _ENDED, _KEPT = "state.safetensors", "ended.safetensors", "kept.safetensors"
+_MOST_BYTES = 2 << 30  # that the states of a stage's ended runs may take; of more the oldest go
 log = logging.getLogger(__name__)
 
 
@@ -45,13 +46,13 @@ class ResumeFile:
         self.stage = stage
 
     def load(self, usable: Callable[[dict[str, Any]], bool] = lambda meta: True) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """What :meth:`save` wrote last, else what :meth:`keep` did; None when neither is ``usable``: the log says so.
+        """What :meth:`save` wrote last, else what :meth:`keep` did; None when neither is ``usable``.
 
         Raises UserError when another process trains from or to this state.
         """
         if self._lock is None:
             self._lock = lock(self.folder / "lock", f"{self.stage} with the same knobs, inputs and code")
-        for name in (_RUNNING, _KEPT):
+        for name in (_RUNNING, _ENDED, _KEPT):
             saved = self._read(self.folder / name)
             if saved and usable(saved[1]):
                 return saved
@@ -82,15 +83,17 @@ class ResumeFile:
         save_arrays(self.folder / name, tensors, {"kind": _KIND, "key": self._key, "state": meta})
 
     def finish(self) -> None:
-        """Forget all but what is kept: the stage has written its outs. Where kept states take too much room, the oldest go."""
-        (self.folder / _RUNNING).unlink(missing_ok=True)
-        if not (self.folder / _KEPT).exists():
+        """The stage has written its outs. What was saved stays; where the states of ended runs take too much room, the oldest go."""
+        if (running := self.folder / _RUNNING).exists():
+            running.replace(self.folder / _ENDED)
+        if not any((self.folder / name).exists() for name in (_ENDED, _KEPT)):
             shutil.rmtree(self.folder, ignore_errors=True)
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
         left = _MOST_BYTES
-        for path in sorted(self.folder.parent.glob(f"*/{_KEPT}"), key=lambda path: path.stat().st_mtime, reverse=True):
+        ended = (path for name in (_ENDED, _KEPT) for path in self.folder.parent.glob(f"*/{name}"))
+        for path in sorted(ended, key=lambda path: path.stat().st_mtime, reverse=True):
             left -= path.stat().st_size
             if left < 0:
                 path.unlink()
