@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
@@ -123,7 +124,7 @@ class Subject:
     def __init__(self, checkout: Checkout, stage: str) -> None:
         self.checkout, self.stage = checkout, stage
         self.state = checkout.folder / ".state" / stage
-        self.expected: object = None  # what it records when nobody kills it
+        self.expected: Any = None  # what it records when nobody kills it
 
     def undisturbed_life(self) -> float:
         """Seconds from the stage's start until dvc has recorded its outs."""
@@ -135,7 +136,7 @@ class Subject:
         self.expected = self.recorded()
         return time.monotonic() - started
 
-    def recorded(self) -> object:
+    def recorded(self) -> Any:
         """The stage's entry in dvc.lock; None without one."""
         return YAML(typ="safe").load(self.checkout.folder / "dvc.lock")["stages"].get(self.stage)
 
@@ -177,7 +178,12 @@ class Subject:
         tally.lives += 1
         if (left := self.recorded()) != self.expected:
             tally.different += 1
-            print(f"DIFFERENT {self.stage}:\n  {left}\n  {self.expected}", flush=True)
+            print(f"DIFFERENT {self.stage}: {_differences(left, self.expected)}", flush=True)
+
+
+def _differences(left: Any, expected: Any) -> list[Any]:
+    """What dvc.lock says otherwise of outs, metrics and plots; of nothing else, what it says."""
+    return [out for out in (left or {}).get("outs", []) if out not in expected["outs"]] or [left]
 
 
 def kill_stages(folder: Path, stages: Sequence[str], kills: int, seed: int) -> dict[str, Tally]:

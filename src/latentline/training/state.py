@@ -63,7 +63,9 @@ class RunState:
             tensors |= {f"average.{index}.{name}": value for name, value in average.model.state_dict().items()}
         if self.rival:
             tensors |= self.rival.save("rival.")
-        return tensors, {"total_steps": total_steps, "step": self.step, "sums": self.sums, "counts": self.counts, "history": self.history}
+        # As lists, since JSON's mappings are stored sorted, and names must come back in the order in which a table has them as its columns.
+        sums, counts, history = list(self.sums.items()), list(self.counts.items()), [list(row.items()) for row in self.history]
+        return tensors, {"total_steps": total_steps, "step": self.step, "sums": sums, "counts": counts, "history": history}
 
     def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
         """Become what was saved; the networks must be built alike."""
@@ -72,7 +74,7 @@ class RunState:
             average.model.load_state_dict(_part(tensors, f"average.{index}."))
         if self.rival:
             self.rival.restore(tensors, "rival.")
-        self.step, self.sums, self.counts, self.history = meta["step"], meta["sums"], meta["counts"], meta["history"]
+        self.step, self.sums, self.counts, self.history = meta["step"], dict(meta["sums"]), dict(meta["counts"]), list(map(dict, meta["history"]))
 
     def log(self, terms: dict[str, float]) -> None:
         """Add the terms of one step to the epoch's."""
