@@ -12,8 +12,9 @@ from torch import Tensor
 from latentline.common.column import CLASS
 from latentline.common.errors import UserError
 from latentline.common.files import replaced_folder, write_metrics
+from latentline.common.rows import StoredRows
 from latentline.common.seeds import generator, start_noise
-from latentline.data.store import ImageSplit, MappedImages, read_card, read_split
+from latentline.data.store import ImageSplit, read_card, read_split
 from latentline.evaluation.agreement import agreement
 from latentline.evaluation.distances import frechet_distance, kernel_distance
 from latentline.evaluation.neighbours import nearest, neighbour_scores
@@ -58,7 +59,7 @@ def main() -> None:
     count = knobs.max_images or max(len(train), len(generated))
     noise = start_noise(seed, STAGE, torch.arange(min(len(test), len(generated), count)), stats.shape)
     latents = read_latents(LATENTS, "test").latents[:count]
-    images: dict[str, Tensor | MappedImages] = {
+    images: dict[str, Tensor | StoredRows] = {
         "samples": generated.images.first(count),
         "real_test": test.images.first(count),
         "reconstructions": codec.decode(latents),

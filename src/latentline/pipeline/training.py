@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentline.data.store import MappedImages
+from latentline.common.rows import StoredRows
 from latentline.params.compute import ComputeParams
 from latentline.params.optimizer import OptimizerParams
 from latentline.runtime.resume import ResumeFile
@@ -20,7 +20,7 @@ def optimizer_of(knobs: OptimizerParams) -> Optimizer:
     return Optimizer(**knobs.model_dump(exclude={"batch_size", "accumulate"}))
 
 
-def resident(images: MappedImages, device: torch.device) -> Tensor | MappedImages:
+def resident(images: StoredRows, device: torch.device) -> Tensor | StoredRows:
     """Training images, to be indexed by rows (B,) on the CPU: in memory where they take little of it, else read from disk at every step."""
     return images.load().to(device) if images.shape.numel() <= _MOST_BYTES else images
 
