@@ -78,7 +78,7 @@ def _store(folder: Path, name: str) -> Reader:
 
 def _cache(folder: Path, name: str) -> Reader:
     root = folder / "cache"
-    splits = {split: LatentSplit(torch.randn(4, 2, 3, 3).half(), torch.arange(4) % 2, None) for split in ("train", "val", "test")}
+    splits = {split: [LatentSplit(torch.randn(4, 2, 3, 3).half(), torch.arange(4) % 2, None)] for split in ("train", "val", "test")}
     write_cache(root, splits, classes=("a", "b"), attributes=(), autoencoder="ab" * 32)
     return Reader(
         root / name, lambda: (read_stats(root / "stats.json"), read_latents(root, "train"), read_known(root / "known.safetensors")), ours=True

@@ -21,8 +21,9 @@ def splits(request) -> dict[str, LatentSplit]:
     }
 
 
-def _write(folder, splits):
-    return write_cache(folder, splits, classes=("a", "b", "c"), attributes=ATTRIBUTES, autoencoder=MADE_BY)
+def _write(folder, splits, **options):
+    portions = {name: [split] for name, split in splits.items()}
+    return write_cache(folder, portions, classes=("a", "b", "c"), attributes=ATTRIBUTES, autoencoder=MADE_BY, **options)
 
 
 def test_latents_come_back_raw_in_their_own_number_format(tmp_path, splits):
@@ -30,7 +31,7 @@ def test_latents_come_back_raw_in_their_own_number_format(tmp_path, splits):
     for name, split in splits.items():
         read = read_latents(tmp_path / "cache", name)
         assert read.latents.dtype == split.latents.dtype
-        assert torch.equal(read.latents, split.latents)
+        assert torch.equal(read.latents.load(), split.latents)
         assert torch.equal(read.labels, split.labels)
         assert torch.equal(read.attributes, split.attributes)
         assert torch.equal(read.values, torch.cat([split.labels[:, None].float(), split.attributes], dim=1))
@@ -64,7 +65,7 @@ def test_what_samples_are_drawn_for_is_what_is_known_of_the_first_training_image
 def test_what_is_not_known_stays_unknown(tmp_path, known):
     split = LatentSplit(torch.randn(6, 1, 2, 2), known.get("labels"), known.get("attributes"))
     classes, attributes = ("a", "b") if "labels" in known else (), ATTRIBUTES[1:2] if "attributes" in known else ()
-    stats = write_cache(tmp_path / "cache", {"train": split}, classes=classes, attributes=attributes, autoencoder=MADE_BY)
+    stats = write_cache(tmp_path / "cache", {"train": [split]}, classes=classes, attributes=attributes, autoencoder=MADE_BY)
     read = read_latents(tmp_path / "cache", "train")
     assert (read.labels is None, read.attributes is None) == ("labels" not in known, "attributes" not in known)
     assert read.values.shape == (6, len(known)) == (6, len(stats.columns))
@@ -81,7 +82,14 @@ def test_a_cache_of_vectors_has_one_mean_and_deviation_per_number(tmp_path):
 
 
 def test_a_given_scaling_takes_the_place_of_the_measured_statistics(tmp_path, splits):
-    write_cache(tmp_path / "cache", splits, classes=("a", "b", "c"), attributes=ATTRIBUTES, autoencoder=MADE_BY, scaling=0.5)
+    write_cache(
+        tmp_path / "cache",
+        {name: [split] for name, split in splits.items()},
+        classes=("a", "b", "c"),
+        attributes=ATTRIBUTES,
+        autoencoder=MADE_BY,
+        scaling=0.5,
+    )
     read = read_stats(tmp_path / "cache" / "stats.json").normalizer
     assert torch.equal(read.mean, torch.zeros(2, 1, 1))
     assert torch.equal(read.std, torch.full((2, 1, 1), 2.0))

@@ -30,7 +30,7 @@ def inputs(workplace, monkeypatch):
     monkeypatch.setattr(memory, "memory_bytes", lambda device: 4 << 30)
     images = np.random.default_rng(0).integers(0, 255, (20, 1, 8, 8)).astype(np.uint8)
     prepare(Source(Card("x", ("a", "b"), "", "", ""), {"train": SourceSplit(ArrayImages(images), np.arange(20) % 2)}), PREPARED, OPTIONS)
-    split = LatentSplit(torch.randn(20, 2, 4, 4), torch.arange(20) % 2, None)
+    split = [LatentSplit(torch.randn(20, 2, 4, 4), torch.arange(20) % 2, None)]
     write_cache(LATENTS, dict.fromkeys(("train", "val", "test"), split), classes=("a", "b"), attributes=(), autoencoder="ab" * 32)
     return sorted(path for path in workplace.rglob("*"))
 

@@ -64,7 +64,7 @@ class StoredRows:
             rows = torch.arange(start, max(start, stop), step)
         ordered, order = rows.sort()  # the disk's order is the fastest
         found = torch.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
-        memory = memoryview(found.flatten().view(torch.uint8).numpy())  # (bytes of all rows,)
+        memory = found.flatten().view(torch.uint8).numpy().data  # (bytes of all rows,)
         for file, position, begin, end in self._places(ordered):
             file.seek(position)
             if file.readinto(memory[begin:end]) != end - begin:

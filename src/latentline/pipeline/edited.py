@@ -43,7 +43,7 @@ class Choice:
 
     images: Tensor | StoredRows  # uint8 (N, C, H, W)
     values: Tensor  # (N, A)
-    raw: Tensor  # latents (N, *latent_shape)
+    raw: Tensor | StoredRows  # latents (N, *latent_shape)
 
     def pictures(self, rows: Tensor, codec: TrainedCodec, stats: LatentStats) -> Pictures:
         """Those of ``rows`` (B,), each with the noise that it is decoded from, where the codec decodes from noise."""

@@ -12,7 +12,7 @@ from latentline.runtime.resume import ResumeFile
 from latentline.runtime.trackers import Trackers
 from latentline.training.loop import Optimizer, Saving
 
-_MOST_BYTES = 2 << 30  # of images that are held in memory
+_MOST_BYTES = 2 << 30  # of images or latents that are held in memory
 
 
 def optimizer_of(knobs: OptimizerParams) -> Optimizer:
@@ -20,9 +20,9 @@ def optimizer_of(knobs: OptimizerParams) -> Optimizer:
     return Optimizer(**knobs.model_dump(exclude={"batch_size", "accumulate"}))
 
 
-def resident(images: StoredRows, device: torch.device) -> Tensor | StoredRows:
-    """Training images, to be indexed by rows (B,) on the CPU: in memory where they take little of it, else read from disk at every step."""
-    return images.load().to(device) if images.shape.numel() <= _MOST_BYTES else images
+def resident(rows: StoredRows, device: torch.device) -> Tensor | StoredRows:
+    """Training images or latents, to be indexed by rows (B,) on the CPU: in memory where they take little of it, else read at every step."""
+    return rows.load().to(device) if rows.nbytes <= _MOST_BYTES else rows
 
 
 def saving_of(stage: str, knobs: dict[str, Any], inputs: dict[str, Any], compute: ComputeParams) -> Saving:
