@@ -1,5 +1,7 @@
 import hashlib
 import json
+import weakref
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -79,6 +81,72 @@ def test_a_cache_of_vectors_has_one_mean_and_deviation_per_number(tmp_path):
     assert stats.shape == (6,)
     torch.testing.assert_close(stats.normalizer.mean, vectors["train"].latents.mean(dim=0))
     torch.testing.assert_close(stats.normalizer.std, vectors["train"].latents.std(dim=0))
+
+
+def _cut(split: LatentSplit, size: int) -> Iterator[LatentSplit]:
+    """The split in portions."""
+    for start in range(0, len(split.latents), size):
+        rows = slice(start, start + size)
+        yield LatentSplit(split.latents[rows], split.labels[rows], split.attributes[rows])
+
+
+@pytest.mark.parametrize("per_shard", [1, 3, 20, 1000])
+def test_shards_of_any_size_hold_the_same_latents(tmp_path, splits, per_shard):
+    stats = _write(tmp_path / "cache", splits, shard_bytes=per_shard * splits["train"].latents[0].nbytes)
+    shards = sorted(path.name for path in (tmp_path / "cache").glob("train-*"))
+    assert shards == [f"train-{number:05d}.safetensors" for number in range(-(-20 // per_shard))]
+    for name, split in splits.items():
+        read = read_latents(tmp_path / "cache", name)
+        assert torch.equal(read.latents.load(), split.latents)
+        assert torch.equal(read.values, split.values)
+    assert torch.equal(stats.normalizer.mean, _write(tmp_path / "other", splits).normalizer.mean)
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_no_byte_depends_on_the_portions_that_the_latents_came_in(tmp_path, splits, size):
+    _write(tmp_path / "one", splits, shard_bytes=200)
+    portions = {name: _cut(split, size) for name, split in splits.items()}
+    options = {"classes": ("a", "b", "c"), "attributes": ATTRIBUTES, "autoencoder": MADE_BY}
+    write_cache(tmp_path / "other", portions, **options, shard_bytes=200)
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "other").iterdir())
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
+
+
+@pytest.mark.parametrize("count", [100, 1000])
+def test_no_more_is_held_than_a_shard_and_a_portion_whatever_the_count(tmp_path, count):
+    alive: weakref.WeakSet[torch.Tensor] = weakref.WeakSet()
+    held = []
+
+    def encoded() -> Iterator[LatentSplit]:
+        for _ in range(count // 10):
+            latents = torch.randn(10, 2, 4, 4)
+            alive.add(latents)
+            held.append(len(alive))
+            yield LatentSplit(latents, None, None)
+
+    write_cache(tmp_path / "cache", {"train": encoded()}, classes=(), attributes=(), autoencoder=MADE_BY, shard_bytes=30 * 128)
+    assert len(held) == count // 10
+    assert max(held) <= 2
+    assert len(read_latents(tmp_path / "cache", "train").latents) == count
+
+
+@pytest.mark.parametrize("damage", ["missing", "flipped", "of another cache"])
+def test_each_shard_is_checked_against_the_record(tmp_path, splits, damage):
+    for folder in ("cache", "other"):
+        _write(tmp_path / folder, splits, shard_bytes=7 * splits["train"].latents[0].nbytes)
+        splits["train"].latents.add_(1)
+    shard = tmp_path / "cache" / "train-00001.safetensors"
+    content = bytearray(shard.read_bytes())
+    content[-5] ^= 1
+    if damage == "missing":
+        shard.unlink()
+    else:
+        shard.write_bytes(content if damage == "flipped" else (tmp_path / "other" / shard.name).read_bytes())
+    with pytest.raises(UserError, match=r"train-00001\.safetensors is .*; .*run `dvc repro encode_and_cache_latents`") as caught:
+        read_latents(tmp_path / "cache", "train")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_given_scaling_takes_the_place_of_the_measured_statistics(tmp_path, splits):

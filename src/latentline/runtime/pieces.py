@@ -42,6 +42,7 @@ class Pieces:
         self._file, self._every_seconds, self._stop_wanted = file, every_seconds, stop_wanted
         self._rank, self._world_size = rank, world_size
         self._saved: dict[int, Path] = {}
+        self._seen: set[Path] = set()  # files that were looked into
         self._opened: tuple[Path, dict[int, Piece]] | None = None  # the last file that was read
         self._waiting: dict[int, Piece] = {}  # made since the last save
         self._waiting_bytes = 0
@@ -75,14 +76,15 @@ class Pieces:
             file = _FILE.format(min(self._waiting))
             tensors = {f"{number}/{name}": tensor for number, piece in self._waiting.items() for name, tensor in piece.items()}
             self._file.write(file, tensors, {"pieces": list(self._waiting)})
+            self._seen.add(self._file.folder / file)
             self._saved |= dict.fromkeys(self._waiting, self._file.folder / file)
             self._waiting, self._waiting_bytes = {}, 0
         self._last_save = time.monotonic()
 
     def _find(self) -> None:
         """Learn of pieces that others or an earlier run have saved."""
-        known = set(self._saved.values())
-        for path in sorted(set(self._file.folder.glob(_FILES)) - known):
+        for path in sorted(set(self._file.folder.glob(_FILES)) - self._seen):
+            self._seen.add(path)
             if saved := self._file.read(path):
                 self._saved |= dict.fromkeys(saved[1]["pieces"], path)
 
