@@ -26,7 +26,7 @@ from latentline.common.rows import StoredRows
 from latentline.data.store import read_split
 from latentline.models import judges
 from latentline.params.load import read_params, validate
-from latentline.pipeline import judge, sample
+from latentline.pipeline import sample, seen
 from latentline.pipeline.generated import write_generated
 from latentline.pipeline.paths import DENOISER
 from latentline.runtime.checkpoint import load_checkpoint
@@ -418,7 +418,7 @@ def test_samples_go_to_disk_as_they_are_drawn_and_are_scored_as_they_are_read(fi
 
     with monkeypatch.context() as patch:
         patch.setattr(StoredRows, "__getitem__", watched_gather)
-        patch.setattr(judge, "_BATCH", 7)
+        patch.setattr(seen, "_BATCH", 7)
         copy.run("evaluate")
     assert sum(read) > 40
     assert max(read) == 16  # in a row of the figure

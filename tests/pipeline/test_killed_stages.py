@@ -1,4 +1,4 @@
-"""Caching and sampling, killed at each of their pieces and continued: the same bytes, and nothing is made twice."""
+"""Caching, sampling and judging, killed at each of their pieces and continued: the same bytes, and nothing is made twice."""
 
 import json
 import logging
@@ -11,7 +11,17 @@ import pytest
 import torch
 
 from latentline.common.files import sha256_file
-from latentline.pipeline import download, encode_and_cache_latents, sample, train_autoencoder, train_denoiser
+from latentline.pipeline import (
+    download,
+    encode_and_cache_latents,
+    evaluate,
+    sample,
+    seen,
+    train_autoencoder,
+    train_denoiser,
+    train_feature_extractor,
+)
+from latentline.pipeline.judge import Judge
 from latentline.runtime.interrupt import InterruptedRunError
 
 pytestmark = pytest.mark.usefixtures("machine")
@@ -34,15 +44,22 @@ KNOBS = {
     "sample.steps": 2,
     "sample.count": 38,
     "sample.batch_size": 10,
+    "feature_extractor.epochs": 1,
+    "feature_extractor.channels": 8,
+    "feature_extractor.features": 8,
+    "evaluate.neighbours": 3,
+    "evaluate.pair_count": 30,
     "compute.device": "cpu",
     "compute.threads": 1,
     "compute.workers": 0,
     "compute.save_every_seconds": 1e-9,
 }
-# The stage, what it writes, and what makes one of its pieces. Pieces of 25 images of 60, 60 and 60; of 10 samples.
+# The stage, what it writes, and what makes one of its pieces. Pieces of 25 images of 60, 60 and 60; of 10 of 38 samples; of
+# 25 of 60, 38, 60, 60 and 38.
 STAGES = {
     "encode_and_cache_latents": (encode_and_cache_latents.main, ("encoded_img", "fig/latents"), 9),
     "sample": (sample.main, ("data/generated", "fig/sample", "metrics/sample.json"), 4),
+    "evaluate": (evaluate.main, ("fig/evaluate", "metrics/evaluate.json"), 13),
 }
 
 
@@ -54,8 +71,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, write_params) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("DVC_ROOT", raising=False)
-        patch.setattr(encode_and_cache_latents, "inference_batch", lambda shape: 25)
-        for stage in (download, train_autoencoder, encode_and_cache_latents, train_denoiser, sample):
+        _cut(patch)
+        for stage in (download, train_feature_extractor, train_autoencoder, encode_and_cache_latents, train_denoiser, sample, evaluate):
             stage.main()
     return folder
 
@@ -65,8 +82,13 @@ def made(folder: Path, monkeypatch) -> list[int]:
     """The work that stages in the folder do, piece by piece; it can be made to fail."""
     monkeypatch.chdir(folder)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    monkeypatch.setattr(encode_and_cache_latents, "inference_batch", lambda shape: 25)
+    _cut(monkeypatch)
     return []
+
+
+def _cut(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(encode_and_cache_latents, "inference_batch", lambda shape: 25)
+    patch.setattr(seen, "_BATCH", 25)
 
 
 def _watch(monkeypatch, made: list[int], happens: Callable[[int], None]) -> None:
@@ -83,6 +105,7 @@ def _watch(monkeypatch, made: list[int], happens: Callable[[int], None]) -> None
 
     monkeypatch.setattr(encode_and_cache_latents, "to_unit_range", watched(encode_and_cache_latents.to_unit_range))
     monkeypatch.setattr(sample, "draw_latents", watched(sample.draw_latents))
+    monkeypatch.setattr(Judge, "look", watched(Judge.look))
 
 
 def _digests(places: tuple[str, ...]) -> dict[str, str]:
