@@ -26,6 +26,7 @@ from safetensors.torch import save, save_file
 from latentline.common.arrays import load_arrays, save_arrays
 from latentline.common.errors import UserError
 from latentline.common.files import write_json
+from latentline.common.rows import StoredRows
 from latentline.data.archives import TarImages, ZipImages, gunzip, open_zip, read_span, read_tar_gz, tar_spans, zip_member
 from latentline.data.decode import UnreadableError
 from latentline.data.images import ArrayImages
@@ -34,7 +35,7 @@ from latentline.data.source import Card, Request, Source, SourceSplit
 from latentline.data.sources.array import read_array
 from latentline.data.sources.idx import read_idx
 from latentline.data.sources.table import read_table
-from latentline.data.store import MappedImages, read_card, read_split
+from latentline.data.store import read_card, read_split
 from latentline.latents.cache import LatentSplit, read_known, read_latents, read_stats, write_cache
 from latentline.params.load import read_params, validate
 from latentline.runtime.checkpoint import load_checkpoint, save_checkpoint
@@ -77,7 +78,7 @@ def _store(folder: Path, name: str) -> Reader:
 
 def _cache(folder: Path, name: str) -> Reader:
     root = folder / "cache"
-    splits = {split: LatentSplit(torch.randn(4, 2, 3, 3).half(), torch.arange(4) % 2, None) for split in ("train", "val", "test")}
+    splits = {split: [LatentSplit(torch.randn(4, 2, 3, 3).half(), torch.arange(4) % 2, None)] for split in ("train", "val", "test")}
     write_cache(root, splits, classes=("a", "b"), attributes=(), autoencoder="ab" * 32)
     return Reader(
         root / name, lambda: (read_stats(root / "stats.json"), read_latents(root, "train"), read_known(root / "known.safetensors")), ours=True
@@ -236,7 +237,7 @@ def _content(value: Any) -> Any:
     """What was read, as something that can be compared."""
     if isinstance(value, torch.Tensor | np.ndarray):
         return str(value.dtype), value.tolist()
-    if isinstance(value, MappedImages):
+    if isinstance(value, StoredRows):
         return value.load().tolist()
     if isinstance(value, tuple | list):
         return [_content(part) for part in value]

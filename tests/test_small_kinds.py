@@ -22,10 +22,11 @@ from torch import nn
 
 from latentline.common.arrays import load_arrays
 from latentline.common.errors import UserError
-from latentline.data.store import MappedImages, read_split
+from latentline.common.rows import StoredRows
+from latentline.data.store import read_split
 from latentline.models import judges
 from latentline.params.load import read_params, validate
-from latentline.pipeline import judge, sample
+from latentline.pipeline import sample, seen
 from latentline.pipeline.generated import write_generated
 from latentline.pipeline.paths import DENOISER
 from latentline.runtime.checkpoint import load_checkpoint
@@ -392,7 +393,7 @@ def test_a_denoiser_that_is_told_less_is_scored_on_less(finished, tmp_path, capl
 def test_samples_go_to_disk_as_they_are_drawn_and_are_scored_as_they_are_read(finished, tmp_path, monkeypatch):
     copy = finished.copy(tmp_path / "copy")
     on_disk, read = [], []
-    draw, gather = sample.draw_latents, MappedImages.__getitem__
+    draw, gather = sample.draw_latents, StoredRows.__getitem__
 
     def watched_draw(*arguments, **options):
         on_disk.append(len(list((copy.folder / "data" / ".partial-generated").glob("samples-*"))))
@@ -416,8 +417,8 @@ def test_samples_go_to_disk_as_they_are_drawn_and_are_scored_as_they_are_read(fi
     assert grids[0] == grids[1]
 
     with monkeypatch.context() as patch:
-        patch.setattr(MappedImages, "__getitem__", watched_gather)
-        patch.setattr(judge, "_BATCH", 7)
+        patch.setattr(StoredRows, "__getitem__", watched_gather)
+        patch.setattr(seen, "_BATCH", 7)
         copy.run("evaluate")
     assert sum(read) > 40
     assert max(read) == 16  # in a row of the figure

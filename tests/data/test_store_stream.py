@@ -12,7 +12,6 @@ import torch
 from latentline.common.column import Column
 from latentline.common.errors import UserError
 from latentline.common.files import write_sealed_json
-from latentline.data import store
 from latentline.data.images import ArrayImages
 from latentline.data.prepare import Options, prepare
 from latentline.data.shards import Batch, write_shards
@@ -53,35 +52,12 @@ def test_shards_do_not_depend_on_the_batches_they_came_in(tmp_path, sizes):
 
 
 @pytest.fixture
-def sharded(tmp_path, monkeypatch):
-    """The train split of a store of many shards, let go after every few images."""
-    monkeypatch.setattr(store, "_MAPPED_IMAGES", 10)
+def sharded(tmp_path):
+    """The train split of a store of many shards."""
     described = write_shards(tmp_path, "train", _batches([40]), META, shard_bytes=60 * 7)
     card = {"classes": ["a", "b"], "attributes": [], "shape": [3, 4, 5], "horizontal_flip": False, "splits": {"train": described}}
     write_sealed_json(tmp_path / "card.json", card)
     return read_split(tmp_path, "train")
-
-
-def test_images_are_gathered_across_shards_in_the_order_asked_for(sharded):
-    assert sharded.images.shape == (40, 3, 4, 5)
-    for _ in range(5):
-        rows = torch.from_numpy(random.integers(0, 40, 12))
-        assert np.array_equal(sharded.images[rows].numpy(), IMAGES[rows])
-    assert np.array_equal(sharded.images[5:30:3].numpy(), IMAGES[5:30:3])
-    assert np.array_equal(sharded.images.load().numpy(), IMAGES)
-    assert len(sharded.images[torch.tensor([], dtype=torch.int64)]) == 0
-    for rows in (torch.tensor([40]), torch.tensor([-1])):
-        with pytest.raises(IndexError):
-            sharded.images[rows]
-
-
-@pytest.mark.parametrize("count", [1, 7, 12, 40, 100])
-def test_the_first_images_are_those_and_no_more(sharded, count):
-    few = sharded.images.first(count)
-    assert np.array_equal(few.load().numpy(), IMAGES[:count])
-    assert np.array_equal(torch.cat(list(few.split(3))).numpy(), IMAGES[:count])
-    with pytest.raises(IndexError):
-        few[torch.tensor([min(count, 40)])]
 
 
 def test_what_all_shards_say_comes_with_their_images(tmp_path):
@@ -99,19 +75,6 @@ def test_batches_are_the_whole_split_in_its_order(sharded):
     assert [len(images) for images, _ in batches] == [9, 9, 9, 9, 4]
     assert np.array_equal(to_uint8(torch.cat([images for images, _ in batches])).numpy(), IMAGES)
     assert torch.cat([labels for _, labels in batches]).tolist() == LABELS.tolist()
-
-
-def test_what_is_taken_from_the_images_is_a_copy(sharded):
-    sharded.images[:5].zero_()
-    assert np.array_equal(sharded.images[:5].numpy(), IMAGES[:5])
-
-
-def test_a_mapping_is_let_go_after_so_many_images(sharded):
-    most = 0
-    for images in sharded.images.split(2):
-        most = max(most, len(sharded.images._mapped))
-        del images
-    assert most <= 3
 
 
 def test_labels_attributes_and_card_come_back(tmp_path):

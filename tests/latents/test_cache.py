@@ -1,5 +1,7 @@
 import hashlib
 import json
+import weakref
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -21,8 +23,9 @@ def splits(request) -> dict[str, LatentSplit]:
     }
 
 
-def _write(folder, splits):
-    return write_cache(folder, splits, classes=("a", "b", "c"), attributes=ATTRIBUTES, autoencoder=MADE_BY)
+def _write(folder, splits, **options):
+    portions = {name: [split] for name, split in splits.items()}
+    return write_cache(folder, portions, classes=("a", "b", "c"), attributes=ATTRIBUTES, autoencoder=MADE_BY, **options)
 
 
 def test_latents_come_back_raw_in_their_own_number_format(tmp_path, splits):
@@ -30,7 +33,7 @@ def test_latents_come_back_raw_in_their_own_number_format(tmp_path, splits):
     for name, split in splits.items():
         read = read_latents(tmp_path / "cache", name)
         assert read.latents.dtype == split.latents.dtype
-        assert torch.equal(read.latents, split.latents)
+        assert torch.equal(read.latents.load(), split.latents)
         assert torch.equal(read.labels, split.labels)
         assert torch.equal(read.attributes, split.attributes)
         assert torch.equal(read.values, torch.cat([split.labels[:, None].float(), split.attributes], dim=1))
@@ -64,7 +67,7 @@ def test_what_samples_are_drawn_for_is_what_is_known_of_the_first_training_image
 def test_what_is_not_known_stays_unknown(tmp_path, known):
     split = LatentSplit(torch.randn(6, 1, 2, 2), known.get("labels"), known.get("attributes"))
     classes, attributes = ("a", "b") if "labels" in known else (), ATTRIBUTES[1:2] if "attributes" in known else ()
-    stats = write_cache(tmp_path / "cache", {"train": split}, classes=classes, attributes=attributes, autoencoder=MADE_BY)
+    stats = write_cache(tmp_path / "cache", {"train": [split]}, classes=classes, attributes=attributes, autoencoder=MADE_BY)
     read = read_latents(tmp_path / "cache", "train")
     assert (read.labels is None, read.attributes is None) == ("labels" not in known, "attributes" not in known)
     assert read.values.shape == (6, len(known)) == (6, len(stats.columns))
@@ -80,8 +83,81 @@ def test_a_cache_of_vectors_has_one_mean_and_deviation_per_number(tmp_path):
     torch.testing.assert_close(stats.normalizer.std, vectors["train"].latents.std(dim=0))
 
 
+def _cut(split: LatentSplit, size: int) -> Iterator[LatentSplit]:
+    """The split in portions."""
+    for start in range(0, len(split.latents), size):
+        rows = slice(start, start + size)
+        yield LatentSplit(split.latents[rows], split.labels[rows], split.attributes[rows])
+
+
+@pytest.mark.parametrize("per_shard", [1, 3, 20, 1000])
+def test_shards_of_any_size_hold_the_same_latents(tmp_path, splits, per_shard):
+    stats = _write(tmp_path / "cache", splits, shard_bytes=per_shard * splits["train"].latents[0].nbytes)
+    shards = sorted(path.name for path in (tmp_path / "cache").glob("train-*"))
+    assert shards == [f"train-{number:05d}.safetensors" for number in range(-(-20 // per_shard))]
+    for name, split in splits.items():
+        read = read_latents(tmp_path / "cache", name)
+        assert torch.equal(read.latents.load(), split.latents)
+        assert torch.equal(read.values, split.values)
+    assert torch.equal(stats.normalizer.mean, _write(tmp_path / "other", splits).normalizer.mean)
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_no_byte_depends_on_the_portions_that_the_latents_came_in(tmp_path, splits, size):
+    _write(tmp_path / "one", splits, shard_bytes=200)
+    portions = {name: _cut(split, size) for name, split in splits.items()}
+    options = {"classes": ("a", "b", "c"), "attributes": ATTRIBUTES, "autoencoder": MADE_BY}
+    write_cache(tmp_path / "other", portions, **options, shard_bytes=200)
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "other").iterdir())
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
+
+
+@pytest.mark.parametrize("count", [100, 1000])
+def test_no_more_is_held_than_a_shard_and_a_portion_whatever_the_count(tmp_path, count):
+    alive: weakref.WeakSet[torch.Tensor] = weakref.WeakSet()
+    held = []
+
+    def encoded() -> Iterator[LatentSplit]:
+        for _ in range(count // 10):
+            latents = torch.randn(10, 2, 4, 4)
+            alive.add(latents)
+            held.append(len(alive))
+            yield LatentSplit(latents, None, None)
+
+    write_cache(tmp_path / "cache", {"train": encoded()}, classes=(), attributes=(), autoencoder=MADE_BY, shard_bytes=30 * 128)
+    assert len(held) == count // 10
+    assert max(held) <= 2
+    assert len(read_latents(tmp_path / "cache", "train").latents) == count
+
+
+@pytest.mark.parametrize("damage", ["missing", "flipped", "of another cache"])
+def test_each_shard_is_checked_against_the_record(tmp_path, splits, damage):
+    for folder in ("cache", "other"):
+        _write(tmp_path / folder, splits, shard_bytes=7 * splits["train"].latents[0].nbytes)
+        splits["train"].latents.add_(1)
+    shard = tmp_path / "cache" / "train-00001.safetensors"
+    content = bytearray(shard.read_bytes())
+    content[-5] ^= 1
+    if damage == "missing":
+        shard.unlink()
+    else:
+        shard.write_bytes(content if damage == "flipped" else (tmp_path / "other" / shard.name).read_bytes())
+    with pytest.raises(UserError, match=r"train-00001\.safetensors is .*; .*run `dvc repro encode_and_cache_latents`") as caught:
+        read_latents(tmp_path / "cache", "train")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_given_scaling_takes_the_place_of_the_measured_statistics(tmp_path, splits):
-    write_cache(tmp_path / "cache", splits, classes=("a", "b", "c"), attributes=ATTRIBUTES, autoencoder=MADE_BY, scaling=0.5)
+    write_cache(
+        tmp_path / "cache",
+        {name: [split] for name, split in splits.items()},
+        classes=("a", "b", "c"),
+        attributes=ATTRIBUTES,
+        autoencoder=MADE_BY,
+        scaling=0.5,
+    )
     read = read_stats(tmp_path / "cache" / "stats.json").normalizer
     assert torch.equal(read.mean, torch.zeros(2, 1, 1))
     assert torch.equal(read.std, torch.full((2, 1, 1), 2.0))

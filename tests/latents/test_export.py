@@ -27,7 +27,8 @@ def splits(request) -> dict[str, LatentSplit]:
 
 @pytest.fixture
 def stats(tmp_path, splits) -> LatentStats:
-    return write_cache(tmp_path / "cache", splits, classes=("a", "b", "c"), attributes=ATTRIBUTES, autoencoder="ab" * 32)
+    portions = {name: [split] for name, split in splits.items()}
+    return write_cache(tmp_path / "cache", portions, classes=("a", "b", "c"), attributes=ATTRIBUTES, autoencoder="ab" * 32)
 
 
 @pytest.mark.parametrize("name", ["npz", "safetensors"])
@@ -69,7 +70,7 @@ def test_exporting_twice_gives_the_same_bytes(tmp_path, splits, stats, name):
 @pytest.mark.parametrize("name", FORMATS)
 def test_where_nothing_is_known_there_are_only_latents(tmp_path, name):
     split = LatentSplit(torch.randn(6, 1, 2, 2), None, None)
-    stats = write_cache(tmp_path / "cache", {"train": split}, classes=(), attributes=(), autoencoder="ab" * 32)
+    stats = write_cache(tmp_path / "cache", {"train": [split]}, classes=(), attributes=(), autoencoder="ab" * 32)
     export_latents(tmp_path / "export", {"train": split}, stats, name)
     path = tmp_path / "export" / f"train.{name}"
     if name == "parquet":

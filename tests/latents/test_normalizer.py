@@ -1,7 +1,8 @@
+import numpy as np
 import pytest
 import torch
 
-from latentline.latents.normalizer import Normalizer
+from latentline.latents.normalizer import Moments, Normalizer
 
 SCALES = torch.tensor([1e-3, 1.0, 250.0])[:, None, None]
 SHIFTS = torch.tensor([5.0, -0.2, 1000.0])[:, None, None]
@@ -62,3 +63,27 @@ def test_half_precision_latents_are_measured_without_overflow():
     normalizer = Normalizer.fit(latents)
     torch.testing.assert_close(normalizer.mean.double(), latents.double().mean(dim=(0, 2, 3))[:, None, None], rtol=1e-6, atol=0)
     assert normalizer.standardise(latents).dtype == torch.float32
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 4), (3,), (1, 3, 3)])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_moments_are_numpys_in_double_precision_and_the_same_bits_whatever_the_portions(shape, dtype):
+    latents = (torch.randn(300, *shape) * SCALES[-1:].squeeze() + SHIFTS[-1:].squeeze()).to(dtype)
+    normalizers = []
+    for size in (1, 7, 128, 300):
+        moments = Moments()
+        for portion in latents.split(size):
+            moments.add(portion)
+        normalizers.append(moments.normalizer())
+    exact = latents.numpy().astype(np.float64)
+    over = (0, *range(2, latents.ndim))
+    np.testing.assert_allclose(normalizers[0].mean.flatten().numpy(), exact.mean(over), rtol=1e-7)
+    np.testing.assert_allclose(normalizers[0].std.flatten().numpy(), exact.std(over, ddof=1), rtol=1e-7)
+    for other in normalizers[1:]:
+        assert torch.equal(other.mean, normalizers[0].mean)
+        assert torch.equal(other.std, normalizers[0].std)
+
+
+def test_what_varies_little_far_from_zero_is_measured_exactly():
+    latents = torch.randn(1000, 1, 4, 4).double() * 1e-6 + 1e3
+    np.testing.assert_allclose(Normalizer.fit(latents).std.item(), latents.numpy().std(ddof=1), rtol=1e-5)

@@ -50,7 +50,13 @@ def stage(workplace: Path, write_params: Callable[[Path, dict[str, object]], Non
     ) -> dict[str, Any]:
         changed = {f"latent_classifiers.{name}": value for name, value in {"inverse_regularization": C, **knobs}.items()}
         write_params(workplace, {**changed, "compute.threads": 1})
-        write_cache(workplace / "encoded_img", splits, classes=classes, attributes=attributes, autoencoder="ab" * 32)
+        write_cache(
+            workplace / "encoded_img",
+            {name: [split] for name, split in splits.items()},
+            classes=classes,
+            attributes=attributes,
+            autoencoder="ab" * 32,
+        )
         train_latent_classifiers.main()
         return json.loads((workplace / "metrics" / "latent_classifiers.json").read_text())
 
@@ -64,7 +70,7 @@ def _probes() -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
 
 def _standardised(name: str) -> torch.Tensor:
     """Latents (N, F) of a split, minus mean, by standard deviation, of each channel of the training split."""
-    train, latents = (read_latents(Path("encoded_img"), split).latents for split in ("train", name))
+    train, latents = (read_latents(Path("encoded_img"), split).latents.load() for split in ("train", name))
     return ((latents - train.mean(dim=(0, 2, 3), keepdim=True)) / train.std(dim=(0, 2, 3), keepdim=True)).flatten(1)
 
 

@@ -31,7 +31,7 @@ def run(tmp_path, awake) -> Path:
     save_checkpoint(tmp_path / AUTOENCODER, kind="autoencoder", name="vae", constructor=constructor, trained_on={}, tensors=codec.state_dict())
     digest = sha256_file(tmp_path / AUTOENCODER)
     split = LatentSplit(torch.randn(50, *codec.latent_shape) * 3 + 5, torch.arange(50) % 3, torch.rand(50, 2))
-    write_cache(tmp_path / LATENTS, {"train": split}, classes=CLASSES, attributes=ATTRIBUTES, autoencoder=digest)
+    write_cache(tmp_path / LATENTS, {"train": [split]}, classes=CLASSES, attributes=ATTRIBUTES, autoencoder=digest)
     constructor = {"latent_shape": list(codec.latent_shape), "features": FEATURES, "channels": [8], "blocks": 1, "attention_levels": []}
     save_checkpoint(
         tmp_path / DENOISER,
@@ -167,7 +167,7 @@ def test_images_of_bytes_come_in_by_the_stores_own_conversion(model):
 
 
 def test_latents_of_another_autoencoder_are_refused(run):
-    write_cache(run / LATENTS, {"train": LatentSplit(torch.randn(5, 2, 4, 4), None, None)}, classes=(), attributes=(), autoencoder="ab" * 32)
+    write_cache(run / LATENTS, {"train": [LatentSplit(torch.randn(5, 2, 4, 4), None, None)]}, classes=(), attributes=(), autoencoder="ab" * 32)
     with pytest.raises(UserError, match="was made by autoencoder abab"):
         load(run)
 
@@ -189,7 +189,7 @@ def diffae(tmp_path, awake) -> TrainedModel:
     codec = awake(build_codec("diffae", **constructor))
     save_checkpoint(tmp_path / AUTOENCODER, kind="autoencoder", name="diffae", constructor=constructor, trained_on={}, tensors=codec.state_dict())
     split = LatentSplit(torch.randn(50, 6) * 3 + 5, torch.arange(50) % 3, torch.rand(50, 2))
-    write_cache(tmp_path / LATENTS, {"train": split}, classes=CLASSES, attributes=ATTRIBUTES, autoencoder=sha256_file(tmp_path / AUTOENCODER))
+    write_cache(tmp_path / LATENTS, {"train": [split]}, classes=CLASSES, attributes=ATTRIBUTES, autoencoder=sha256_file(tmp_path / AUTOENCODER))
     return load(tmp_path)
 
 

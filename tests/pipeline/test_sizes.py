@@ -8,7 +8,7 @@ from latentline.common.errors import UserError
 from latentline.data.images import ArrayImages
 from latentline.data.prepare import Options, prepare
 from latentline.data.source import Card, Source, SourceSplit
-from latentline.latents.cache import LatentSplit, write_cache
+from latentline.latents.cache import LatentSplit, read_stats, write_cache
 from latentline.pipeline import encode_and_cache_latents, train_autoencoder, train_denoiser, train_feature_extractor
 from latentline.pipeline.paths import AUTOENCODER, LATENTS, PREPARED
 from latentline.runtime import memory
@@ -30,7 +30,7 @@ def inputs(workplace, monkeypatch):
     monkeypatch.setattr(memory, "memory_bytes", lambda device: 4 << 30)
     images = np.random.default_rng(0).integers(0, 255, (20, 1, 8, 8)).astype(np.uint8)
     prepare(Source(Card("x", ("a", "b"), "", "", ""), {"train": SourceSplit(ArrayImages(images), np.arange(20) % 2)}), PREPARED, OPTIONS)
-    split = LatentSplit(torch.randn(20, 2, 4, 4), torch.arange(20) % 2, None)
+    split = [LatentSplit(torch.randn(20, 2, 4, 4), torch.arange(20) % 2, None)]
     write_cache(LATENTS, dict.fromkeys(("train", "val", "test"), split), classes=("a", "b"), attributes=(), autoencoder="ab" * 32)
     return sorted(path for path in workplace.rglob("*"))
 
@@ -58,20 +58,15 @@ def test_a_network_of_impossible_size_is_refused(inputs, workplace, write_params
     assert sorted(path for path in workplace.rglob("*") if path.name != "params.yaml") == inputs
 
 
-def test_encoding_to_latents_that_do_not_fit_into_memory_is_refused(inputs, workplace, write_params, monkeypatch):
+def test_an_export_that_does_not_fit_into_memory_is_refused_and_without_one_no_latents_are_too_many(inputs, workplace, write_params, monkeypatch):
     save_checkpoint(AUTOENCODER, kind="autoencoder", name="identity", constructor={"image_shape": [1, 8, 8]}, trained_on={}, tensors={})
     before = sorted(workplace.rglob("*"))
-    write_params(workplace, {"autoencoder.name": "identity"})
+    write_params(workplace, {"autoencoder.name": "identity", "latents.export": "npz"})
     monkeypatch.setattr(memory, "memory_bytes", lambda device: 100)
-    with pytest.raises(UserError, match=r"latents: 20 of shape \(1, 8, 8\), in float32, need .*; lower autoencoder.latent_channels or"):
+    said = r"latents\.export: npz of 13 latents of shape \(1, 8, 8\), in float32, needs .*; set it to null, or lower data\.limit"
+    with pytest.raises(UserError, match=said):
         encode_and_cache_latents.main()
     assert sorted(path for path in workplace.rglob("*") if path.name != "params.yaml") == before
-
-
-def test_latents_that_do_not_fit_into_memory_are_refused(inputs, workplace, write_params, monkeypatch):
-    write_params(workplace, {"denoiser.channels": [8], "denoiser.attention_levels": []})
-    monkeypatch.setattr(memory, "memory_bytes", lambda device: 2559)
-    monkeypatch.setattr(train_denoiser, "require_trainable", lambda *arguments: None)
-    with pytest.raises(UserError, match=r"denoiser: 20 latents of shape \(2, 4, 4\) in split train, in float32, need .*; make the latents smaller"):
-        train_denoiser.main()
-    assert sorted(path for path in workplace.rglob("*") if path.name != "params.yaml") == inputs
+    write_params(workplace, {"autoencoder.name": "identity", "latents.export": None})
+    encode_and_cache_latents.main()
+    assert read_stats(LATENTS / "stats.json").shape == (1, 8, 8)

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from latentline.pipeline import download, encode_and_cache_latents, train_autoencoder, train_denoiser
+from latentline.common.rows import StoredRows
+from latentline.pipeline import download, encode_and_cache_latents, train_autoencoder, train_denoiser, training
 from latentline.pipeline.paths import DENOISER
 from latentline.runtime.checkpoint import load_checkpoint
 
@@ -80,6 +81,16 @@ def test_batches_in_parts_give_the_same_denoiser_to_float_tolerance(run):
     assert metrics_of_parts["test_loss"] == pytest.approx(metrics["test_loss"], rel=1e-4)
     assert metrics_of_parts["train_loss"] == pytest.approx(metrics["train_loss"], rel=1e-4)
     assert any(not torch.equal(parts[name], tensor) for name, tensor in whole.items())  # it was cut
+
+
+def test_latents_read_from_disk_at_every_step_give_the_same_bytes_as_latents_in_memory(run, monkeypatch):
+    in_memory, metrics = run()
+    monkeypatch.setattr(training, "_MOST_BYTES", 0)
+    monkeypatch.setattr(StoredRows, "load", lambda rows: pytest.fail("a whole split was read"))
+    from_disk, metrics_from_disk = run()
+    assert metrics == metrics_from_disk
+    for name, tensor in in_memory.items():
+        assert torch.equal(from_disk[name], tensor)
 
 
 def test_each_schedule_trains_another_denoiser(run):

@@ -8,12 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from latentline.common.arrays import save_arrays
-from latentline.common.files import sha256_file
-
-SHARD_BYTES = 128 << 20
+from latentline.common.rows import SHARD_BYTES, write_rows
 
 
 @dataclass(frozen=True)
@@ -38,31 +34,5 @@ def write_shards(folder: Path, name: str, batches: Iterable[Batch], meta: dict[s
     Returns:
         What a card says of the split: ``count``, and ``shards``, the sha256 of each by its name.
     """
-    shards: dict[str, str] = {}
-    count = filled = 0
-    buffers: dict[str, Tensor] = {}  # of one shard, filled from the front
-
-    def flush() -> None:
-        path = folder / f"{name}-{len(shards):05d}.safetensors"
-        save_arrays(path, {key: buffer[:filled] for key, buffer in buffers.items()}, meta)
-        shards[path.name] = sha256_file(path)
-
-    for batch in batches:
-        arrays = {key: torch.from_numpy(array) for key, array in vars(batch).items() if array is not None}
-        if not buffers:
-            per_shard = max(1, shard_bytes // int(np.prod(batch.images.shape[1:])))
-            buffers = {key: array.new_empty((per_shard, *array.shape[1:])) for key, array in arrays.items()}
-        taken = 0
-        while taken < len(batch.images):
-            held = min(per_shard - filled, len(batch.images) - taken)
-            for key, array in arrays.items():
-                buffers[key][filled : filled + held] = array[taken : taken + held]
-            taken += held
-            filled += held
-            if filled == per_shard:
-                flush()
-                filled = 0
-        count += taken
-    if filled:
-        flush()
-    return {"count": count, "shards": shards}
+    arrays = ({key: torch.from_numpy(array) for key, array in vars(batch).items() if array is not None} for batch in batches)
+    return write_rows(folder, name, arrays, meta, shard_bytes)

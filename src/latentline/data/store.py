@@ -12,87 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentline.common.arrays import load_arrays
 from latentline.common.column import Column, all_columns, all_values, columns_from_json
 from latentline.common.files import read_sealed_json, require_sha256
+from latentline.common.rows import StoredRows, read_rows
 
 MADE_BY = "download"
-_MAPPED_IMAGES = 128  # read before the shards are let go; each may have mapped 2 MiB, the largest group of pages
-_LOADED_AT_ONCE = 1024  # images, by load()
-
-
-class MappedImages:
-    """Images uint8 (N, C, H, W) in shards, like one tensor that can be indexed, but read from disk when it is.
-
-    Shards are memory-mapped, and let go again after every 128 images or so, so that memory does not grow with the split. Not for
-    several threads at once.
-
-    Args:
-        paths: the shards.
-        counts: images in each.
-        shape: (C, H, W).
-        made_by: the stage that writes them.
-    """
-
-    def __init__(self, paths: list[Path], counts: list[int], shape: tuple[int, ...], made_by: str) -> None:
-        self.shape = torch.Size((sum(counts), *shape))
-        self._paths, self._made_by = paths, made_by
-        self._starts = torch.tensor([0, *counts]).cumsum(0)  # (shards + 1,)
-        self._mapped: dict[int, Tensor] = {}
-        self._images_read = 0
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: Tensor | slice) -> Tensor:
-        """Rows (B,) of any order, or a slice -> a copy (B, C, H, W)."""
-        if isinstance(rows, slice):
-            rows = torch.arange(*rows.indices(len(self)))
-        if len(rows) and not (int(rows.min()) >= 0 and int(rows.max()) < len(self)):
-            raise IndexError(f"rows {int(rows.min())} to {int(rows.max())} of {len(self)} images")
-        images = torch.empty((len(rows), *self.shape[1:]), dtype=torch.uint8)
-        shards = torch.bucketize(rows.contiguous(), self._starts[1:], right=True)
-        for shard in shards.unique().tolist():
-            here = shards == shard
-            images[here] = self._shard(shard)[rows[here] - self._starts[shard]]
-        self._account(len(rows))
-        return images
-
-    def first(self, count: int) -> "MappedImages":
-        """These images, but at most ``count`` of them; nothing is read."""
-        counts = self._starts.clamp(max=count).diff()  # (shards,)
-        return MappedImages(self._paths, counts.tolist(), self.shape[1:], self._made_by)
-
-    def split(self, size: int) -> Iterator[Tensor]:
-        """Consecutive batches of ``size`` images; the last may be smaller."""
-        for start in range(0, len(self), size):
-            yield self[start : start + size]
-
-    def load(self) -> Tensor:
-        """All images in memory, for a training that has the room."""
-        images = torch.empty(self.shape, dtype=torch.uint8)
-        for start in range(0, len(self), _LOADED_AT_ONCE):
-            images[start : start + _LOADED_AT_ONCE] = self[start : start + _LOADED_AT_ONCE]
-        return images
-
-    def _shard(self, shard: int) -> Tensor:
-        if shard not in self._mapped:
-            self._mapped[shard] = load_arrays(self._paths[shard], self._made_by, verify=False)[0]["images"]
-        return self._mapped[shard]
-
-    def _account(self, count: int) -> None:
-        """Mapped pages count as memory of this process until the mapping ends; the system's cache keeps them all the same."""
-        self._images_read += count
-        if self._images_read >= _MAPPED_IMAGES:
-            self._mapped.clear()
-            self._images_read = 0
 
 
 @dataclass(frozen=True)
 class ImageSplit:
     """One split of the prepared images, or the samples."""
 
-    images: MappedImages
+    images: StoredRows  # uint8 (N, C, H, W)
     labels: Tensor | None  # int64 (N,), indices into the card's classes; None = no class label
     attributes: Tensor | None  # float32 (N, A), columns as in the card; None = no attributes
 
@@ -174,8 +105,5 @@ def read_shards(paths: list[Path], made_by: str, *, verify: bool = True) -> tupl
     Raises:
         UserError: a shard is missing or damaged.
     """
-    read = [load_arrays(path, made_by, verify=verify) for path in paths]
-    parts, meta = [arrays for arrays, _ in read], read[0][1]
-    beside = {key: torch.cat([part[key] for part in parts]) for key in ("labels", "attributes") if key in parts[0]}
-    images = MappedImages(paths, [len(part["images"]) for part in parts], parts[0]["images"].shape[1:], made_by)
+    images, beside, meta = read_rows(paths, "images", made_by, verify=verify)
     return ImageSplit(images, beside.get("labels"), beside.get("attributes")), meta

@@ -1,12 +1,15 @@
 """encoded_img on disk.
 
 encoded_img/stats.json                latent shape, mean and std per channel, classes, attributes, autoencoder's sha256, counts, sha256 of shards
-encoded_img/train-00000.safetensors   latents float16 or float32 (N, *latent shape), raw; labels int64 (N,), attributes float32 (N, A), where known
+encoded_img/train-00000.safetensors   latents float16 or float32 (N, *latent shape), raw; labels int64 (N,), attributes float32 (N, A), where known;
+                                      at most 128 MiB of latents, the next ones in train-00001.safetensors
 encoded_img/known.safetensors         labels and attributes of (at most 65,536) training images: what samples are drawn for
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,13 +17,15 @@ from torch import Tensor
 from latentline.common.arrays import load_arrays, save_arrays
 from latentline.common.column import Column, all_columns, all_values, columns_from_json
 from latentline.common.errors import UserError
-from latentline.common.files import read_sealed_json, replaced_folder, require_sha256, sha256_file, write_sealed_json
-from latentline.latents.normalizer import Normalizer
+from latentline.common.files import read_sealed_json, replaced_folder, require_sha256, write_sealed_json
+from latentline.common.rows import SHARD_BYTES, StoredRows, read_rows, write_rows
+from latentline.latents.normalizer import Moments, Normalizer
 
 MADE_BY = "encode_and_cache_latents"
 _STATS = "stats.json"
 _KIND = "latents"
 _MOST_KNOWN = 65_536
+L = TypeVar("L", Tensor, StoredRows)
 
 
 @dataclass(frozen=True)
@@ -48,10 +53,10 @@ class LatentStats:
 
 
 @dataclass(frozen=True)
-class LatentSplit:
-    """Raw latents (N, C, H, W) or (N, D), and what is known of their images."""
+class LatentSplit(Generic[L]):
+    """Raw latents (N, C, H, W) or (N, D), in memory or on disk, and what is known of their images: a split, or a portion of one."""
 
-    latents: Tensor
+    latents: L
     labels: Tensor | None  # int64 (N,)
     attributes: Tensor | None  # float32 (N, A)
 
@@ -68,28 +73,37 @@ class LatentSplit:
 
 def write_cache(
     root: Path,
-    splits: dict[str, LatentSplit],
+    splits: dict[str, Iterable[LatentSplit[Tensor]]],
     *,
     classes: tuple[str, ...],
     attributes: tuple[Column, ...],
     autoencoder: str,
     scaling: float | None = None,
+    shard_bytes: int = SHARD_BYTES,
 ) -> LatentStats:
-    """Write every split and the statistics of ``train`` to ``root``, whole or not at all; ``scaling`` takes the place of those measured."""
-    train = splits["train"]
-    normalizer = Normalizer.fit(train.latents) if scaling is None else Normalizer.constant(scaling, train.latents.shape[1:])
+    """Write every split and the statistics of ``train`` to ``root``, whole or not at all, holding one shard in memory and no more.
+
+    Args:
+        root: the folder.
+        splits: consecutive portions of each, asked for one after the other; where they are cut changes no byte.
+        classes: names, of the labels.
+        attributes: columns of the attributes.
+        autoencoder: sha256 of the checkpoint that encoded.
+        scaling: takes the place of the statistics measured.
+        shard_bytes: of the latents in a shard, at most.
+    """
     meta = {"kind": _KIND, "autoencoder": autoencoder}
     with replaced_folder(root) as folder:
-        described = {}
-        for name, split in splits.items():
-            path = folder / f"{name}-00000.safetensors"
-            save_arrays(path, {"latents": split.latents, **split.known}, meta)
-            described[name] = {"count": len(split.latents), "shards": {path.name: sha256_file(path)}}
-        save_arrays(folder / "known.safetensors", {name: tensor[:_MOST_KNOWN] for name, tensor in train.known.items()}, meta)
+        described, train = {}, _Measured()
+        for name, portions in splits.items():
+            watched = train.watch(portions) if name == "train" else portions
+            described[name] = write_rows(folder, name, ({"latents": part.latents, **part.known} for part in watched), meta, shard_bytes)
+        normalizer = train.moments.normalizer() if scaling is None else Normalizer.constant(scaling, train.shape)
+        save_arrays(folder / "known.safetensors", {name: torch.cat(parts)[:_MOST_KNOWN] for name, parts in train.known.items()}, meta)
         write_sealed_json(
             folder / _STATS,
             {
-                "shape": list(train.latents.shape[1:]),
+                "shape": list(train.shape),
                 "classes": list(classes),
                 "attributes": [asdict(column) for column in attributes],
                 "autoencoder": autoencoder,
@@ -101,6 +115,27 @@ def write_cache(
     return read_stats(root / _STATS)
 
 
+class _Measured:
+    """What the cache tells of the training latents, gathered while they pass."""
+
+    def __init__(self) -> None:
+        self.moments = Moments()
+        self.shape: tuple[int, ...] = ()
+        self.known: dict[str, list[Tensor]] = {}
+        self._count = 0
+
+    def watch(self, portions: Iterable[LatentSplit[Tensor]]) -> Iterator[LatentSplit[Tensor]]:
+        """The same portions."""
+        for part in portions:
+            self.moments.add(part.latents)
+            self.shape = tuple(part.latents.shape[1:])
+            if self._count < _MOST_KNOWN:
+                for name, tensor in part.known.items():
+                    self.known.setdefault(name, []).append(tensor)
+            self._count += len(part.latents)
+            yield part
+
+
 def read_stats(path: Path) -> LatentStats:
     """Read stats.json. Raises UserError when it is missing or damaged."""
     stats = read_sealed_json(path, MADE_BY)
@@ -110,13 +145,17 @@ def read_stats(path: Path) -> LatentStats:
     return LatentStats(shape, tuple(stats["classes"]), columns_from_json(stats["attributes"]), stats["autoencoder"], Normalizer(mean, std))
 
 
-def read_latents(root: Path, name: str) -> LatentSplit:
-    """Read split ``name`` (train, val or test). Raises UserError when it is missing or damaged."""
-    path = root / f"{name}-00000.safetensors"
+def read_latents(root: Path, name: str) -> LatentSplit[StoredRows]:
+    """Read split ``name`` (train, val or test). Raises UserError when a shard is missing or damaged.
+
+    Every byte is read once, to compare the shards with the digests in stats.json; from then on latents are read as they are used.
+    """
     described = read_sealed_json(root / _STATS, MADE_BY)["splits"][name]["shards"]
-    require_sha256(path, described[path.name], root / _STATS, MADE_BY)
-    arrays, _ = load_arrays(path, MADE_BY, verify=False)
-    return LatentSplit(arrays["latents"], arrays.get("labels"), arrays.get("attributes"))
+    paths = [root / shard for shard in sorted(described)]
+    for path in paths:
+        require_sha256(path, described[path.name], root / _STATS, MADE_BY)
+    latents, beside, _ = read_rows(paths, "latents", MADE_BY, verify=False)
+    return LatentSplit(latents, beside.get("labels"), beside.get("attributes"))
 
 
 def read_known(path: Path) -> Tensor:

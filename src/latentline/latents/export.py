@@ -19,6 +19,7 @@ from latentline.common.arrays import save_arrays
 from latentline.common.column import Column
 from latentline.common.errors import UserError
 from latentline.common.files import replaced_folder
+from latentline.common.rows import StoredRows
 from latentline.latents.cache import LatentSplit, LatentStats
 
 _PARQUET_NEEDS = "pyarrow"
@@ -32,23 +33,23 @@ def require_format(name: str) -> None:
         )
 
 
-def export_latents(folder: Path, splits: dict[str, LatentSplit], stats: LatentStats, name: str) -> None:
-    """Write ``folder`` in format ``name`` (``latents.export``), whole or not at all; equal latents give equal bytes."""
+def export_latents(folder: Path, splits: dict[str, LatentSplit[StoredRows]], stats: LatentStats, name: str) -> None:
+    """Write ``folder`` in format ``name`` (``latents.export``), whole or not at all; equal latents give equal bytes. A split must fit into memory."""
     with replaced_folder(folder) as temporary:
         for split_name, split in splits.items():
-            _FORMATS[name](temporary / f"{split_name}.{name}", stats.normalizer.standardise(split.latents), split, stats.columns)
+            _FORMATS[name](temporary / f"{split_name}.{name}", stats.normalizer.standardise(split.latents[:]), split, stats.columns)
 
 
-def _write_safetensors(path: Path, z0: Tensor, split: LatentSplit, columns: tuple[Column, ...]) -> None:
+def _write_safetensors(path: Path, z0: Tensor, split: LatentSplit[StoredRows], columns: tuple[Column, ...]) -> None:
     save_arrays(path, {"z0": z0, **split.known}, {"kind": "exported latents", "columns": [column.name for column in columns]})
 
 
-def _write_npz(path: Path, z0: Tensor, split: LatentSplit, columns: tuple[Column, ...]) -> None:
+def _write_npz(path: Path, z0: Tensor, split: LatentSplit[StoredRows], columns: tuple[Column, ...]) -> None:
     arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in {"z0": z0, **split.known}.items()}
     np.savez(path, **arrays)
 
 
-def _write_parquet(path: Path, z0: Tensor, split: LatentSplit, columns: tuple[Column, ...]) -> None:
+def _write_parquet(path: Path, z0: Tensor, split: LatentSplit[StoredRows], columns: tuple[Column, ...]) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -62,7 +63,7 @@ def _write_parquet(path: Path, z0: Tensor, split: LatentSplit, columns: tuple[Co
     parquet.write_table(pa.table(table), path)
 
 
-_FORMATS: dict[str, Callable[[Path, Tensor, LatentSplit, tuple[Column, ...]], None]] = {
+_FORMATS: dict[str, Callable[[Path, Tensor, LatentSplit[StoredRows], tuple[Column, ...]], None]] = {
     "npz": _write_npz,
     "parquet": _write_parquet,
     "safetensors": _write_safetensors,

@@ -7,7 +7,9 @@ project touches mean and std.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -21,11 +23,9 @@ class Normalizer:
     @classmethod
     def fit(cls, latents: Tensor) -> "Normalizer":
         """Measure raw latents (N, C, H, W) or (N, D) in float64; a channel that never varies keeps its scale."""
-        exact = latents.double()
-        over = (0, *range(2, latents.ndim))  # images, and positions where there are any
-        mean = exact.mean(dim=over, keepdim=True)[0]  # (C, 1, 1) or (D,)
-        std = exact.std(dim=over, keepdim=True)[0]
-        return cls(mean.float(), std.where(std > 0, std.new_ones(())).float())
+        moments = Moments()
+        moments.add(latents)
+        return moments.normalizer()
 
     @classmethod
     def constant(cls, factor: float, shape: Sequence[int]) -> "Normalizer":
@@ -40,3 +40,34 @@ class Normalizer:
     def restore(self, standardised: Tensor) -> Tensor:
         """The inverse of :meth:`standardise`: what the decoder takes."""
         return standardised * self.std.to(standardised.device) + self.mean.to(standardised.device)
+
+
+class Moments:
+    """Measures latents that come in portions, in float64: the same bits whatever the portions, since images are added one after the other."""
+
+    def __init__(self) -> None:
+        self._shape: tuple[int, ...] = ()  # of a latent
+        self._origin: NDArray[np.float64] = np.empty((0, 1))  # (C, 1), a value of each channel: differences from it lose no digits
+        self._sums: NDArray[np.float64] = np.empty((2, 0, 0))  # (2, 1, C): of the differences and of their squares
+        self._images = 0
+
+    def add(self, latents: Tensor) -> None:
+        """Count the next raw latents (B, C, H, W) or (B, D), at least one."""
+        values = latents.double().unsqueeze(-1).flatten(2).numpy()  # (B, C, H W) or (B, D, 1)
+        if not self._images:
+            self._shape, self._origin = tuple(latents.shape[1:]), values[0, :, :1].copy()
+            self._sums = np.zeros((2, 1, len(self._origin)))
+        differences = values - self._origin
+        by_image = np.stack([differences.sum(axis=2), np.square(differences).sum(axis=2)])  # (2, B, C)
+        self._sums = np.add.accumulate(np.concatenate([self._sums, by_image], axis=1), axis=1)[:, -1:]  # one after the other, by definition
+        self._images += len(values)
+
+    def normalizer(self) -> Normalizer:
+        """Mean and deviation (of a sample: divided by one less) of all that was counted; a channel that never varies keeps its scale."""
+        per_channel = (self._shape[0], *[1] * (len(self._shape) - 1))  # (C, 1, 1) or (D,)
+        numbers = self._images * int(np.prod(self._shape[1:]))  # of each channel
+        total, squares = self._sums[:, 0]  # (C,) each
+        variance = (squares - total**2 / numbers) / max(1, numbers - 1)
+        mean = torch.from_numpy(self._origin[:, 0] + total / numbers).float().reshape(per_channel)
+        std = torch.from_numpy(variance).clamp(min=0).sqrt().float().reshape(per_channel)
+        return Normalizer(mean, std.where(std > 0, std.new_ones(())))

@@ -17,4 +17,4 @@ class LatentClassifiersParams(Section):
     max_iterations: Positive
     """Solver iterations at most."""
     train_count: Positive
-    """Latents that the probe is fitted on, at most (seeded choice)."""
+    """Latents that the probe is fitted on, and validation latents that choose its regularisation, at most (seeded choice)."""

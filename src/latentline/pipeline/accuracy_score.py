@@ -9,8 +9,8 @@ from torch import Tensor
 
 from latentline.common.column import CLASS
 from latentline.common.errors import UserError
+from latentline.common.rows import StoredRows
 from latentline.common.seeds import derive_seed
-from latentline.data.store import MappedImages
 from latentline.evaluation.agreement import agreement
 from latentline.models.judges import PretrainedJudge, build_judge
 from latentline.params.compute import ComputeParams
@@ -29,7 +29,7 @@ _HASHED_AT_ONCE = 1024  # images
 class Labelled:
     """Images uint8 (N, C, H, W) and their classes (N,)."""
 
-    images: Tensor | MappedImages
+    images: Tensor | StoredRows
     labels: Tensor
 
     def sha256(self) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 from latentline.codecs.base import Codec
 from latentline.codecs.build import build_codec
 from latentline.common.seeds import start_noise
-from latentline.data.store import ImageSplit, to_uint8, to_unit_range
+from latentline.data.store import to_uint8, to_unit_range
 from latentline.pipeline.paths import AUTOENCODER
 from latentline.runtime.checkpoint import load_checkpoint
 from latentline.runtime.compute import place
@@ -64,12 +64,6 @@ class TrainedCodec:
     device: torch.device
     sha256: str
     image_shape: tuple[int, ...]
-
-    @torch.no_grad()
-    def encode(self, split: ImageSplit, generator: torch.Generator | None = None) -> Tensor:
-        """All images of a split -> raw latents (N, *latent_shape), float32 on the CPU; with ``generator``, drawn (see ``Codec.encode``)."""
-        batches = split.batches(inference_batch(self.image_shape))
-        return torch.cat([self.codec.encode(images.to(self.device), generator).cpu() for images, _ in batches])
 
     def decode(self, raw: Tensor, noise: Tensor | None = None, *, first: int = 0) -> Tensor:
         """:func:`decode_images` of this codec."""

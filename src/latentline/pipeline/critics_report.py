@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from latentline.data.store import MappedImages, to_unit_range
+from latentline.common.rows import StoredRows
+from latentline.data.store import to_unit_range
 from latentline.figures.grids import alternating_rows, save_grid
 from latentline.figures.plots import curve_panels, shares
 from latentline.models.perceptual import PerceptualDistance
@@ -24,7 +25,7 @@ _LOSS_TERMS = {
 
 
 @torch.no_grad()
-def perceptual_scores(network: PerceptualDistance | None, images: MappedImages, decoded: Tensor) -> dict[str, float]:
+def perceptual_scores(network: PerceptualDistance | None, images: StoredRows, decoded: Tensor) -> dict[str, float]:
     """Mean perceptual distance of the first test images to their reconstructions, and, as its floor, to other images.
 
     Args:
@@ -47,7 +48,7 @@ def perceptual_distance(network: PerceptualDistance, x: Tensor, y: Tensor) -> fl
 
 
 @torch.no_grad()
-def draw_critics(folder: Path, critics: Critics, images: MappedImages, decoded: Tensor, history: list[dict[str, float]]) -> None:
+def draw_critics(folder: Path, critics: Critics, images: StoredRows, decoded: Tensor, history: list[dict[str, float]]) -> None:
     """Curves of the adversarial terms, and the discriminator's confidence that test images and reconstructions are real.
 
     Args:

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from latentline.common.errors import UserError
+from latentline.common.rows import StoredRows
 from latentline.data.decode import SUFFIXES, Shape, UnreadableError, decode, fit
-from latentline.data.store import MappedImages, read_card, read_split, to_unit_range
+from latentline.data.store import read_card, read_split, to_unit_range
 from latentline.editing.targets import require_known
 from latentline.latents.cache import LatentStats, read_latents
 from latentline.params.manipulate import ManipulateParams
@@ -40,9 +41,9 @@ class Pictures:
 class Choice:
     """All images that may be edited."""
 
-    images: Tensor | MappedImages  # uint8 (N, C, H, W)
+    images: Tensor | StoredRows  # uint8 (N, C, H, W)
     values: Tensor  # (N, A)
-    raw: Tensor  # latents (N, *latent_shape)
+    raw: Tensor | StoredRows  # latents (N, *latent_shape)
 
     def pictures(self, rows: Tensor, codec: TrainedCodec, stats: LatentStats) -> Pictures:
         """Those of ``rows`` (B,), each with the noise that it is decoded from, where the codec decodes from noise."""

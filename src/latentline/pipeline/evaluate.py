@@ -11,9 +11,9 @@ from torch import Tensor
 
 from latentline.common.column import CLASS
 from latentline.common.errors import UserError
-from latentline.common.files import replaced_folder, write_metrics
+from latentline.common.files import replaced_folder, sha256_file, write_metrics
 from latentline.common.seeds import generator, start_noise
-from latentline.data.store import ImageSplit, MappedImages, read_card, read_split
+from latentline.data.store import ImageSplit, read_card, read_split
 from latentline.evaluation.agreement import agreement
 from latentline.evaluation.distances import frechet_distance, kernel_distance
 from latentline.evaluation.neighbours import nearest, neighbour_scores
@@ -30,8 +30,11 @@ from latentline.pipeline.conditions import Conditions, named_conditions
 from latentline.pipeline.denoiser import Denoiser, load_denoiser
 from latentline.pipeline.generated import read_generated
 from latentline.pipeline.judge import Judge, load_judge
-from latentline.pipeline.paths import FIGURES, GENERATED, LATENT_STATS, LATENTS, METRICS, PREPARED
+from latentline.pipeline.paths import AUTOENCODER, FEATURE_EXTRACTOR, FIGURES, GENERATED, LATENT_STATS, LATENTS, METRICS, PREPARED
+from latentline.pipeline.seen import Series, look_at
 from latentline.runtime.compute import set_up
+from latentline.runtime.pieces import kept_pieces
+from latentline.runtime.resume import ResumeFile
 from latentline.runtime.timing import record_timing
 
 STAGE = "evaluate"
@@ -58,23 +61,27 @@ def main() -> None:
     count = knobs.max_images or max(len(train), len(generated))
     noise = start_noise(seed, STAGE, torch.arange(min(len(test), len(generated), count)), stats.shape)
     latents = read_latents(LATENTS, "test").latents[:count]
-    images: dict[str, Tensor | MappedImages] = {
-        "samples": generated.images.first(count),
-        "real_test": test.images.first(count),
-        "reconstructions": codec.decode(latents),
-        "decoded_noise": codec.decode(stats.normalizer.restore(noise)),
+    samples, real = generated.images.first(count), test.images.first(count)
+    reference = train.images.first(count)
+    series = {
+        "train": Series(len(reference), reference.__getitem__),
+        "samples": Series(len(samples), samples.__getitem__),
+        "real_test": Series(len(real), real.__getitem__),
+        "reconstructions": Series(len(latents), lambda rows: codec.decode(latents[rows], first=rows.start)),
+        "decoded_noise": Series(len(noise), lambda rows: codec.decode(stats.normalizer.restore(noise[rows]), first=rows.start)),
     }
-    reference = judge.look(train.images.first(count))[0]
-    seen = {name: judge.look(part) for name, part in images.items()}
-    metrics: dict[str, Any] = {"judge": judge.name, "count": len(images["samples"])}
-    distances, neighbours = _distances(knobs, seed, {name: features for name, (features, _) in seen.items()}, reference)
+    state = ResumeFile(STAGE, {"count": count, "seed": seed, "inputs": _inputs()})
+    with kept_pieces(state, compute.save_every_seconds) as pieces:
+        seen = look_at(series, judge, pieces)
+    metrics: dict[str, Any] = {"judge": judge.name, "count": len(samples)}
+    distances, neighbours = _distances(knobs, seed, {name: features for name, (features, _) in seen.items()})
     metrics |= distances
     known = {"samples": generated.values[:count], "real_test": test.values[:count]}
     conditions = named_conditions(told, judge.columns)
     metrics |= _agreement(conditions, {name: values for name, (_, values) in seen.items()}, known)
     if knobs.classification_accuracy_score:
-        lesson = Labelled(images["samples"], known["samples"][:, 0])
-        metrics |= _accuracy_scores(judge, lesson, train, Labelled(images["real_test"], known["real_test"][:, 0]), seed, compute)
+        lesson = Labelled(samples, known["samples"][:, 0])
+        metrics |= _accuracy_scores(judge, lesson, train, Labelled(real, known["real_test"][:, 0]), seed, compute)
     confused = None
     if denoiser:
         z0, judged = stats.normalizer.standardise(latents), seen["real_test"][1][:, 0]
@@ -84,6 +91,13 @@ def main() -> None:
         _figures(folder, metrics, generated.images[:_COLUMNS], train.images[neighbours[:_COLUMNS]])
         if confused is not None:
             confusion(folder / "bayes_confusion.png", confused, stats.classes)
+    state.finish()
+
+
+def _inputs() -> dict[str, str]:
+    """sha256 of all that is looked at, and of who looks."""
+    paths = [AUTOENCODER, FEATURE_EXTRACTOR, LATENT_STATS, PREPARED / "card.json", *sorted(GENERATED.glob("*.safetensors"))]
+    return {str(path): sha256_file(path) for path in paths}
 
 
 def _require_neighbours(neighbours: int, counts: dict[str, int]) -> None:
@@ -102,9 +116,10 @@ def _told_the_class(device: torch.device, stats: LatentStats) -> Denoiser:
     return denoiser
 
 
-def _distances(knobs: EvaluateParams, seed: int, features: dict[str, Tensor], reference: Tensor) -> tuple[dict[str, Any], Tensor]:
-    """Scores of sets of features (N, D) against the training images' (M, D), and the training image nearest to each of the first samples."""
-    fd = {name: frechet_distance(part, reference) for name, part in features.items()}
+def _distances(knobs: EvaluateParams, seed: int, features: dict[str, Tensor]) -> tuple[dict[str, Any], Tensor]:
+    """Scores of series of features (N, D) against the training images', and the training image nearest to each of the first samples."""
+    reference = features["train"]
+    fd = {name: frechet_distance(part, reference) for name, part in features.items() if name != "train"}
     # What follows compares pairs of images, so it looks at a part of each set.
     chosen = torch.randperm(len(reference), generator=generator(seed, STAGE, "reference"))[: knobs.pair_count]
     few = {name: features[name][: knobs.pair_count] for name in ("samples", "real_test")}

@@ -13,7 +13,8 @@ from torch import Tensor
 from latentline.common.column import CLASS
 from latentline.common.errors import UserError
 from latentline.common.files import replaced_folder
-from latentline.data.shards import SHARD_BYTES, Batch, write_shards
+from latentline.common.rows import SHARD_BYTES
+from latentline.data.shards import Batch, write_shards
 from latentline.data.store import ImageSplit, read_shards
 from latentline.pipeline.conditions import Conditions
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from latentline.common.column import Column, columns_from_json, decide
-from latentline.data.store import MappedImages, to_unit_range
+from latentline.common.rows import StoredRows
+from latentline.data.store import to_unit_range
 from latentline.models.classifier import ConvClassifier
 from latentline.models.judges import PretrainedJudge, build_judge
 from latentline.pipeline.paths import FEATURE_EXTRACTOR
@@ -26,7 +27,7 @@ class Judge:
     columns: tuple[Column, ...]  # what the head knows; none = it knows nothing
 
     @torch.no_grad()
-    def look(self, images: Tensor | MappedImages) -> tuple[Tensor, Tensor]:
+    def look(self, images: Tensor | StoredRows) -> tuple[Tensor, Tensor]:
         """uint8 images (N, C, H, W), read batch by batch -> features (N, D) and the values (N, A) that it takes them for, on the CPU."""
         features, values = [], []
         for batch in images.split(_BATCH):

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from latentline.common.column import Column, decide, split_outputs
+from latentline.common.rows import StoredRows
 from latentline.common.seeds import derive_seed
 from latentline.data.batches import EpochSampler
-from latentline.data.store import MappedImages, to_unit_range
+from latentline.data.store import to_unit_range
 from latentline.models.classifier import ConvClassifier
 from latentline.models.judges import PretrainedJudge
 from latentline.params.optimizer import OptimizerParams
@@ -43,7 +44,7 @@ class Lessons:
 def train_judge(
     network: ConvClassifier | PretrainedJudge,
     columns: Sequence[Column],
-    images: Tensor | MappedImages,
+    images: Tensor | StoredRows,
     values: Tensor,
     lessons: Lessons,
     *,
@@ -108,7 +109,7 @@ def train_judge(
 
 
 @torch.no_grad()
-def features(network: ConvClassifier | PretrainedJudge, images: Tensor | MappedImages, device: torch.device) -> Tensor:
+def features(network: ConvClassifier | PretrainedJudge, images: Tensor | StoredRows, device: torch.device) -> Tensor:
     """Features (N, D) of uint8 images (N, C, H, W), on the CPU."""
     network.eval()
     batches = tqdm(images.split(_BATCH), total=-(-len(images) // _BATCH), desc="features", disable=None, mininterval=1)
@@ -116,6 +117,6 @@ def features(network: ConvClassifier | PretrainedJudge, images: Tensor | MappedI
 
 
 @torch.no_grad()
-def decisions(network: ConvClassifier | PretrainedJudge, images: Tensor | MappedImages, columns: Sequence[Column], device: torch.device) -> Tensor:
+def decisions(network: ConvClassifier | PretrainedJudge, images: Tensor | StoredRows, columns: Sequence[Column], device: torch.device) -> Tensor:
     """What the network takes uint8 images (N, C, H, W) for: values (N, A)."""
     return decide(columns, network.head(features(network, images, device).to(device)).cpu())

@@ -1,6 +1,7 @@
 """Stage ``manipulate``: move images along directions of the latents and let the judge say what they became."""
 
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from latentline.runtime.compute import set_up
 
 STAGE = "manipulate"
 _PLOTTED = ("flip_rate", "ssim")  # columns of curves.csv that there always are, beside those of random directions
+_MOST_NUMBERS = 1 << 28  # of the training latents that directions are measured on: 1 GiB
 _NOTHING = "nothing to change: these images have neither labels nor attributes that differ"
 
 log = logging.getLogger(__name__)
@@ -43,8 +45,10 @@ def main() -> None:
     choice = read_choice(Path(knobs.files), codec, judge)
     chosen = chosen_rows(knobs, stats, choice.values)
     train = read_latents(LATENTS, "train")
-    z0 = stats.normalizer.standardise(train.latents).flatten(1)  # (N, F)
-    targets, normals = _targets(knobs, stats.columns, z0, train.values, choice.values[chosen])
+    most = _MOST_NUMBERS // math.prod(stats.shape)
+    some = torch.randperm(len(train.values), generator=generator(seed, STAGE, "measured"))[:most].sort()[0]
+    z0 = stats.normalizer.standardise(train.latents[some]).flatten(1)  # (N, F)
+    targets, normals = _targets(knobs, stats.columns, z0, train.values[some], choice.values[chosen])
     if not targets:
         log.info(_NOTHING)
         with replaced_folder(FIGURES / "manipulate") as folder:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from latentline.common.files import replaced_folder, write_metrics
+from latentline.common.files import replaced_folder, sha256_file, write_metrics
 from latentline.common.seeds import start_noise
 from latentline.diffusion.guidance import Guidance
 from latentline.diffusion.path import add_noise
@@ -23,9 +23,11 @@ from latentline.pipeline.codec import TrainedCodec, load_codec, numbered_noise
 from latentline.pipeline.conditions import values_in_turn
 from latentline.pipeline.denoiser import Denoiser, load_denoiser
 from latentline.pipeline.generated import read_generated, write_generated
-from latentline.pipeline.paths import FIGURES, GENERATED, LATENT_KNOWN, LATENT_STATS, METRICS
+from latentline.pipeline.paths import DENOISER, FIGURES, GENERATED, LATENT_KNOWN, LATENT_STATS, METRICS
 from latentline.pipeline.sampling import Plan, draw_latents, told_model
 from latentline.runtime.compute import set_up
+from latentline.runtime.pieces import Piece, Pieces, kept_pieces
+from latentline.runtime.resume import ResumeFile
 from latentline.runtime.timing import record_timing
 
 STAGE = "sample"
@@ -46,9 +48,13 @@ def main() -> None:
     plan = _plan(knobs, denoiser)
 
     values = values_in_turn(stats.columns, read_known(LATENT_KNOWN), knobs.count)  # (count, A)
+    drawn_from = {str(path): sha256_file(path) for path in (DENOISER, LATENT_STATS, LATENT_KNOWN)}
+    state = ResumeFile(STAGE, {"knobs": knobs.model_dump(), "inputs": {"seed": seed, "autoencoder": codec.sha256, **drawn_from}})
     started = time.monotonic()
-    write_generated(GENERATED, _draw(knobs, plan, seed, codec, denoiser, stats, values), values, denoiser.conditions, codec.sha256)
-    record_timing(STAGE, images_per_second=knobs.count / (time.monotonic() - started))
+    with kept_pieces(state, compute.save_every_seconds) as pieces:
+        drawn = _draw(knobs, plan, seed, codec, denoiser, stats, values, pieces)
+        write_generated(GENERATED, drawn, values, denoiser.conditions, codec.sha256)
+    record_timing(STAGE, images_per_second=min(pieces.made * knobs.batch_size, knobs.count) / (time.monotonic() - started))
     evaluations = network_evaluations(knobs.sampler, plan.times, plan.guidance)
     write_metrics(METRICS / "sample.json", {"count": knobs.count, "network_evaluations": evaluations})
     with replaced_folder(FIGURES / "sample") as folder:
@@ -58,6 +64,7 @@ def main() -> None:
         save_grid(folder / "grid.png", images[turns_as_rows(kinds, figures.height, columns)], columns, figures.scale)
         states = _trajectory(plan, seed, codec, denoiser, stats, values[:_TRAJECTORIES])
         save_grid(folder / "trajectory.png", states, len(states) // (3 * len(values[:_TRAJECTORIES])), figures.scale)
+    state.finish()
 
 
 def _plan(knobs: SampleParams, denoiser: Denoiser) -> Plan:
@@ -73,12 +80,18 @@ def _plan(knobs: SampleParams, denoiser: Denoiser) -> Plan:
 
 
 def _draw(
-    knobs: SampleParams, plan: Plan, seed: int, codec: TrainedCodec, denoiser: Denoiser, stats: LatentStats, values: Tensor
+    knobs: SampleParams, plan: Plan, seed: int, codec: TrainedCodec, denoiser: Denoiser, stats: LatentStats, values: Tensor, pieces: Pieces
 ) -> Iterator[Tensor]:
-    """uint8 images (B, C, H, W), ``count`` in all, each batch drawn when it is asked for."""
-    for indices in tqdm(torch.arange(knobs.count).split(knobs.batch_size), desc=STAGE, disable=None):
+    """uint8 images (B, C, H, W), ``count`` in all, each batch drawn when it is asked for, unless an earlier run has drawn it."""
+    batches = torch.arange(knobs.count).split(knobs.batch_size)
+
+    def draw(number: int) -> Piece:
+        indices = batches[number]
         z0 = draw_latents(denoiser, plan, seed, STAGE, indices, values[indices])
-        yield codec.decode(stats.normalizer.restore(z0), first=int(indices[0]))
+        return {"images": codec.decode(stats.normalizer.restore(z0), first=int(indices[0]))}
+
+    for piece in tqdm(pieces.each(len(batches), draw), total=len(batches), desc=STAGE, disable=None):
+        yield piece["images"]
 
 
 @torch.no_grad()

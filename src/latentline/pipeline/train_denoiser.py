@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from latentline.common.files import replaced_folder, sha256_file, write_metrics
+from latentline.common.rows import StoredRows
 from latentline.common.seeds import derive_seed, generator
 from latentline.data.batches import EpochSampler
 from latentline.diffusion.guidance import Guidance
@@ -22,6 +23,7 @@ from latentline.evaluation.buckets import bucket_means
 from latentline.figures.grids import save_grid, turns_as_rows
 from latentline.figures.plots import bars, curves, write_table
 from latentline.latents.cache import LatentStats, read_known, read_latents, read_stats
+from latentline.latents.normalizer import Normalizer
 from latentline.models.denoisers import build_denoiser
 from latentline.params.base import NO_WEIGHTS
 from latentline.params.denoiser import DenoiserParams, PreviewParams
@@ -33,10 +35,10 @@ from latentline.pipeline.from_the_middle import draw_from_the_middle
 from latentline.pipeline.paths import DENOISER, FIGURES, LATENT_KNOWN, LATENT_STATS, LATENTS, METRICS
 from latentline.pipeline.pretrained_denoiser import begin_with
 from latentline.pipeline.sampling import Plan, draw_latents
-from latentline.pipeline.training import optimizer_of, saving_of
+from latentline.pipeline.training import optimizer_of, resident, saving_of
 from latentline.runtime.checkpoint import save_checkpoint
 from latentline.runtime.compute import fast_layout, place, set_up
-from latentline.runtime.memory import require_memory, require_trainable
+from latentline.runtime.memory import require_trainable
 from latentline.training.ema import Ema
 from latentline.training.loop import Part, Saving, fit, parts
 
@@ -50,10 +52,23 @@ _NOISED = 12  # test images in from_the_middle.png
 
 @dataclass(frozen=True)
 class Latents:
-    """One split, standardised, on the device."""
+    """One split: raw latents, in memory where they take little of it, else on disk, and what the denoiser is told of them."""
 
-    z0: Tensor  # (N, *latent_shape)
-    condition: Tensor  # (N, F)
+    raw: Tensor | StoredRows  # (N, *latent_shape)
+    condition: Tensor  # (N, F), on the device
+    normalizer: Normalizer
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+    def z0(self, rows: Tensor | slice) -> Tensor:
+        """Standardised latents (B, *latent_shape) on the device."""
+        return self.normalizer.standardise(self.raw[rows].to(self.condition.device))
+
+    def expect(self, rows: Tensor) -> None:
+        """These are asked for next: from disk they come meanwhile."""
+        if isinstance(self.raw, StoredRows):
+            self.raw.expect(rows)
 
 
 def main() -> None:
@@ -94,8 +109,9 @@ def main() -> None:
         settings=settings,
     )
     _report(trained, splits["test"], history, {**choice, "untrained": {"test_loss": untrained}}, seed, previews=saving.file.folder)
-    shown = Latents(splits["test"].z0[:_NOISED], splits["test"].condition[:_NOISED])
-    draw_from_the_middle(FIGURES / "denoiser" / "from_the_middle.png", trained, stats, codec, shown.z0, shown.condition, seed)
+    shown = slice(_NOISED)
+    z0, condition = splits["test"].z0(shown), splits["test"].condition[shown]
+    draw_from_the_middle(FIGURES / "denoiser" / "from_the_middle.png", trained, stats, codec, z0, condition, seed)
     saving.file.finish()
 
 
@@ -135,10 +151,8 @@ def _report(denoiser: Denoiser, test: Latents, history: list[dict[str, float]], 
 
 def _read(name: str, stats: LatentStats, denoiser: Denoiser) -> Latents:
     split = read_latents(LATENTS, name)
-    what = f"denoiser: {len(split.latents)} latents of shape {stats.shape} in split {name}, in float32, need"
-    require_memory(4 * split.latents.numel(), denoiser.device, what, "make the latents smaller (autoencoder.latent_channels), or lower data.limit")
-    z0, condition = stats.normalizer.standardise(split.latents), denoiser.conditions.encode(split.values)
-    return Latents(z0.to(denoiser.device), condition.to(denoiser.device))
+    condition = denoiser.conditions.encode(split.values).to(denoiser.device)
+    return Latents(resident(split.latents, denoiser.device), condition, stats.normalizer)
 
 
 def _train(
@@ -148,16 +162,17 @@ def _train(
     train, device = splits["train"], denoiser.device
     scale = denoiser.conditions.guidance(knobs.preview.guidance_scale, "denoiser.preview.guidance_scale")
     preview = knobs.preview.model_copy(update={"guidance_scale": scale})
-    order = EpochSampler(len(train.z0), knobs.optimizer.batch_size, derive_seed(seed, STAGE, "order"))
+    order = EpochSampler(len(train), knobs.optimizer.batch_size, derive_seed(seed, STAGE, "order"))
 
     def loss(step: int) -> Iterator[Part]:
-        rows = order.rows(step).to(device)
+        rows = order.rows(step)
         draw = generator(seed, STAGE, "noise", step)
-        z0 = fast_layout(train.z0[rows])
+        z0 = fast_layout(train.z0(rows))
+        train.expect(order.rows(step + 1))
         t = draw_times(len(rows), knobs.process.time_sampling, draw).to(device)
         noise = torch.randn(z0.shape, generator=draw).to(z0)
         hidden = (torch.rand(len(rows), generator=draw) < knobs.label_dropout).to(device)
-        condition = train.condition[rows].masked_fill(hidden[:, None], 0)
+        condition = train.condition[rows.to(device)].masked_fill(hidden[:, None], 0)
         for share, part in parts(len(rows), knobs.optimizer.accumulate):
             batch = (z0[part], condition[part], t[part], noise[part])
             value = denoising_loss(denoiser.network, denoiser.process, *batch, knobs.process.loss_weighting).mean()
@@ -202,16 +217,14 @@ def _evaluate(denoiser: Denoiser, split: Latents, seed: int) -> tuple[float, dic
 
     And the same by time: middle of a slice of t -> loss, where a time fell into the slice.
     """
-    draw = generator(seed, STAGE, "validation")
-    t = draw_times(len(split.z0), "uniform", draw)
-    noise = torch.randn(split.z0.shape, generator=draw)
+    t = draw_times(len(split), "uniform", generator(seed, STAGE, "validation"))
     denoiser.network.eval()
-    values = [
-        denoising_loss(denoiser.network, denoiser.process, z0, condition, part_t.to(z0), part_noise.to(z0)).cpu()
-        for z0, condition, part_t, part_noise in zip(
-            split.z0.split(_BATCH), split.condition.split(_BATCH), t.split(_BATCH), noise.split(_BATCH), strict=True
-        )
-    ]
+    values = []
+    for start in range(0, len(split), _BATCH):
+        rows = slice(start, start + _BATCH)
+        z0 = fast_layout(split.z0(rows))
+        noise = torch.randn(z0.shape, generator=generator(seed, STAGE, "validation", start)).to(z0)
+        values.append(denoising_loss(denoiser.network, denoiser.process, z0, split.condition[rows], t[rows].to(z0), noise).cpu())
     losses = torch.cat(values)  # (N,)
     means = enumerate(bucket_means(losses, t, _BUCKETS))
     return float(losses.mean()), {f"{(index + 0.5) / _BUCKETS:.2f}": mean for index, mean in means if mean is not None}

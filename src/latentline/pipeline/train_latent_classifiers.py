@@ -1,6 +1,7 @@
 """Stage ``train_latent_classifiers``: one linear probe of the standardised latents per column, by scikit-learn."""
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -25,6 +26,8 @@ STAGE = "train_latent_classifiers"
 Known = tuple[Tensor, Tensor]
 """Latents (N, *shape) and what is known (N, A) of their images."""
 
+_BATCH = 1000  # test latents at a time
+
 log = logging.getLogger(__name__)
 
 
@@ -33,10 +36,9 @@ def main() -> None:
     knobs, seed, compute = load("latent_classifiers", LatentClassifiersParams)
     set_up(compute.device, compute.threads)
     stats = read_stats(LATENT_STATS)
-    z0, values = _read("train", stats)
-    chosen = np.random.Generator(np.random.PCG64(derive_seed(seed, STAGE))).permutation(len(z0))[: knobs.train_count]
-    probes, strengths = _fit(stats.columns, (z0[chosen], values[chosen]), _read("val", stats), knobs)
-    weight = torch.cat([torch.empty(0, z0[0].numel()), *(probe.weight for probe in probes)])  # (outputs, F)
+    train, val = (_some(name, stats, knobs.train_count, seed) for name in ("train", "val"))
+    probes, strengths = _fit(stats.columns, train, val, knobs)
+    weight = torch.cat([torch.empty(0, math.prod(stats.shape)), *(probe.weight for probe in probes)])  # (outputs, F)
     bias = torch.cat([torch.empty(0), *(probe.bias for probe in probes)])  # (outputs,)
     save_arrays(
         LATENT_CLASSIFIERS,
@@ -48,14 +50,16 @@ def main() -> None:
             "logistic": knobs.logistic,
         },
     )
-    test, known = _read("test", stats)
-    report(stats.columns, Probe(weight, bias)(test.flatten(1)), known, knobs.logistic, strengths)
+    probe, test = Probe(weight, bias), read_latents(LATENTS, "test")
+    outputs = torch.cat([probe(stats.normalizer.standardise(part).flatten(1)) for part in test.latents.split(_BATCH)])  # (N, outputs)
+    report(stats.columns, outputs, test.values, knobs.logistic, strengths)
 
 
-def _read(name: str, stats: LatentStats) -> Known:
-    """Standardised latents (N, *shape) and all that is known (N, A) of a split."""
+def _some(name: str, stats: LatentStats, most: int, seed: int) -> Known:
+    """Standardised latents (N, *shape) and all that is known (N, A) of at most ``most`` images of a split; no others are read."""
     split = read_latents(LATENTS, name)
-    return stats.normalizer.standardise(split.latents), split.values
+    chosen = torch.from_numpy(np.random.Generator(np.random.PCG64(derive_seed(seed, STAGE))).permutation(len(split.values))[:most])
+    return stats.normalizer.standardise(split.latents[chosen]), split.values[chosen]
 
 
 def _fit(columns: Sequence[Column], train: Known, val: Known, knobs: LatentClassifiersParams) -> tuple[list[Probe], dict[str, float]]:

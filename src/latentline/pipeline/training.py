@@ -5,14 +5,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentline.data.store import MappedImages
+from latentline.common.rows import StoredRows
 from latentline.params.compute import ComputeParams
 from latentline.params.optimizer import OptimizerParams
 from latentline.runtime.resume import ResumeFile
 from latentline.runtime.trackers import Trackers
 from latentline.training.loop import Optimizer, Saving
 
-_MOST_BYTES = 2 << 30  # of images that are held in memory
+_MOST_BYTES = 2 << 30  # of images or latents that are held in memory
 
 
 def optimizer_of(knobs: OptimizerParams) -> Optimizer:
@@ -20,9 +20,9 @@ def optimizer_of(knobs: OptimizerParams) -> Optimizer:
     return Optimizer(**knobs.model_dump(exclude={"batch_size", "accumulate"}))
 
 
-def resident(images: MappedImages, device: torch.device) -> Tensor | MappedImages:
-    """Training images, to be indexed by rows (B,) on the CPU: in memory where they take little of it, else read from disk at every step."""
-    return images.load().to(device) if images.shape.numel() <= _MOST_BYTES else images
+def resident(rows: StoredRows, device: torch.device) -> Tensor | StoredRows:
+    """Training images or latents, to be indexed by rows (B,) on the CPU: in memory where they take little of it, else read at every step."""
+    return rows.load().to(device) if rows.nbytes <= _MOST_BYTES else rows
 
 
 def saving_of(stage: str, knobs: dict[str, Any], inputs: dict[str, Any], compute: ComputeParams) -> Saving:

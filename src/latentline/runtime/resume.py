@@ -1,10 +1,11 @@
-"""Where a running training keeps its state, so that a killed run continues.
+"""Where a running stage keeps its state, so that a killed run continues.
 
 The state lies outside DVC's outs, which DVC deletes when a stage starts, and under the main checkout even when
 ``dvc exp run --temp`` runs in a copy (DVC_ROOT). Its key covers all that shapes the run: code, inputs and knobs.
 
-Three states: that of the run which goes on; the last one of a run that has ended, since a kill may still come before DVC has recorded its outs;
-and one from which a longer run may continue.
+Of a training three states: that of the run which goes on; the last one of a run that has ended, since a kill may still come before DVC has
+recorded its outs; and one from which a longer run may continue. Of a job without an order, such as sampling, the pieces that are done
+(``runtime/pieces.py``).
 """
 
 import logging
@@ -29,10 +30,10 @@ log = logging.getLogger(__name__)
 
 
 class ResumeFile:
-    """The saved state of one training, or of none yet.
+    """The saved state of one run of a stage, or of none yet.
 
-    ``folder`` is free for other files that must outlive a restart, such as pictures drawn on the way. From :meth:`load` to
-    :meth:`finish`, or to the end of the process, no other process may use it.
+    ``folder`` is free for other files that must outlive a restart, such as pictures drawn on the way. From :meth:`load` or :meth:`claim`
+    to :meth:`finish`, or to the end of the process, no other process may use it.
 
     Args:
         stage: DVC stage.
@@ -50,15 +51,20 @@ class ResumeFile:
 
         Raises UserError when another process trains from or to this state.
         """
-        if self._lock is None:
-            self._lock = lock(self.folder / "lock", f"{self.stage} with the same knobs, inputs and code")
+        self.claim()
         for name in (_RUNNING, _ENDED, _KEPT):
-            saved = self._read(self.folder / name)
+            saved = self.read(self.folder / name)
             if saved and usable(saved[1]):
                 return saved
         return None
 
-    def _read(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    def claim(self, rank: int = 0) -> None:
+        """Lock the state for this process, ``rank`` of those that share the run. Raises UserError when another run of it has it."""
+        if self._lock is None:
+            self._lock = lock(self.folder / ("lock" if rank == 0 else f"lock-{rank}"), f"{self.stage} with the same knobs, inputs and code")
+
+    def read(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """What :meth:`write` wrote to ``path``, verified; None where there is nothing or nothing usable: the log says so."""
         if not path.exists():
             return None
         try:
@@ -73,13 +79,14 @@ class ResumeFile:
 
     def save(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
         """Replace the state of the run that goes on, whole or not at all."""
-        self._write(_RUNNING, tensors, meta)
+        self.write(_RUNNING, tensors, meta)
 
     def keep(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
         """Replace the state that is kept after the run's end."""
-        self._write(_KEPT, tensors, meta)
+        self.write(_KEPT, tensors, meta)
 
-    def _write(self, name: str, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+    def write(self, name: str, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+        """Write a file of the state, whole or not at all."""
         save_arrays(self.folder / name, tensors, {"kind": _KIND, "key": self._key, "state": meta})
 
     def finish(self) -> None:

@@ -1,0 +1,193 @@
+"""Train a denoiser on synthetic latents of 4x32x32 in float16 that stay on disk, against the same latents in memory.
+
+    python benchmarks/larger_than_memory.py --count 1000000
+
+Writes the cache to a temporary folder (8 KiB per latent), then measures, each in a process of its own:
+
+gathering   a shuffled batch of latents from memory, from disk, and from disk with an empty page cache: each row once
+training    steps of the denoiser below; memory and disk take turns, so that other work on the machine harms both alike
+stage       train_denoiser itself on that cache, told to stop after some seconds: its peak resident memory
+
+Linux only: it empties the page cache of its own files. Needs the latents' size on disk, and once more in memory for the comparison.
+"""
+
+import argparse
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
+
+from knobs import set_knobs  # noqa: E402 - the path is set first
+from ruamel.yaml import YAML  # noqa: E402
+
+from latentline.common.seeds import generator  # noqa: E402
+from latentline.data.batches import EpochSampler  # noqa: E402
+from latentline.diffusion.objective import denoising_loss  # noqa: E402
+from latentline.diffusion.process import build_process  # noqa: E402
+from latentline.latents.cache import LatentSplit, read_latents, read_stats, write_cache  # noqa: E402
+from latentline.models.denoisers import build_denoiser  # noqa: E402
+from latentline.params.load import read_params  # noqa: E402
+from latentline.pipeline.paths import AUTOENCODER, LATENT_STATS, LATENTS  # noqa: E402
+from latentline.pipeline.train_denoiser import Latents  # noqa: E402
+from latentline.runtime.checkpoint import save_checkpoint  # noqa: E402
+from latentline.runtime.compute import fast_layout, place, set_up  # noqa: E402
+
+_SHAPE, _CLASSES = (4, 32, 32), 10
+_PORTION = 500
+_KNOBS = {"channels": [32, 32], "blocks": 1, "attention_levels": [], "patch_size": 4}
+_STEPS, _ROUNDS = 10, 7
+_GATHERED = (64, 256, 512)
+
+
+def write(folder: Path, count: int) -> None:
+    """A checkpoint that the stage accepts, and a cache of ``count`` random latents (a block of them again and again: only their size matters)."""
+    digest = write_autoencoder(folder)
+    block = torch.randn(_PORTION, *_SHAPE, generator=generator(0, "larger than memory")).half()
+
+    def portions(rows: int) -> Iterator[LatentSplit[Tensor]]:
+        for start in range(0, rows, _PORTION):
+            here = min(_PORTION, rows - start)
+            yield LatentSplit(block[:here], torch.arange(start, start + here) % _CLASSES, None)
+
+    splits = {"train": portions(count), "val": portions(1000), "test": portions(1000)}
+    write_cache(folder / LATENTS, splits, classes=tuple(map(str, range(_CLASSES))), attributes=(), autoencoder=digest)
+
+
+def write_autoencoder(folder: Path) -> str:
+    """The identity, for "images" of the latents' shape; its sha256."""
+    from latentline.common.files import sha256_file
+
+    constructor = {"image_shape": list(_SHAPE)}
+    save_checkpoint(folder / AUTOENCODER, kind="autoencoder", name="identity", constructor=constructor, trained_on={}, tensors={})
+    return sha256_file(folder / AUTOENCODER)
+
+
+def compare(folder: Path, batch: int, threads: int) -> dict[str, object]:
+    """Seconds of gathering and of steps, from memory and from disk."""
+    device = set_up("cpu", threads)
+    stats, split = read_stats(folder / LATENT_STATS), read_latents(folder / LATENTS, "train")
+    condition = torch.nn.functional.one_hot(split.values[:, 0].long(), _CLASSES).float()  # (N, F)
+    sources = {"memory": Latents(split.latents.load(), condition, stats.normalizer), "disk": Latents(split.latents, condition, stats.normalizer)}
+    gathered = gathering(sources, folder)
+    steps = {name: training(latents, batch, device) for name, latents in sources.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in sources}
+    for turn in range(1 + _ROUNDS):
+        for name, found in seconds.items():
+            started = time.perf_counter()
+            for step in range(turn * _STEPS, (turn + 1) * _STEPS):
+                steps[name](step)
+            if turn:  # the first warms up
+                found.append((time.perf_counter() - started) / _STEPS)
+    ratios = [disk / memory for disk, memory in zip(seconds["disk"], seconds["memory"], strict=True)]
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    return {"gathering": gathered, "training": medians, "ratio": statistics.median(ratios)}
+
+
+def gathering(sources: dict[str, Latents], folder: Path) -> dict[str, dict[str, float]]:
+    """Seconds of a batch of each size: the median of some, all of other rows."""
+    found: dict[str, dict[str, float]] = {str(size): {} for size in _GATHERED}
+    for name, source in (("memory", "memory"), ("disk", "disk"), ("empty cache", "disk"), ("empty cache, told before", "disk")):
+        for size in _GATHERED:
+            order, seconds = EpochSampler(len(sources[source]), size, seed=size), []
+            for step in range(10):
+                if name.startswith("empty"):
+                    empty_cache(folder)
+                if name.endswith("before"):
+                    sources[source].expect(order.rows(step))
+                    time.sleep(0.1)  # in which a step is computed
+                started = time.perf_counter()
+                sources[source].z0(order.rows(step))
+                seconds.append(time.perf_counter() - started)
+            found[str(size)][name] = statistics.median(seconds)
+    return found
+
+
+def empty_cache(folder: Path) -> None:
+    """Of all shards: what the system has of them in memory."""
+    for path in (folder / LATENTS).glob("train-*"):
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def training(latents: Latents, batch: int, device: torch.device) -> Callable[[int], None]:
+    """A step of a new denoiser, as stage train_denoiser makes it."""
+    torch.manual_seed(0)
+    network = place(build_denoiser("unet", latent_shape=_SHAPE, features=_CLASSES, **_KNOBS), device)
+    process, order = build_process("flow", "velocity"), EpochSampler(len(latents), batch, seed=0)
+    adamw = torch.optim.AdamW(network.parameters(), fused=True)
+
+    def step(number: int) -> None:
+        rows, draw = order.rows(number), generator(0, "step", number)
+        z0 = fast_layout(latents.z0(rows))
+        latents.expect(order.rows(number + 1))
+        noise = torch.randn(z0.shape, generator=draw)
+        denoising_loss(network, process, z0, latents.condition[rows], torch.rand(len(rows), generator=draw), noise).mean().backward()
+        adamw.step()
+        adamw.zero_grad()
+
+    return step
+
+
+def stage(folder: Path, batch: int, threads: int, seconds: float) -> dict[str, float]:
+    """Peak resident memory of the stage, in GiB, until it is told to stop."""
+    content = read_params(ROOT / "recipes" / "default.yaml")
+    knobs = {f"denoiser.{name}": value for name, value in _KNOBS.items()}
+    set_knobs(content, {**knobs, "denoiser.optimizer.batch_size": batch, "compute.threads": threads, "compute.device": "cpu"})
+    YAML().dump(content, folder / "params.yaml")
+    process = subprocess.Popen([sys.executable, ROOT / "stages" / "train_denoiser.py"], cwd=folder)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGTERM)
+    _, status, usage = os.wait4(process.pid, 0)
+    return {"status": os.waitstatus_to_exitcode(status), "peak_gib": usage.ru_maxrss / (1 << 20)}
+
+
+def main() -> None:
+    """Write the cache, run all parts and print what they found; or run one of them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=1_000_000, help="latents")
+    parser.add_argument("--batch", type=int, default=64, help="of a training step")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=60.0, help="until the stage is told to stop")
+    parser.add_argument("--part", choices=["write", "compare"], help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.part == "write":
+        return write(arguments.folder, arguments.count)
+    if arguments.part == "compare":
+        return print(json.dumps(compare(arguments.folder, arguments.batch, arguments.threads)))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        common = [sys.executable, __file__, "--folder", name, *(f"--{key}={getattr(arguments, key)}" for key in ("count", "batch", "threads"))]
+        started = time.perf_counter()
+        with subprocess.Popen([*common, "--part", "write"]) as process:
+            _, _, usage = os.wait4(process.pid, 0)
+            process.returncode = 0
+        size = sum(path.stat().st_size for path in (folder / LATENTS).iterdir())
+        print(
+            f"written: {size / 2**30:.2f} GiB in {time.perf_counter() - started:.0f} s, peak {usage.ru_maxrss / (1 << 20):.2f} GiB resident",
+            flush=True,
+        )
+        found = json.loads(subprocess.run([*common, "--part", "compare"], stdout=subprocess.PIPE, check=True).stdout)
+        for batch, measured in found["gathering"].items():
+            print(f"gather {batch}: " + ", ".join(f"{name} {1000 * value:.1f} ms" for name, value in measured.items()))
+        per_step = ", ".join(f"{name} {1000 * value:.0f} ms a step" for name, value in found["training"].items())
+        print(f"unet {_KNOBS}, batch {arguments.batch}, {arguments.threads} threads: {per_step}; disk / memory {found['ratio']:.3f}", flush=True)
+        ended = stage(folder, arguments.batch, arguments.threads, arguments.seconds)
+        print(f"train_denoiser: peak {ended['peak_gib']:.2f} GiB resident, exit status {ended['status']} (130 = told to stop)")
+    return None
+
+
+if __name__ == "__main__":
+    main()

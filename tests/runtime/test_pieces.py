@@ -1,0 +1,219 @@
+"""A job in pieces, killed at each of them in each way, and continued."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from latentline.common.errors import UserError
+from latentline.runtime import pieces as module
+from latentline.runtime.interrupt import InterruptedRunError
+from latentline.runtime.pieces import Piece, Pieces, kept_pieces
+from latentline.runtime.resume import ResumeFile
+
+COUNT = 7
+IDENTITY = {"knobs": {"count": COUNT}}
+
+
+class Job:
+    """Pieces of several arrays; remembers which were made, and fails at one of them."""
+
+    def __init__(self, fail_at: int | None = None) -> None:
+        self.made: list[int] = []
+        self.fail_at = fail_at
+
+    def __call__(self, number: int) -> Piece:
+        if number == self.fail_at:
+            raise RuntimeError("killed")
+        self.made.append(number)
+        draw = torch.Generator().manual_seed(number)
+        return {"x": torch.randn(number + 1, 3, generator=draw), "labels": torch.arange(number)}
+
+
+class Slow(Job):
+    """Tells each piece that it begins, and never ends the last."""
+
+    def __init__(self, tell: int, last: int) -> None:
+        super().__init__()
+        self.tell, self.last = tell, last
+
+    def __call__(self, number: int) -> Piece:
+        os.write(self.tell, bytes([number]))
+        time.sleep(60 if number == self.last else 0)
+        return super().__call__(number)
+
+
+def _run(job: Job, every_seconds: float = 0.0, identity=IDENTITY) -> list[Piece]:
+    with kept_pieces(ResumeFile("sample", identity), every_seconds) as pieces:
+        return list(pieces.each(COUNT, job))
+
+
+def _equal(some: list[Piece], others: list[Piece]) -> bool:
+    return all(
+        one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one) for one, other in zip(some, others, strict=True)
+    )
+
+
+@pytest.fixture
+def whole(workplace) -> list[Piece]:
+    return _run(Job(), identity={"another": "run"})
+
+
+@pytest.mark.parametrize("killed_at", range(COUNT))
+def test_a_run_that_fails_at_any_piece_continues_there_and_ends_with_the_same(whole, killed_at, caplog):
+    first, second = Job(fail_at=killed_at), Job()
+    with pytest.raises(RuntimeError, match="killed"):
+        _run(first)
+    with caplog.at_level(logging.INFO):
+        assert _equal(_run(second), whole)
+    assert first.made == list(range(killed_at))
+    assert second.made == list(range(killed_at, COUNT))
+    assert caplog.messages == ([f"resumed sample with {killed_at} pieces"] if killed_at else [])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("killed_at", [0, 3, COUNT - 1])
+def test_a_signal_ends_the_run_after_the_piece_under_way_which_is_not_lost(whole, number, killed_at):
+    class Signalled(Job):
+        def __call__(self, at: int) -> Piece:
+            if at == killed_at:
+                os.kill(os.getpid(), number)
+            return super().__call__(at)
+
+    first, second = Signalled(), Job()
+    with pytest.raises(InterruptedRunError):
+        _run(first, every_seconds=1000.0)
+    assert first.made == list(range(killed_at + 1))
+    assert _equal(_run(second), whole)
+    assert second.made == list(range(killed_at + 1, COUNT))
+
+
+def test_a_signal_while_the_last_pieces_are_put_to_use_is_heard_too(whole):
+    job = Job()
+    with pytest.raises(InterruptedRunError), kept_pieces(ResumeFile("sample", IDENTITY), 1000.0) as pieces:
+        assert len(list(pieces.each(COUNT, job))) == COUNT
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert _equal(_run(second := Job()), whole)
+    assert second.made == []
+
+
+def test_a_process_that_is_killed_outright_loses_the_piece_under_way_at_most(whole):
+    made: list[int] = []
+    for killed_at in range(1, COUNT):
+        told, tell = os.pipe()
+        if (process := os.fork()) == 0:
+            _run(Slow(tell, killed_at))
+            os._exit(1)
+        begun = [os.read(told, 1)[0]]
+        while begun[-1] != killed_at:
+            begun += os.read(told, 1)
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+        made += begun
+    assert made == [0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6]
+    job = Job()
+    assert _equal(_run(job), whole)
+    assert job.made == [6]
+
+
+def test_a_run_that_ends_before_the_first_save_writes_nothing(workplace):
+    _run(Job(), every_seconds=1000.0)
+    assert [path.name for path in (workplace / ".state").rglob("*") if path.is_file()] == ["lock"]
+
+
+def test_saves_are_as_far_apart_as_asked_for_and_never_of_more_than_so_many_bytes(workplace, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    class Clocked(Job):
+        def __call__(self, number: int) -> Piece:
+            now[0] += 2.0
+            return super().__call__(number)
+
+    _run(Clocked(), every_seconds=5.0)
+    assert sorted(path.name for path in (workplace / ".state").rglob("pieces-*")) == [f"pieces-{number:08d}.safetensors" for number in (0, 3)]
+    monkeypatch.setattr(module, "_MOST_BYTES", 100)
+    _run(Job(), every_seconds=1000.0, identity={"another": "run"})
+    assert len(list((workplace / ".state").rglob("pieces-*"))) > 2 + 2
+
+
+def test_a_damaged_file_of_pieces_is_left_aside_and_they_are_made_again(whole, caplog):
+    with pytest.raises(RuntimeError):
+        _run(Job(fail_at=5))
+    files = sorted(ResumeFile("sample", IDENTITY).folder.glob("pieces-*"))
+    assert len(files) == 5
+    content = bytearray(files[2].read_bytes())
+    content[-1] ^= 1
+    files[2].write_bytes(content)
+    files[3].write_bytes(b"")
+    job = Job()
+    assert _equal(_run(job), whole)
+    assert job.made == [2, 3, 5, 6]
+    assert [message.split(":")[0] for message in caplog.messages] == ["left aside"] * 2
+
+
+def test_pieces_of_another_run_are_never_used(workplace):
+    _run(Job())
+    job = Job()
+    _run(job, identity={"knobs": {"count": COUNT, "steps": 3}})
+    assert job.made == list(range(COUNT))
+
+
+def test_two_runs_of_the_same_job_do_not_go_on_at_once(workplace):
+    program = f"import sys; sys.path[:] = {sys.path!r}\n" + (
+        "from latentline.runtime.lock import lock; lock(__import__('pathlib').Path(sys.argv[1]), ''); print('held', flush=True); sys.stdin.read()"
+    )
+    state = ResumeFile("sample", IDENTITY)
+    command = [sys.executable, "-c", program, str(state.folder / "lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match=r"sample with the same knobs, inputs and code runs already"), kept_pieces(state, 1.0):
+            pass
+        other.kill()
+    assert len(_run(Job())) == COUNT
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 10])
+def test_several_processes_make_each_piece_once_and_the_first_reads_all_of_them(whole, world_size):
+    """Each of them in turn: what they share is the folder."""
+    jobs = [Job() for _ in range(world_size)]
+    for rank in reversed(range(world_size)):
+        with kept_pieces(ResumeFile("sample", IDENTITY), 1000.0, rank=rank, world_size=world_size) as pieces:
+            pieces.make_mine(COUNT, jobs[rank])
+        assert jobs[rank].made == list(range(rank, COUNT, world_size))
+    with kept_pieces(ResumeFile("sample", IDENTITY), 1000.0, world_size=world_size) as pieces:
+        assert _equal(list(pieces.each(COUNT, Job(fail_at=0))), whole)
+        assert pieces.made == 0
+
+
+def test_pieces_that_others_save_after_the_beginning_are_found(whole):
+    with (
+        kept_pieces(ResumeFile("sample", IDENTITY), 1000.0, rank=1, world_size=2) as others,
+        kept_pieces(ResumeFile("sample", IDENTITY), 1000.0, rank=0, world_size=2) as mine,
+    ):
+        for pieces in (mine, others):
+            pieces.make_mine(COUNT, Job())
+        assert _equal(list(mine.each(COUNT, Job())), whole)
+        assert mine.made == 4
+
+
+def test_another_number_of_processes_continues_with_what_is_there(whole):
+    with pytest.raises(RuntimeError), kept_pieces(ResumeFile("sample", IDENTITY), 0.0, rank=1, world_size=2) as pieces:
+        pieces.make_mine(COUNT, Job(fail_at=5))
+    job = Job()
+    assert _equal(_run(job), whole)
+    assert job.made == [0, 2, 4, 5, 6]
+
+
+def test_finishing_forgets_all(workplace):
+    state = ResumeFile("sample", IDENTITY)
+    with kept_pieces(state, 0.0) as pieces:
+        assert isinstance(pieces, Pieces)
+        list(pieces.each(COUNT, Job()))
+    state.finish()
+    assert not list((workplace / ".state" / "sample").iterdir())
