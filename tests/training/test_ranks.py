@@ -127,12 +127,8 @@ def test_a_run_asked_to_stop_in_any_process_continues_with_as_many_as_one_likes(
     stopped = several(before, Run(at_step=_stop).fit)
     assert [type(result) for result in stopped] == [InterruptedRunError] * before
     done: list[int] = []
-    results = (
-        several(after, Run(at_step=lambda step, ranks: done.append(step)).fit)
-        if after > 1
-        else [Run(at_step=lambda step, ranks: done.append(step)).fit()]
-    )
-    _assert_close(results[0], uninterrupted)
+    second = Run(at_step=lambda step, ranks: done.append(step))
+    _assert_close(several(after, second.fit)[0] if after > 1 else second.fit(), uninterrupted)
     if after == 1:
         assert done == [4, 5]
 

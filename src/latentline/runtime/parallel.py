@@ -8,6 +8,7 @@ import atexit
 import json
 import logging
 import os
+import re
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from latentline.runtime.interrupt import LostRankError
 
 _PATIENCE = timedelta(hours=1)  # a process may validate for so long while the others wait; one that has ended is noticed at once
 _SHOWN = 160  # characters of torch's own words
+_PLACE = re.compile(r"^\[\S+\] ")  # in torch's own source, from where an error comes
 _NEEDED = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")  # in the environment, where neither torchrun nor SLURM says who is who
 log = logging.getLogger(__name__)
 
@@ -202,4 +204,5 @@ def _talking(ranks: Ranks) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise LostRankError(f"process {ranks.number} of {ranks.count} has lost another one ({' '.join(str(error).split())[:_SHOWN]})") from None
+        reason = _PLACE.sub("", str(error)).split(". ")[0]
+        raise LostRankError(f"process {ranks.number} of {ranks.count} has lost another one ({' '.join(reason.split())[:_SHOWN]})") from None
