@@ -163,6 +163,11 @@ def join(device: torch.device, devices: int, nodes: int) -> tuple[torch.device, 
         fabric.launch()
     except ValueError as error:  # torchrun's or SLURM's numbers are others
         raise UserError(f"{knobs} do not fit the processes that were started ({' '.join(str(error).split())[:_SHOWN]}); change one") from None
+    except torch.distributed.DistError as error:
+        raise UserError(
+            f"{knobs}, but the processes do not find each other ({' '.join(str(error).split())[:_SHOWN]}); expected a free port and a way to the "
+            "first machine; see docs/scaling.md"
+        ) from None
     _end_with_this_one(getattr(fabric.strategy.launcher, "procs", []))
     ranks = Ranks(fabric.global_rank, fabric.world_size, fabric.device)
     if ranks.is_first:
