@@ -223,6 +223,10 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("sample.count", 10**18),
     ("compute.threads", 10**6),
     ("compute.workers", 10**6),
+    ("compute.devices", 0),
+    ("compute.devices", 10**6),
+    ("compute.nodes", -1),
+    ("compute.nodes", 1.5),
 ]
 TOGETHER: list[tuple[str, dict[str, Any]]] = [  # each right, but not together: the knob that is named first, and all that were changed
     ("sample.guidance_scale", {"denoiser.label_dropout": 0.0, "denoiser.preview.guidance_scale": 1.0}),
@@ -244,6 +248,7 @@ TOGETHER: list[tuple[str, dict[str, Any]]] = [  # each right, but not together: 
     ("data.horizontal_flip", {"data.horizontal_flip": True, "data.name": "digits"}),
     ("autoencoder.freeze_encoder", {"autoencoder.freeze_encoder": True}),
     ("autoencoder.optimizer.accumulate", {"autoencoder.adversarial.weight": 0.1, "autoencoder.optimizer.accumulate": 2}),
+    ("compute.devices", {"compute.devices": 100, "compute.nodes": 2}),
 ]
 STAGES = (
     download,

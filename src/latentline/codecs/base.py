@@ -44,6 +44,13 @@ class Codec(nn.Module, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} decodes without noise")
 
+    def draws(self, count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """The random numbers, each (count, ...) on the CPU, that :meth:`loss` takes for ``count`` images; nothing unless a subclass says so.
+
+        Row by row, so that a batch in parts draws what the whole would. Who has only its later rows draws those of the earlier ones first.
+        """
+        return ()
+
     @abstractmethod
     def loss(self, x: Tensor, generator: torch.Generator, step: int | None = None) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
         """Training loss (scalar) of images (B, C, H, W), its terms by name for the log, and the reconstructions (B, C, H, W) it is about.

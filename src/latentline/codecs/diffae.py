@@ -105,13 +105,18 @@ class DiffAE(Codec):
         """See :meth:`Codec.redraw`; in steps about as long as those of decoding."""
         return self._restored(redraw(euler, self._model(z), self._standardised(x), noise, t, math.ceil(t * self.sample_timesteps)))
 
+    def draws(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """See :meth:`Codec.draws`: times (count,) and noise (count, *noise_shape)."""
+        t, noise = torch.empty(count), torch.empty(count, *self.noise_shape)
+        for row in range(count):
+            t[row : row + 1] = draw_times(1, "uniform", generator)
+            noise[row].normal_(generator=generator)
+        return t, noise
+
     def loss(self, x: Tensor, generator: torch.Generator, step: int | None = None) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
         """The denoising loss at uniform times (the paper's section 3.1), with no reconstruction: that would take all of the sampler's steps."""
         x0 = self._standardised(x)
-        # Row by row, so that a batch that is cut into parts draws what the whole one would.
-        draws = [(draw_times(1, "uniform", generator), torch.randn(x0.shape[1:], generator=generator)) for _ in x0]
-        t = torch.cat([time for time, _ in draws]).to(x0)  # (B,)
-        noise = torch.stack([noise for _, noise in draws]).to(x0)
+        t, noise = (drawn.to(x0) for drawn in self.draws(len(x), generator))
         loss = denoising_loss(self.decoder, self.process, x0, self.encode(x), t, noise).mean()
         return loss, {"loss": loss}, None
 

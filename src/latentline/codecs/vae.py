@@ -45,25 +45,30 @@ class VAE(Codec):
     def encode(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The posterior's mean; with ``generator``, a sample of it."""
         mean, log_variance = self.posterior(x)
-        return mean if generator is None else _sample(mean, log_variance, generator)
+        return mean if generator is None else self._sample(mean, log_variance, generator)
 
     def decode(self, z: Tensor, noise: Tensor | None = None) -> Tensor:
         """See :meth:`Codec.decode`; without noise."""
         return self.decoder(z)
 
+    def draws(self, count: int, generator: torch.Generator) -> tuple[Tensor]:
+        """See :meth:`Codec.draws`: the noise (count, *latent_shape) of the posterior's samples."""
+        noise = torch.empty(count, *self.latent_shape)
+        for row in noise:
+            row.normal_(generator=generator)
+        return (noise,)
+
     def loss(self, x: Tensor, generator: torch.Generator, step: int | None = None) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Reconstruction error (images in [-1, 1]) plus the weighted KL term, at a sample of the posterior."""
         mean, log_variance = self.posterior(x)
-        reconstruction = self.decode(_sample(mean, log_variance, generator))
+        reconstruction = self.decode(self._sample(mean, log_variance, generator))
         error, terms = reconstruction_loss(self.reconstruction, reconstruction, x)
         kl = kl_from_standard_normal(mean, log_variance).mean()
         risen = 1.0 if step is None or step >= self.kl_warmup_steps else (step + 1) / (self.kl_warmup_steps + 1)
         loss = error + risen * self.kl_weight * kl / x[0].numel()
         return loss, {"loss": loss, **terms, "kl": kl}, reconstruction
 
-
-def _sample(mean: Tensor, log_variance: Tensor, generator: torch.Generator) -> Tensor:
-    """Reparametrised (arXiv 1312.6114, section 2.4): gradients reach mean and variance. (B, *latent_shape) each."""
-    # Row by row, so that a batch that is cut into parts draws what the whole one would.
-    noise = torch.stack([torch.randn(mean.shape[1:], generator=generator) for _ in mean]).to(mean)  # (B, *latent_shape)
-    return mean + (0.5 * log_variance).exp() * noise
+    def _sample(self, mean: Tensor, log_variance: Tensor, generator: torch.Generator) -> Tensor:
+        """Reparametrised (arXiv 1312.6114, section 2.4): gradients reach mean and variance. (B, *latent_shape) each."""
+        (noise,) = self.draws(len(mean), generator)
+        return mean + (0.5 * log_variance).exp() * noise.to(mean)

@@ -16,6 +16,10 @@ class ComputeParams(Section):
     """CPU threads; a fixed number, since the last digits depend on it."""
     workers: Annotated[int, Field(ge=0, le=1024)]
     """Processes that prepare images."""
+    devices: Annotated[int, Field(ge=1, le=1024)]
+    """Processes on each machine that share the work of training: one a GPU, or any number on the CPU, each with ``threads`` threads."""
+    nodes: Annotated[int, Field(ge=1, le=65536)]
+    """Machines that do; each needs to be told of the first, see docs/scaling.md."""
     save_every_seconds: Annotated[float, Field(gt=0)]
     """Seconds between two saves of a running training; at most so much work is lost when it is killed."""
     trackers: list[Literal["tensorboard", "wandb", "mlflow", "dvclive"]]

@@ -86,6 +86,12 @@ class Params(Section):
                 raise ValueError(
                     f"{section}.optimizer.milestones: {knobs.milestones} is out of order; expected epochs in ascending order, each once; sort it"
                 )
+            processes = self.compute.devices * self.compute.nodes
+            if processes > knobs.batch_size:
+                raise ValueError(
+                    f"compute.devices: {self.compute.devices} and compute.nodes: {self.compute.nodes} make {processes} processes, for whom a batch "
+                    f"of {section}.optimizer.batch_size, {knobs.batch_size}, has too few rows; expected at most as many; lower one, or raise that"
+                )
             if knobs.accumulate > knobs.batch_size:
                 raise ValueError(
                     f"{section}.optimizer.accumulate: {knobs.accumulate} parts are too many; expected at most "

@@ -22,6 +22,7 @@ from latentline.pipeline.critics import Critics, build_critics, no_critics
 from latentline.pipeline.paths import PREPARED
 from latentline.pipeline.training import optimizer_of, resident, saving_of
 from latentline.runtime.compute import fast_layout
+from latentline.runtime.parallel import Ranks
 from latentline.training.ema import Ema
 from latentline.training.loop import Part, Saving, fit, parts
 
@@ -39,6 +40,7 @@ class Setting:
     device: torch.device
     seed: int
     compute: ComputeParams
+    ranks: Ranks
 
     def saving(self, part: str) -> Saving:
         """Where the training of ``part`` keeps its running state."""
@@ -60,7 +62,7 @@ class Trained:
 
 def train_codec(codec: Codec, setting: Setting, saving: Saving, epochs: int, *, preview_every: int = 0) -> Trained:
     """Train ``codec`` in place for ``epochs``, with previews beside its running state after every so many."""
-    knobs, device, seed = setting.knobs, setting.device, setting.seed
+    knobs, device, seed, ranks = setting.knobs, setting.device, setting.seed, setting.ranks
     val = read_split(PREPARED, "val")
 
     def validate(model: nn.Module, epoch: int) -> dict[str, float]:
@@ -75,7 +77,7 @@ def train_codec(codec: Codec, setting: Setting, saving: Saving, epochs: int, *, 
         codec.get_submodule("encoder").requires_grad_(False)
     images = resident(read_split(PREPARED, "train").images, device)
     order = EpochSampler(len(images), knobs.optimizer.batch_size, derive_seed(seed, STAGE, "order"))
-    critics = build_critics(codec, images.shape[1], knobs, device, seed, epochs * order.steps_per_epoch)
+    critics = build_critics(codec, images.shape[1], knobs, device, seed, epochs * order.steps_per_epoch, ranks)
 
     def loss(step: int) -> Iterator[Part]:
         x = to_unit_range(images[order.rows(step)].to(device))
@@ -83,8 +85,10 @@ def train_codec(codec: Codec, setting: Setting, saving: Saving, epochs: int, *, 
             x = mirror_half(x, generator(seed, STAGE, "mirror", step))
         x = fast_layout(x)
         noise = generator(seed, STAGE, "noise", step)
-        for share, rows in parts(len(x), knobs.optimizer.accumulate):
-            yield share, *critics.judge(step, *codec.loss(x[rows], noise, step), x[rows])
+        own = list(parts(len(x), knobs.optimizer.accumulate, ranks))
+        codec.draws(own[0][1].start, noise)  # of the rows before, which other processes have
+        for share, rows in own:
+            yield share, *critics.judge(step, *codec.loss(x[rows], noise, step), x[rows], share)
 
     used, history = fit(
         codec,
@@ -96,6 +100,7 @@ def train_codec(codec: Codec, setting: Setting, saving: Saving, epochs: int, *, 
         averages=[] if knobs.ema_decay is None else [Ema(codec, knobs.ema_decay)],
         rival=critics.rival,
         on_epoch=validate,
+        ranks=ranks,
         section="autoencoder",
     )
     return Trained(cast(Codec, used), history, critics)

@@ -18,6 +18,7 @@ from latentline.params.autoencoder import AutoencoderParams
 from latentline.pipeline.training import optimizer_of
 from latentline.runtime.checkpoint import save_checkpoint
 from latentline.runtime.compute import place
+from latentline.runtime.parallel import ALONE, Ranks
 from latentline.runtime.wheels import PERCEPTUAL, read_wheel_weights
 from latentline.training.adversarial import LOSSES, Adversary, last_layer
 from latentline.training.loop import Rival
@@ -36,15 +37,20 @@ class Critics:
     rival: Rival | None
     """The discriminator as ``fit`` takes it."""
 
-    def judge(self, step: int, loss: Tensor, terms: dict[str, Tensor], reconstruction: Tensor | None, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Add their terms to the codec's loss of step ``step`` and to its terms for the log, whose ``loss`` stays the codec's own."""
+    def judge(
+        self, step: int, loss: Tensor, terms: dict[str, Tensor], reconstruction: Tensor | None, x: Tensor, share: float = 1.0
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Add their terms to the codec's loss of step ``step`` and to its terms for the log, whose ``loss`` stays the codec's own.
+
+        ``x`` and all that is about it is a ``share`` of the step's batch.
+        """
         if reconstruction is None:
             return loss, terms
         if self.perceptual:
             distance = self.perceptual(reconstruction, x).mean()
             loss, terms = loss + self.perceptual_weight * distance, {**terms, "perceptual": distance}
         if self.adversary:
-            loss, adversarial = self.adversary.against(step, loss, x, reconstruction)
+            loss, adversarial = self.adversary.against(step, loss, x, reconstruction, share)
             terms = {**terms, **adversarial}
         return loss, terms
 
@@ -54,7 +60,9 @@ def no_critics() -> Critics:
     return Critics(None, 0.0, None, None)
 
 
-def build_critics(codec: Codec, image_channels: int, knobs: AutoencoderParams, device: torch.device, seed: int, total_steps: int) -> Critics:
+def build_critics(
+    codec: Codec, image_channels: int, knobs: AutoencoderParams, device: torch.device, seed: int, total_steps: int, ranks: Ranks = ALONE
+) -> Critics:
     """The critics that ``knobs`` ask for.
 
     Raises:
@@ -79,6 +87,7 @@ def build_critics(codec: Codec, image_channels: int, knobs: AutoencoderParams, d
         weight=adversarial.weight,
         adaptive_max=adversarial.adaptive_max,
         enters_at=enters_at,
+        ranks=ranks,
     )
     optimizer = replace(optimizer_of(knobs.optimizer), lr=adversarial.lr, betas=_BETAS)
     rival = Rival(discriminator, adversary.loss, optimizer, adversarial.start_step, _SECTION)

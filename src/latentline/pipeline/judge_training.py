@@ -18,6 +18,7 @@ from latentline.models.judges import PretrainedJudge
 from latentline.params.optimizer import OptimizerParams
 from latentline.pipeline.training import optimizer_of
 from latentline.runtime.compute import fast_layout
+from latentline.runtime.parallel import ALONE, Ranks
 from latentline.training.loop import Part, Saving, fit, parts
 
 _BATCH = 500
@@ -53,6 +54,7 @@ def train_judge(
     name: str,
     saving: Saving,
     on_epoch: Callable[[nn.Module, int], dict[str, float]] = lambda model, epoch: {},
+    ranks: Ranks = ALONE,
 ) -> list[dict[str, float]]:
     """Train the classifier, or the head of a pretrained network, in place.
 
@@ -67,6 +69,8 @@ def train_judge(
         name: of this training.
         saving: of the running state.
         on_epoch: see ``training.loop.fit``.
+        ranks: the processes that share the work: to see the images with a pretrained network. The first then trains alone, and the others
+            end: the networks that learn here are small, and a batch must be whole for BatchNorm.
 
     Returns:
         One row per epoch.
@@ -75,7 +79,7 @@ def train_judge(
     order = EpochSampler(len(images), lessons.optimizer.batch_size, derive_seed(seed, name, "order"))
     learner: nn.Module
     if isinstance(network, PretrainedJudge):
-        learner, seen = network.head, features(network, images, device).to(device)
+        learner, seen = network.head, features(network, images, device, ranks).to(device)
 
         def outputs(rows: Tensor) -> Tensor:
             return network.head(seen[rows.to(device)])
@@ -85,6 +89,8 @@ def train_judge(
 
         def outputs(rows: Tensor) -> Tensor:
             return network(fast_layout(to_unit_range(images[rows].to(device))))
+
+    ranks.dismiss()
 
     def loss(step: int) -> Iterator[Part]:
         torch.manual_seed(derive_seed(seed, name, "dropout", step))
@@ -109,11 +115,13 @@ def train_judge(
 
 
 @torch.no_grad()
-def features(network: ConvClassifier | PretrainedJudge, images: Tensor | StoredRows, device: torch.device) -> Tensor:
-    """Features (N, D) of uint8 images (N, C, H, W), on the CPU."""
+def features(network: ConvClassifier | PretrainedJudge, images: Tensor | StoredRows, device: torch.device, ranks: Ranks = ALONE) -> Tensor:
+    """Features (N, D) of uint8 images (N, C, H, W), on the CPU; each process computes its slice, and has all."""
     network.eval()
-    batches = tqdm(images.split(_BATCH), total=-(-len(images) // _BATCH), desc="features", disable=None, mininterval=1)
-    return torch.cat([network.features(to_unit_range(batch).to(device)).cpu() for batch in batches])
+    own = ranks.slice_of(len(images))
+    starts = tqdm(range(own.start, own.stop, _BATCH), desc="features", disable=None if ranks.is_first else True, mininterval=1)
+    batches = (images[start : min(start + _BATCH, own.stop)] for start in starts)
+    return ranks.join_rows(torch.cat([network.features(to_unit_range(batch).to(device)).cpu() for batch in batches]), len(images))
 
 
 @torch.no_grad()

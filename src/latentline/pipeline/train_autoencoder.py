@@ -20,12 +20,13 @@ from latentline.pipeline.pretrained import begin_with
 from latentline.runtime.checkpoint import save_checkpoint
 from latentline.runtime.compute import place, set_up
 from latentline.runtime.memory import require_trainable
+from latentline.runtime.parallel import join
 
 
 def main() -> None:
     """Read section ``autoencoder`` and data/prepared; write checkpoints/{autoencoder,discriminator}, fig/ and metrics/ of autoencoder."""
     knobs, seed, compute = load("autoencoder", AutoencoderParams)
-    device = set_up(compute.device, compute.threads)
+    device, ranks = join(set_up(compute.device, compute.threads), compute.devices, compute.nodes)
     card = read_card(PREPARED)
     constructor = {**knobs.constructor(), "image_shape": list(card.shape)}
     require_trainable(lambda: build_codec(knobs.name, **constructor), device, "autoencoder", knobs.constructor())
@@ -38,10 +39,11 @@ def main() -> None:
     test = read_split(PREPARED, "test")
     untrained = score(codec.eval(), test, device, seed)[0]
 
-    setting = Setting(knobs, card, trained_on, device, seed, compute)
+    setting = Setting(knobs, card, trained_on, device, seed, compute, ranks)
     parts = train_parts(codec, setting)
     saving = setting.saving("codec")
     trained = train_codec(codec, setting, saving, knobs.epochs, preview_every=knobs.figures.preview_every_epochs)
+    ranks.dismiss()
     used = trained.codec
     save_checkpoint(AUTOENCODER, kind="autoencoder", name=knobs.name, constructor=constructor, trained_on=trained_on, tensors=used.state_dict())
     save_discriminator(DISCRIMINATOR, trained.critics, card.shape[0], knobs.adversarial, card.sha256)

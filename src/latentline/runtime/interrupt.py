@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish to stop at the next good moment, instead of an exception in the middle of a step."""
+"""Ctrl-C and SIGTERM as a wish to stop at the next good moment, instead of an exception in the middle of a step; and why runs end early."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -10,6 +10,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 class InterruptedRunError(Exception):
     """The run was asked to stop and has saved its state."""
+
+
+class LostRankError(Exception):
+    """Another process of the same run has ended, so that this one cannot go on. The message says which of them noticed."""
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentline.common.errors import UserError
+from latentline.runtime.parallel import ALONE, Ranks
 from latentline.training.loop import Part
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ NON_SATURATING = AdversarialLoss(
 LOSSES = {"hinge": HINGE, "non_saturating": NON_SATURATING}
 
 
-def adaptive_weight(loss: Tensor, adversarial: Tensor, last_layer: Tensor, maximum: float) -> Tensor:
+def adaptive_weight(loss: Tensor, adversarial: Tensor, last_layer: Tensor, maximum: float, share: float = 1.0, ranks: Ranks = ALONE) -> Tensor:
     """What makes the adversarial term as strong as ``loss`` at the decoder's last layer (Esser et al., arXiv 2012.09841, eq. 7).
 
     Terms of ``loss`` that the decoder has no part in (KL) do not count, since they have no gradient there.
@@ -54,11 +55,15 @@ def adaptive_weight(loss: Tensor, adversarial: Tensor, last_layer: Tensor, maxim
         adversarial: the generator's adversarial term (scalar).
         last_layer: the decoder's last weight.
         maximum: upper limit: a discriminator without gradient would ask for infinitely much.
+        share: of the batch's rows that both terms are about; the gradients are those of the whole batch.
+        ranks: the processes that have the other rows.
 
     Returns:
         A scalar in [0, maximum], float32, through which no gradient flows.
     """
-    wanted, present = (torch.autograd.grad(term, last_layer, retain_graph=True)[0].float().norm() for term in (loss, adversarial))
+    gradients = [share * torch.autograd.grad(term, last_layer, retain_graph=True)[0].float() for term in (loss, adversarial)]
+    ranks.add(gradients)
+    wanted, present = (gradient.norm() for gradient in gradients)
     return (wanted / (present + _DELTA)).clamp(max=maximum)
 
 
@@ -77,10 +82,19 @@ class Adversary:
         weight: of the adversarial term, times the adaptive weight.
         adaptive_max: upper limit of the adaptive weight.
         enters_at: the step from which the term is part of the autoencoder's loss.
+        ranks: the processes that share each batch.
     """
 
     def __init__(
-        self, discriminator: nn.Module, last_layer: Tensor, loss: AdversarialLoss, *, weight: float, adaptive_max: float, enters_at: int
+        self,
+        discriminator: nn.Module,
+        last_layer: Tensor,
+        loss: AdversarialLoss,
+        *,
+        weight: float,
+        adaptive_max: float,
+        enters_at: int,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.discriminator = discriminator
         self._last_layer = last_layer
@@ -88,31 +102,35 @@ class Adversary:
         self._weight = weight
         self._adaptive_max = adaptive_max
         self._enters_at = enters_at
+        self._ranks = ranks
         self._watch = Watch(loss.undecided)
-        self._seen: tuple[Tensor, Tensor]  # of this step: images and reconstructions
+        self._seen: tuple[Tensor, Tensor, float]  # of this step: images, reconstructions and their share of the batch
 
-    def against(self, step: int, loss: Tensor, x: Tensor, reconstruction: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The autoencoder's loss with the adversarial term, and that term's parts for the log."""
-        self._seen = x, reconstruction.detach()
+    def against(self, step: int, loss: Tensor, x: Tensor, reconstruction: Tensor, share: float = 1.0) -> tuple[Tensor, dict[str, Tensor]]:
+        """The autoencoder's loss on a ``share`` of the batch with the adversarial term, and that term's parts for the log."""
+        self._seen = x, reconstruction.detach(), share
         if step < self._enters_at:
             return loss, {}
         self.discriminator.requires_grad_(False)  # its weights' gradients are its own step's business
         term = self._loss.generator(self.discriminator(reconstruction))
         self.discriminator.requires_grad_(True)
-        if not term.isfinite():
+        whole = share * term.detach()
+        self._ranks.add([whole])
+        if not whole.isfinite():
             raise UserError(
-                f"autoencoder.adversarial: the adversarial term is {term.item()} at step {step}; expected a finite number; "
+                f"autoencoder.adversarial: the adversarial term is {whole.item()} at step {step}; expected a finite number; "
                 "lower autoencoder.adversarial.weight or autoencoder.adversarial.lr"
             )
-        ratio = adaptive_weight(loss, term, self._last_layer, self._adaptive_max)
+        ratio = adaptive_weight(loss, term, self._last_layer, self._adaptive_max, share, self._ranks)
         return loss + self._weight * ratio * term, {"generator_loss": term, "adaptive_weight": ratio}
 
     def loss(self, step: int) -> list[Part]:
-        """The discriminator's loss on what the autoencoder's step ``step`` saw and made, and its terms: a batch of one part."""
-        real, fake = self.discriminator(torch.cat(self._seen)).chunk(2)  # (B, 1, h, w) each
+        """The discriminator's loss on what the autoencoder's step ``step`` saw and made, and its terms: the same part of the batch."""
+        x, reconstruction, share = self._seen
+        real, fake = self.discriminator(torch.cat([x, reconstruction])).chunk(2)  # (B, 1, h, w) each
         value = self._loss.discriminator(real, fake)
         self._watch.see(step, value.item())
-        return [(1.0, value, {"discriminator_loss": value, "logits_real": real.mean(), "logits_fake": fake.mean()})]
+        return [(share, value, {"discriminator_loss": value, "logits_real": real.mean(), "logits_fake": fake.mean()})]
 
 
 class Watch:

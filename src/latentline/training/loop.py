@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from latentline.common.errors import UserError
 from latentline.runtime.interrupt import InterruptedRunError, deferred_interrupts
+from latentline.runtime.parallel import ALONE, Ranks
 from latentline.runtime.resume import ResumeFile
 from latentline.runtime.trackers import Trackers
 from latentline.training.ema import Ema
@@ -22,17 +23,26 @@ from latentline.training.schedule import stable_steps, warmup_cosine, warmup_mil
 from latentline.training.state import Player, RunState
 
 Part = tuple[float, Tensor, dict[str, Tensor]]
-"""Of a step's batch: its share of the rows, the mean loss over them, and that loss's terms for the log."""
+"""Of a step's batch, the whole one: its share of the rows, the mean loss over them, and that loss's terms for the log."""
 Loss = Callable[[int], Iterable[Part]]
-"""Step (counted from 0) -> the parts of its batch, often a single one; each is done with before the next is asked for."""
+"""Step (counted from 0) -> this process's parts of its batch, often a single one; each is done with before the next is asked for."""
 
 log = logging.getLogger(__name__)
 
 
-def parts(count: int, accumulate: int) -> Iterator[tuple[float, slice]]:
-    """Cut a batch of ``count`` rows into ``accumulate`` parts, as equal as can be and none empty: (share of the rows, rows) of each."""
-    pieces = min(accumulate, count)
-    for start, stop in pairwise(count * piece // pieces for piece in range(pieces + 1)):
+def parts(count: int, accumulate: int, ranks: Ranks = ALONE) -> Iterator[tuple[float, slice]]:
+    """Cut a batch of ``count`` rows into parts, as equal as can be and none empty: (share of all rows, rows) of each that is this process's.
+
+    There are ``accumulate`` parts or, so that each process has as many, a few more. One for whom no row is left takes the first, with a
+    share of 0: it takes part in whatever the processes tell each other, and changes nothing.
+    """
+    own = ranks.slice_of(count)
+    rows = own.stop - own.start
+    if not rows:
+        yield 0.0, slice(0, 1)
+        return
+    pieces = min(-(-accumulate // ranks.count), rows)
+    for start, stop in pairwise(own.start + rows * piece // pieces for piece in range(pieces + 1)):
         yield (stop - start) / count, slice(start, stop)
 
 
@@ -102,15 +112,18 @@ def fit(
     averages: Sequence[Ema] = (),
     rival: Rival | None = None,
     on_epoch: Callable[[nn.Module, int], dict[str, float]] = lambda model, epoch: {},
+    ranks: Ranks = ALONE,
     section: str,
 ) -> tuple[nn.Module, list[dict[str, float]]]:
     """Train ``model`` in place.
+
+    Several processes call this alike, and end with the same; the first alone reads and writes the state, and calls ``on_epoch``.
 
     Args:
         model: the network, on its device.
         loss: step (counted from 0) -> (share, loss, terms for the log) of each part of its batch; a function of the step and of
             ``model`` alone, so that a restart at any step repeats nothing and skips nothing. Gradients and terms are the means over
-            all rows, as if the batch were whole.
+            all rows, as if the batch were whole, whoever computed which.
         epochs: passes.
         steps_per_epoch: steps of one pass.
         optimizer: learning rate and the like.
@@ -119,6 +132,7 @@ def fit(
         rival: what trains against ``model``, in place too.
         on_epoch: (the first average, else ``model``, epoch counted from 1) -> more values for the epoch's row; may draw pictures. Names with
             an ``@`` are details, which the log and the progress bar leave out.
+        ranks: the processes that share the work.
         section: of params.yaml, for error messages.
 
     Returns:
@@ -126,7 +140,8 @@ def fit(
 
     Raises:
         UserError: loss or gradient of the model or of its rival became infinite or NaN.
-        InterruptedRunError: SIGINT or SIGTERM came; the state is saved.
+        InterruptedRunError: SIGINT or SIGTERM came, to whichever process; the state is saved.
+        LostRankError: another process has ended.
     """
     total_steps = epochs * steps_per_epoch
     state = RunState(
@@ -141,26 +156,30 @@ def fit(
         others = optimizer.shared_steps(meta["total_steps"])
         return meta["total_steps"] == total_steps or bool(meta["step"] <= min(shared_steps, others))
 
-    if saved := saving.file.load(usable):
+    if ranks.is_first and (saved := saving.file.load(usable)):
         state.restore(*saved)
         log.info("resumed %s at step %d", saving.file.stage, state.step)
+    if ranks.count > 1:
+        state.restore(*ranks.spread(*state.save(total_steps)))
     used = averages[0].model if averages else model
     last_save = time.monotonic()
-    progress = tqdm(total=total_steps, initial=state.step, desc=section, disable=None, mininterval=1)
-    with saving.trackers as trackers, deferred_interrupts() as stop_wanted, progress as bar:
+    progress = tqdm(total=total_steps, initial=state.step, desc=section, disable=None if ranks.is_first else True, mininterval=1)
+    with saving.trackers if ranks.is_first else Trackers() as trackers, deferred_interrupts() as stop_wanted, progress as bar:
         while state.step < total_steps:
-            _step(state, loss, optimizer, rival, section)
+            stop = _step(state, loss, optimizer, rival, section, ranks, stop_wanted)
             bar.update()
             if state.step % steps_per_epoch == 0:
-                _finish_epoch(state, used, steps_per_epoch, on_epoch)
+                _finish_epoch(state, used, steps_per_epoch, on_epoch, ranks)
                 bar.set_postfix(_in_short(state.history[-1]))
                 trackers.log(state.history[-1])
-            if state.step == shared_steps:
+                stop = ranks.any(stop or stop_wanted())
+            if ranks.is_first and state.step == shared_steps:
                 saving.file.keep(*state.save(total_steps))
-            if stop_wanted() or time.monotonic() - last_save > saving.every_seconds:
+            if ranks.is_first and (stop or time.monotonic() - last_save > saving.every_seconds):
                 saving.file.save(*state.save(total_steps))
                 last_save = time.monotonic()
-            if stop_wanted():
+            if stop:
+                ranks.wait()  # for the first, which saves
                 raise InterruptedRunError
     return used.eval(), state.history
 
@@ -170,23 +189,32 @@ def _player(network: nn.Module, optimizer: Optimizer, total_steps: int, steps_pe
     return Player(network, adamw, partial(optimizer.rate, total_steps=total_steps, steps_per_epoch=steps_per_epoch))
 
 
-def _step(state: RunState, loss: Loss, optimizer: Optimizer, rival: Rival | None, section: str) -> None:
-    """One step of the model, then one of its rival."""
+def _step(
+    state: RunState, loss: Loss, optimizer: Optimizer, rival: Rival | None, section: str, ranks: Ranks, stop_wanted: Callable[[], bool]
+) -> bool:
+    """One step of the model, then one of its rival; whether the run is to stop after it, on which all processes agree."""
     remedy = f"lower {section}.optimizer.lr or raise {section}.optimizer.warmup_steps"
-    terms = _descend(state.model, loss, state.step, optimizer.clip_norm, section, remedy)
+    terms, stop = _descend(state.model, loss, state.step, optimizer.clip_norm, section, remedy, ranks, stop_wanted)
     if rival and state.rival and state.step >= rival.first_step:
-        terms |= _descend(state.rival, rival.loss, state.step, rival.optimizer.clip_norm, rival.section, f"lower {rival.section}.lr")
+        against = rival.optimizer.clip_norm, rival.section, f"lower {rival.section}.lr"
+        terms |= _descend(state.rival, rival.loss, state.step, *against, ranks, stop_wanted)[0]
     for average in state.averages:
         average.update(state.step)
     state.log(terms)
     state.step += 1
+    return stop
 
 
-def _descend(player: Player, loss: Loss, step: int, clip_norm: float, section: str, remedy: str) -> dict[str, float]:
-    """One optimizer step of ``player``; the loss's terms."""
+def _descend(
+    player: Player, loss: Loss, step: int, clip_norm: float, section: str, remedy: str, ranks: Ranks, stop_wanted: Callable[[], bool]
+) -> tuple[dict[str, float], bool]:
+    """One optimizer step of ``player``; the loss's terms, and whether any process has been asked to stop."""
     lr = player.rate(step)
     player.network.train()
     value, terms = _accumulate(loss(step))
+    stop = stop_wanted()
+    if ranks.count > 1:
+        value, terms, stop = _add_up(player.network, value, terms, stop, ranks)
     norm = nn.utils.clip_grad_norm_(player.network.parameters(), clip_norm).item()
     if not math.isfinite(value + norm):
         raise UserError(
@@ -196,7 +224,7 @@ def _descend(player: Player, loss: Loss, step: int, clip_norm: float, section: s
         group["lr"] = lr
     player.optimizer.step()
     player.optimizer.zero_grad(set_to_none=True)
-    return terms
+    return terms, stop
 
 
 def _accumulate(batch: Iterable[Part]) -> tuple[float, dict[str, float]]:
@@ -210,13 +238,22 @@ def _accumulate(batch: Iterable[Part]) -> tuple[float, dict[str, float]]:
     return value, terms
 
 
-def _finish_epoch(state: RunState, used: nn.Module, steps: int, on_epoch: Callable[[nn.Module, int], dict[str, float]]) -> None:
+def _add_up(network: nn.Module, value: float, terms: dict[str, float], stop: bool, ranks: Ranks) -> tuple[float, dict[str, float], bool]:
+    """Gradients, loss and terms of the whole batch from those of each process's share, and whether any was asked to stop: in one message."""
+    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+    numbers = gradients[0].new_tensor([value, stop, *terms.values()])
+    ranks.add([*gradients, numbers])
+    value, stops, *sums = numbers.tolist()
+    return value, dict(zip(terms, sums, strict=True)), stops > 0
+
+
+def _finish_epoch(state: RunState, used: nn.Module, steps: int, on_epoch: Callable[[nn.Module, int], dict[str, float]], ranks: Ranks) -> None:
     """Close the epoch's row: means of the logged terms, and what ``on_epoch`` adds."""
     epoch = state.step // steps
     row: dict[str, Any] = {"epoch": epoch, **state.close_epoch()}
     used.eval()
     with torch.no_grad():
-        row |= on_epoch(used, epoch)
+        row |= ranks.tell(on_epoch(used, epoch) if ranks.is_first else None)
     state.history.append(row)
     log.info("%s", ", ".join(f"{name} {value:.5g}" for name, value in _in_short(row).items()))
 

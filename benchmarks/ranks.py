@@ -1,0 +1,134 @@
+"""Speed of training by two processes of one thread each, against one process of two threads and one of one, on the default recipe's networks.
+
+    python benchmarks/ranks.py
+
+Random images and latents stand for data, since only the shapes matter. The settings take turns in one run; the median turn counts. Beside the
+time on the clock stands the processors' time, all processes together: other work on the machine harms it less, and it shows what sharing costs.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
+
+from latentline.codecs.build import build_codec
+from latentline.common.seeds import generator
+from latentline.diffusion.objective import denoising_loss
+from latentline.diffusion.process import build_process
+from latentline.models.denoisers import build_denoiser
+from latentline.params.load import read_params, validate
+from latentline.pipeline.training import optimizer_of
+from latentline.runtime.compute import fast_layout, place, set_up
+from latentline.runtime.parallel import Ranks, join
+from latentline.runtime.resume import ResumeFile
+from latentline.training.loop import Loss, Part, Saving, fit, parts
+
+_IMAGE, _CLASSES = (1, 28, 28), 10
+_STEPS, _TURNS = 10, 3
+_SETTINGS = ((1, 1), (1, 2), (2, 1))  # processes, threads of each; the first is the unit of the ratios
+
+
+def _autoencoder(params: Any, ranks: Ranks) -> tuple[nn.Module, Loss]:
+    knobs = params.autoencoder
+    codec = place(build_codec(knobs.name, **knobs.constructor(), image_shape=list(_IMAGE)), torch.device("cpu"))
+    x = fast_layout(torch.rand(knobs.optimizer.batch_size, *_IMAGE, generator=generator(0, "x")) * 2 - 1)  # (B, C, H, W)
+
+    def loss(step: int) -> Iterator[Part]:
+        noise = generator(0, "noise", step)
+        own = list(parts(len(x), 1, ranks))
+        codec.draws(own[0][1].start, noise)
+        for share, rows in own:
+            yield share, *codec.loss(x[rows], noise, step)[:2]
+
+    return codec, loss
+
+
+def _denoiser(params: Any, ranks: Ranks) -> tuple[nn.Module, Loss]:
+    knobs = params.denoiser
+    shape = build_codec(params.autoencoder.name, **params.autoencoder.constructor(), image_shape=list(_IMAGE)).latent_shape
+    network = place(build_denoiser(knobs.name, latent_shape=shape, features=_CLASSES, **knobs.constructor()), torch.device("cpu"))
+    process = build_process(knobs.process.path, knobs.process.prediction)
+    count = knobs.optimizer.batch_size
+    condition = nn.functional.one_hot(torch.arange(count) % _CLASSES, _CLASSES).float()  # (B, F)
+
+    def loss(step: int) -> Iterator[Part]:
+        draw = generator(0, "noise", step)
+        z0, noise = (fast_layout(torch.randn(count, *shape, generator=draw)) for _ in range(2))
+        t = torch.rand(count, generator=draw)
+        for share, rows in parts(count, 1, ranks):
+            value = denoising_loss(network, process, z0[rows], condition[rows], t[rows], noise[rows]).mean()
+            yield share, value, {"loss": value}
+
+    return network, loss
+
+
+NETWORKS = {"autoencoder": _autoencoder, "denoiser": _denoiser}
+
+
+def measure(name: str, processes: int, threads: int) -> None:
+    """In each process: train, and let the first print the seconds of a step on the clock, and the processors' of all processes."""
+    params = validate(read_params(Path(__file__).resolve().parent.parent / "recipes" / "default.yaml"))
+    _, ranks = join(set_up("cpu", threads), processes, 1)
+    network, loss = NETWORKS[name](params, ranks)
+    times: list[tuple[float, float]] = []
+
+    def run(epochs: int) -> None:
+        saving = Saving(ResumeFile("ranks", {}), float("inf"))
+        fit(
+            network,
+            loss,
+            epochs=epochs,
+            steps_per_epoch=_STEPS,
+            optimizer=optimizer_of(params.denoiser.optimizer),
+            saving=saving,
+            ranks=ranks,
+            section=name,
+        )
+        times.append((time.perf_counter(), time.process_time()))
+
+    for _ in range(2):  # the first warms up
+        run(1)
+    (clock, processor), (clock_end, processor_end) = times
+    spent = torch.tensor([(processor_end - processor) / _STEPS], dtype=torch.float64)
+    ranks.add([spent])
+    ranks.dismiss()
+    print(json.dumps([(clock_end - clock) / _STEPS, spent.item()]))
+
+
+def main() -> None:
+    """Measure all and print a table in Markdown; or, told a setting, measure that."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--setting", nargs=3, metavar=("NETWORK", "PROCESSES", "THREADS"), help="used by the benchmark itself")
+    if setting := parser.parse_args().setting:
+        measure(setting[0], int(setting[1]), int(setting[2]))
+        return
+    print("| network | processes x threads | ms per step | speed | processors' ms per step | of it well spent |\n|---|---|---|---|---|---|")
+    for name in NETWORKS:
+        turns = [[_measured(name, *setting) for setting in _SETTINGS] for _ in range(_TURNS)]
+        clocks, processors = ([statistics.median(turn[index][kind] for turn in turns) for index in range(len(_SETTINGS))] for kind in range(2))
+        for (processes, threads), clock, processor in zip(_SETTINGS, clocks, processors, strict=True):
+            ratios = f"{clocks[0] / clock:.2f} | {1e3 * processor:.0f} | {processors[0] / processor:.2f}"
+            print(f"| {name} | {processes} x {threads} | {1e3 * clock:.0f} | {ratios} |")
+
+
+def _measured(name: str, processes: int, threads: int) -> tuple[float, float]:
+    with tempfile.TemporaryDirectory() as folder:  # for the state that a training locks
+        command = [sys.executable, __file__, "--setting", name, str(processes), str(threads)]
+        done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=True)
+    clock, processor = json.loads(done.stdout)
+    return clock, processor
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""The pipeline's trainings by two processes, on one machine and on two, against one process.
+
+The sum of two gradients does not depend on their order: two processes end with the very bytes of one that computes each batch in two parts.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from test_small_repro import TINY, Checkout, fresh_checkout
+
+from latentline.common.arrays import load_arrays
+
+pytestmark = pytest.mark.slow
+
+HALVES = {"autoencoder.optimizer.accumulate": 2, "denoiser.optimizer.accumulate": 2}
+WHOLE = {"autoencoder.optimizer.accumulate": 1, "denoiser.optimizer.accumulate": 1}
+TRAINED = ("feature_extractor", "autoencoder", "denoiser")
+FIRST, SECOND = "10.77.0.1", "10.77.0.2"
+PORT = "29511"
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Checkout:
+    """What one process trained, each batch in two parts."""
+    checkout = fresh_checkout(root, tmp_path_factory.mktemp("ranks") / "alone")
+    checkout.change(**{**TINY, **HALVES, "denoiser.epochs": 8, "compute.device": "cpu"})
+    checkout.commit()
+    checkout.repro("train_denoiser", "train_feature_extractor")
+    return checkout
+
+
+@pytest.fixture
+def copy(alone: Checkout, tmp_path: Path) -> Checkout:
+    """The same, which is to compute each batch at once, and knows no earlier run of that."""
+    copy = alone.copy(tmp_path / "checkout")
+    shutil.rmtree(copy.folder / ".state", ignore_errors=True)
+    copy.change(**WHOLE)
+    return copy
+
+
+def _assert_same_weights(one: Checkout, other: Checkout, *names: str) -> None:
+    for name in names:
+        path = f"checkpoints/{name}/{name}.safetensors"
+        weights, expected = (load_arrays(checkout.folder / path, "")[0] for checkout in (one, other))
+        assert weights.keys() == expected.keys()
+        for tensor, value in weights.items():
+            assert value.equal(expected[tensor]), f"{name}: {tensor}"
+
+
+def _second_process(folder: Path) -> int:
+    """The process of the denoiser's training in ``folder`` that another one started, once it has saved its state."""
+    for _ in range(9000):
+        time.sleep(0.1)
+        if not list(folder.glob(".state/train_denoiser/*/state.safetensors")):
+            continue
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                here = (process / "cwd").resolve() == folder.resolve() and b"train_denoiser.py" in (process / "cmdline").read_bytes()
+                if here and b"LOCAL_RANK=1" in (process / "environ").read_bytes():
+                    return int(process.name)
+            except OSError:  # it has ended
+                continue
+    raise AssertionError("no second process came that far")
+
+
+def test_two_processes_train_what_one_trains_and_continue_after_one_was_killed(alone, copy):
+    copy.change(**{"compute.devices": 2, "compute.save_every_seconds": 0.2})
+    copy.repro("train_autoencoder", "train_feature_extractor", "--no-run-cache")
+    command = [sys.executable, "-m", "dvc", "repro", "--no-run-cache", "train_denoiser"]
+    with subprocess.Popen(command, cwd=copy.folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as running:
+        os.kill(_second_process(copy.folder), signal.SIGKILL)
+        _, said = running.communicate(timeout=600)
+    assert running.returncode != 0
+    (line,) = [line for line in said.splitlines() if line.startswith("error:")]
+    assert "process 0 of 2 has lost another one" in line
+    assert "run the same command again" in line
+    assert not (copy.folder / "checkpoints" / "denoiser").exists()
+
+    again = copy.run(sys.executable, "-m", "dvc", "repro", "--no-run-cache", "train_denoiser")
+    assert "train_denoiser: resumed train_denoiser at step" in again.stderr
+    _assert_same_weights(copy, alone, *TRAINED)
+    assert len((copy.folder / "fig" / "denoiser" / "loss.csv").read_text().splitlines()) == 1 + 8
+
+
+@pytest.fixture
+def hosts() -> Iterator[dict[str, str]]:
+    """Two machines with a cable between them, as network namespaces: name -> address."""
+    machines = {f"latentline-{os.getpid()}-{name}": address for name, address in (("a", FIRST), ("b", SECOND))}
+    if sys.platform != "linux" or os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("network namespaces need Linux, root and the command ip")
+    names = list(machines)
+    commands = [["netns", "add", name] for name in names]
+    commands.append(["link", "add", "cable", "netns", names[0], "type", "veth", "peer", "name", "cable", "netns", names[1]])
+    for name, address in machines.items():
+        commands.append(["-n", name, "address", "add", f"{address}/24", "dev", "cable"])
+        commands.extend(["-n", name, "link", "set", device, "up"] for device in ("lo", "cable"))
+    try:
+        for command in commands:
+            done = subprocess.run(["ip", *command], capture_output=True, text=True, check=False)
+            if done.returncode:
+                pytest.skip(f"ip {' '.join(command)} is refused here: {done.stderr.strip()}")
+        yield machines
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+
+
+def test_two_machines_train_what_one_trains(alone, copy, hosts):
+    copy.change(**{"compute.nodes": 2})
+    running = []
+    for number, host in enumerate(hosts):
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--node-rank", str(number)]
+        command = [*torchrun, "--master-addr", FIRST, "--master-port", PORT, "stages/train_denoiser.py"]
+        environment = {**os.environ, "GLOO_SOCKET_IFNAME": "cable"}
+        in_host = ["ip", "netns", "exec", host, *command]
+        running.append(subprocess.Popen(in_host, cwd=copy.folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))
+    said = [process.communicate(timeout=600)[1] for process in running]
+    assert [process.returncode for process in running] == [0, 0], said
+    assert "train_denoiser: epoch 8" in said[0]
+    assert "train_denoiser: " not in said[1]
+    _assert_same_weights(copy, alone, "denoiser")
