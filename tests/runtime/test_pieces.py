@@ -1,5 +1,6 @@
 """A job in pieces, killed at each of them in each way, and continued."""
 
+import json
 import logging
 import os
 import signal
@@ -9,10 +10,12 @@ import time
 
 import pytest
 import torch
+from several import several
 
 from latentline.common.errors import UserError
 from latentline.runtime import pieces as module
-from latentline.runtime.interrupt import InterruptedRunError
+from latentline.runtime.interrupt import InterruptedRunError, LostRankError
+from latentline.runtime.parallel import Ranks
 from latentline.runtime.pieces import Piece, Pieces, kept_pieces
 from latentline.runtime.resume import ResumeFile
 
@@ -178,36 +181,50 @@ def test_two_runs_of_the_same_job_do_not_go_on_at_once(workplace):
     assert len(_run(Job())) == COUNT
 
 
-@pytest.mark.parametrize("world_size", [2, 3, 10])
-def test_several_processes_make_each_piece_once_and_the_first_reads_all_of_them(whole, world_size):
-    """Each of them in turn: what they share is the folder."""
-    jobs = [Job() for _ in range(world_size)]
-    for rank in reversed(range(world_size)):
-        with kept_pieces(ResumeFile("sample", IDENTITY), 1000.0, rank=rank, world_size=world_size) as pieces:
-            pieces.make_mine(COUNT, jobs[rank])
-        assert jobs[rank].made == list(range(rank, COUNT, world_size))
-    with kept_pieces(ResumeFile("sample", IDENTITY), 1000.0, world_size=world_size) as pieces:
-        assert _equal(list(pieces.each(COUNT, Job(fail_at=0))), whole)
-        assert pieces.made == 0
+@pytest.mark.parametrize("count", [2, 3, 10])
+def test_several_processes_make_each_piece_once_and_the_first_reads_all_of_them(whole, workplace, count):
+    def work(ranks: Ranks) -> tuple[list[Piece], int]:
+        with kept_pieces(ResumeFile("sample", IDENTITY), 1000.0, ranks) as pieces:
+            numbers = []
+
+            def make(number: int) -> Piece:
+                numbers.append(number)
+                (workplace / f"made_{ranks.number}").write_text(json.dumps(numbers))
+                return Job()(number)
+
+            return list(pieces.each(COUNT, make)), pieces.made
+
+    first, *others = several(count, work)
+    assert _equal(first[0], whole)
+    assert first[1] == COUNT
+    assert others == [None] * (count - 1)  # they have ended
+    made = [json.loads(path.read_text()) if (path := workplace / f"made_{number}").exists() else [] for number in range(count)]
+    assert made == [list(range(number, COUNT, count)) for number in range(count)]
 
 
-def test_pieces_that_others_save_after_the_beginning_are_found(whole):
-    with (
-        kept_pieces(ResumeFile("sample", IDENTITY), 1000.0, rank=1, world_size=2) as others,
-        kept_pieces(ResumeFile("sample", IDENTITY), 1000.0, rank=0, world_size=2) as mine,
-    ):
-        for pieces in (mine, others):
-            pieces.make_mine(COUNT, Job())
-        assert _equal(list(mine.each(COUNT, Job())), whole)
-        assert mine.made == 4
+def test_where_a_process_ends_too_early_the_others_say_so_and_what_they_made_stays(whole):
+    def work(ranks: Ranks) -> None:
+        with kept_pieces(ResumeFile("sample", IDENTITY), 0.0, ranks) as pieces:
+            pieces.each(COUNT, Job(fail_at=5 if ranks.number else None))
+
+    first, other = several(2, work)
+    assert isinstance(first, LostRankError)
+    assert str(other) == "killed"
+    job = Job()
+    assert _equal(_run(job), whole)
+    assert job.made == [5]
 
 
 def test_another_number_of_processes_continues_with_what_is_there(whole):
-    with pytest.raises(RuntimeError), kept_pieces(ResumeFile("sample", IDENTITY), 0.0, rank=1, world_size=2) as pieces:
-        pieces.make_mine(COUNT, Job(fail_at=5))
-    job = Job()
-    assert _equal(_run(job), whole)
-    assert job.made == [0, 2, 4, 5, 6]
+    several(1, lambda ranks: _run(Job(fail_at=4)))  # a process of its own, which lets go of its lock
+
+    def work(ranks: Ranks) -> tuple[list[Piece], int]:
+        with kept_pieces(ResumeFile("sample", IDENTITY), 1000.0, ranks) as pieces:
+            return list(pieces.each(COUNT, Job())), pieces.made
+
+    first, _ = several(2, work)
+    assert _equal(first[0], whole)
+    assert first[1] == COUNT - 4
 
 
 def test_finishing_forgets_all(workplace):

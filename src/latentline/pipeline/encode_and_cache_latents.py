@@ -20,6 +20,7 @@ from latentline.pipeline.codec import TrainedCodec, inference_batch, load_codec
 from latentline.pipeline.paths import FIGURES, LATENTS, PREPARED
 from latentline.runtime.compute import set_up
 from latentline.runtime.memory import require_memory
+from latentline.runtime.parallel import join
 from latentline.runtime.pieces import Piece, Pieces, kept_pieces
 from latentline.runtime.resume import ResumeFile
 
@@ -32,13 +33,13 @@ _COUNTED = 10_000  # test images in the histograms, at most
 def main() -> None:
     """Read section ``latents``, data/prepared and checkpoints/autoencoder; write encoded_img and fig/latents."""
     knobs, seed, compute = load("latents", LatentsParams)
-    device = set_up(compute.device, compute.threads)
+    device, ranks = join(set_up(compute.device, compute.threads), compute.devices, compute.nodes)
     trained, card = load_codec(device), read_card(PREPARED)
     if knobs.export:
         _require_exportable(knobs.export, card, trained.codec.latent_shape)
     inputs = {"seed": seed, "autoencoder": trained.sha256, "images": card.sha256}
     state = ResumeFile(STAGE, {"knobs": knobs.model_dump(), "inputs": inputs})
-    with kept_pieces(state, compute.save_every_seconds) as pieces:
+    with kept_pieces(state, compute.save_every_seconds, ranks) as pieces:
         stats = _encode(knobs, seed, trained, card, pieces)
     if knobs.export:
         export_latents(LATENTS / "export", {name: read_latents(LATENTS, name) for name in card.counts}, stats, knobs.export)

@@ -33,6 +33,7 @@ from latentline.pipeline.judge import Judge, load_judge
 from latentline.pipeline.paths import AUTOENCODER, FEATURE_EXTRACTOR, FIGURES, GENERATED, LATENT_STATS, LATENTS, METRICS, PREPARED
 from latentline.pipeline.seen import Series, look_at
 from latentline.runtime.compute import set_up
+from latentline.runtime.parallel import join
 from latentline.runtime.pieces import kept_pieces
 from latentline.runtime.resume import ResumeFile
 from latentline.runtime.timing import record_timing
@@ -49,7 +50,7 @@ def main() -> None:
     """
     knobs, seed, compute = load("evaluate", EvaluateParams)
     _require_neighbours(knobs.neighbours, read_card(PREPARED).counts)
-    device = set_up(compute.device, compute.threads)
+    device, ranks = join(set_up(compute.device, compute.threads), compute.devices, compute.nodes)
     codec, judge, stats = load_codec(device), load_judge(device), read_stats(LATENT_STATS)
     stats.require_autoencoder(codec.sha256)
     generated, told = read_generated(GENERATED, codec.sha256)
@@ -71,7 +72,7 @@ def main() -> None:
         "decoded_noise": Series(len(noise), lambda rows: codec.decode(stats.normalizer.restore(noise[rows]), first=rows.start)),
     }
     state = ResumeFile(STAGE, {"count": count, "seed": seed, "inputs": _inputs()})
-    with kept_pieces(state, compute.save_every_seconds) as pieces:
+    with kept_pieces(state, compute.save_every_seconds, ranks) as pieces:
         seen = look_at(series, judge, pieces)
     metrics: dict[str, Any] = {"judge": judge.name, "count": len(samples)}
     distances, neighbours = _distances(knobs, seed, {name: features for name, (features, _) in seen.items()})

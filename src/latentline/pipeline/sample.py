@@ -26,6 +26,7 @@ from latentline.pipeline.generated import read_generated, write_generated
 from latentline.pipeline.paths import DENOISER, FIGURES, GENERATED, LATENT_KNOWN, LATENT_STATS, METRICS
 from latentline.pipeline.sampling import Plan, draw_latents, told_model
 from latentline.runtime.compute import set_up
+from latentline.runtime.parallel import join
 from latentline.runtime.pieces import Piece, Pieces, kept_pieces
 from latentline.runtime.resume import ResumeFile
 from latentline.runtime.timing import record_timing
@@ -40,7 +41,7 @@ log = logging.getLogger(__name__)
 def main() -> None:
     """Read section ``sample``, the checkpoints and the latent statistics; write data/generated, fig/sample and metrics/sample.json."""
     knobs, seed, compute = load("sample", SampleParams)
-    device = set_up(compute.device, compute.threads)
+    device, ranks = join(set_up(compute.device, compute.threads), compute.devices, compute.nodes)
     codec = load_codec(device)
     stats = read_stats(LATENT_STATS)
     stats.require_autoencoder(codec.sha256)
@@ -51,7 +52,7 @@ def main() -> None:
     drawn_from = {str(path): sha256_file(path) for path in (DENOISER, LATENT_STATS, LATENT_KNOWN)}
     state = ResumeFile(STAGE, {"knobs": knobs.model_dump(), "inputs": {"seed": seed, "autoencoder": codec.sha256, **drawn_from}})
     started = time.monotonic()
-    with kept_pieces(state, compute.save_every_seconds) as pieces:
+    with kept_pieces(state, compute.save_every_seconds, ranks) as pieces:
         drawn = _draw(knobs, plan, seed, codec, denoiser, stats, values, pieces)
         write_generated(GENERATED, drawn, values, denoiser.conditions, codec.sha256)
     record_timing(STAGE, images_per_second=min(pieces.made * knobs.batch_size, knobs.count) / (time.monotonic() - started))
@@ -90,8 +91,8 @@ def _draw(
         z0 = draw_latents(denoiser, plan, seed, STAGE, indices, values[indices])
         return {"images": codec.decode(stats.normalizer.restore(z0), first=int(indices[0]))}
 
-    for piece in tqdm(pieces.each(len(batches), draw), total=len(batches), desc=STAGE, disable=None):
-        yield piece["images"]
+    drawn = pieces.each(len(batches), draw)
+    return (piece["images"] for piece in tqdm(drawn, total=len(batches), desc=STAGE, disable=None))
 
 
 @torch.no_grad()

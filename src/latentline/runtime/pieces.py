@@ -14,6 +14,7 @@ from torch import Tensor
 
 from latentline.common.arrays import load_arrays
 from latentline.runtime.interrupt import InterruptedRunError, deferred_interrupts
+from latentline.runtime.parallel import ALONE, Ranks
 from latentline.runtime.resume import ResumeFile
 
 _FILE, _FILES = "pieces-{:08d}.safetensors", "pieces-*.safetensors"  # by the first piece in it
@@ -32,15 +33,13 @@ class Pieces:
         file: where they are kept.
         every_seconds: between two saves.
         stop_wanted: whether this process was asked to stop.
-        rank: of this process among those that share the job.
-        world_size: how many they are.
+        ranks: the processes that share the job.
     """
 
-    def __init__(self, file: ResumeFile, every_seconds: float, stop_wanted: Callable[[], bool], rank: int, world_size: int) -> None:
+    def __init__(self, file: ResumeFile, every_seconds: float, stop_wanted: Callable[[], bool], ranks: Ranks) -> None:
         self.made = 0
-        """Pieces that this process has made, and not found."""
-        self._file, self._every_seconds, self._stop_wanted = file, every_seconds, stop_wanted
-        self._rank, self._world_size = rank, world_size
+        """Pieces that this run has made, and not found."""
+        self._file, self._every_seconds, self._stop_wanted, self._ranks = file, every_seconds, stop_wanted, ranks
         self._saved: dict[int, Path] = {}
         self._seen: set[Path] = set()  # files that were looked into
         self._opened: tuple[Path, dict[int, Piece]] | None = None  # the last file that was read
@@ -51,22 +50,28 @@ class Pieces:
         if self._saved:
             log.info("resumed %s with %d pieces", file.stage, len(self._saved))
 
-    def make_mine(self, count: int, make: Make) -> None:
-        """Make those of ``count`` pieces that are this process's and not there yet. All of them are saved: the others may read them.
-
-        Raises InterruptedRunError when SIGINT or SIGTERM came; what is done is saved.
-        """
-        for number in range(self._rank, count, self._world_size):
-            if number not in self._saved:
-                self._make(number, make)
-        self.save()
-
     def each(self, count: int, make: Make) -> Iterator[Piece]:
-        """All ``count`` pieces in order: those that are there, whoever made them, and the others made when they are asked for.
+        """All ``count`` pieces in order: those that are there, and the others made when they are asked for.
 
-        Raises InterruptedRunError when SIGINT or SIGTERM came; what is done is saved.
+        Several processes first make and save them all, each its share, before this returns; and it returns to the first alone: the others end.
+
+        Raises:
+            InterruptedRunError: SIGINT or SIGTERM came; what is done is saved.
+            LostRankError: another process has ended too early.
         """
-        self._find()
+        if self._ranks.count > 1:
+            there = len(self._saved)
+            for number in range(self._ranks.number, count, self._ranks.count):
+                if number not in self._saved:
+                    self._make(number, make)
+            self.save()
+            self._ranks.wait()
+            self._ranks.dismiss()
+            self._find()
+            self.made = count - there
+        return self._in_order(count, make)
+
+    def _in_order(self, count: int, make: Make) -> Iterator[Piece]:
         for number in range(count):
             yield self._read(number) if number in self._saved else self._make(number, make)
 
@@ -110,22 +115,21 @@ class Pieces:
 
 
 @contextmanager
-def kept_pieces(file: ResumeFile, every_seconds: float, *, rank: int = 0, world_size: int = 1) -> Iterator[Pieces]:
+def kept_pieces(file: ResumeFile, every_seconds: float, ranks: Ranks = ALONE) -> Iterator[Pieces]:
     """The pieces of a job, those of an interrupted run too; within the block Ctrl-C and SIGTERM end the job after the piece under way.
 
     Args:
         file: where they are kept; ``file.finish()`` forgets them, once the stage has written its outs.
         every_seconds: between two saves: no more work is lost, and the piece under way.
-        rank: of this process among those that share the job: piece i is made by process i % world_size.
-        world_size: how many they are.
+        ranks: the processes that share the job, on machines that share the folder of ``file``: piece i is made by process i % their number.
 
     Raises:
         UserError: another run of the same job is under way.
         InterruptedRunError: SIGINT or SIGTERM came; what is done is saved.
     """
-    file.claim(rank)
+    file.claim(ranks.number)
     with deferred_interrupts() as stop_wanted:
-        pieces = Pieces(file, every_seconds, stop_wanted, rank, world_size)
+        pieces = Pieces(file, every_seconds, stop_wanted, ranks)
         yield pieces
         if stop_wanted():
             pieces.save()
