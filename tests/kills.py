@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 import psutil
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 from test_small_repro import TINY, Checkout, fresh_checkout
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -139,9 +141,10 @@ class Subject:
 
     def mend(self, intact: bytes) -> bool:
         """Whether a kill cut dvc.lock short, which dvc writes in place; if so it is as before again, as `git checkout dvc.lock` would make it."""
-        path = self.checkout.folder / "dvc.lock"
-        if "schema" in (YAML(typ="safe").load(path) or {}):
-            return False
+        path, yaml = self.checkout.folder / "dvc.lock", YAML(typ="safe")
+        with suppress(YAMLError, TypeError, KeyError):  # no YAML, nothing at all, or less than was there
+            if yaml.load(intact)["stages"].items() <= yaml.load(path)["stages"].items():
+                return False
         path.write_bytes(intact)
         return True
 
