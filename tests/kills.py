@@ -142,7 +142,7 @@ class Subject:
     def mend(self, intact: bytes) -> bool:
         """Whether a kill cut dvc.lock short, which dvc writes in place; if so it is as before again, as `git checkout dvc.lock` would make it."""
         path, yaml = self.checkout.folder / "dvc.lock", YAML(typ="safe")
-        with suppress(YAMLError, TypeError, KeyError):  # no YAML, nothing at all, or less than was there
+        with suppress(YAMLError, TypeError, KeyError, AttributeError):  # no YAML, nothing at all, or less than was there
             if yaml.load(intact)["stages"].items() <= yaml.load(path)["stages"].items():
                 return False
         path.write_bytes(intact)
