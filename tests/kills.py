@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 import psutil
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 from test_small_repro import TINY, Checkout, fresh_checkout
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,6 +63,7 @@ class Tally:
     with_state: int = 0  # kills that left a saved state behind
     resumed: int = 0  # starts that said they continued from one
     lost: float = 0.0  # seconds between the last save (or, without one since, the start) and the kill, at most
+    mended: int = 0  # kills while dvc wrote dvc.lock
     different: int = 0  # lives that ended with other bytes
 
 
@@ -136,6 +139,15 @@ class Subject:
         self.expected = self.recorded()
         return time.monotonic() - started
 
+    def mend(self, intact: bytes) -> bool:
+        """Whether a kill cut dvc.lock short, which dvc writes in place; if so it is as before again, as `git checkout dvc.lock` would make it."""
+        path, yaml = self.checkout.folder / "dvc.lock", YAML(typ="safe")
+        with suppress(YAMLError, TypeError, KeyError, AttributeError):  # no YAML, nothing at all, or less than was there
+            if yaml.load(intact)["stages"].items() <= yaml.load(path)["stages"].items():
+                return False
+        path.write_bytes(intact)
+        return True
+
     def recorded(self) -> Any:
         """The stage's entry in dvc.lock; None without one."""
         return YAML(typ="safe").load(self.checkout.folder / "dvc.lock")["stages"].get(self.stage)
@@ -158,6 +170,7 @@ class Subject:
     def live(self, tally: Tally, kills: int, chance: random.Random) -> None:
         """One life with at most so many kills, from nothing to the recorded outs."""
         self.forget()
+        intact = (self.checkout.folder / "dvc.lock").read_bytes()
         attempt = Attempt(self.checkout, self.stage)
         for _ in range(kills):
             attempt.wait_for_the_stage()
@@ -167,6 +180,7 @@ class Subject:
             moment, saved = time.time(), self.last_save()
             attempt.kill(kind)
             tally.kills[kind] += 1
+            tally.mended += self.mend(intact)
             tally.resumed += bool(RESUMED.search(attempt.log))
             if saved is not None:
                 tally.with_state += 1
@@ -209,12 +223,12 @@ def _row(stage: str, tally: Tally) -> str:
     by_kind = " | ".join(str(tally.kills[kind]) for kind in KINDS)
     same = f"{tally.lives - tally.different} of {tally.lives}"
     lost = f"{tally.lost:.1f} s" if tally.with_state else ""
-    return f"| `{stage}` | {tally.life:.0f} s | {by_kind} | {tally.with_state} | {tally.resumed} | {lost} | {same} |"
+    return f"| `{stage}` | {tally.life:.0f} s | {by_kind} | {tally.with_state} | {tally.resumed} | {lost} | {tally.mended} | {same} |"
 
 
 def table(tallies: dict[str, Tally]) -> str:
     """Markdown."""
-    head = ["stage", "life", *KINDS, "killed with a saved state", "resumed", "since the last save, at most", "same bytes"]
+    head = ["stage", "life", *KINDS, "killed with a saved state", "resumed", "since the last save, at most", "dvc.lock cut short", "same bytes"]
     return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *(_row(*item) for item in tallies.items())])
 
 
