@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 from test_small_repro import TINY, Checkout, fresh_checkout
 
 from latentline.common.arrays import load_arrays
@@ -87,6 +88,19 @@ def test_two_processes_train_what_one_trains_and_continue_after_one_was_killed(a
     assert "train_denoiser: resumed train_denoiser at step" in again.stderr
     _assert_same_weights(copy, alone, *TRAINED)
     assert len((copy.folder / "fig" / "denoiser" / "loss.csv").read_text().splitlines()) == 1 + 8
+
+
+def test_two_processes_encode_draw_and_judge_what_one_does(alone, tmp_path):
+    stages = ("encode_and_cache_latents", "sample", "evaluate")
+    alone.repro("evaluate")
+    copy = alone.copy(tmp_path / "checkout")
+    copy.change(**{"compute.devices": 2})
+    for stage in stages:
+        said = copy.run(sys.executable, "-m", "dvc", "repro", "--single-item", "--force", "--no-run-cache", stage).stderr
+        assert f"{stage}: 2 processes share the work" in said
+    expected, recorded = (YAML(typ="safe").load(checkout.folder / "dvc.lock")["stages"] for checkout in (alone, copy))
+    for stage in stages:
+        assert recorded[stage] == expected[stage]
 
 
 @pytest.fixture
