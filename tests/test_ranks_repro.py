@@ -55,9 +55,9 @@ def _assert_same_weights(one: Checkout, other: Checkout, *names: str) -> None:
             assert value.equal(expected[tensor]), f"{name}: {tensor}"
 
 
-def _second_process(folder: Path) -> int:
+def _second_process(folder: Path, running: subprocess.Popen[str]) -> int:
     """The process of the denoiser's training in ``folder`` that another one started, once it has saved its state."""
-    for _ in range(9000):
+    while running.poll() is None:
         time.sleep(0.1)
         if not list(folder.glob(".state/train_denoiser/*/state.safetensors")):
             continue
@@ -75,8 +75,9 @@ def test_two_processes_train_what_one_trains_and_continue_after_one_was_killed(a
     copy.change(**{"compute.devices": 2, "compute.save_every_seconds": 0.2})
     copy.repro("train_autoencoder", "train_feature_extractor", "--no-run-cache")
     command = [sys.executable, "-m", "dvc", "repro", "--no-run-cache", "train_denoiser"]
-    with subprocess.Popen(command, cwd=copy.folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as running:
-        os.kill(_second_process(copy.folder), signal.SIGKILL)
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    with subprocess.Popen(command, cwd=copy.folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as running:
+        os.kill(_second_process(copy.folder, running), signal.SIGKILL)
         _, said = running.communicate(timeout=600)
     assert running.returncode != 0
     (line,) = [line for line in said.splitlines() if line.startswith("error:")]
