@@ -21,6 +21,6 @@ class ComputeParams(Section):
     nodes: Annotated[int, Field(ge=1, le=65536)]
     """Machines that do; each needs to be told of the first, see docs/scaling.md."""
     save_every_seconds: Annotated[float, Field(gt=0)]
-    """Seconds between two saves of a running training; at most so much work is lost when it is killed."""
+    """Seconds between two saves of a running stage; at most so much work is lost when it is killed."""
     trackers: list[Literal["tensorboard", "wandb", "mlflow", "dvclive"]]
     """Who else is told each epoch's numbers, beside fig/ and metrics/."""
