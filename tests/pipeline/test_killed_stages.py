@@ -15,14 +15,17 @@ from latentline.pipeline import (
     download,
     encode_and_cache_latents,
     evaluate,
+    manipulate,
     sample,
     seen,
     train_autoencoder,
     train_denoiser,
     train_feature_extractor,
+    train_latent_classifiers,
 )
 from latentline.pipeline.judge import Judge
 from latentline.runtime.interrupt import InterruptedRunError
+from latentline.runtime.pieces import Pieces
 
 pytestmark = pytest.mark.usefixtures("machine")
 
@@ -49,17 +52,22 @@ KNOBS = {
     "feature_extractor.features": 8,
     "evaluate.neighbours": 3,
     "evaluate.pair_count": 30,
+    "manipulate.strengths": [0.0, 2.0],
+    "manipulate.target_names": ["3", "7"],
+    "manipulate.count": 2,
+    "manipulate.strips": 1,
     "compute.device": "cpu",
     "compute.threads": 1,
     "compute.workers": 0,
     "compute.save_every_seconds": 1e-9,
 }
 # The stage, what it writes, and what makes one of its pieces. Pieces of 25 images of 60, 60 and 60; of 10 of 38 samples; of
-# 25 of 60, 38, 60, 60 and 38.
+# 25 of 60, 38, 60, 60 and 38; of each of 2 strengths, learnt and random, and 2 targets.
 STAGES = {
     "encode_and_cache_latents": (encode_and_cache_latents.main, ("encoded_img", "fig/latents"), 9),
     "sample": (sample.main, ("data/generated", "fig/sample", "metrics/sample.json"), 4),
     "evaluate": (evaluate.main, ("fig/evaluate", "metrics/evaluate.json"), 13),
+    "manipulate": (manipulate.main, ("fig/manipulate", "metrics/manipulate.json"), 8),
 }
 
 
@@ -68,11 +76,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory, write_params) -> Path:
     """A folder in which every stage has run."""
     folder = tmp_path_factory.mktemp("run")
     write_params(folder, KNOBS)
+    (folder / "data" / "edit").mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("DVC_ROOT", raising=False)
         _cut(patch)
-        for stage in (download, train_feature_extractor, train_autoencoder, encode_and_cache_latents, train_denoiser, sample, evaluate):
+        for stage in (
+            download,
+            train_feature_extractor,
+            train_autoencoder,
+            encode_and_cache_latents,
+            train_denoiser,
+            sample,
+            evaluate,
+            train_latent_classifiers,
+            manipulate,
+        ):
             stage.main()
     return folder
 
@@ -91,8 +110,8 @@ def _cut(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(seen, "_BATCH", 25)
 
 
-def _watch(monkeypatch, made: list[int], happens: Callable[[int], None]) -> None:
-    """Count the pieces that are made; ``happens`` before each."""
+def _watch(monkeypatch, name: str, made: list[int], happens: Callable[[int], None]) -> None:
+    """Count the pieces that stage ``name`` makes; ``happens`` before each."""
 
     def watched(make: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         def call(*arguments, **options):
@@ -103,9 +122,13 @@ def _watch(monkeypatch, made: list[int], happens: Callable[[int], None]) -> None
 
         return call
 
-    monkeypatch.setattr(encode_and_cache_latents, "to_unit_range", watched(encode_and_cache_latents.to_unit_range))
-    monkeypatch.setattr(sample, "draw_latents", watched(sample.draw_latents))
-    monkeypatch.setattr(Judge, "look", watched(Judge.look))
+    owner, work = {
+        "encode_and_cache_latents": (encode_and_cache_latents, "to_unit_range"),
+        "sample": (sample, "draw_latents"),
+        "evaluate": (Judge, "look"),
+        "manipulate": (Pieces, "_make"),  # its figures are edits too
+    }[name]
+    monkeypatch.setattr(owner, work, watched(getattr(owner, work)))
 
 
 def _digests(places: tuple[str, ...]) -> dict[str, str]:
@@ -126,7 +149,7 @@ def test_a_stage_killed_at_every_piece_ends_with_the_same_bytes_and_makes_each_o
                 raise RuntimeError("killed")
             os.kill(os.getpid(), signal.SIGTERM)
 
-    _watch(monkeypatch, made, happens)
+    _watch(monkeypatch, name, made, happens)
     for piece in range(1, count):
         fail_at = piece
         with pytest.raises((RuntimeError, InterruptedRunError)):
@@ -149,7 +172,7 @@ def test_a_stage_killed_while_it_draws_its_figures_has_only_those_left_to_do(mad
         patch.setattr(sample, "save_grid", lambda *_: pytest.fail("killed"))
         with pytest.raises(pytest.fail.Exception, match="killed"):
             sample.main()
-    _watch(monkeypatch, made, lambda piece: None)
+    _watch(monkeypatch, "sample", made, lambda piece: None)
     sample.main()
     assert made == []
     assert json.loads(Path("metrics/timing.json").read_text())["sample"]["images_per_second"] == 0  # drawn in this run
@@ -161,7 +184,7 @@ def test_other_knobs_do_not_continue(made, monkeypatch, write_params, folder):
         patch.setattr(sample, "save_grid", lambda *_: pytest.fail("killed"))
         with pytest.raises(pytest.fail.Exception):
             sample.main()
-    _watch(monkeypatch, made, lambda piece: None)
+    _watch(monkeypatch, "sample", made, lambda piece: None)
     write_params(folder, {**KNOBS, "sample.steps": 3})
     sample.main()
     assert len(made) == 4

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -29,6 +29,11 @@ def sha256_file(path: Path) -> str:
     """Hex sha256 of a file's bytes, read in blocks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digests(paths: Iterable[Path]) -> dict[str, str]:
+    """sha256 of each file, by its path."""
+    return {str(path): sha256_file(path) for path in paths}
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from latentline.common.column import CLASS
 from latentline.common.errors import UserError
-from latentline.common.files import replaced_folder, sha256_file, write_metrics
+from latentline.common.files import digests, replaced_folder, write_metrics
 from latentline.common.seeds import generator, start_noise
 from latentline.data.store import ImageSplit, read_card, read_split
 from latentline.evaluation.agreement import agreement
@@ -40,6 +40,7 @@ from latentline.runtime.timing import record_timing
 
 STAGE = "evaluate"
 _COLUMNS = 16
+_READ = (AUTOENCODER, FEATURE_EXTRACTOR, LATENT_STATS, PREPARED / "card.json")
 
 
 def main() -> None:
@@ -71,7 +72,7 @@ def main() -> None:
         "reconstructions": Series(len(latents), lambda rows: codec.decode(latents[rows], first=rows.start)),
         "decoded_noise": Series(len(noise), lambda rows: codec.decode(stats.normalizer.restore(noise[rows]), first=rows.start)),
     }
-    state = ResumeFile(STAGE, {"count": count, "seed": seed, "inputs": _inputs()})
+    state = ResumeFile(STAGE, {"count": count, "seed": seed, "inputs": digests([*_READ, *sorted(GENERATED.glob("*.safetensors"))])})
     with kept_pieces(state, compute.save_every_seconds, ranks) as pieces:
         seen = look_at(series, judge, pieces)
     metrics: dict[str, Any] = {"judge": judge.name, "count": len(samples)}
@@ -93,12 +94,6 @@ def main() -> None:
         if confused is not None:
             confusion(folder / "bayes_confusion.png", confused, stats.classes)
     state.finish()
-
-
-def _inputs() -> dict[str, str]:
-    """sha256 of all that is looked at, and of who looks."""
-    paths = [AUTOENCODER, FEATURE_EXTRACTOR, LATENT_STATS, PREPARED / "card.json", *sorted(GENERATED.glob("*.safetensors"))]
-    return {str(path): sha256_file(path) for path in paths}
 
 
 def _require_neighbours(neighbours: int, counts: dict[str, int]) -> None:

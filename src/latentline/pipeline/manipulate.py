@@ -2,14 +2,16 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from latentline.common.column import Column
-from latentline.common.files import replaced_folder, write_metrics
+from latentline.common.files import digests, replaced_folder, write_metrics
 from latentline.common.seeds import generator
 from latentline.editing.directions import mean_differences, random_directions, spread, unit
 from latentline.editing.targets import Target, all_targets, require_known
@@ -21,16 +23,20 @@ from latentline.params.load import load
 from latentline.params.manipulate import ManipulateParams
 from latentline.pipeline.codec import load_codec
 from latentline.pipeline.edit_gallery import draw_edits, draw_mixtures
-from latentline.pipeline.edited import Pictures, chosen_rows, read_choice
+from latentline.pipeline.edited import Pictures, chosen_rows, image_files, read_choice
 from latentline.pipeline.editor import Directions, Editor, build_editor
 from latentline.pipeline.judge import Judge, load_judge
 from latentline.pipeline.latent_classifiers import load_latent_classifiers
-from latentline.pipeline.paths import FIGURES, LATENT_STATS, LATENTS, METRICS
+from latentline.pipeline.paths import AUTOENCODER, DENOISER, FEATURE_EXTRACTOR, FIGURES, LATENT_CLASSIFIERS, LATENT_STATS, LATENTS, METRICS, PREPARED
 from latentline.runtime.compute import set_up
+from latentline.runtime.parallel import join
+from latentline.runtime.pieces import Piece, Pieces, kept_pieces
+from latentline.runtime.resume import ResumeFile
 
 STAGE = "manipulate"
 _PLOTTED = ("flip_rate", "ssim")  # columns of curves.csv that there always are, beside those of random directions
 _MOST_NUMBERS = 1 << 28  # of the training latents that directions are measured on: 1 GiB
+_READ = (AUTOENCODER, DENOISER, FEATURE_EXTRACTOR, LATENT_CLASSIFIERS, LATENT_STATS, PREPARED / "card.json")
 _NOTHING = "nothing to change: these images have neither labels nor attributes that differ"
 
 log = logging.getLogger(__name__)
@@ -39,7 +45,7 @@ log = logging.getLogger(__name__)
 def main() -> None:
     """Read section ``manipulate``, data, latents and checkpoints; write fig/manipulate and metrics/manipulate.json."""
     knobs, seed, compute = load("manipulate", ManipulateParams)
-    device = set_up(compute.device, compute.threads)
+    device, ranks = join(set_up(compute.device, compute.threads), compute.devices, compute.nodes)
     codec, judge, stats = load_codec(device), load_judge(device), read_stats(LATENT_STATS)
     stats.require_autoencoder(codec.sha256)
     choice = read_choice(Path(knobs.files), codec, judge)
@@ -50,6 +56,7 @@ def main() -> None:
     z0 = stats.normalizer.standardise(train.latents[some]).flatten(1)  # (N, F)
     targets, normals = _targets(knobs, stats.columns, z0, train.values[some], choice.values[chosen])
     if not targets:
+        ranks.dismiss()
         log.info(_NOTHING)
         with replaced_folder(FIGURES / "manipulate") as folder:
             write_table(folder / "curves.csv", [], ["strength", *_PLOTTED, *(f"{name}_random" for name in _PLOTTED)])
@@ -66,10 +73,13 @@ def main() -> None:
     pictures = choice.pictures(used, codec, stats)
     editor = build_editor(knobs, seed, codec, stats)
     seen = judge.look(pictures.images)[1]  # (N, A)
+    state = ResumeFile(STAGE, {"knobs": knobs.model_dump(), "seed": seed, "inputs": digests([*_READ, *image_files(Path(knobs.files))])})
     table = []
-    for strength in knobs.strengths:
-        ours, floor = (_measure(strength, targets, which, pictures, seen, knobs.count, editor, judge) for which in (learnt, random))
-        table.append({"strength": strength, **ours, **{f"{name}_random": value for name, value in floor.items()}})
+    with kept_pieces(state, compute.save_every_seconds, ranks) as pieces:
+        edited = _edited(knobs, targets, (learnt, random), pictures, editor, pieces)
+        for strength in knobs.strengths:
+            ours, floor = (_measure(targets, edited, pictures, seen, knobs.count, judge) for _ in (learnt, random))
+            table.append({"strength": strength, **ours, **{f"{name}_random": value for name, value in floor.items()}})
     strongest = {name: value for name, value in table[-1].items() if name != "strength"}
     names = [target.name for target in targets]
     write_metrics(METRICS / "manipulate.json", {**strongest, "targets": len(names), "target_names": names, "by_strength": table})
@@ -83,6 +93,7 @@ def main() -> None:
         relation(folder / "trade_off.png", lines, "SSIM to the original", "share judged to be the target", marks=marks)
         draw_edits(folder, knobs, targets, learnt, random, pictures, editor)
         draw_mixtures(folder, targets, pictures, editor, seed)
+    state.finish()
 
 
 def _targets(knobs: ManipulateParams, columns: Sequence[Column], z0: Tensor, known: Tensor, values: Tensor) -> tuple[list[Target], Tensor]:
@@ -121,26 +132,34 @@ def evenly(rows: Sequence[int], most: int) -> list[int]:
     return [rows[index * len(rows) // most] for index in range(most)]
 
 
-def _measure(
-    strength: float,
-    targets: Sequence[Target],
-    directions: Directions,
-    pictures: Pictures,
-    seen: Tensor,
-    count: int,
-    editor: Editor,
-    judge: Judge,
-) -> dict[str, float]:
+def _edited(
+    knobs: ManipulateParams, targets: Sequence[Target], ways: Sequence[Directions], pictures: Pictures, editor: Editor, pieces: Pieces
+) -> Iterator[Tensor]:
+    """For each strength, each of ``ways`` and each target the first images that are not so, moved towards it: uint8 (B, C, H, W)."""
+    moves = list(product(knobs.strengths, ways, range(len(targets))))
+
+    def edit(number: int) -> Piece:
+        strength, directions, row = moves[number]
+        some = pictures.take(targets[row].others(pictures.values, knobs.count))
+        distances = torch.full((len(some),), strength * float(directions.scales[row]))
+        return {"images": editor.edit(some, targets[row], directions.vectors[row], distances)}
+
+    made = pieces.each(len(moves), edit)
+    return (piece["images"] for piece in tqdm(made, total=len(moves), desc=STAGE, disable=None, mininterval=1))
+
+
+def _measure(targets: Sequence[Target], edited: Iterator[Tensor], pictures: Pictures, seen: Tensor, count: int, judge: Judge) -> dict[str, float]:
     """Over all targets and the images that are not so: how many the judge takes for the target after the move, and how much stays.
+
+    Takes the next of ``edited`` for each target.
 
     Returns:
         ``flip_rate``: share that the judge takes for the target. ``ssim``: structural similarity to the originals. ``identity``, where there
         are several columns: share of the values of all other columns that the judge, who saw ``seen`` (N, A) before, sees still.
     """
     flipped, similar, kept = [], [], []
-    for target, direction, scale in zip(targets, directions.vectors, directions.scales.tolist(), strict=True):
+    for target, images in zip(targets, edited, strict=False):  # more may follow, for others
         rows = target.others(pictures.values, count)
-        images = editor.edit(pictures.take(rows), target, direction, torch.full((len(rows),), strength * scale))
         now = judge.look(images)[1]
         flipped.append(target.holds(now).float())
         similar.append(ssim(images.float() / 255, pictures.images[rows].float() / 255) * len(rows))

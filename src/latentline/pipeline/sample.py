@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from latentline.common.files import replaced_folder, sha256_file, write_metrics
+from latentline.common.files import digests, replaced_folder, write_metrics
 from latentline.common.seeds import start_noise
 from latentline.diffusion.guidance import Guidance
 from latentline.diffusion.path import add_noise
@@ -49,8 +49,8 @@ def main() -> None:
     plan = _plan(knobs, denoiser)
 
     values = values_in_turn(stats.columns, read_known(LATENT_KNOWN), knobs.count)  # (count, A)
-    drawn_from = {str(path): sha256_file(path) for path in (DENOISER, LATENT_STATS, LATENT_KNOWN)}
-    state = ResumeFile(STAGE, {"knobs": knobs.model_dump(), "inputs": {"seed": seed, "autoencoder": codec.sha256, **drawn_from}})
+    inputs = {"seed": seed, "autoencoder": codec.sha256, **digests([DENOISER, LATENT_STATS, LATENT_KNOWN])}
+    state = ResumeFile(STAGE, {"knobs": knobs.model_dump(), "inputs": inputs})
     started = time.monotonic()
     with kept_pieces(state, compute.save_every_seconds, ranks) as pieces:
         drawn = _draw(knobs, plan, seed, codec, denoiser, stats, values, pieces)
