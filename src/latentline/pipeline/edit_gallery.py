@@ -22,7 +22,7 @@ _FRAMES = 13
 _SHOWN = 5  # rows of the figures of mixtures
 _SHARES = 9  # of the way between two images
 _PERTURBATIONS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)  # in standard deviations of the latents
-_DISTURBED = 3  # which of them a diffusion decoder is told
+_DISTURBED = 4  # which of them a diffusion decoder is told
 _TIMES = (0.3, 0.5, 0.7, 0.9)  # up to which images are noised for it
 
 
