@@ -40,12 +40,13 @@ LONGER = {
     "denoiser.epochs": 12,
     "denoiser.preview.every_epochs": 6,
     "feature_extractor.epochs": 40,
-    "sample.count": 400,
-    "sample.steps": 10,
-    "compute.save_every_seconds": 0.5,
+    "sample.count": 3000,
+    "sample.steps": 20,
+    "manipulate.strengths": [0.2 * step for step in range(40)],
+    "compute.save_every_seconds": 0.25,
     "compute.workers": 0,
 }
-"""Trainings of a few seconds, saved often, beside what the small pipeline has."""
+"""Work of a few seconds, saved often, beside what the small pipeline has."""
 KINDS = ("SIGKILL to all", "SIGKILL to the stage", "SIGTERM", "Ctrl-C")
 MOST_KILLS = 5  # in one life
 PATIENCE = 900  # seconds
