@@ -33,7 +33,8 @@ def _start(ranks: Ranks, folder: Path, work: Callable[[Ranks], Any]) -> int:
     if child := os.fork():
         return child
     try:
-        torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=ranks.number, world_size=ranks.count, timeout=_PATIENCE)
+        store = f"file://{folder}/store"
+        torch.distributed.init_process_group("gloo", init_method=store, rank=ranks.number, world_size=ranks.count, timeout=_PATIENCE)
         try:
             result = work(ranks)
         except Exception as error:

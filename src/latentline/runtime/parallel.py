@@ -1,7 +1,8 @@
 """Several processes that work on one run, started by Lightning Fabric: who is who, and what they tell each other.
 
-Each holds the whole network (or its part of a training's weights, see ``runtime/sharding.py``) and computes its own slice of each
-batch; sums over all of them are what one process would have computed. Only the first writes files. What they tell each other is numbers and JSON, never a pickle.
+Each holds the whole network (while it trains, perhaps a part of the weights: ``runtime/sharding.py``) and computes its own slice of each
+batch; sums over all of them are what one process would have computed. Only the first writes files. What they tell each other is numbers
+and JSON, never a pickle.
 """
 
 import atexit

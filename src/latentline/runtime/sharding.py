@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from latentline.runtime.parallel import Ranks
@@ -44,7 +44,7 @@ def cut(whole: Tensor, like: Tensor) -> Tensor:
 
 def joined(tensor: Tensor) -> Tensor:
     """A tensor whose parts the processes hold, whole; any other as it is. To be called by all of them."""
-    return tensor.detach().full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor().detach() if isinstance(tensor, DTensor) else tensor
 
 
 def joined_by_first(tensor: Tensor) -> Tensor:

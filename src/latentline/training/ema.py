@@ -24,7 +24,8 @@ class Ema:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
         # Listed once: to walk a small network's modules takes longer than to average its weights.
-        self._averaged, self._current = tuple(self.model.parameters()), tuple(model.parameters())
+        self._averaged: tuple[Tensor, ...] = tuple(self.model.parameters())
+        self._current = tuple(model.parameters())
         self._kept, self._latest = tuple(self.model.buffers()), tuple(model.buffers())
 
     @torch.no_grad()
@@ -47,7 +48,7 @@ class Ema:
             own.copy_(cut(tensors[name], own))
 
     def shard(self, model: nn.Module) -> None:
-        """Follow ``model``, which has been divided among processes, with averages divided alike; until :meth:`join` there are none in ``self.model``."""
+        """Follow ``model``, which has been divided among processes, with averages divided alike; :meth:`join` brings them into ``self.model``."""
         self._current = tuple(model.parameters())
         self._averaged = tuple(cut(whole, current) for whole, current in zip(self._averaged, self._current, strict=True))
         self.release()

@@ -161,28 +161,12 @@ def fit(
         None if rival is None else _player(rival.network, rival.optimizer, total_steps, steps_per_epoch),
     )
     shared_steps = optimizer.shared_steps(total_steps) if saving.for_longer else 0
-
-    def usable(meta: dict[str, Any]) -> bool:
-        """Whether this run passes through that state: it was saved on the way to the same end, or before the way depends on the end."""
-        others = optimizer.shared_steps(meta["total_steps"])
-        return meta["total_steps"] == total_steps or bool(meta["step"] <= min(shared_steps, others))
-
-    if saved := saving.file.load(usable) if ranks.is_first else None:
-        log.info("resumed %s at step %d", saving.file.stage, saved[1]["step"])
-    if ranks.count > 1:
-        begun = state.save(total_steps)
-        saved = ranks.spread(*(saved or begun))
-    if saved:
-        state.restore(*saved)
+    with noticing_loss(ranks):
+        _resume(state, optimizer, saving, total_steps, shared_steps, ranks)
     last_save = time.monotonic()
 
     def wishes() -> _Wishes:
         return _Wishes(stop_wanted(), ranks.is_first and time.monotonic() - last_save > saving.every_seconds)
-
-    def save(write: Callable[[dict[str, Tensor], dict[str, Any]], None]) -> None:
-        saved = state.save(total_steps)  # by all, since each may have a part
-        if ranks.is_first:
-            write(*saved)
 
     progress = tqdm(total=total_steps, initial=state.step, desc=section, disable=None if ranks.is_first else True, mininterval=1)
     with (
@@ -200,14 +184,38 @@ def fit(
                 trackers.log(state.history[-1])
                 stop = ranks.any(stop or stop_wanted())
             if state.step == shared_steps:
-                save(saving.file.keep)
+                _save(state, saving.file.keep, total_steps, ranks)
             if stop or due:
-                save(saving.file.save)
+                _save(state, saving.file.save, total_steps, ranks)
                 last_save = time.monotonic()
             if stop:
                 ranks.wait()  # for the first, which saves
                 raise InterruptedRunError
         return shown.to_all(), state.history
+
+
+def _resume(state: RunState, optimizer: Optimizer, saving: Saving, total_steps: int, shared_steps: int, ranks: Ranks) -> None:
+    """Go to where an earlier run came, all processes alike, or stay where the first begins."""
+
+    def usable(meta: dict[str, Any]) -> bool:
+        """Whether this run passes through that state: it was saved on the way to the same end, or before the way depends on the end."""
+        others = optimizer.shared_steps(meta["total_steps"])
+        return meta["total_steps"] == total_steps or bool(meta["step"] <= min(shared_steps, others))
+
+    if saved := saving.file.load(usable) if ranks.is_first else None:
+        log.info("resumed %s at step %d", saving.file.stage, saved[1]["step"])
+    if ranks.count > 1:
+        begun = state.save(total_steps)
+        saved = ranks.spread(*(saved or begun))
+    if saved:
+        state.restore(*saved)
+
+
+def _save(state: RunState, write: Callable[[dict[str, Tensor], dict[str, Any]], None], total_steps: int, ranks: Ranks) -> None:
+    """Of the processes, each of which may have a part of the state, the first writes it."""
+    saved = state.save(total_steps)
+    if ranks.is_first:
+        write(*saved)
 
 
 def _player(network: nn.Module, optimizer: Optimizer, total_steps: int, steps_per_epoch: int) -> Player:
