@@ -204,7 +204,8 @@ def _resume(state: RunState, optimizer: Optimizer, saving: Saving, total_steps: 
 
     if saved := saving.file.load(usable) if ranks.is_first else None:
         log.info("resumed %s at step %d", saving.file.stage, saved[1]["step"])
-    if ranks.count > 1:
+    # Copies that differ in a last digit, by other processors, would go apart; parts of one network cannot.
+    if ranks.count > 1 and (ranks.tell(saved is not None) or not ranks.sharded):
         begun = state.save(total_steps)
         saved = ranks.spread(*(saved or begun))
     if saved:
