@@ -204,12 +204,10 @@ def _resume(state: RunState, optimizer: Optimizer, saving: Saving, total_steps: 
 
     if saved := saving.file.load(usable) if ranks.is_first else None:
         log.info("resumed %s at step %d", saving.file.stage, saved[1]["step"])
-    # Copies that differ in a last digit, by other processors, would go apart; parts of one network cannot.
-    if ranks.count > 1 and (ranks.tell(saved is not None) or not ranks.sharded):
-        begun = state.save(total_steps)
-        saved = ranks.spread(*(saved or begun))
-    if saved:
-        state.restore(*saved)
+    if saved is None and ranks.count > 1 and not ranks.sharded:
+        saved = state.save(total_steps)  # copies that began with other last digits, on other processors, would go apart; parts of one cannot
+    if ranks.tell(saved is not None):
+        state.restore(*ranks.spread(*(saved or ({}, {}))))
 
 
 def _save(state: RunState, write: Callable[[dict[str, Tensor], dict[str, Any]], None], total_steps: int, ranks: Ranks) -> None:
