@@ -10,11 +10,14 @@ import pytest
 import torch
 import torch._dynamo
 from several import several
+from small_diffae import small_diffae
 from torch import Tensor, nn
 
+from latentline.codecs.base import Codec
 from latentline.codecs.vae import VAE
 from latentline.common.seeds import generator
 from latentline.models.dit import DiT
+from latentline.models.unet import UNet
 from latentline.runtime.interrupt import InterruptedRunError, LostRankError
 from latentline.runtime.parallel import ALONE, Ranks
 from latentline.runtime.resume import ResumeFile
@@ -35,13 +38,17 @@ class Result:
     history: list[dict[str, float]]
 
 
-def _codec() -> nn.Module:
+def _codec() -> Codec:
     small = {"encoder_channels": [8], "encoder_blocks": [1], "decoder_channels": [8], "decoder_blocks": [1]}
     return VAE((1, 8, 8), kl_weight=1e-3, latent_channels=2, **small)
 
 
 def _denoiser(width: int = 12) -> nn.Module:
     return DiT((1, 8, 8), features=3, width=width, depth=2, heads=2, patch_size=4)
+
+
+def _unet() -> nn.Module:
+    return UNet((1, 8, 8), features=3, channels=[8, 8], blocks=1, attention_levels=[1])
 
 
 @dataclass
@@ -69,11 +76,11 @@ class Run:
             self.at_step(step, ranks)
             noise = generator(0, "noise", step)
             own = list(parts(self.rows, self.accumulate, ranks))
-            if isinstance(network, VAE):
+            if isinstance(network, Codec):
                 network.draws(own[0][1].start, noise)
             for share, rows in own:
                 batch = x[step % STEPS, rows]
-                if isinstance(network, VAE):
+                if isinstance(network, Codec):
                     value, terms, _ = network.loss(batch, noise, step)
                 else:
                     t = torch.linspace(0, 1, self.rows, dtype=torch.float64)[rows]
@@ -112,9 +119,10 @@ def _assert_close(one: Result, other: Result) -> None:
     [
         pytest.param(2, Run(), id="codec"),
         pytest.param(3, Run(frozen="encoder"), id="frozen part"),
+        pytest.param(2, Run(lambda: small_diffae(2), frozen="encoder"), id="diffusion autoencoder"),
         pytest.param(3, Run(_denoiser), id="denoiser"),
         pytest.param(2, Run(_denoiser, decays=()), id="no average"),
-        pytest.param(2, Run(_denoiser, accumulate=4), id="parts"),
+        pytest.param(2, Run(_unet, accumulate=4), id="parts"),
         pytest.param(2, Run(_denoiser, accumulate=9, rows=3), id="more parts than rows"),
         pytest.param(3, Run(_denoiser, rows=2), id="more processes than rows"),
     ],
