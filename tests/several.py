@@ -15,26 +15,30 @@ from latentline.runtime.parallel import Ranks
 _PATIENCE = timedelta(seconds=60)
 
 
-def several(count: int, work: Callable[[Ranks], Any]) -> list[Any]:
-    """What ``work`` returns, or the exception that it raises, in each of ``count`` processes; None of one that ended in the middle of it."""
+def several(count: int, work: Callable[[Ranks], Any], *, sharded: bool = False) -> list[Any]:
+    """What ``work`` returns, or the exception that it raises, in each of ``count`` processes; None of one that ended in the middle of it.
+
+    ``sharded``: whether they divide a training's weights.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        processes = [_start(number, count, folder, work) for number in range(count)]
+        processes = [_start(Ranks(number, count, sharded=sharded), folder, work) for number in range(count)]
         for process in processes:
             os.waitpid(process, 0)
         files = [folder / str(number) for number in range(count)]
         return [pickle.loads(file.read_bytes()) if file.exists() else None for file in files]  # noqa: S301 - written by _start
 
 
-def _start(number: int, count: int, folder: Path, work: Callable[[Ranks], Any]) -> int:
+def _start(ranks: Ranks, folder: Path, work: Callable[[Ranks], Any]) -> int:
     if child := os.fork():
         return child
     try:
-        torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=number, world_size=count, timeout=_PATIENCE)
+        store = f"file://{folder}/store"
+        torch.distributed.init_process_group("gloo", init_method=store, rank=ranks.number, world_size=ranks.count, timeout=_PATIENCE)
         try:
-            result = work(Ranks(number, count))
+            result = work(ranks)
         except Exception as error:
             result = error
-        (folder / str(number)).write_bytes(pickle.dumps(result))
+        (folder / str(ranks.number)).write_bytes(pickle.dumps(result))
     finally:
         os._exit(0)  # without pytest's own end

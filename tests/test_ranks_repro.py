@@ -3,6 +3,7 @@
 The sum of two gradients does not depend on their order: two processes end with the very bytes of one that computes each batch in two parts.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -89,6 +90,25 @@ def test_two_processes_train_what_one_trains_and_continue_after_one_was_killed(a
     assert "train_denoiser: resumed train_denoiser at step" in again.stderr
     _assert_same_weights(copy, alone, *TRAINED)
     assert len((copy.folder / "fig" / "denoiser" / "loss.csv").read_text().splitlines()) == 1 + 8
+
+
+def test_two_processes_that_divide_the_weights_train_what_one_trains_and_one_goes_on(alone, copy):
+    copy.change(**{"compute.devices": 2, "compute.strategy": "fsdp"})
+    dvc = (sys.executable, "-m", "dvc", "repro", "--no-run-cache")
+    said = copy.run(*dvc, "train_denoiser").stderr
+    for stage in ("train_autoencoder", "train_denoiser"):
+        assert f"{stage}: 2 processes share the work and the weights" in said
+    for name, score in (("autoencoder", "mse"), ("denoiser", "test_loss")):
+        path = f"checkpoints/{name}/{name}.safetensors"
+        weights, expected = (load_arrays(checkout.folder / path, "")[0] for checkout in (copy, alone))
+        assert {key: (tensor.shape, tensor.dtype) for key, tensor in weights.items()} == {
+            key: (tensor.shape, tensor.dtype) for key, tensor in expected.items()
+        }
+        scores = [json.loads((checkout.folder / "metrics" / f"{name}.json").read_text())[score] for checkout in (copy, alone)]
+        assert scores[0] == pytest.approx(scores[1], rel=1e-2)  # of networks that begin with layers of zeros, where rounding matters most
+
+    copy.change(**{"compute.devices": 1, "denoiser.epochs": 9})
+    assert "train_denoiser: resumed train_denoiser at step" in copy.run(*dvc, "train_denoiser").stderr
 
 
 def test_two_processes_encode_draw_and_judge_what_one_does(alone, tmp_path):

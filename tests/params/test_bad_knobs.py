@@ -175,6 +175,7 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("feature_extractor.name", "inception"),
     ("manipulate.direction", "random"),
     ("compute.device", "gpu"),
+    ("compute.strategy", "zero"),
     ("autoencoder.optimizer.schedule", "linear"),
     ("evaluate.bayes.method", "ode"),
     ("evaluate.bayes.weighting", "uniform"),
@@ -249,6 +250,7 @@ TOGETHER: list[tuple[str, dict[str, Any]]] = [  # each right, but not together: 
     ("autoencoder.freeze_encoder", {"autoencoder.freeze_encoder": True}),
     ("autoencoder.optimizer.accumulate", {"autoencoder.adversarial.weight": 0.1, "autoencoder.optimizer.accumulate": 2}),
     ("compute.devices", {"compute.devices": 100, "compute.nodes": 2}),
+    ("compute.strategy", {"compute.strategy": "fsdp", "compute.devices": 2, "autoencoder.adversarial.weight": 0.1}),
 ]
 STAGES = (
     download,

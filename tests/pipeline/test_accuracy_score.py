@@ -15,7 +15,7 @@ from latentline.pipeline.judge import Judge, load_judge
 from latentline.pipeline.paths import FEATURE_EXTRACTOR
 from latentline.runtime.checkpoint import save_checkpoint
 
-COMPUTE = ComputeParams(device="cpu", threads=1, devices=1, nodes=1, workers=0, save_every_seconds=60.0, trackers=[])
+COMPUTE = ComputeParams(device="cpu", threads=1, devices=1, nodes=1, strategy="ddp", workers=0, save_every_seconds=60.0, trackers=[])
 COLUMNS = (Column(CLASS, "categorical", ("dark", "bright")), Column("other", "binary"))
 
 

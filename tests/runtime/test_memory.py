@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -6,6 +8,7 @@ from latentline.common.errors import UserError
 from latentline.runtime import compute, memory
 from latentline.runtime.compute import memory_bytes
 from latentline.runtime.memory import require_memory, require_trainable
+from latentline.runtime.parallel import Ranks
 
 CPU = torch.device("cpu")
 KNOBS = {"width": 1000}
@@ -37,6 +40,15 @@ def test_a_network_counts_its_weights_gradients_and_two_moments(small):
     require_trainable(lambda: nn.Linear(1000, 1000, bias=False), CPU, "denoiser", KNOBS)
     with pytest.raises(UserError, match=r"denoiser: \{'width': 1000\} make a network that needs at least .*; expected .*; lower a width or a depth"):
         require_trainable(lambda: nn.Linear(1000, 1000), CPU, "denoiser", KNOBS)
+
+
+def test_processes_that_divide_the_weights_need_less_each_but_build_all_of_them(small):
+    network = partial(nn.Linear, 1000, bias=False)
+    for count, outputs in ((2, 2000), (4, 4000), (8, 4000)):
+        divided = Ranks(0, count, sharded=True)
+        require_trainable(lambda outputs=outputs: network(outputs), CPU, "denoiser", KNOBS, divided)
+        with pytest.raises(UserError, match="make a network"):
+            require_trainable(lambda outputs=outputs: network(outputs + 1), CPU, "denoiser", KNOBS, divided)
 
 
 def test_counting_takes_no_memory_and_draws_no_random_number(small):

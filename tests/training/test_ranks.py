@@ -36,6 +36,7 @@ def test_the_parts_of_all_processes_cover_a_batch_once_in_order(count, accumulat
     assert [row for part in rows for row in part] == list(range(count))
     assert sum(share for own in cut for share, _ in own) == pytest.approx(1)
     assert all(share == 0 or share == (part.stop - part.start) / count for own in cut for share, part in own)
+    assert len({len(own) for own in cut}) == 1
     assert all(own and all(part.stop > part.start for _, part in own) for own in cut)
     assert max(map(len, rows)) <= -(-count // min(accumulate, count))  # no part needs more memory than with one process
 

@@ -20,6 +20,8 @@ class ComputeParams(Section):
     """Processes on each machine that share the work of training: one a GPU, or any number on the CPU, each with ``threads`` threads."""
     nodes: Annotated[int, Field(ge=1, le=65536)]
     """Machines that do; each needs to be told of the first, see docs/scaling.md."""
+    strategy: Literal["ddp", "fsdp"]
+    """What each of several processes holds while the autoencoder or the denoiser trains: ``ddp`` all weights, ``fsdp`` its part of them."""
     save_every_seconds: Annotated[float, Field(gt=0)]
     """Seconds between two saves of a running stage; at most so much work is lost when it is killed."""
     trackers: list[Literal["tensorboard", "wandb", "mlflow", "dvclive"]]

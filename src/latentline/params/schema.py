@@ -80,13 +80,13 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _optimizers_make_sense(self) -> "Params":
+        processes = self.compute.devices * self.compute.nodes
         for section in ("autoencoder", "denoiser", "feature_extractor"):
             knobs: OptimizerParams = getattr(self, section).optimizer
             if knobs.milestones != sorted(set(knobs.milestones)):
                 raise ValueError(
                     f"{section}.optimizer.milestones: {knobs.milestones} is out of order; expected epochs in ascending order, each once; sort it"
                 )
-            processes = self.compute.devices * self.compute.nodes
             if processes > knobs.batch_size:
                 raise ValueError(
                     f"compute.devices: {self.compute.devices} and compute.nodes: {self.compute.nodes} make {processes} processes, for whom a batch "
@@ -97,6 +97,11 @@ class Params(Section):
                     f"{section}.optimizer.accumulate: {knobs.accumulate} parts are too many; expected at most "
                     f"{section}.optimizer.batch_size, {knobs.batch_size}; lower it"
                 )
+        if self.autoencoder.adversarial.weight and processes > 1 and self.compute.strategy == "fsdp":
+            raise ValueError(
+                f"compute.strategy: fsdp divides the weights among {processes} processes, but autoencoder.adversarial needs one of them whole at "
+                "every step; expected ddp; set it, or set autoencoder.adversarial.weight to 0"
+            )
         if self.autoencoder.adversarial.weight and self.autoencoder.optimizer.accumulate > 1:
             raise ValueError(
                 f"autoencoder.optimizer.accumulate: {self.autoencoder.optimizer.accumulate} parts cannot be judged one by one, since "

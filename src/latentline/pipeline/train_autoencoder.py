@@ -26,10 +26,10 @@ from latentline.runtime.parallel import join
 def main() -> None:
     """Read section ``autoencoder`` and data/prepared; write checkpoints/{autoencoder,discriminator}, fig/ and metrics/ of autoencoder."""
     knobs, seed, compute = load("autoencoder", AutoencoderParams)
-    device, ranks = join(set_up(compute.device, compute.threads), compute.devices, compute.nodes)
+    device, ranks = join(set_up(compute.device, compute.threads), compute.devices, compute.nodes, compute.strategy)
     card = read_card(PREPARED)
     constructor = {**knobs.constructor(), "image_shape": list(card.shape)}
-    require_trainable(lambda: build_codec(knobs.name, **constructor), device, "autoencoder", knobs.constructor())
+    require_trainable(lambda: build_codec(knobs.name, **constructor), device, "autoencoder", knobs.constructor(), ranks)
     torch.manual_seed(derive_seed(seed, STAGE, "weights"))
     codec = place(build_codec(knobs.name, **constructor), device)
     trained_on = dict(card.sha256)

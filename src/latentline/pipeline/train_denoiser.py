@@ -75,7 +75,7 @@ class Latents:
 def main() -> None:
     """Read section ``denoiser`` and encoded_img; write checkpoints/denoiser, fig/denoiser and metrics/denoiser.json."""
     knobs, seed, compute = load("denoiser", DenoiserParams)
-    device, ranks = join(set_up(compute.device, compute.threads), compute.devices, compute.nodes)
+    device, ranks = join(set_up(compute.device, compute.threads), compute.devices, compute.nodes, compute.strategy)
     stats = read_stats(LATENT_STATS)
     conditions = chosen_conditions(knobs.condition, stats.columns)
     constructor = {
@@ -83,7 +83,7 @@ def main() -> None:
         "features": conditions.features,
         **knobs.constructor(),
     }
-    require_trainable(lambda: build_denoiser(knobs.name, **constructor), device, "denoiser", knobs.constructor())
+    require_trainable(lambda: build_denoiser(knobs.name, **constructor), device, "denoiser", knobs.constructor(), ranks)
     torch.manual_seed(derive_seed(seed, STAGE, "weights"))
     network = place(build_denoiser(knobs.name, **constructor), device)
     process = build_process(knobs.process.path, knobs.process.prediction)

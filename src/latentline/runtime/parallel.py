@@ -1,7 +1,8 @@
 """Several processes that work on one run, started by Lightning Fabric: who is who, and what they tell each other.
 
-Each holds the whole network and computes its own slice of each batch; sums over all of them are what one process would have
-computed. Only the first writes files. What they tell each other is numbers and JSON, never a pickle.
+Each holds the whole network (while it trains, perhaps a part of the weights: ``runtime/sharding.py``) and computes its own slice of each
+batch; sums over all of them are what one process would have computed. Only the first writes files. What they tell each other is numbers
+and JSON, never a pickle.
 """
 
 import atexit
@@ -47,6 +48,8 @@ class Ranks:
     """All processes, over all machines."""
     device: torch.device | str = "cpu"
     """Where messages are sent from: NCCL knows only the memory of its GPU."""
+    sharded: bool = False
+    """Whether each holds only its part of the weights while they train; never where it is the only one."""
 
     @property
     def is_first(self) -> bool:
@@ -131,7 +134,7 @@ class Ranks:
 ALONE = Ranks()
 
 
-def join(device: torch.device, devices: int, nodes: int) -> tuple[torch.device, Ranks]:
+def join(device: torch.device, devices: int, nodes: int, strategy: str = "ddp") -> tuple[torch.device, Ranks]:
     """Start the other processes of the run, or find those that torchrun or SLURM has started, and connect with them.
 
     The others run the same script from its beginning, and come here too. Nothing may have been written before.
@@ -140,6 +143,7 @@ def join(device: torch.device, devices: int, nodes: int) -> tuple[torch.device, 
         device: of a process that is alone.
         devices: ``compute.devices``, processes on each machine: one a GPU, or any number on the CPU.
         nodes: ``compute.nodes``, machines.
+        strategy: ``compute.strategy``; ``fsdp`` = trainings divide their weights.
 
     Returns:
         This process's own device, and the processes.
@@ -169,9 +173,9 @@ def join(device: torch.device, devices: int, nodes: int) -> tuple[torch.device, 
             "first machine; see docs/scaling.md"
         ) from None
     _end_with_this_one(getattr(fabric.strategy.launcher, "procs", []))
-    ranks = Ranks(fabric.global_rank, fabric.world_size, fabric.device)
+    ranks = Ranks(fabric.global_rank, fabric.world_size, fabric.device, sharded=strategy == "fsdp")
     if ranks.is_first:
-        log.info("%d processes share the work", ranks.count)
+        log.info("%d processes share the work%s", ranks.count, " and the weights" if ranks.sharded else "")
     else:
         logging.getLogger().setLevel(logging.ERROR)  # the first says the rest
     return fabric.device, ranks
@@ -204,10 +208,25 @@ def _end_with_this_one(started: list[subprocess.Popen[bytes]]) -> None:
 
 
 @contextmanager
+def noticing_loss(ranks: Ranks) -> Iterator[None]:
+    """For what talks to the other processes by itself: torch's errors of a broken connection, and no others, as LostRankError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, torch.distributed.DistError) or _PLACE.match(str(error)):
+            raise _lost(ranks, error) from None
+        raise
+
+
+@contextmanager
 def _talking(ranks: Ranks) -> Iterator[None]:
     """Torch's errors of a broken connection as one of ours."""
     try:
         yield
     except RuntimeError as error:
-        reason = _PLACE.sub("", str(error)).split(". ")[0]
-        raise LostRankError(f"process {ranks.number} of {ranks.count} has lost another one ({' '.join(reason.split())[:_SHOWN]})") from None
+        raise _lost(ranks, error) from None
+
+
+def _lost(ranks: Ranks, error: RuntimeError) -> LostRankError:
+    reason = _PLACE.sub("", str(error)).split(". ")[0]
+    return LostRankError(f"process {ranks.number} of {ranks.count} has lost another one ({' '.join(reason.split())[:_SHOWN]})")

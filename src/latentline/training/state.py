@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from latentline.runtime.sharding import cut, joined_by_first
 from latentline.training.ema import Ema
 
 
@@ -28,14 +29,15 @@ class Player:
 
     def restore(self, tensors: dict[str, Tensor], prefix: str) -> None:
         """Become what was saved under ``prefix``."""
-        self.network.load_state_dict(_part(tensors, f"{prefix}model."))
+        own = self.network.state_dict()
+        self.network.load_state_dict({name: cut(value, own[name]) for name, value in _part(tensors, f"{prefix}model.").items()})
         slots: dict[int, dict[str, Tensor]] = {}
         parameters = list(self.network.parameters())
         for name, value in _part(tensors, f"{prefix}optimizer.").items():
             index, slot = name.split(".", 1)
             parameter = parameters[int(index)]
             # In the parameter's own memory layout: the fused optimizer walks them together.
-            matched = torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape and value.ndim else value.clone()
+            matched = cut(value, parameter.detach()) if value.shape == parameter.shape and value.ndim else value.clone()
             slots.setdefault(int(index), {})[slot] = matched
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
 
@@ -57,21 +59,25 @@ class RunState:
     """One row per finished epoch."""
 
     def save(self, total_steps: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and JSON that :meth:`restore` takes, on the way to ``total_steps``."""
+        """Tensors and JSON that :meth:`restore` takes, on the way to ``total_steps``.
+
+        Where weights are divided among processes, all must call this, and the first alone gets the whole tensors.
+        """
         tensors = self.model.save("")
         for index, average in enumerate(self.averages):
-            tensors |= {f"average.{index}.{name}": value for name, value in average.model.state_dict().items()}
+            tensors |= {f"average.{index}.{name}": value for name, value in average.tensors().items()}
         if self.rival:
             tensors |= self.rival.save("rival.")
         # As lists, since JSON's mappings are stored sorted, and names must come back in the order in which a table has them as its columns.
         sums, counts, history = list(self.sums.items()), list(self.counts.items()), [list(row.items()) for row in self.history]
+        tensors = {name: joined_by_first(tensor) for name, tensor in tensors.items()}
         return tensors, {"total_steps": total_steps, "step": self.step, "sums": sums, "counts": counts, "history": history}
 
     def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
         """Become what was saved; the networks must be built alike."""
         self.model.restore(tensors, "")
         for index, average in enumerate(self.averages):
-            average.model.load_state_dict(_part(tensors, f"average.{index}."))
+            average.restore(_part(tensors, f"average.{index}."))
         if self.rival:
             self.rival.restore(tensors, "rival.")
         self.step, self.sums, self.counts, self.history = meta["step"], dict(meta["sums"]), dict(meta["counts"]), list(map(dict, meta["history"]))

@@ -1,0 +1,199 @@
+"""Training by several processes, each with its part of the weights, against training by one."""
+
+import gc
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+import torch
+import torch._dynamo
+from several import several
+from small_diffae import small_diffae
+from torch import Tensor, nn
+
+from latentline.codecs.base import Codec
+from latentline.codecs.vae import VAE
+from latentline.common.seeds import generator
+from latentline.models.dit import DiT
+from latentline.models.unet import UNet
+from latentline.runtime.interrupt import InterruptedRunError, LostRankError
+from latentline.runtime.parallel import ALONE, Ranks
+from latentline.runtime.resume import ResumeFile
+from latentline.training.ema import Ema
+from latentline.training.loop import Optimizer, Part, Saving, fit, parts
+
+EPOCHS, STEPS = 2, 3
+STOPPED = 3  # the step after which some runs end early
+OPTIMIZER = Optimizer(lr=1e-2, weight_decay=0.01, warmup_steps=2, decay_fraction=0.4, clip_norm=1.0)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a training left in one process."""
+
+    weights: list[Tensor]
+    """Of what was returned, and of each average."""
+    history: list[dict[str, float]]
+
+
+def _codec() -> Codec:
+    small = {"encoder_channels": [8], "encoder_blocks": [1], "decoder_channels": [8], "decoder_blocks": [1]}
+    return VAE((1, 8, 8), kl_weight=1e-3, latent_channels=2, **small)
+
+
+def _denoiser(width: int = 12) -> nn.Module:
+    return DiT((1, 8, 8), features=3, width=width, depth=2, heads=2, patch_size=4)
+
+
+def _unet() -> nn.Module:
+    return UNet((1, 8, 8), features=3, channels=[8, 8], blocks=1, attention_levels=[1])
+
+
+@dataclass
+class Run:
+    """One training in float64, where the order of a sum hardly matters."""
+
+    network: Callable[[], nn.Module] = _codec
+    rows: int = 7
+    accumulate: int = 1
+    decays: tuple[float, ...] = (0.9, 0.5)
+    frozen: str | None = None
+    every_seconds: float = 1e9
+    at_step: Callable[[int, Ranks], None] = lambda step, ranks: None
+
+    def fit(self, ranks: Ranks = ALONE) -> Result:
+        torch.manual_seed(7)
+        network = self.network().double()
+        for parameter in network.parameters():
+            nn.init.normal_(parameter, std=0.1)
+        if self.frozen:
+            network.get_submodule(self.frozen).requires_grad_(False)
+        x = torch.rand(STEPS, self.rows, 1, 8, 8, dtype=torch.float64, generator=generator(0, "x")) * 2 - 1
+
+        def loss(step: int) -> Iterator[Part]:
+            self.at_step(step, ranks)
+            noise = generator(0, "noise", step)
+            own = list(parts(self.rows, self.accumulate, ranks))
+            if isinstance(network, Codec):
+                network.draws(own[0][1].start, noise)
+            for share, rows in own:
+                batch = x[step % STEPS, rows]
+                if isinstance(network, Codec):
+                    value, terms, _ = network.loss(batch, noise, step)
+                else:
+                    t = torch.linspace(0, 1, self.rows, dtype=torch.float64)[rows]
+                    value = (network(batch, t, torch.zeros(len(t), 3).double()) - batch).square().mean()
+                    terms = {"loss": value}
+                yield share, value, terms
+
+        averages = [Ema(network, decay) for decay in self.decays]
+        used, history = fit(
+            network,
+            loss,
+            epochs=EPOCHS,
+            steps_per_epoch=STEPS,
+            optimizer=OPTIMIZER,
+            saving=Saving(ResumeFile("train_test", {}), self.every_seconds),
+            averages=averages,
+            on_epoch=lambda model, epoch: {"norm": sum(weight.norm().item() for weight in model.parameters())},
+            ranks=ranks,
+            section="autoencoder",
+        )
+        if ranks.is_first:
+            ResumeFile("train_test", {}).finish()
+        weights = [weight.detach() for model in (used, *(average.model for average in averages)) for weight in model.parameters()]
+        return Result(weights, history)
+
+
+def _assert_close(one: Result, other: Result) -> None:
+    for weight, expected in zip(one.weights, other.weights, strict=True):
+        torch.testing.assert_close(weight, expected, rtol=1e-6, atol=1e-8)
+    for row, expected_row in zip(one.history, other.history, strict=True):
+        assert row == pytest.approx(expected_row, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("processes", "run"),
+    [
+        pytest.param(2, Run(), id="codec"),
+        pytest.param(3, Run(frozen="encoder"), id="frozen part"),
+        pytest.param(2, Run(lambda: small_diffae(2), frozen="encoder"), id="diffusion autoencoder"),
+        pytest.param(3, Run(_denoiser), id="denoiser"),
+        pytest.param(2, Run(_denoiser, decays=()), id="no average"),
+        pytest.param(2, Run(_unet, accumulate=4), id="parts"),
+        pytest.param(2, Run(_denoiser, accumulate=9, rows=3), id="more parts than rows"),
+        pytest.param(3, Run(_denoiser, rows=2), id="more processes than rows"),
+    ],
+)
+def test_processes_with_parts_of_the_weights_learn_what_one_learns(workplace, run, processes):
+    expected = run.fit()
+    for result in several(processes, run.fit, sharded=True):
+        _assert_close(result, expected)
+
+
+def _stop(step: int, ranks: Ranks) -> None:
+    if step == STOPPED and ranks.number == ranks.count - 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _start_late(step: int, ranks: Ranks) -> None:
+    assert step > STOPPED
+
+
+@pytest.mark.parametrize(
+    ("before", "sharded_before", "after", "sharded_after"),
+    [
+        pytest.param(2, True, 1, False, id="to one process"),
+        pytest.param(1, False, 2, True, id="from one process"),
+        pytest.param(3, True, 2, True, id="to fewer"),
+        pytest.param(2, False, 3, True, id="from whole weights"),
+    ],
+)
+def test_a_run_continues_with_weights_divided_otherwise(workplace, before, sharded_before, after, sharded_after):
+    expected = Run(_denoiser).fit()
+    stopped = several(before, Run(_denoiser, at_step=_stop).fit, sharded=sharded_before)
+    assert [type(result) for result in stopped] == [InterruptedRunError] * before
+    for result in several(after, Run(_denoiser, at_step=_start_late).fit, sharded=sharded_after):
+        _assert_close(result, expected)
+
+
+def _die(step: int, ranks: Ranks) -> None:
+    if step == STOPPED and ranks.number == 1:
+        os._exit(9)
+
+
+def test_what_all_save_together_by_the_first_ones_clock_outlives_a_process_that_dies(workplace):
+    expected = Run(_denoiser).fit()
+    first, dead, last = several(3, Run(_denoiser, at_step=_die, every_seconds=0).fit, sharded=True)
+    assert dead is None
+    assert type(first) is type(last) is LostRankError
+    done: list[int] = []
+    _assert_close(Run(_denoiser, at_step=lambda step, ranks: done.append(step)).fit(), expected)
+    assert done == [*range(STOPPED, EPOCHS * STEPS)]
+
+
+def _bytes_of_tensors() -> int:
+    """What all tensors of this process take, each storage once."""
+    gc.collect()
+    storages = [tensor.untyped_storage() for tensor in gc.get_objects() if type(tensor) in (Tensor, nn.Parameter)]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+def test_between_two_steps_each_process_holds_its_part_of_weights_moments_and_averages_alone(workplace):
+    before = _bytes_of_tensors()
+    taken: list[int] = []
+
+    def fit(ranks: Ranks) -> int:
+        def weigh(step: int, ranks: Ranks) -> None:
+            if step == STEPS:
+                taken.append(_bytes_of_tensors() - before)
+
+        Run(lambda: _denoiser(48), at_step=weigh).fit(ranks)
+        return taken[-1]
+
+    weights = 8 * sum(parameter.numel() for parameter in _denoiser(48).parameters())
+    whole = (1 + 2 + 2) * weights  # and two moments, and two averages
+    assert fit(ALONE) == pytest.approx(whole, rel=0.1)
+    assert several(3, fit, sharded=True) == [pytest.approx(whole / 3, rel=0.1)] * 3
