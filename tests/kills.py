@@ -11,6 +11,7 @@ the md5 of every dep, out, metric and plot) must then be that of the undisturbed
 """
 
 import argparse
+import json
 import os
 import random
 import re
@@ -64,7 +65,7 @@ class Tally:
     with_state: int = 0  # kills that left a saved state behind
     resumed: int = 0  # starts that said they continued from one
     lost: float = 0.0  # seconds between the last save (or, without one since, the start) and the kill, at most
-    mended: int = 0  # kills while dvc wrote dvc.lock
+    mended: int = 0  # kills while dvc wrote a file of its own
     different: int = 0  # lives that ended with other bytes
 
 
@@ -141,7 +142,14 @@ class Subject:
         return time.monotonic() - started
 
     def mend(self, intact: bytes) -> bool:
-        """Whether a kill cut dvc.lock short, which dvc writes in place; if so it is as before again, as `git checkout dvc.lock` would make it."""
+        """Whether a kill cut short what dvc writes in place: dvc.lock, which is then as before again, as `git checkout dvc.lock` would make it;
+        or its note of who reads and writes what, which is removed."""
+        note = self.checkout.folder / ".dvc" / "tmp" / "rwlock"
+        try:
+            json.loads(note.read_bytes() if note.exists() else b"{}")
+        except ValueError:
+            note.unlink()
+            return True
         path, yaml = self.checkout.folder / "dvc.lock", YAML(typ="safe")
         with suppress(YAMLError, TypeError, KeyError, AttributeError):  # no YAML, nothing at all, or less than was there
             if yaml.load(intact)["stages"].items() <= yaml.load(path)["stages"].items():
@@ -229,7 +237,7 @@ def _row(stage: str, tally: Tally) -> str:
 
 def table(tallies: dict[str, Tally]) -> str:
     """Markdown."""
-    head = ["stage", "life", *KINDS, "killed with a saved state", "resumed", "since the last save, at most", "dvc.lock cut short", "same bytes"]
+    head = ["stage", "life", *KINDS, "killed with a saved state", "resumed", "since the last save, at most", "dvc's file cut short", "same bytes"]
     return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *(_row(*item) for item in tallies.items())])
 
 
