@@ -60,6 +60,7 @@ class Pieces:
             LostRankError: another process has ended too early.
         """
         if self._ranks.count > 1:
+            self._ranks.wait()  # else what a faster process saves now would count as found
             there = len(self._saved)
             for number in range(self._ranks.number, count, self._ranks.count):
                 if number not in self._saved:
