@@ -15,7 +15,7 @@ from bayesian_last_layer import COUNT, entropy, fit, read
 
 from latentline.data.store import to_uint8
 from latentline.figures.grids import save_grid
-from latentline.pipeline.library import load
+from latentline.trained_model import load
 
 IMAGES = 12
 STEPS = 100

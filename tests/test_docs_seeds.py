@@ -13,9 +13,9 @@ import pytest
 from pydantic import BaseModel, TypeAdapter
 from ruamel.yaml import YAML
 
-from latentline.params.load import read_params
-from latentline.params.schema import Params
-from latentline.pipeline.library import TrainedModel
+from latentline.core.load_params import read_params
+from latentline.trained_model import TrainedModel
+from stages.schema import Params
 
 ROOT = Path(__file__).resolve().parent.parent
 SYSTEMS = {
@@ -138,7 +138,7 @@ def test_every_system_has_its_table_and_every_row_names_something():
         "fig/nothing/grid.png",
         "recipes/nothing.yaml",
         "model.nothing",
-        "latentline.pipeline.library.nothing",
+        "latentline.trained_model.nothing",
         "nothing",
     ],
 )

@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_small_repro import EVERY_STAGE, fresh_checkout
 
-from latentline.params.load import read_params, validate
+from latentline.core.load_params import read_params, validate
+from support.checkout import EVERY_STAGE, fresh_checkout
 
 SHORT = {
     "data.name": "digits",

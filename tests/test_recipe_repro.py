@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_small_repro import EVERY_STAGE, fresh_checkout
 
 from latentline.latents.cache import read_stats
+from support.checkout import EVERY_STAGE, fresh_checkout
 
 TINY_DIFFAE: dict[str, object] = {
     "autoencoder.epochs": 4,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from latentline.params.load import read_params, validate
+from latentline.core.load_params import read_params, validate
 
 
 @pytest.fixture(scope="module")
