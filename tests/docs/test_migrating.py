@@ -1,4 +1,4 @@
-"""docs/migrating.md: every setting, command, file and Python name in the last column exists, and a setting accepts the value beside it."""
+"""docs/migrating.md: every setting, command, file and Python name of its last column exists and accepts its value."""
 
 import re
 import shlex
