@@ -28,9 +28,8 @@ def main(package: Path, folder: Path) -> None:
                 category = folder / re.sub(r"\W+", "_", icon["category"].lower())
                 category.mkdir(parents=True, exist_ok=True)
                 image = archive.extractfile(member)
-                (category / f"{re.sub(r'[^a-z0-9-]', '_', icon['short_name'])}.png").write_bytes(
-                    image.read() if image else b""
-                )
+                name = re.sub(r"[^a-z0-9-]", "_", icon["short_name"])
+                (category / f"{name}.png").write_bytes(image.read() if image else b"")
 
 
 if __name__ == "__main__":

@@ -30,14 +30,11 @@ PROJECTS = {
 def _rows() -> dict[str, list[list[str]]]:
     """Heading -> the cells of its table's rows."""
     sections = re.split(r"^## (.+)$", (ROOT / "docs" / "migrating.md").read_text(), flags=re.MULTILINE)[1:]
-    tables = {
-        heading: [line for line in text.splitlines() if line.startswith("|")][2:]
-        for heading, text in zip(sections[::2], sections[1::2], strict=True)
-    }
-    return {
-        heading: [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-        for heading, lines in tables.items()
-    }
+    rows = {}
+    for heading, text in zip(sections[::2], sections[1::2], strict=True):
+        lines = [line for line in text.splitlines() if line.startswith("|")][2:]
+        rows[heading] = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return rows
 
 
 ROWS = _rows()

@@ -41,10 +41,9 @@ class Block:
 def _blocks(page: Path) -> Iterator[Block]:
     text = page.read_text()
     for found in BLOCK.finditer(text):
+        line = text[: found.start("code")].count("\n") + 1
         reason = found["reason"]
-        yield Block(
-            page, text[: found.start("code")].count("\n") + 1, found["code"], None if reason is None else reason.strip()
-        )
+        yield Block(page, line, found["code"], None if reason is None else reason.strip())
 
 
 BLOCKS = [block for page in PAGES for block in _blocks(page)]
