@@ -1,4 +1,4 @@
-"""docs/seeds.md: every knob, command, file and Python name in the last column of its tables is there, and a knob takes the value beside it."""
+"""docs/migrating.md: every setting, command, file and Python name of its last column exists and accepts its value."""
 
 import re
 import shlex
@@ -17,25 +17,28 @@ from latentline.core.load_params import read_params
 from latentline.trained_model import TrainedModel
 from stages.schema import Params
 
-ROOT = Path(__file__).resolve().parent.parent
-SYSTEMS = {
-    "Diffusion Autoencoder",
-    "Minimal DDIM with feature conditioning",
+ROOT = Path(__file__).resolve().parents[2]
+PROJECTS = {
+    "Diffusion Autoencoder (DiffAE)",
+    "Minimal DDIM for MNIST with Feature Conditioning",
     "Latent diffusion (from scratch)",
-    "MNIST/EMNIST/FashionMNIST flow",
-    "Stable-Diffusion-style VAE",
+    "MNIST/EMNIST/FashionMNIST",
+    "Diffusion Model with Variational Autoencoder",
 }
 
 
 def _rows() -> dict[str, list[list[str]]]:
     """Heading -> the cells of its table's rows."""
-    parts = re.split(r"^## (.+)$", (ROOT / "docs" / "seeds.md").read_text(), flags=re.MULTILINE)[1:]
-    tables = {name: [line for line in text.splitlines() if line.startswith("|")][2:] for name, text in zip(parts[::2], parts[1::2], strict=True)}
-    return {name: [[cell.strip() for cell in line.strip("|").split("|")] for line in lines] for name, lines in tables.items()}
+    sections = re.split(r"^## (.+)$", (ROOT / "docs" / "migrating.md").read_text(), flags=re.MULTILINE)[1:]
+    rows = {}
+    for heading, text in zip(sections[::2], sections[1::2], strict=True):
+        lines = [line for line in text.splitlines() if line.startswith("|")][2:]
+        rows[heading] = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return rows
 
 
 ROWS = _rows()
-CLAIMS = sorted({claim for rows in ROWS.values() for *_, ours in rows for claim in re.findall("`([^`]+)`", ours)})
+CLAIMS = sorted({claim for rows in ROWS.values() for *_, here in rows for claim in re.findall("`([^`]+)`", here)})
 
 
 @cache
@@ -45,16 +48,17 @@ def _pipeline() -> dict[str, Any]:
 
 @cache
 def _outs() -> set[str]:
-    entries = [entry for stage in _pipeline().values() for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, [])]
+    kinds = ("outs", "metrics", "plots")
+    entries = [entry for stage in _pipeline().values() for kind in kinds for entry in stage.get(kind, [])]
     return {next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries}
 
 
 @cache
 def _source() -> str:
-    return "\n".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+    return "\n".join(path.read_text() for folder in ("src", "stages") for path in (ROOT / folder).rglob("*.py"))
 
 
-def _check_knob(name: str, value: str | None) -> None:
+def _check_setting(name: str, value: str | None) -> None:
     content, model = read_params(ROOT / "params.yaml"), Params
     *sections, last = name.split(".")
     for section in sections:
@@ -73,8 +77,8 @@ def _check_command(command: str) -> None:
     program, target, *rest = shlex.split(command)
     if program == "make":
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
-        for setting in rest:
-            name, value = setting.split("=")
+        for argument in rest:
+            name, value = argument.split("=")
             assert (target, name) == ("recipe", "NAME")
             assert (ROOT / "recipes" / f"{value}.yaml").is_file()
     elif target == "exp":
@@ -85,17 +89,18 @@ def _check_command(command: str) -> None:
 
 
 def _check_path(path: str) -> None:
-    """It is in the repository, or it lies in a stage's out and the source names it."""
+    """Accept a file of the repository, or a path below a stage's out that the source names."""
     if (ROOT / path).exists() and not path.startswith(("fig/", "metrics/", "checkpoints/")):
         return
     assert any(f"{path}/".startswith(f"{out}/") for out in _outs())
     name = Path(path).name.split("*")[0].split(".")[0]
-    written = rf'["/]{name}("|{{|\.(png|csv|json|safetensors)")'  # as a file, a folder, a name to which a suffix is added, or a number
+    # The source writes it as a file, as a folder, or as a name to which a suffix or a number is added.
+    written = rf'["/]{name}("|{{|\.(png|csv|json|safetensors)")'
     assert path in _outs() or re.search(written, _source()), name
 
 
 def _check(claim: str) -> None:
-    knob = re.fullmatch(r"([a-z_]+(?:\.[a-z0-9_]+)+)(?:: (.+))?", claim)
+    setting = re.fullmatch(r"([a-z_]+(?:\.[a-z0-9_]+)+)(?:: (.+))?", claim)
     if claim.startswith(("make ", "dvc ")):
         _check_command(claim)
     elif claim.startswith("model."):
@@ -103,19 +108,19 @@ def _check(claim: str) -> None:
     elif claim.startswith("latentline."):
         module, name = claim.rsplit(".", 1)
         assert hasattr(import_module(module), name)
-    elif knob and knob[1].split(".")[0] in Params.model_fields:
-        _check_knob(knob[1], knob[2])
+    elif setting and setting[1].split(".")[0] in Params.model_fields:
+        _check_setting(setting[1], setting[2])
     else:
         _check_path(claim)
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
-def test_what_the_table_names_is_there(claim):
+def test_what_the_tables_name_exists(claim):
     _check(claim)
 
 
-def test_every_system_has_its_table_and_every_row_names_something():
-    assert ROWS.keys() == SYSTEMS
+def test_every_project_has_its_table_and_every_row_names_something():
+    assert ROWS.keys() == PROJECTS
     for rows in ROWS.values():
         assert len(rows) > 10
         for row in rows:
@@ -138,11 +143,11 @@ def test_every_system_has_its_table_and_every_row_names_something():
         "fig/nothing/grid.png",
         "recipes/nothing.yaml",
         "model.nothing",
-        "latentline.trained_model.nothing",
+        "latentline.nothing",
         "nothing",
     ],
 )
-def test_the_test_sees_what_is_not_there(wrong):
+def test_a_wrong_claim_is_refused(wrong):
     with pytest.raises((AssertionError, KeyError, ValueError)):
         _check(wrong)
 
