@@ -21,12 +21,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 from common import record, recorded, seconds_per_step, timed, train_codec
 
-from latentline.autoencoders.base import Codec
+from latentline.autoencoders.base import Autoencoder
 from latentline.core.load_params import read_params, validate
 from latentline.core.paths import PREPARED
 from latentline.data.store import read_split, to_uint8, to_unit_range
 from latentline.evaluation.reconstruction import psnr
-from latentline.feature_extractors.load import Judge, load_judge
+from latentline.feature_extractors.load import FeatureExtractor, load_feature_extractor
 from latentline.runtime.compute import set_up
 from stages.evaluate.distances import frechet_distance
 from stages.train_autoencoder.params import AutoencoderParams
@@ -59,8 +59,8 @@ class Result:
     fd: float
 
 
-def _with(knobs: AutoencoderParams, **adversarial: float) -> AutoencoderParams:
-    return knobs.model_copy(update={"adversarial": knobs.adversarial.model_copy(update=adversarial)})
+def _with(params: AutoencoderParams, **adversarial: float) -> AutoencoderParams:
+    return params.model_copy(update={"adversarial": params.adversarial.model_copy(update=adversarial)})
 
 
 def _steps_in(seconds: float, start: float, time_of: Callable[[float], float], weight: float) -> int:
@@ -71,27 +71,36 @@ def _steps_in(seconds: float, start: float, time_of: Callable[[float], float], w
 
 
 @torch.no_grad()
-def _score(codec: Codec, held_out: Tensor, judge: Judge, device: torch.device) -> tuple[float, float]:
+def _score(
+    autoencoder: Autoencoder, held_out: Tensor, judge: FeatureExtractor, device: torch.device
+) -> tuple[float, float]:
     """(PSNR in dB, Frechet distance) of the reconstructions of ``held_out``, uint8 (N, C, H, W)."""
-    decoded = torch.cat([to_uint8(codec.decode(codec.encode(to_unit_range(part).to(device)))).cpu() for part in held_out.split(_BATCH)])
+    decoded = torch.cat(
+        [
+            to_uint8(autoencoder.decode(autoencoder.encode(to_unit_range(part).to(device)))).cpu()
+            for part in held_out.split(_BATCH)
+        ]
+    )
     mse = (held_out.float() - decoded.float()).div(255).square().mean().item()
     return psnr(mse), frechet_distance(judge.look(decoded)[0], judge.look(held_out)[0])
 
 
-def _run(setting: Setting, knobs: AutoencoderParams, train: Tensor, held_out: Tensor, judge: Judge) -> Result:
+def _run(
+    setting: Setting, params: AutoencoderParams, train: Tensor, held_out: Tensor, judge: FeatureExtractor
+) -> Result:
     device = judge.device
     weight = setting.weight if setting.arm == "with" else 0.0
 
     def time_of(weight: float) -> float:
-        at_once = _with(knobs, weight=weight, start_step=0, warmup_steps=0)
+        at_once = _with(params, weight=weight, start_step=0, warmup_steps=0)
         return seconds_per_step(lambda steps: train_codec(train, at_once, device, setting.seed, _SERIES, steps))
 
     steps = _steps_in(setting.seconds, setting.start, time_of, weight)
     warmup = round(0.05 * steps)
     begin = round(setting.start * steps)
-    contested = _with(knobs, weight=weight, start_step=begin, warmup_steps=warmup)
-    codec, taken = timed(lambda: train_codec(train, contested, device, setting.seed, _SERIES, steps))
-    return Result(steps, taken, *_score(codec, held_out, judge, device))
+    contested = _with(params, weight=weight, start_step=begin, warmup_steps=warmup)
+    autoencoder, taken = timed(lambda: train_codec(train, contested, device, setting.seed, _SERIES, steps))
+    return Result(steps, taken, *_score(autoencoder, held_out, judge, device))
 
 
 def _print_table(results: dict[Setting, Result], settings: list[Setting]) -> None:
@@ -101,8 +110,14 @@ def _print_table(results: dict[Setting, Result], settings: list[Setting]) -> Non
         of_arm = [results[setting] for setting in settings if setting.arm == arm and setting in results]
         if not of_arm:
             continue
-        columns = {field.name: torch.tensor([getattr(result, field.name) for result in of_arm], dtype=torch.float64) for field in fields(Result)}
-        spread = {name: f"{column.mean():.2f} +- {column.std(correction=len(of_arm) > 1):.2f}" for name, column in columns.items()}
+        columns = {
+            field.name: torch.tensor([getattr(result, field.name) for result in of_arm], dtype=torch.float64)
+            for field in fields(Result)
+        }
+        spread = {
+            name: f"{column.mean():.2f} +- {column.std(correction=len(of_arm) > 1):.2f}"
+            for name, column in columns.items()
+        }
         steps, taken = columns["steps"].mean(), columns["seconds_taken"].mean()
         print(f"{arm:16}{len(of_arm):>6}{steps:>8.0f}{taken:>9.0f}{spread['psnr']:>16}{spread['fd']:>22}")
 
@@ -116,16 +131,21 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--images", type=int, default=20_000, help="held out and scored")
     parser.add_argument("--weight", type=float, default=0.1, help="autoencoder.adversarial.weight")
-    parser.add_argument("--start", type=float, default=0.5, help="share of the steps after which the discriminator begins to train")
+    parser.add_argument(
+        "--start", type=float, default=0.5, help="share of the steps after which the discriminator begins to train"
+    )
     parser.add_argument("--csv", type=Path, default=Path("benchmarks/adversarial.csv"))
     arguments = parser.parse_args()
     params = validate(read_params(arguments.recipe), arguments.recipe)
-    judge = load_judge(set_up(params.compute.device, arguments.threads))
+    judge = load_feature_extractor(set_up(params.compute.device, arguments.threads))
 
     train = read_split(PREPARED, "train").images.load()
     others = torch.cat([read_split(PREPARED, name).images.load() for name in ("test", "val")])
     missing = max(0, arguments.images - len(others))
-    train, held_out = train[: len(train) - missing], torch.cat([others, train[len(train) - missing :]])[: arguments.images]
+    train, held_out = (
+        train[: len(train) - missing],
+        torch.cat([others, train[len(train) - missing :]])[: arguments.images],
+    )
 
     settings = [
         Setting(arm, seed, arguments.seconds, arguments.threads, arguments.images, arguments.weight, arguments.start)

@@ -27,7 +27,7 @@ from latentline.core.files import sha256_file
 from latentline.core.load_params import PARAMS_FILE, read_params, validate
 from latentline.core.paths import FEATURE_EXTRACTOR, PREPARED
 from latentline.data.store import ImageSplit, read_split
-from latentline.feature_extractors.load import Judge, load_judge
+from latentline.feature_extractors.load import FeatureExtractor, load_feature_extractor
 from latentline.runtime.compute import set_up
 from stages.evaluate.distances import frechet_distance
 from stages.train_autoencoder.params import AutoencoderParams
@@ -70,7 +70,7 @@ class Setting:
     """What a line of the CSV file belongs to."""
 
     arm: str
-    knobs: str  # the autoencoder's, as the beginning of their sha256
+    params: str  # the autoencoder's, as the beginning of their sha256
     judge: str  # likewise its checkpoint, which tells the data too
     seed: int
     seconds: float
@@ -96,21 +96,28 @@ def _knobs_of(arm: str, base: AutoencoderParams) -> AutoencoderParams:
     return AutoencoderParams.model_validate({**base.model_dump(), **ARMS[arm]})
 
 
-def _told_by(knobs: AutoencoderParams) -> str:
-    return hashlib.sha256(knobs.model_dump_json(exclude={"epochs", "figures"}).encode()).hexdigest()[:_TOLD_BY]
+def _told_by(params: AutoencoderParams) -> str:
+    return hashlib.sha256(params.model_dump_json(exclude={"epochs", "figures"}).encode()).hexdigest()[:_TOLD_BY]
 
 
-def _run(setting: Setting, knobs: AutoencoderParams, train: Tensor, test: ImageSplit, judge: Judge, reference: Tensor) -> Result:
+def _run(
+    setting: Setting,
+    params: AutoencoderParams,
+    train: Tensor,
+    test: ImageSplit,
+    judge: FeatureExtractor,
+    reference: Tensor,
+) -> Result:
     """Train for the setting's time, then score; ``train`` is uint8 (N, C, H, W), ``reference`` the judge's features of it."""
 
     def training(steps: int) -> Any:
-        return train_codec(train, knobs, judge.device, setting.seed, _SERIES, steps)
+        return train_codec(train, params, judge.device, setting.seed, _SERIES, steps)
 
     steps = max(1, round(setting.seconds / seconds_per_step(training)))
-    codec, taken = timed(lambda: training(steps))
-    scores, coded = score(codec, test, judge.device, setting.seed)
+    autoencoder, taken = timed(lambda: training(steps))
+    scores, coded = score(autoencoder, test, judge.device, setting.seed)
     return Result(
-        parameters=sum(parameter.numel() for parameter in codec.parameters()),
+        parameters=sum(parameter.numel() for parameter in autoencoder.parameters()),
         latent_size=scores["latent_size"],
         steps=steps,
         seconds_taken=taken,
@@ -135,9 +142,37 @@ def _table(results: dict[Setting, Result], settings: list[Setting]) -> str:
             return f"{column.mean():.{digits}f}" + (f" ± {column.std():.{digits}f}" if len(column) > 1 else "")
 
         parameters, latent_size = of_arm[0]["parameters"], of_arm[0]["latent_size"]
-        measured = [cell("half_squared_error", 2), cell("psnr", 2), cell("ssim", 4), cell("kl", 1), cell("fd", 2)]
-        rows.append([arm, str(len(of_arm)), f"{parameters:,}", str(latent_size), cell("steps", 0), cell("seconds_taken", 0), *measured])
-    head = ["arm", "seeds", "parameters", "latent numbers", "steps", "seconds", "0.5 x summed squared error", "PSNR (dB)", "SSIM", "KL (nats)", "FD"]
+        with_statistics = [
+            cell("half_squared_error", 2),
+            cell("psnr", 2),
+            cell("ssim", 4),
+            cell("kl", 1),
+            cell("fd", 2),
+        ]
+        rows.append(
+            [
+                arm,
+                str(len(of_arm)),
+                f"{parameters:,}",
+                str(latent_size),
+                cell("steps", 0),
+                cell("seconds_taken", 0),
+                *with_statistics,
+            ]
+        )
+    head = [
+        "arm",
+        "seeds",
+        "parameters",
+        "latent numbers",
+        "steps",
+        "seconds",
+        "0.5 x summed squared error",
+        "PSNR (dB)",
+        "SSIM",
+        "KL (nats)",
+        "FD",
+    ]
     return markdown_table(head, rows)
 
 
@@ -152,24 +187,26 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, default=Path("benchmarks/autoencoders.csv"))
     arguments = parser.parse_args()
     params = validate(read_params(arguments.recipe), arguments.recipe)
-    judge = load_judge(set_up(params.compute.device, arguments.threads))
+    judge = load_feature_extractor(set_up(params.compute.device, arguments.threads))
     train_split, test = read_split(PREPARED, "train"), read_split(PREPARED, "test")
     train, reference = train_split.images.load(), features_of(judge, train_split)
     floor = frechet_distance(features_of(judge, test), reference)
 
-    knobs = {arm: _knobs_of(arm, params.autoencoder) for arm in arguments.arms}
+    params = {arm: _knobs_of(arm, params.autoencoder) for arm in arguments.arms}
     for arm in arguments.arms:
-        codec = build_seeded(knobs[arm], train.shape[1:], judge.device, 0, _SERIES)
-        print(f"{arm}: {sum(parameter.numel() for parameter in codec.parameters()):,} parameters, latents {tuple(codec.latent_shape)}")
+        autoencoder = build_seeded(params[arm], train.shape[1:], judge.device, 0, _SERIES)
+        print(
+            f"{arm}: {sum(parameter.numel() for parameter in autoencoder.parameters()):,} parameters, latents {tuple(autoencoder.latent_shape)}"
+        )
     told_by = sha256_file(FEATURE_EXTRACTOR)[:_TOLD_BY]
     settings = [
-        Setting(arm, _told_by(knobs[arm]), told_by, seed, arguments.seconds, arguments.threads)
+        Setting(arm, _told_by(params[arm]), told_by, seed, arguments.seconds, arguments.threads)
         for arm in arguments.arms
         for seed in range(arguments.seeds)
     ]
     known = recorded(arguments.csv, Setting, Result)
     for setting in tqdm([setting for setting in settings if setting not in known], desc=_SERIES, disable=None):
-        result = _run(setting, knobs[setting.arm], train, test, judge, reference)
+        result = _run(setting, params[setting.arm], train, test, judge, reference)
         record(arguments.csv, setting, result)
     table = _table(recorded(arguments.csv, Setting, Result), settings)
     text = f"{table}\nFD is to the train split; real test images score {floor:.2f}.\n"

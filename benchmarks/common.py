@@ -10,12 +10,12 @@ from typing import Any, cast, get_type_hints
 import torch
 from torch import Tensor
 
-from latentline.autoencoders.base import Codec
-from latentline.autoencoders.build import build_codec
+from latentline.autoencoders.base import Autoencoder
+from latentline.autoencoders.build import build_autoencoder
 from latentline.core.seeds import derive_seed, generator
 from latentline.data.batches import EpochSampler
 from latentline.data.store import ImageSplit, to_unit_range
-from latentline.feature_extractors.load import Judge
+from latentline.feature_extractors.load import FeatureExtractor
 from latentline.runtime.compute import place
 from latentline.runtime.resume import ResumeFile
 from latentline.training.config import optimizer_of
@@ -36,7 +36,9 @@ def recorded(path: Path, setting: type, result: type) -> dict[Any, Any]:
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     if rows and not get_type_hints(setting).keys() | get_type_hints(result).keys() == rows[0].keys():
-        raise SystemExit(f"{path}: its columns are those of another version of this benchmark; move it away, or name another file by --csv")
+        raise SystemExit(
+            f"{path}: its columns are those of another version of this benchmark; move it away, or name another file by --csv"
+        )
     return {_typed(setting, row): _typed(result, row) for row in rows}
 
 
@@ -61,45 +63,49 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def features_of(judge: Judge, split: ImageSplit) -> Tensor:
+def features_of(judge: FeatureExtractor, split: ImageSplit) -> Tensor:
     """What the judge sees in a split: (N, D)."""
     return torch.cat([judge.look(images)[0] for images in split.images.split(_BATCH)])
 
 
-def build_seeded(knobs: AutoencoderParams, shape: Sequence[int], device: torch.device, seed: int, series: str) -> Codec:
+def build_seeded(
+    params: AutoencoderParams, shape: Sequence[int], device: torch.device, seed: int, series: str
+) -> Autoencoder:
     """A new codec for images of ``shape`` (C, H, W); its weights depend on (seed, series) alone."""
     torch.manual_seed(derive_seed(seed, series, "weights"))
-    return place(build_codec(knobs.name, **knobs.constructor(), image_shape=list(shape)), device)
+    return place(build_autoencoder(params.name, **params.constructor(), image_shape=list(shape)), device)
 
 
-def train_codec(images: Tensor, knobs: AutoencoderParams, device: torch.device, seed: int, series: str, steps: int) -> Codec:
+def train_codec(
+    images: Tensor, params: AutoencoderParams, device: torch.device, seed: int, series: str, steps: int
+) -> Autoencoder:
     """``steps`` steps on ``images``, uint8 (N, C, H, W), as stage ``train_autoencoder`` makes them; chance depends on (seed, series)."""
-    codec = build_seeded(knobs, images.shape[1:], device, seed, series)
-    critics = build_critics(codec, images.shape[1], knobs, device, seed, steps)
-    order = EpochSampler(len(images), knobs.optimizer.batch_size, derive_seed(seed, series, "order"))
+    autoencoder = build_seeded(params, images.shape[1:], device, seed, series)
+    critics = build_critics(autoencoder, images.shape[1], params, device, seed, steps)
+    order = EpochSampler(len(images), params.optimizer.batch_size, derive_seed(seed, series, "order"))
 
     def loss(step: int) -> Iterator[Part]:
         x = to_unit_range(images[order.rows(step)].to(device)).contiguous(memory_format=torch.channels_last)
         noise = generator(seed, series, "noise", step)
-        for share, rows in parts(len(x), knobs.optimizer.accumulate):
-            yield share, *critics.judge(step, *codec.loss(x[rows], noise, step), x[rows])
+        for share, rows in parts(len(x), params.optimizer.accumulate):
+            yield share, *critics.judge(step, *autoencoder.loss(x[rows], noise, step), x[rows])
 
     never = Saving(ResumeFile(series, {}), float("inf"))
     try:
         used, _ = fit(
-            codec,
+            autoencoder,
             loss,
             epochs=1,
             steps_per_epoch=steps,
-            optimizer=optimizer_of(knobs.optimizer),
+            optimizer=optimizer_of(params.optimizer),
             saving=never,
-            averages=[] if knobs.ema_decay is None else [Ema(codec, knobs.ema_decay)],
+            averages=[] if params.ema_decay is None else [Ema(autoencoder, params.ema_decay)],
             rival=critics.rival,
             section=series,
         )
     finally:
         never.file.finish()  # what an interrupt left: a continued training would not have taken the same time
-    return cast(Codec, used.eval())
+    return cast(Autoencoder, used.eval())
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:

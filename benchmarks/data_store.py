@@ -29,9 +29,13 @@ def write_images(folder: Path, count: int) -> None:
     for label in range(_CLASSES):
         (folder / str(label)).mkdir(parents=True)
     for number in range(count):
-        coarse = Image.fromarray(random.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize((64, 64), Image.Resampling.BICUBIC)
+        coarse = Image.fromarray(random.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize(
+            (64, 64), Image.Resampling.BICUBIC
+        )
         noisy = np.asarray(coarse, np.int16) + random.integers(-8, 9, (64, 64, 3), dtype=np.int16)
-        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(folder / str(number % _CLASSES) / f"{number:07d}.jpg", quality=90)
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(
+            folder / str(number % _CLASSES) / f"{number:07d}.jpg", quality=90
+        )
 
 
 def prepare_part(folder: Path, workers: int) -> int:
@@ -76,10 +80,15 @@ def torchvision_part(folder: Path, workers: int) -> int:
     return sum(len(images) for images, _ in loader)
 
 
-PARTS = {"prepare": prepare_part, "read in order": read_in_order_part, "read shuffled": read_shuffled_part, "torchvision shuffled": torchvision_part}
+PARTS = {
+    "prepare": prepare_part,
+    "read in order": read_in_order_part,
+    "read shuffled": read_shuffled_part,
+    "torchvision shuffled": torchvision_part,
+}
 
 
-def measured(part: str, folder: Path, workers: int) -> dict[str, float]:
+def with_statistics(part: str, folder: Path, workers: int) -> dict[str, float]:
     """Run one part in a new process: images, seconds (its imports left out) and the peak of its memory."""
     command = [sys.executable, __file__, "--part", part, "--folder", str(folder), "--workers", str(workers)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -124,9 +133,12 @@ def main() -> None:
         write_images(Path(folder) / "images", arguments.count)
         print(f"{'part':24}{'images':>10}{'seconds':>10}{'images/s':>10}{'peak MiB':>10}")
         for part in PARTS:
-            found = measured(part, Path(folder), arguments.workers)
+            found = with_statistics(part, Path(folder), arguments.workers)
             rate = found["images"] / found["seconds"]
-            print(f"{part:24}{found['images']:>10}{found['seconds']:>10.1f}{rate:>10.0f}{found['peak_mib']:>10.0f}", flush=True)
+            print(
+                f"{part:24}{found['images']:>10}{found['seconds']:>10.1f}{rate:>10.0f}{found['peak_mib']:>10.0f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -36,8 +36,10 @@ NETWORKS = [  # the first is the unit of the ratios
 class Training:
     """One network with its optimizer."""
 
-    def __init__(self, name: str, shape: tuple[int, ...], knobs: dict[str, object]) -> None:
-        self.network = build_denoiser(name, latent_shape=shape, features=_CLASSES, **knobs).to(memory_format=torch.channels_last)
+    def __init__(self, name: str, shape: tuple[int, ...], params: dict[str, object]) -> None:
+        self.network = build_denoiser(name, latent_shape=shape, features=_CLASSES, **params).to(
+            memory_format=torch.channels_last
+        )
         self.optimizer = torch.optim.AdamW(self.network.parameters(), fused=True)
         self.target = torch.randn(_BATCH, *shape)
         self.t = torch.rand(_BATCH)
@@ -62,10 +64,10 @@ def main() -> None:
     turns = [[training.seconds(_STEPS) for training in trainings] for _ in range(_TURNS)][1:]  # the first turn warms up
     medians = [statistics.median(turn[index] for turn in turns) for index in range(len(trainings))]
     print("| network | latent | knobs | parameters | ms per step | ratio |\n|---|---|---|---|---|---|")
-    for (name, shape, knobs), training, median in zip(NETWORKS, trainings, medians, strict=True):
+    for (name, shape, settings), training, median in zip(NETWORKS, trainings, medians, strict=True):
         parameters = sum(parameter.numel() for parameter in training.network.parameters())
         print(
-            f"| {name} | {'x'.join(map(str, shape))} | {', '.join(f'{knob}: {value}' for knob, value in knobs.items())} "
+            f"| {name} | {'x'.join(map(str, shape))} | {', '.join(f'{knob}: {value}' for knob, value in settings.items())} "
             f"| {parameters / 1e6:.2f} M | {1e3 * median:.0f} | {median / medians[0]:.2f} |"
         )
 

@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
 from ruamel.yaml import YAML  # noqa: E402
+from support.params import set_params  # noqa: E402 - the path is set first
 
 from latentline.core.load_params import read_params  # noqa: E402
 from latentline.core.paths import AUTOENCODER, LATENT_STATS, LATENTS  # noqa: E402
@@ -42,7 +43,6 @@ from latentline.latents.cache import LatentSplit, read_latents, read_stats, writ
 from latentline.runtime.checkpoint import save_checkpoint  # noqa: E402
 from latentline.runtime.compute import fast_layout, place, set_up  # noqa: E402
 from stages.train_denoiser.__main__ import Latents  # noqa: E402
-from support.knobs import set_knobs  # noqa: E402 - the path is set first
 
 _SHAPE, _CLASSES = (4, 32, 32), 10
 _PORTION = 500
@@ -70,7 +70,9 @@ def write_autoencoder(folder: Path) -> str:
     from latentline.core.files import sha256_file
 
     constructor = {"image_shape": list(_SHAPE)}
-    save_checkpoint(folder / AUTOENCODER, kind="autoencoder", name="identity", constructor=constructor, trained_on={}, tensors={})
+    save_checkpoint(
+        folder / AUTOENCODER, kind="autoencoder", name="identity", constructor=constructor, trained_on={}, tensors={}
+    )
     return sha256_file(folder / AUTOENCODER)
 
 
@@ -79,7 +81,10 @@ def compare(folder: Path, batch: int, threads: int) -> dict[str, object]:
     device = set_up("cpu", threads)
     stats, split = read_stats(folder / LATENT_STATS), read_latents(folder / LATENTS, "train")
     condition = torch.nn.functional.one_hot(split.values[:, 0].long(), _CLASSES).float()  # (N, F)
-    sources = {"memory": Latents(split.latents.load(), condition, stats.normalizer), "disk": Latents(split.latents, condition, stats.normalizer)}
+    sources = {
+        "memory": Latents(split.latents.load(), condition, stats.normalizer),
+        "disk": Latents(split.latents, condition, stats.normalizer),
+    }
     gathered = gathering(sources, folder)
     steps = {name: training(latents, batch, device) for name, latents in sources.items()}
     seconds: dict[str, list[float]] = {name: [] for name in sources}
@@ -98,7 +103,12 @@ def compare(folder: Path, batch: int, threads: int) -> dict[str, object]:
 def gathering(sources: dict[str, Latents], folder: Path) -> dict[str, dict[str, float]]:
     """Seconds of a batch of each size: the median of some, all of other rows."""
     found: dict[str, dict[str, float]] = {str(size): {} for size in _GATHERED}
-    for name, source in (("memory", "memory"), ("disk", "disk"), ("empty cache", "disk"), ("empty cache, told before", "disk")):
+    for name, source in (
+        ("memory", "memory"),
+        ("disk", "disk"),
+        ("empty cache", "disk"),
+        ("empty cache, told before", "disk"),
+    ):
         for size in _GATHERED:
             order, seconds = EpochSampler(len(sources[source]), size, seed=size), []
             for step in range(10):
@@ -133,7 +143,9 @@ def training(latents: Latents, batch: int, device: torch.device) -> Callable[[in
         z0 = fast_layout(latents.z0(rows))
         latents.expect(order.rows(number + 1))
         noise = torch.randn(z0.shape, generator=draw)
-        denoising_loss(network, process, z0, latents.condition[rows], torch.rand(len(rows), generator=draw), noise).mean().backward()
+        denoising_loss(
+            network, process, z0, latents.condition[rows], torch.rand(len(rows), generator=draw), noise
+        ).mean().backward()
         adamw.step()
         adamw.zero_grad()
 
@@ -143,10 +155,14 @@ def training(latents: Latents, batch: int, device: torch.device) -> Callable[[in
 def stage(folder: Path, batch: int, threads: int, seconds: float) -> dict[str, float]:
     """Peak resident memory of the stage, in GiB, until it is told to stop."""
     content = read_params(ROOT / "recipes" / "default.yaml")
-    knobs = {f"denoiser.{name}": value for name, value in _KNOBS.items()}
-    set_knobs(content, {**knobs, "denoiser.optimizer.batch_size": batch, "compute.threads": threads, "compute.device": "cpu"})
+    params = {f"denoiser.{name}": value for name, value in _KNOBS.items()}
+    set_params(
+        content, {**params, "denoiser.optimizer.batch_size": batch, "compute.threads": threads, "compute.device": "cpu"}
+    )
     YAML().dump(content, folder / "params.yaml")
-    process = subprocess.Popen([sys.executable, "-m", "stages.train_denoiser"], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stages.train_denoiser"], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
     time.sleep(seconds)
     process.send_signal(signal.SIGTERM)
     _, status, usage = os.wait4(process.pid, 0)
@@ -169,7 +185,13 @@ def main() -> None:
         return print(json.dumps(compare(arguments.folder, arguments.batch, arguments.threads)))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        common = [sys.executable, __file__, "--folder", name, *(f"--{key}={getattr(arguments, key)}" for key in ("count", "batch", "threads"))]
+        common = [
+            sys.executable,
+            __file__,
+            "--folder",
+            name,
+            *(f"--{key}={getattr(arguments, key)}" for key in ("count", "batch", "threads")),
+        ]
         started = time.perf_counter()
         with subprocess.Popen([*common, "--part", "write"]) as process:
             _, _, usage = os.wait4(process.pid, 0)
@@ -180,12 +202,20 @@ def main() -> None:
             flush=True,
         )
         found = json.loads(subprocess.run([*common, "--part", "compare"], stdout=subprocess.PIPE, check=True).stdout)
-        for batch, measured in found["gathering"].items():
-            print(f"gather {batch}: " + ", ".join(f"{name} {1000 * value:.1f} ms" for name, value in measured.items()))
+        for batch, with_statistics in found["gathering"].items():
+            print(
+                f"gather {batch}: "
+                + ", ".join(f"{name} {1000 * value:.1f} ms" for name, value in with_statistics.items())
+            )
         per_step = ", ".join(f"{name} {1000 * value:.0f} ms a step" for name, value in found["training"].items())
-        print(f"unet {_KNOBS}, batch {arguments.batch}, {arguments.threads} threads: {per_step}; disk / memory {found['ratio']:.3f}", flush=True)
+        print(
+            f"unet {_KNOBS}, batch {arguments.batch}, {arguments.threads} threads: {per_step}; disk / memory {found['ratio']:.3f}",
+            flush=True,
+        )
         ended = stage(folder, arguments.batch, arguments.threads, arguments.seconds)
-        print(f"train_denoiser: peak {ended['peak_gib']:.2f} GiB resident, exit status {ended['status']} (130 = told to stop)")
+        print(
+            f"train_denoiser: peak {ended['peak_gib']:.2f} GiB resident, exit status {ended['status']} (130 = told to stop)"
+        )
     return None
 
 

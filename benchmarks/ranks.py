@@ -22,7 +22,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
-from latentline.autoencoders.build import build_codec
+from latentline.autoencoders.build import build_autoencoder
 from latentline.core.load_params import read_params, validate
 from latentline.core.seeds import generator
 from latentline.denoisers.build import build_denoiser
@@ -40,26 +40,34 @@ _SETTINGS = ((1, 1), (1, 2), (2, 1))  # processes, threads of each; the first is
 
 
 def _autoencoder(params: Any, ranks: Ranks) -> tuple[nn.Module, Loss]:
-    knobs = params.autoencoder
-    codec = place(build_codec(knobs.name, **knobs.constructor(), image_shape=list(_IMAGE)), torch.device("cpu"))
-    x = fast_layout(torch.rand(knobs.optimizer.batch_size, *_IMAGE, generator=generator(0, "x")) * 2 - 1)  # (B, C, H, W)
+    params = params.autoencoder
+    autoencoder = place(
+        build_autoencoder(params.name, **params.constructor(), image_shape=list(_IMAGE)), torch.device("cpu")
+    )
+    x = fast_layout(
+        torch.rand(params.optimizer.batch_size, *_IMAGE, generator=generator(0, "x")) * 2 - 1
+    )  # (B, C, H, W)
 
     def loss(step: int) -> Iterator[Part]:
         noise = generator(0, "noise", step)
         own = list(parts(len(x), 1, ranks))
-        codec.draws(own[0][1].start, noise)
+        autoencoder.sample_training_noise(own[0][1].start, noise)
         for share, rows in own:
-            yield share, *codec.loss(x[rows], noise, step)[:2]
+            yield share, *autoencoder.loss(x[rows], noise, step)[:2]
 
-    return codec, loss
+    return autoencoder, loss
 
 
 def _denoiser(params: Any, ranks: Ranks) -> tuple[nn.Module, Loss]:
-    knobs = params.denoiser
-    shape = build_codec(params.autoencoder.name, **params.autoencoder.constructor(), image_shape=list(_IMAGE)).latent_shape
-    network = place(build_denoiser(knobs.name, latent_shape=shape, features=_CLASSES, **knobs.constructor()), torch.device("cpu"))
-    process = build_process(knobs.process.path, knobs.process.prediction)
-    count = knobs.optimizer.batch_size
+    params = params.denoiser
+    shape = build_autoencoder(
+        params.autoencoder.name, **params.autoencoder.constructor(), image_shape=list(_IMAGE)
+    ).latent_shape
+    network = place(
+        build_denoiser(params.name, latent_shape=shape, features=_CLASSES, **params.constructor()), torch.device("cpu")
+    )
+    process = build_process(params.process.path, params.process.prediction)
+    count = params.optimizer.batch_size
     condition = nn.functional.one_hot(torch.arange(count) % _CLASSES, _CLASSES).float()  # (B, F)
 
     def loss(step: int) -> Iterator[Part]:
@@ -109,14 +117,21 @@ def measure(name: str, processes: int, threads: int) -> None:
 def main() -> None:
     """Measure all and print a table in Markdown; or, told a setting, measure that."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--setting", nargs=3, metavar=("NETWORK", "PROCESSES", "THREADS"), help="used by the benchmark itself")
+    parser.add_argument(
+        "--setting", nargs=3, metavar=("NETWORK", "PROCESSES", "THREADS"), help="used by the benchmark itself"
+    )
     if setting := parser.parse_args().setting:
         measure(setting[0], int(setting[1]), int(setting[2]))
         return
-    print("| network | processes x threads | ms per step | speed | processors' ms per step | of it well spent |\n|---|---|---|---|---|---|")
+    print(
+        "| network | processes x threads | ms per step | speed | processors' ms per step | of it well spent |\n|---|---|---|---|---|---|"
+    )
     for name in NETWORKS:
         turns = [[_measured(name, *setting) for setting in _SETTINGS] for _ in range(_TURNS)]
-        clocks, processors = ([statistics.median(turn[index][kind] for turn in turns) for index in range(len(_SETTINGS))] for kind in range(2))
+        clocks, processors = (
+            [statistics.median(turn[index][kind] for turn in turns) for index in range(len(_SETTINGS))]
+            for kind in range(2)
+        )
         for (processes, threads), clock, processor in zip(_SETTINGS, clocks, processors, strict=True):
             ratios = f"{clocks[0] / clock:.2f} | {1e3 * processor:.0f} | {processors[0] / processor:.2f}"
             print(f"| {name} | {processes} x {threads} | {1e3 * clock:.0f} | {ratios} |")

@@ -29,22 +29,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 from common import features_of, markdown_table, record, recorded
 
-from latentline.autoencoders.load import TrainedCodec, load_codec
+from latentline.autoencoders.load import TrainedAutoencoder, load_autoencoder
 from latentline.core.errors import UserError
 from latentline.core.files import sha256_file
 from latentline.core.load_params import PARAMS_FILE, read_params, validate
-from latentline.core.paths import DENOISER, FEATURE_EXTRACTOR, LATENT_KNOWN, LATENT_STATS, PREPARED
+from latentline.core.paths import DENOISER, FEATURE_EXTRACTOR, LATENT_LABELS, LATENT_STATS, PREPARED
 from latentline.data.store import read_split
 from latentline.denoisers.conditioning import values_in_turn
 from latentline.denoisers.guidance import Guidance
 from latentline.denoisers.load import Denoiser, load_denoiser
-from latentline.denoisers.sampling import Plan, draw_latents
+from latentline.denoisers.sampling import SamplingConfig, draw_latents
 from latentline.diffusion.process import Process
 from latentline.diffusion.time_grid import TIME_GRIDS, build_time_grid
-from latentline.feature_extractors.load import load_judge
-from latentline.latents.cache import LatentStats, read_known, read_stats
+from latentline.feature_extractors.load import load_feature_extractor
+from latentline.latents.cache import LatentStats, read_labels, read_stats
 from latentline.runtime.compute import set_up
-from latentline.samplers.registry import SAMPLERS, SamplerKnobs, build_sampler, network_evaluations, require_serves
+from latentline.samplers.registry import SAMPLERS, SamplerOptions, build_sampler, network_evaluations, require_serves
 from stages.evaluate.distances import frechet_distance
 from stages.sample.params import SampleParams
 
@@ -61,7 +61,7 @@ class Run:
 
     denoiser: str  # its checkpoint, which tells the autoencoder too, as the beginning of the sha256
     judge: str  # likewise
-    knobs: str  # the samplers' own
+    params: str  # the samplers' own
     seed: int
     count: int
 
@@ -88,18 +88,18 @@ class Result:
 class Pipeline:
     """What draws images."""
 
-    codec: TrainedCodec
+    autoencoder: TrainedAutoencoder
     denoiser: Denoiser
     stats: LatentStats
-    knobs: SampleParams
+    params: SampleParams
 
-    def draw(self, setting: Setting, plan: Plan) -> Tensor:
+    def draw(self, setting: Setting, plan: SamplingConfig) -> Tensor:
         """uint8 images (count, C, H, W), classes in turn."""
-        values = values_in_turn(self.stats.columns, read_known(LATENT_KNOWN), setting.count)  # (count, A)
+        values = values_in_turn(self.stats.columns, read_labels(LATENT_LABELS), setting.count)  # (count, A)
         images = []
-        for indices in torch.arange(setting.count).split(self.knobs.batch_size):
+        for indices in torch.arange(setting.count).split(self.params.batch_size):
             z0 = draw_latents(self.denoiser, plan, setting.seed, _SERIES, indices, values[indices])
-            images.append(self.codec.decode(self.stats.normalizer.restore(z0)))
+            images.append(self.autoencoder.decode(self.stats.normalizer.restore(z0)))
         return torch.cat(images)
 
 
@@ -107,21 +107,27 @@ def _grid(name: str) -> str:
     """Check a time grid, ``kind`` or ``shifted:SHIFT``, as argparse wants it."""
     kind, _, shift = name.partition(":")
     if kind not in TIME_GRIDS or (kind == "shifted") != bool(shift):
-        raise argparse.ArgumentTypeError(f"{name!r}, expected uniform, karras, discrete or shifted:SHIFT, such as shifted:2")
+        raise argparse.ArgumentTypeError(
+            f"{name!r}, expected uniform, karras, discrete or shifted:SHIFT, such as shifted:2"
+        )
     if shift and not float(shift) > 0:
         raise argparse.ArgumentTypeError(f"{name!r}, expected a shift above 0")
     return name
 
 
-def _plan(setting: Setting, sample: SampleParams, process: Process) -> Plan | None:
+def _plan(setting: Setting, sample: SampleParams, process: Process) -> SamplingConfig | None:
     """How to spend the setting's evaluations exactly; None where that cannot be done."""
     kind, _, shift = setting.time_grid.partition(":")
     grid = partial(build_time_grid, kind, path=process.path, shift=float(shift or 1))
     guidance = Guidance(setting.guidance, sample.guidance_start, sample.guidance_end, sample.guidance_rescale)
-    sampler = partial(build_sampler, setting.sampler, SamplerKnobs(sample.eta, sample.variance, sample.sigma_scale, sample.diffusion))
+    sampler = partial(
+        build_sampler,
+        setting.sampler,
+        SamplerOptions(sample.eta, sample.variance, sample.sigma_scale, sample.diffusion),
+    )
     for steps in range(setting.evaluations, 0, -1):
         if network_evaluations(setting.sampler, grid(steps), guidance) == setting.evaluations:
-            return Plan(sampler, grid(steps), guidance)
+            return SamplingConfig(sampler, grid(steps), guidance)
     return None
 
 
@@ -137,9 +143,13 @@ def _serves(sampler: str, process: Process) -> bool:
 def _of_run(results: dict[Setting, Result], run: Run) -> Found:
     """What the results say of one run."""
     found: Found = {}
-    for setting, result in sorted(results.items(), key=lambda item: (item[0].time_grid, item[0].guidance, item[0].sampler, item[0].evaluations)):
-        if Run(setting.denoiser, setting.judge, setting.knobs, setting.seed, setting.count) == run:
-            found.setdefault((setting.time_grid, setting.guidance), {}).setdefault(setting.sampler, {})[setting.evaluations] = result.fd
+    for setting, result in sorted(
+        results.items(), key=lambda item: (item[0].time_grid, item[0].guidance, item[0].sampler, item[0].evaluations)
+    ):
+        if Run(setting.denoiser, setting.judge, setting.params, setting.seed, setting.count) == run:
+            found.setdefault((setting.time_grid, setting.guidance), {}).setdefault(setting.sampler, {})[
+                setting.evaluations
+            ] = result.fd
     return found
 
 
@@ -167,7 +177,14 @@ def _plot(path: Path, found: Found, floor: float) -> None:
     for (grid, guidance), samplers in found.items():
         axes = panels[grids.index(grid), scales.index(guidance)]
         for sampler, points in samplers.items():
-            axes.plot(list(points), list(points.values()), marker="o", markersize=3, color=f"C{SAMPLERS.index(sampler)}", label=sampler)
+            axes.plot(
+                list(points),
+                list(points.values()),
+                marker="o",
+                markersize=3,
+                color=f"C{SAMPLERS.index(sampler)}",
+                label=sampler,
+            )
         axes.axhline(floor, linestyle="--", color="grey", label="real test images")
         axes.set(xscale="log", yscale="log", xlabel="network evaluations per image", ylabel="Frechet distance to train")
         axes.set_title(f"{grid}, guidance {guidance:g}", fontsize=9)
@@ -182,11 +199,15 @@ def _plot(path: Path, found: Found, floor: float) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=2000, help="images of each point")
-    parser.add_argument("--evaluations", type=int, nargs="+", default=[4, 8, 10, 16, 32, 64], help="of the network, per image")
+    parser.add_argument(
+        "--evaluations", type=int, nargs="+", default=[4, 8, 10, 16, 32, 64], help="of the network, per image"
+    )
     parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 2.4])
     parser.add_argument("--time-grids", type=_grid, nargs="+", default=["uniform"])
     parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=list(SAMPLERS))
-    parser.add_argument("--csv", type=Path, default=Path("benchmarks/samplers.csv"), help="the plot and the table are written beside it")
+    parser.add_argument(
+        "--csv", type=Path, default=Path("benchmarks/samplers.csv"), help="the plot and the table are written beside it"
+    )
     return parser.parse_args()
 
 
@@ -195,15 +216,21 @@ def main() -> None:
     arguments = _arguments()
     params = validate(read_params(PARAMS_FILE))
     device = set_up(params.compute.device, params.compute.threads)
-    codec, judge, stats = load_codec(device), load_judge(device), read_stats(LATENT_STATS)
-    stats.require_autoencoder(codec.sha256)
+    autoencoder, judge, stats = load_autoencoder(device), load_feature_extractor(device), read_stats(LATENT_STATS)
+    stats.require_autoencoder(autoencoder.sha256)
     denoiser = load_denoiser(device, stats)
-    pipeline = Pipeline(codec, denoiser, stats, params.sample)
+    pipeline = Pipeline(autoencoder, denoiser, stats, params.sample)
 
     names = ("eta", "variance", "sigma_scale", "diffusion", "guidance_start", "guidance_end", "guidance_rescale")
     own = {name: getattr(params.sample, name) for name in names}
     told_by = " ".join(f"{name}={value}" for name, value in own.items())
-    run = Run(sha256_file(DENOISER)[:_TOLD_BY], sha256_file(FEATURE_EXTRACTOR)[:_TOLD_BY], told_by, params.seed, arguments.count)
+    run = Run(
+        sha256_file(DENOISER)[:_TOLD_BY],
+        sha256_file(FEATURE_EXTRACTOR)[:_TOLD_BY],
+        told_by,
+        params.seed,
+        arguments.count,
+    )
     settings = [
         Setting(**vars(run), time_grid=grid, guidance=guidance, sampler=sampler, evaluations=evaluations)
         for grid in arguments.time_grids
@@ -221,7 +248,9 @@ def main() -> None:
         started = time.perf_counter()
         images = pipeline.draw(setting, plan)
         taken = time.perf_counter() - started
-        record(arguments.csv, setting, Result(frechet_distance(judge.look(images)[0], reference), arguments.count / taken))
+        record(
+            arguments.csv, setting, Result(frechet_distance(judge.look(images)[0], reference), arguments.count / taken)
+        )
 
     found = _of_run(recorded(arguments.csv, Setting, Result), run)
     text = f"{_table(found)}\nFrechet distance of {run.count} images to the train split; {len(real)} real test images score {floor:.2f}.\n"

@@ -7,12 +7,19 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from ruamel.yaml import YAML
+from support.params import set_params
 from torch import nn
 
 from latentline.core.load_params import read_params
-from support.knobs import set_knobs
 
-settings.register_profile("latentline", deadline=None, derandomize=True, database=None, max_examples=25, suppress_health_check=list(HealthCheck))
+settings.register_profile(
+    "latentline",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    max_examples=25,
+    suppress_health_check=list(HealthCheck),
+)
 settings.load_profile("latentline")
 torch.set_num_threads(1)
 
@@ -41,9 +48,9 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def write_params(root: Path) -> Callable[[Path, dict[str, object]], None]:
     """Writes params.yaml into a folder: the default recipe with other values of some knobs, which are named ``section.knob``."""
 
-    def write(folder: Path, knobs: dict[str, object]) -> None:
+    def write(folder: Path, params: dict[str, object]) -> None:
         content = read_params(root / "recipes" / "default.yaml")
-        set_knobs(content, knobs)
+        set_params(content, params)
         YAML().dump(content, folder / "params.yaml")
 
     return write

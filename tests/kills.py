@@ -80,7 +80,12 @@ class Attempt:
         with self._log.open("w") as log:
             command = [sys.executable, "-m", "dvc", "repro", "--single-item", "--force", "--no-run-cache", stage]
             self._dvc = subprocess.Popen(
-                command, cwd=checkout.folder, env=checkout.environment(), stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                command,
+                cwd=checkout.folder,
+                env=checkout.environment(),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
 
     @property
@@ -152,7 +157,9 @@ class Subject:
             note.unlink()
             return True
         path, yaml = self.checkout.folder / "dvc.lock", YAML(typ="safe")
-        with suppress(YAMLError, TypeError, KeyError, AttributeError):  # no YAML, nothing at all, or less than was there
+        with suppress(
+            YAMLError, TypeError, KeyError, AttributeError
+        ):  # no YAML, nothing at all, or less than was there
             if yaml.load(intact)["stages"].items() <= yaml.load(path)["stages"].items():
                 return False
         path.write_bytes(intact)
@@ -175,7 +182,10 @@ class Subject:
 
     def last_save(self) -> float | None:
         """When the newest saved state was written (seconds since 1970); None without one."""
-        return max((path.stat().st_mtime for path in self.state.rglob("*") if path.is_file() and path.name != "lock"), default=None)
+        return max(
+            (path.stat().st_mtime for path in self.state.rglob("*") if path.is_file() and path.name != "lock"),
+            default=None,
+        )
 
     def live(self, tally: Tally, kills: int, chance: random.Random) -> None:
         """One life with at most so many kills, from nothing to the recorded outs."""
@@ -212,7 +222,9 @@ def _differences(left: Any, expected: Any) -> list[Any]:
 
 def kill_stages(folder: Path, stages: Sequence[str], kills: int, seed: int) -> dict[str, Tally]:
     """Kill each of the stages at least ``kills`` times in a new copy of the repository in ``folder``; no stages named = all."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are deaf to Ctrl-C, and so would be what they start
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background jobs are deaf to Ctrl-C, and so would be what they start
     checkout = fresh_checkout(ROOT, folder / "checkout")
     checkout.change(**TINY | LONGER)
     checkout.commit()
@@ -238,7 +250,16 @@ def _row(stage: str, tally: Tally) -> str:
 
 def table(tallies: dict[str, Tally]) -> str:
     """Markdown."""
-    head = ["stage", "life", *KINDS, "killed with a saved state", "resumed", "since the last save, at most", "dvc's file cut short", "same bytes"]
+    head = [
+        "stage",
+        "life",
+        *KINDS,
+        "killed with a saved state",
+        "resumed",
+        "since the last save, at most",
+        "dvc's file cut short",
+        "same bytes",
+    ]
     return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *(_row(*item) for item in tallies.items())])
 
 

@@ -27,13 +27,22 @@ from latentline.core.arrays import load_arrays, save_arrays
 from latentline.core.errors import UserError
 from latentline.core.files import write_json
 from latentline.core.load_params import read_params, validate
-from latentline.core.shards import StoredRows
+from latentline.core.shards import ShardedArray
 from latentline.data.decode import UnreadableError
 from latentline.data.store import read_card, read_split
 from latentline.interop.diffusers_folder import read_diffusers_folder, write_diffusers_folder
-from latentline.latents.cache import LatentSplit, read_known, read_latents, read_stats, write_cache
+from latentline.latents.cache import LatentSplit, read_labels, read_latents, read_stats, write_cache
 from latentline.runtime.checkpoint import load_checkpoint, save_checkpoint
-from stages.download.archives import TarImages, ZipImages, gunzip, open_zip, read_span, read_tar_gz, tar_spans, zip_member
+from stages.download.archives import (
+    TarImages,
+    ZipImages,
+    gunzip,
+    open_zip,
+    read_span,
+    read_tar_gz,
+    tar_spans,
+    zip_member,
+)
 from stages.download.images import ArrayImages
 from stages.download.prepare import Options, prepare
 from stages.download.source import Card, Request, Source, SourceSplit
@@ -42,7 +51,14 @@ from stages.download.sources.idx import read_idx
 from stages.download.sources.table import read_table
 
 OPTIONS = Options(
-    image_size=None, channels=None, shares={"val": 0.2, "test": 0.2}, limit=None, max_unreadable=0.0, horizontal_flip=False, seed=0, workers=0
+    image_size=None,
+    channels=None,
+    shares={"val": 0.2, "test": 0.2},
+    limit=None,
+    max_unreadable=0.0,
+    horizontal_flip=False,
+    seed=0,
+    workers=0,
 )
 MEMBERS = {"./a.bin": b"first" * 20, "b.bin": bytes(range(256))}
 
@@ -59,29 +75,56 @@ class Reader:
 def _checkpoint(folder: Path) -> Reader:
     path = folder / "x.safetensors"
     network = torch.nn.Linear(3, 2)
-    tensors = {**network.state_dict(), "half": torch.ones(2, dtype=torch.float16), "none": torch.empty(0, 2), "flag": torch.tensor(True)}
-    save_checkpoint(path, kind="denoiser", name="linear", constructor={"in_features": 3}, trained_on={"latents": "ab" * 32}, tensors=tensors)
+    tensors = {
+        **network.state_dict(),
+        "half": torch.ones(2, dtype=torch.float16),
+        "none": torch.empty(0, 2),
+        "flag": torch.tensor(True),
+    }
+    save_checkpoint(
+        path,
+        kind="denoiser",
+        name="linear",
+        constructor={"in_features": 3},
+        trained_on={"latents": "ab" * 32},
+        tensors=tensors,
+    )
     return Reader(path, lambda: load_checkpoint(path, kind="denoiser", made_by="train_denoiser"), ours=True)
 
 
 def _samples(folder: Path) -> Reader:
     path = folder / "samples.safetensors"
-    save_arrays(path, {"images": torch.zeros(2, 1, 3, 3, dtype=torch.uint8), "labels": torch.tensor([0, 1])}, {"kind": "samples"})
+    save_arrays(
+        path,
+        {"images": torch.zeros(2, 1, 3, 3, dtype=torch.uint8), "labels": torch.tensor([0, 1])},
+        {"kind": "samples"},
+    )
     return Reader(path, lambda: load_arrays(path, "sample", kind="samples"), ours=True)
 
 
 def _store(folder: Path, name: str) -> Reader:
     images = np.arange(20 * 9, dtype=np.uint8).reshape(20, 1, 3, 3)
-    prepare(Source(Card("x", ("a", "b"), "", "", ""), {"train": SourceSplit(ArrayImages(images), np.arange(20) % 2)}), folder / "store", OPTIONS)
-    return Reader(folder / "store" / name, lambda: (read_card(folder / "store"), read_split(folder / "store", "train")), ours=True)
+    prepare(
+        Source(Card("x", ("a", "b"), "", "", ""), {"train": SourceSplit(ArrayImages(images), np.arange(20) % 2)}),
+        folder / "store",
+        OPTIONS,
+    )
+    return Reader(
+        folder / "store" / name, lambda: (read_card(folder / "store"), read_split(folder / "store", "train")), ours=True
+    )
 
 
 def _cache(folder: Path, name: str) -> Reader:
     root = folder / "cache"
-    splits = {split: [LatentSplit(torch.randn(4, 2, 3, 3).half(), torch.arange(4) % 2, None)] for split in ("train", "val", "test")}
+    splits = {
+        split: [LatentSplit(torch.randn(4, 2, 3, 3).half(), torch.arange(4) % 2, None)]
+        for split in ("train", "val", "test")
+    }
     write_cache(root, splits, classes=("a", "b"), attributes=(), autoencoder="ab" * 32)
     return Reader(
-        root / name, lambda: (read_stats(root / "stats.json"), read_latents(root, "train"), read_known(root / "known.safetensors")), ours=True
+        root / name,
+        lambda: (read_stats(root / "stats.json"), read_latents(root, "train"), read_labels(root / "known.safetensors")),
+        ours=True,
     )
 
 
@@ -163,7 +206,9 @@ def _packed(write: Callable[..., None], **arrays: np.ndarray) -> bytes:
 
 
 IMAGES = np.arange(48, dtype=np.uint8).reshape(3, 4, 4)
-TABLE = "file,label,split,size\n" + "".join(f"{row}.png,{'ab'[row % 2]},{'train' if row else 'test'},{row / 2}\n" for row in range(6))
+TABLE = "file,label,split,size\n" + "".join(
+    f"{row}.png,{'ab'[row % 2]},{'train' if row else 'test'},{row / 2}\n" for row in range(6)
+)
 IDX = struct.pack(">4i", 2051, 3, 4, 4) + IMAGES.tobytes()
 READERS: dict[str, Callable[[Path, Path], Reader]] = {
     "checkpoint": lambda folder, root: _checkpoint(folder),
@@ -175,26 +220,41 @@ READERS: dict[str, Callable[[Path, Path], Reader]] = {
     "known labels": lambda folder, root: _cache(folder, "known.safetensors"),
     "diffusers config": lambda folder, root: _diffusers(folder, "config.json"),
     "diffusers weights": lambda folder, root: _diffusers(folder, "diffusion_pytorch_model.safetensors"),
-    "tar of images": lambda folder, root: _written(folder / "x.tar", _tar({"a.png": _png(), "ä" * 120: _png()}), _read_tar_images),
+    "tar of images": lambda folder, root: _written(
+        folder / "x.tar", _tar({"a.png": _png(), "ä" * 120: _png()}), _read_tar_images
+    ),
     "tar of tables": lambda folder, root: _written(
-        folder / "x.tar", _tar(MEMBERS, tarfile.GNU_FORMAT), lambda path: [read_span(path, span) for span in tar_spans(path).values()]
+        folder / "x.tar",
+        _tar(MEMBERS, tarfile.GNU_FORMAT),
+        lambda path: [read_span(path, span) for span in tar_spans(path).values()],
     ),
     "gzipped tar": lambda folder, root: _written(
         folder / "x.tar.gz", gzip.compress(_tar(MEMBERS)), lambda path: read_tar_gz(path, ["a.bin", "b.bin"], 1000)
     ),
-    "zip of images": lambda folder, root: _written(folder / "x.zip", _zip({"a.png": _png(), "b.png": _png()}), _read_zip_images),
+    "zip of images": lambda folder, root: _written(
+        folder / "x.zip", _zip({"a.png": _png(), "b.png": _png()}), _read_zip_images
+    ),
     "zip of tables": lambda folder, root: _written(folder / "x.zip", _zip(MEMBERS), _read_zip_members),
-    "gzip": lambda folder, root: _written(folder / "x.gz", gzip.compress(bytes(500)), lambda path: gunzip(path, folder / "out", 1000)),
+    "gzip": lambda folder, root: _written(
+        folder / "x.gz", gzip.compress(bytes(500)), lambda path: gunzip(path, folder / "out", 1000)
+    ),
     "idx": lambda folder, root: _written(folder / "x.gz", gzip.compress(IDX), lambda path: read_idx(path, 3, folder)),
-    "npz": lambda folder, root: _array(folder, "x.npz", _packed(np.savez_compressed, images=IMAGES, labels=np.arange(3))),
+    "npz": lambda folder, root: _array(
+        folder, "x.npz", _packed(np.savez_compressed, images=IMAGES, labels=np.arange(3))
+    ),
     "npy": lambda folder, root: _array(folder, "x.npy", _packed(np.save, images=IMAGES)),
-    "safetensors": lambda folder, root: _array(folder, "x.safetensors", save({"images": torch.from_numpy(IMAGES), "labels": torch.arange(3)})),
+    "safetensors": lambda folder, root: _array(
+        folder, "x.safetensors", save({"images": torch.from_numpy(IMAGES), "labels": torch.arange(3)})
+    ),
     "table of labels": lambda folder, root: _written(folder / "x.csv", TABLE.encode(), read_table),
     "params": lambda folder, root: _written(
         folder / "params.yaml", (root / "params.yaml").read_bytes(), lambda path: validate(read_params(path), path)
     ),
 }
-MANY, FEW = 20, 3  # times five kinds of random damage to each file; the file of knobs takes fifty times as long to read as others
+MANY, FEW = (
+    20,
+    3,
+)  # times five kinds of random damage to each file; the file of knobs takes fifty times as long to read as others
 
 
 def _damaged(content: bytes, count: int) -> Iterator[bytes]:
@@ -237,13 +297,15 @@ def _content(value: Any) -> Any:
     """What was read, as something that can be compared."""
     if isinstance(value, torch.Tensor | np.ndarray):
         return str(value.dtype), value.tolist()
-    if isinstance(value, StoredRows):
+    if isinstance(value, ShardedArray):
         return value.load().tolist()
     if isinstance(value, tuple | list):
         return [_content(part) for part in value]
     if isinstance(value, dict):
         return {key: _content(part) for key, part in value.items()}
-    return _content({**vars(value), "sha256": None}) if is_dataclass(value) else value  # a checkpoint's is of the file, not of what it says
+    return (
+        _content({**vars(value), "sha256": None}) if is_dataclass(value) else value
+    )  # a checkpoint's is of the file, not of what it says
 
 
 def _read(reader: Reader, content: bytes) -> Any:
@@ -273,7 +335,9 @@ def test_only_one_line_comes_out_of_a_damaged_file_and_damage_to_our_own_is_alwa
     count = FEW if reader.path.name == "params.yaml" else MANY
     seen = [_read(reader, damaged) for damaged in _damaged(whole, count)]
     assert seen.count(UserError) > count / 2  # of five times as many
-    assert not reader.ours or all(content in (UserError, before) for content in seen)  # equal where only the space between words changed
+    assert not reader.ours or all(
+        content in (UserError, before) for content in seen
+    )  # equal where only the space between words changed
     assert _read(reader, whole) == before  # nothing is lost: the old bytes are read as they were
 
 
@@ -286,7 +350,9 @@ def test_a_shard_of_another_store_or_cache_is_refused(tmp_path):
     for build, name in ((_store, "train-00000.safetensors"), (_cache, "train-00000.safetensors")):
         reader = build(tmp_path, name)
         tensors, meta = load_arrays(reader.path, "x")
-        save_arrays(reader.path, {key: value.flip(0) for key, value in tensors.items()}, meta)  # whole, of the right kind, but not ours
+        save_arrays(
+            reader.path, {key: value.flip(0) for key, value in tensors.items()}, meta
+        )  # whole, of the right kind, but not ours
         with pytest.raises(UserError, match=r"sha256 is \w{12}, .* says \w{12}; remove it and run `dvc repro"):
             reader.read()
 
@@ -301,7 +367,11 @@ def test_numbers_changed_in_a_record_are_noticed(tmp_path):
 
 def test_a_file_of_the_right_form_without_our_digest_is_refused(tmp_path):
     path = tmp_path / "x.safetensors"
-    for meta in ({}, {"latentline": '{"meta": {"kind": "samples"}}'}, {"latentline": '{"meta": {"kind": "samples"}, "sha256": "00"}'}):
+    for meta in (
+        {},
+        {"latentline": '{"meta": {"kind": "samples"}}'},
+        {"latentline": '{"meta": {"kind": "samples"}, "sha256": "00"}'},
+    ):
         save_file({"images": torch.zeros(2)}, path, meta)
         with pytest.raises(UserError, match="dvc repro sample"):
             load_arrays(path, "sample", kind="samples")

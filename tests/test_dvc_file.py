@@ -31,11 +31,19 @@ each_stage = pytest.mark.parametrize("stage", STAGES)
 
 def _paths(entries: list) -> dict[str, dict]:
     """Path -> its settings, of a list that holds bare paths and {path: settings}."""
-    return {path: settings for entry in entries for path, settings in (entry.items() if isinstance(entry, dict) else [(entry, {})])}
+    return {
+        path: settings
+        for entry in entries
+        for path, settings in (entry.items() if isinstance(entry, dict) else [(entry, {})])
+    }
 
 
 def _outputs(stage: str) -> dict[str, dict]:
-    return {path: settings for kind in ("outs", "metrics", "plots") for path, settings in _paths(STAGES[stage].get(kind, [])).items()}
+    return {
+        path: settings
+        for kind in ("outs", "metrics", "plots")
+        for path, settings in _paths(STAGES[stage].get(kind, [])).items()
+    }
 
 
 def _closure(stage: str) -> set[str]:
@@ -86,10 +94,12 @@ def test_what_a_stage_reads_besides_code_some_other_stage_writes(stage):
 
 def test_what_users_bring_is_watched_and_its_place_is_there_in_a_fresh_clone():
     assert {(stage, dep) for stage in STAGES for dep in STAGES[stage]["deps"] if dep.startswith("$")} == USERS_OWN
-    knobs = read_params(ROOT / "recipes" / "default.yaml")
+    params = read_params(ROOT / "recipes" / "default.yaml")
     for _, dep in USERS_OWN:
         section, knob = dep.strip("${}").split(".")
-        assert subprocess.run(["git", "ls-files", knobs[section][knob]], cwd=ROOT, capture_output=True, check=True).stdout, dep
+        assert subprocess.run(
+            ["git", "ls-files", params[section][knob]], cwd=ROOT, capture_output=True, check=True
+        ).stdout, dep
 
 
 @each_stage
@@ -120,7 +130,11 @@ def test_no_stage_imports_another_or_the_schema_of_the_whole_file(stage):
 def _after(stage: str) -> set[str]:
     """The stage and all that run again when it does."""
     written = _paths(STAGES[stage].get("outs", []))
-    readers = [other for other in STAGES if any(f"{dep}/".startswith(f"{out}/") for dep in STAGES[other]["deps"] for out in written)]
+    readers = [
+        other
+        for other in STAGES
+        if any(f"{dep}/".startswith(f"{out}/") for dep in STAGES[other]["deps"] for out in written)
+    ]
     return {stage}.union(*map(_after, readers))
 
 
@@ -151,7 +165,13 @@ def test_editing_what_a_stage_does_not_use_does_not_run_it_again(stage, path):
 
 
 def test_the_judge_is_nobodys_teacher():
-    for stage in ("train_autoencoder", "encode_and_cache_latents", "train_denoiser", "sample", "train_latent_classifiers"):
+    for stage in (
+        "train_autoencoder",
+        "encode_and_cache_latents",
+        "train_denoiser",
+        "sample",
+        "train_latent_classifiers",
+    ):
         assert "checkpoints/feature_extractor" not in STAGES[stage]["deps"]
         assert "src/latentline/feature_extractors" not in STAGES[stage]["deps"]
 
@@ -203,9 +223,15 @@ for stage in sys.argv[2:]:
     loaded[stage] = sorted({"sklearn", "torchmetrics", "torchvision", "lightning", "diffusers"} & sys.modules.keys())
 print(json.dumps(loaded))
 """
-    done = subprocess.run([sys.executable, "-c", program, str(ROOT), *STAGES], capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(ROOT), *STAGES], capture_output=True, text=True, check=True, timeout=120
+    )
     assert json.loads(done.stdout) == {stage: [] for stage in STAGES}
 
 
 def test_other_dependencies_stay_where_they_are():
-    assert with_code_deps(["data/x", "src/old", "checkpoints/y", "stages/old"], ["src/new"]) == ["data/x", "checkpoints/y", "src/new"]
+    assert with_code_deps(["data/x", "src/old", "checkpoints/y", "stages/old"], ["src/new"]) == [
+        "data/x",
+        "checkpoints/y",
+        "src/new",
+    ]

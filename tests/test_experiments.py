@@ -31,7 +31,9 @@ PATIENCE = 900  # seconds
 
 def _start(root: Path, gpus: str, *command: str, locks: Path, stdout: int | None = None) -> subprocess.Popen[str]:
     environment = {**os.environ, "LATENTLINE_GPU_LOCKS": str(locks)}
-    return subprocess.Popen([sys.executable, root / ON_FREE_GPU, gpus, *command], env=environment, stdout=stdout, text=True)
+    return subprocess.Popen(
+        [sys.executable, root / ON_FREE_GPU, gpus, *command], env=environment, stdout=stdout, text=True
+    )
 
 
 def test_no_two_jobs_ever_have_one_gpu_and_every_job_runs(root, tmp_path):
@@ -51,7 +53,9 @@ def test_a_gpu_is_free_again_when_its_job_is_killed(root, tmp_path):
         assert first.stdout is not None
         assert first.stdout.readline() == "has it\n"
         first.kill()
-    assert _start(root, "0", "sh", "-c", "exit 7", locks=tmp_path).wait(timeout=10) == 7  # and the job's status is passed on
+    assert (
+        _start(root, "0", "sh", "-c", "exit 7", locks=tmp_path).wait(timeout=10) == 7
+    )  # and the job's status is passed on
 
 
 @pytest.fixture
@@ -73,7 +77,11 @@ def _shell(cluster: Path, *command: str, **variables: str) -> None:
 
 def test_the_page_submits_one_task_per_line(root, cluster):
     (cluster / "experiments.txt").write_text("--name short\n--name long\n--name longer\n")
-    (line,) = (line.strip() for line in (root / "docs" / "experiments.md").read_text().splitlines() if line.startswith("    sbatch"))
+    (line,) = (
+        line.strip()
+        for line in (root / "docs" / "experiments.md").read_text().splitlines()
+        if line.startswith("    sbatch")
+    )
     _shell(cluster, "bash", "-c", line)
     array, script, lines = (cluster / "sbatch").read_text().splitlines()
     assert array == "--array=1-3"
@@ -83,7 +91,9 @@ def test_the_page_submits_one_task_per_line(root, cluster):
 
 def test_a_task_runs_the_experiment_of_its_own_line(root, cluster):
     (cluster / "experiments.txt").write_text("--name short\n--name long --set-param denoiser.epochs=16\n")
-    _shell(cluster, "bash", str(root / SBATCH), "experiments.txt", SLURM_SUBMIT_DIR=str(cluster), SLURM_ARRAY_TASK_ID="2")
+    _shell(
+        cluster, "bash", str(root / SBATCH), "experiments.txt", SLURM_SUBMIT_DIR=str(cluster), SLURM_ARRAY_TASK_ID="2"
+    )
     expected = "dvc --wait-for-lock exp run --temp --name long --set-param denoiser.epochs=16"
     assert (cluster / "srun").read_text().split("\n") == [*expected.split(), ""]
 
@@ -119,7 +129,10 @@ def test_the_queue_runs_every_experiment_in_a_copy(root, finished):
         time.sleep(2)
     assert "Running stage 'sample'" in page.run(finished, "dvc queue logs steps-1")
     shown = _experiments(finished, page)
-    assert {name: row["network_evaluations"] for name, row in shown.items()} == {"steps-1": str(3 * 2 * 2), "steps-2": str(4 * 2 * 2)}
+    assert {name: row["network_evaluations"] for name, row in shown.items()} == {
+        "steps-1": str(3 * 2 * 2),
+        "steps-2": str(4 * 2 * 2),
+    }
     assert finished.run("git", "status", "--porcelain").stdout == ""
 
 
@@ -127,7 +140,9 @@ def test_the_queue_runs_every_experiment_in_a_copy(root, finished):
 def test_one_experiment_per_gpu_at_the_same_time(root, finished, tmp_path):
     lines = (root / "docs" / "experiments.md").read_text().splitlines()
     place = next(place for place, line in enumerate(lines) if line.startswith("    xargs"))
-    (tmp_path / "experiments.txt").write_text("--name one --set-param sample.steps=1\n--name five --set-param sample.steps=5\n")
+    (tmp_path / "experiments.txt").write_text(
+        "--name one --set-param sample.steps=1\n--name five --set-param sample.steps=5\n"
+    )
     command = " ".join(line.strip().removesuffix("\\") for line in lines[place : place + 2])
     command = command.replace("experiments.txt", str(tmp_path / "experiments.txt"))
     finished.run(*shlex.split(command), LATENTLINE_GPU_LOCKS=str(tmp_path))

@@ -55,10 +55,14 @@ def test_it_runs_through_the_whole_pipeline_and_leaves_a_discriminator_and_its_f
     checkout.change(**SHORT)
     checkout.commit()
     assert checkout.repro() == EVERY_STAGE
-    assert [path.name for path in (checkout.folder / "checkpoints" / "discriminator").iterdir()] == ["discriminator.safetensors"]
+    assert [path.name for path in (checkout.folder / "checkpoints" / "discriminator").iterdir()] == [
+        "discriminator.safetensors"
+    ]
     drawn = {path.name for path in (checkout.folder / "fig" / "autoencoder").iterdir()}
     assert drawn >= {"adversarial.png", "confidence.png", "patches.png", "reconstructions.png"}
     header, *rows = (checkout.folder / "fig" / "autoencoder" / "loss.csv").read_text().splitlines()
-    assert {"discriminator_loss", "generator_loss", "adaptive_weight", "logits_real", "logits_fake"} <= set(header.split(","))
+    assert {"discriminator_loss", "generator_loss", "adaptive_weight", "logits_real", "logits_fake"} <= set(
+        header.split(",")
+    )
     assert len(rows) == 2
     assert json.loads(checkout.dvc("status", "--json")) == {}

@@ -64,7 +64,9 @@ def _second_process(folder: Path, running: subprocess.Popen[str]) -> int:
             continue
         for process in Path("/proc").glob("[0-9]*"):
             try:
-                here = (process / "cwd").resolve() == folder.resolve() and b"train_denoiser.py" in (process / "cmdline").read_bytes()
+                here = (process / "cwd").resolve() == folder.resolve() and b"train_denoiser.py" in (
+                    process / "cmdline"
+                ).read_bytes()
                 if here and b"LOCAL_RANK=1" in (process / "environ").read_bytes():
                     return int(process.name)
             except OSError:  # it has ended
@@ -77,7 +79,9 @@ def test_two_processes_train_what_one_trains_and_continue_after_one_was_killed(a
     copy.repro("train_autoencoder", "train_feature_extractor", "--no-run-cache")
     command = [sys.executable, "-m", "dvc", "repro", "--no-run-cache", "train_denoiser"]
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    with subprocess.Popen(command, cwd=copy.folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as running:
+    with subprocess.Popen(
+        command, cwd=copy.folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as running:
         os.kill(_second_process(copy.folder, running), signal.SIGKILL)
         _, said = running.communicate(timeout=600)
     assert running.returncode != 0
@@ -104,8 +108,12 @@ def test_two_processes_that_divide_the_weights_train_what_one_trains_and_one_goe
         assert {key: (tensor.shape, tensor.dtype) for key, tensor in weights.items()} == {
             key: (tensor.shape, tensor.dtype) for key, tensor in expected.items()
         }
-        scores = [json.loads((checkout.folder / "metrics" / f"{name}.json").read_text())[score] for checkout in (copy, alone)]
-        assert scores[0] == pytest.approx(scores[1], rel=1e-2)  # of networks that begin with layers of zeros, where rounding matters most
+        scores = [
+            json.loads((checkout.folder / "metrics" / f"{name}.json").read_text())[score] for checkout in (copy, alone)
+        ]
+        assert scores[0] == pytest.approx(
+            scores[1], rel=1e-2
+        )  # of networks that begin with layers of zeros, where rounding matters most
 
     copy.change(**{"compute.devices": 1, "denoiser.epochs": 9})
     assert "train_denoiser: resumed train_denoiser at step" in copy.run(*dvc, "train_denoiser").stderr
@@ -117,7 +125,9 @@ def test_two_processes_encode_draw_and_judge_what_one_does(alone, tmp_path):
     copy = alone.copy(tmp_path / "checkout")
     copy.change(**{"compute.devices": 2})
     for stage in stages:
-        said = copy.run(sys.executable, "-m", "dvc", "repro", "--single-item", "--force", "--no-run-cache", stage).stderr
+        said = copy.run(
+            sys.executable, "-m", "dvc", "repro", "--single-item", "--force", "--no-run-cache", stage
+        ).stderr
         assert f"{stage}: 2 processes share the work" in said
     expected, recorded = (YAML(typ="safe").load(checkout.folder / "dvc.lock")["stages"] for checkout in (alone, copy))
     for stage in stages:
@@ -132,7 +142,9 @@ def hosts() -> Iterator[dict[str, str]]:
         pytest.skip("network namespaces need Linux, root and the command ip")
     names = list(machines)
     commands = [["netns", "add", name] for name in names]
-    commands.append(["link", "add", "cable", "netns", names[0], "type", "veth", "peer", "name", "cable", "netns", names[1]])
+    commands.append(
+        ["link", "add", "cable", "netns", names[0], "type", "veth", "peer", "name", "cable", "netns", names[1]]
+    )
     for name, address in machines.items():
         commands.append(["-n", name, "address", "add", f"{address}/24", "dev", "cable"])
         commands.extend(["-n", name, "link", "set", device, "up"] for device in ("lo", "cable"))
@@ -151,11 +163,25 @@ def test_two_machines_train_what_one_trains(alone, copy, hosts):
     copy.change(**{"compute.nodes": 2})
     running = []
     for number, host in enumerate(hosts):
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--node-rank", str(number)]
+        torchrun = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--nnodes",
+            "2",
+            "--nproc-per-node",
+            "1",
+            "--node-rank",
+            str(number),
+        ]
         command = [*torchrun, "--master-addr", FIRST, "--master-port", PORT, "-m", "stages.train_denoiser"]
         environment = {**os.environ, "GLOO_SOCKET_IFNAME": "cable"}
         in_host = ["ip", "netns", "exec", host, *command]
-        running.append(subprocess.Popen(in_host, cwd=copy.folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))
+        running.append(
+            subprocess.Popen(
+                in_host, cwd=copy.folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            )
+        )
     said = [process.communicate(timeout=600)[1] for process in running]
     assert [process.returncode for process in running] == [0, 0], said
     assert "train_denoiser: epoch 8" in said[0]

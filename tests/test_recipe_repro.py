@@ -69,7 +69,13 @@ SHORTENED = {  # recipe -> changes; digits come with a library, so that no netwo
     "diffae": {**FEW_DIGITS, **TINY_DIFFAE},
     "features_ddim": {**FEW_DIGITS, **TINY_DIFFAE, "autoencoder.diffae.pretrain_epochs": 2},
 }
-LATENT_SHAPES = {"sd_vae": (4, 4, 4), "pixel_ddpm": (1, 8, 8), "latent_flow": (1, 2, 2), "diffae": (16,), "features_ddim": (16,)}
+LATENT_SHAPES = {
+    "sd_vae": (4, 4, 4),
+    "pixel_ddpm": (1, 8, 8),
+    "latent_flow": (1, 2, 2),
+    "diffae": (16,),
+    "features_ddim": (16,),
+}
 NETWORK_EVALUATIONS = {
     "sd_vae": 2 * 2 * 2,
     "pixel_ddpm": 10,
@@ -94,4 +100,7 @@ def test_a_recipe_runs_through_every_stage(recipe: str, root: Path, tmp_path: Pa
 
     learnt = metrics("autoencoder")["psnr"] > metrics("autoencoder")["untrained"]["psnr"]
     assert learnt == (recipe != "pixel_ddpm")  # which has nothing to learn there
-    assert metrics("sample") == {"count": SHORTENED[recipe]["sample.count"], "network_evaluations": NETWORK_EVALUATIONS[recipe]}
+    assert metrics("sample") == {
+        "count": SHORTENED[recipe]["sample.count"],
+        "network_evaluations": NETWORK_EVALUATIONS[recipe],
+    }

@@ -102,14 +102,18 @@ def test_with_the_run_cache_no_clone_computes_what_another_has_computed(author, 
     assert re.findall(r"Running stage '(\w+)'", output) == []
     assert "Stage 'sample' is cached - skipping run" in output
     assert _samples(colleague) == _samples(author)
-    assert (colleague.folder / "fig" / "sample" / "grid.png").read_bytes() == (author.folder / "fig" / "sample" / "grid.png").read_bytes()
+    assert (colleague.folder / "fig" / "sample" / "grid.png").read_bytes() == (
+        author.folder / "fig" / "sample" / "grid.png"
+    ).read_bytes()
 
 
 def test_an_experiment_reaches_another_clone_with_its_knobs_numbers_and_files(author, colleague, page):
     assert "three-steps" in page.run(colleague, "dvc exp list origin")
     page.run(colleague, "dvc exp pull origin three-steps")
     page.run(colleague, "dvc exp apply three-steps")
-    assert json.loads((colleague.folder / "metrics" / "sample.json").read_text())["network_evaluations"] == 3 * 2 * 2  # steps, Heun, guidance
+    assert (
+        json.loads((colleague.folder / "metrics" / "sample.json").read_text())["network_evaluations"] == 3 * 2 * 2
+    )  # steps, Heun, guidance
     assert (colleague.folder / "params.yaml").read_text() == (author.folder / "params.yaml").read_text()
     assert _samples(colleague) == _samples(author)
     assert colleague.repro() == set()

@@ -35,7 +35,13 @@ def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
         path = pictures / str(index % 2) / f"{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(torch.randint(256, (9, 9), generator=draw, dtype=torch.uint8).numpy()).save(path)
-    own = {"data.name": "image_folder", "data.path": "pictures", "data.image_size": 8, "data.channels": 1, "compute.workers": 0}
+    own = {
+        "data.name": "image_folder",
+        "data.path": "pictures",
+        "data.image_size": 8,
+        "data.channels": 1,
+        "compute.workers": 0,
+    }
     checkout.change(**TINY | own)
     checkout.commit()
     checkout.repro("train_autoencoder")

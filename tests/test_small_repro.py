@@ -30,7 +30,9 @@ def copy(finished: Checkout, tmp_path: Path) -> Checkout:
 
 
 def _files(folder: Path) -> dict[str, str]:
-    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): sha256_file(path) for path in sorted(folder.rglob("*")) if path.is_file()
+    }
 
 
 def test_every_output_is_there_and_none_is_empty(finished):
@@ -64,11 +66,16 @@ def test_each_checkpoint_knows_what_it_was_trained_on(finished):
         return load_checkpoint(path, kind=kind, made_by=f"train_{kind}")
 
     autoencoder, denoiser, judge = load("autoencoder"), load("denoiser"), load("feature_extractor")
-    card, stats = read_card(finished.folder / "data" / "prepared"), read_stats(finished.folder / "encoded_img" / "stats.json")
+    card, stats = (
+        read_card(finished.folder / "data" / "prepared"),
+        read_stats(finished.folder / "encoded_img" / "stats.json"),
+    )
     assert denoiser.trained_on["autoencoder"] == stats.autoencoder == autoencoder.sha256
     assert denoiser.trained_on["latents"] == sha256_file(finished.folder / "encoded_img" / "stats.json")
     assert autoencoder.trained_on == judge.trained_on == card.sha256
-    _, probes = load_arrays(finished.folder / "checkpoints" / "latent_classifiers" / "latent_classifiers.safetensors", "")
+    _, probes = load_arrays(
+        finished.folder / "checkpoints" / "latent_classifiers" / "latent_classifiers.safetensors", ""
+    )
     assert probes["latents"] == denoiser.trained_on["latents"]
 
 
@@ -92,9 +99,27 @@ def test_metrics_have_the_names_that_outside_tools_rely_on(finished):
         return json.loads((finished.folder / "metrics" / f"{name}.json").read_text())
 
     assert metrics("autoencoder").keys() >= {"mse", "psnr", "ssim", "kl", "test_loss"}
-    assert metrics("denoiser").keys() >= {"train_loss", "val_loss", "test_loss", "test_loss_by_time", "ema_decay", "val_loss_by_ema_decay"}
+    assert metrics("denoiser").keys() >= {
+        "train_loss",
+        "val_loss",
+        "test_loss",
+        "test_loss_by_time",
+        "ema_decay",
+        "val_loss_by_ema_decay",
+    }
     assert metrics("sample") == {"count": 40, "network_evaluations": 2 * 2 * 2}  # steps, Heun, guidance
-    scores = {"fd", "kd", "precision", "recall", "density", "coverage", "class_accuracy", "nearest_train_distance", "fd_reconstruction", "judge"}
+    scores = {
+        "fd",
+        "kd",
+        "precision",
+        "recall",
+        "density",
+        "coverage",
+        "class_accuracy",
+        "nearest_train_distance",
+        "fd_reconstruction",
+        "judge",
+    }
     assert metrics("evaluate").keys() >= scores
     assert metrics("latent_classifiers").keys() >= {"accuracy", "auroc", "f1", "by_class"}
     assert 0 <= metrics("manipulate")["flip_rate_random"] <= 1
@@ -114,7 +139,9 @@ def test_from_scratch_every_byte_is_the_same_again(finished, copy):
 
 
 def test_where_it_runs_re_runs_nothing(copy):
-    copy.change(**{"compute.save_every_seconds": 5.0, "compute.workers": 0, "compute.threads": 2, "compute.device": "cpu"})
+    copy.change(
+        **{"compute.save_every_seconds": 5.0, "compute.workers": 0, "compute.threads": 2, "compute.device": "cpu"}
+    )
     assert copy.repro() == set()
 
 

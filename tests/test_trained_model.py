@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from latentline.autoencoders.build import build_codec
-from latentline.core.attributes import Column
+from latentline.autoencoders.build import build_autoencoder
+from latentline.core.attributes import Attribute
 from latentline.core.errors import UserError
 from latentline.core.files import sha256_file
 from latentline.core.paths import AUTOENCODER, DENOISER, LATENT_STATS, LATENTS
@@ -18,21 +18,40 @@ from latentline.runtime.checkpoint import save_checkpoint
 from latentline.trained_model import TrainedModel, load
 
 CLASSES = ("boot", "bag", "7")
-ATTRIBUTES = (Column("wide", "binary"), Column("level", "continuous", mean=10.0, std=4.0))
+ATTRIBUTES = (Attribute("wide", "binary"), Attribute("level", "continuous", mean=10.0, std=4.0))
 FEATURES = 3 + 1 + 2
-CODER = {"latent_channels": 2, "encoder_channels": [8], "encoder_blocks": [1], "decoder_channels": [8], "decoder_blocks": [1]}
+CODER = {
+    "latent_channels": 2,
+    "encoder_channels": [8],
+    "encoder_blocks": [1],
+    "decoder_channels": [8],
+    "decoder_blocks": [1],
+}
 
 
 @pytest.fixture
 def run(tmp_path, awake) -> Path:
     """An untrained run, in which all inputs matter, and whose latents are far from standard."""
     constructor = {"image_shape": [1, 8, 8], "kl_weight": 0.1, **CODER}
-    codec = build_codec("vae", **constructor)
-    save_checkpoint(tmp_path / AUTOENCODER, kind="autoencoder", name="vae", constructor=constructor, trained_on={}, tensors=codec.state_dict())
+    autoencoder = build_autoencoder("vae", **constructor)
+    save_checkpoint(
+        tmp_path / AUTOENCODER,
+        kind="autoencoder",
+        name="vae",
+        constructor=constructor,
+        trained_on={},
+        tensors=autoencoder.state_dict(),
+    )
     digest = sha256_file(tmp_path / AUTOENCODER)
-    split = LatentSplit(torch.randn(50, *codec.latent_shape) * 3 + 5, torch.arange(50) % 3, torch.rand(50, 2))
+    split = LatentSplit(torch.randn(50, *autoencoder.latent_shape) * 3 + 5, torch.arange(50) % 3, torch.rand(50, 2))
     write_cache(tmp_path / LATENTS, {"train": [split]}, classes=CLASSES, attributes=ATTRIBUTES, autoencoder=digest)
-    constructor = {"latent_shape": list(codec.latent_shape), "features": FEATURES, "channels": [8], "blocks": 1, "attention_levels": []}
+    constructor = {
+        "latent_shape": list(autoencoder.latent_shape),
+        "features": FEATURES,
+        "channels": [8],
+        "blocks": 1,
+        "attention_levels": [],
+    }
     save_checkpoint(
         tmp_path / DENOISER,
         kind="denoiser",
@@ -56,11 +75,13 @@ def images() -> torch.Tensor:
 
 
 def test_latents_are_standardised_on_the_way_in_and_restored_on_the_way_out(model, images):
-    z0, codec = model.encode(images), model.autoencoder.codec
-    torch.testing.assert_close(z0 * model.stats.normalizer.std + model.stats.normalizer.mean, codec.encode(images))
-    torch.testing.assert_close(model.decode(z0), codec.decode(codec.encode(images)))
+    z0, autoencoder = model.encode(images), model.autoencoder.network
+    torch.testing.assert_close(
+        z0 * model.stats.normalizer.std + model.stats.normalizer.mean, autoencoder.encode(images)
+    )
+    torch.testing.assert_close(model.decode(z0), autoencoder.decode(autoencoder.encode(images)))
     assert z0.shape[1:] == model.latent_shape
-    assert not torch.allclose(z0, codec.encode(images))
+    assert not torch.allclose(z0, autoencoder.encode(images))
 
 
 @pytest.mark.parametrize("through", ["encode", "decode", "round trip", "denoise"])
@@ -78,7 +99,7 @@ def test_gradients_reach_the_inputs_and_are_the_slopes_but_no_weight_is_trained(
     step = 0.01 * place.grad / place.grad.norm()  # uphill, where the slope is the gradient's length
     slope = (function(start + step).square().sum() - function(start - step).square().sum()) / 0.02
     torch.testing.assert_close(slope, place.grad.norm(), rtol=0.02, atol=0)
-    networks = (model.autoencoder.codec, model.denoiser.network)
+    networks = (model.autoencoder.network, model.denoiser.network)
     assert all(parameter.grad is None for network in networks for parameter in network.parameters())
 
 
@@ -119,7 +140,9 @@ def test_samples_are_denoised_noise_and_differ_by_their_seed(model):
 def test_a_condition_is_one_hot_classes_signs_and_standardised_numbers(model):
     expected = torch.tensor([[0, 1, 0, 1, 1, 0.5], [0, 0, 1, -1, 1, 0.5]])
     torch.testing.assert_close(model.condition(label=["bag", "7"], wide=[1, 0], level=12.0), expected)
-    torch.testing.assert_close(model.condition(label=torch.tensor([1, 2]), wide=torch.tensor([1, 0]), level=12), expected)
+    torch.testing.assert_close(
+        model.condition(label=torch.tensor([1, 2]), wide=torch.tensor([1, 0]), level=12), expected
+    )
     assert torch.equal(model.condition(), torch.zeros(1, FEATURES))
 
 
@@ -131,7 +154,10 @@ def test_a_condition_is_one_hot_classes_signs_and_standardised_numbers(model):
         (lambda model: model.decode(torch.zeros(2, 1, 8, 8)), "z0: .* model.encode"),
         (lambda model: model.add_noise(torch.zeros(2, 1, 8, 8), 1.5), "t: 1.5"),
         (lambda model: model.denoise(torch.zeros(2, *model.latent_shape), 0.0), r"t 0.0.* \(0, 1\]"),
-        (lambda model: model.denoise(torch.zeros(2, *model.latent_shape), 0.5, torch.zeros(3, FEATURES)), r"condition: \(3, 6\); expected \(2, 6\)"),
+        (
+            lambda model: model.denoise(torch.zeros(2, *model.latent_shape), 0.5, torch.zeros(3, FEATURES)),
+            r"condition: \(3, 6\); expected \(2, 6\)",
+        ),
         (lambda model: model.condition(label="boot"), "name each of them"),
         (lambda model: model.condition(label="shoe", wide=0, level=1), r"label: \['shoe'\]; expected boot, bag, 7"),
         (lambda model: model.condition(label=3, wide=0, level=1), r"label: \[3\]"),
@@ -167,7 +193,13 @@ def test_images_of_bytes_come_in_by_the_stores_own_conversion(model):
 
 
 def test_latents_of_another_autoencoder_are_refused(run):
-    write_cache(run / LATENTS, {"train": [LatentSplit(torch.randn(5, 2, 4, 4), None, None)]}, classes=(), attributes=(), autoencoder="ab" * 32)
+    write_cache(
+        run / LATENTS,
+        {"train": [LatentSplit(torch.randn(5, 2, 4, 4), None, None)]},
+        classes=(),
+        attributes=(),
+        autoencoder="ab" * 32,
+    )
     with pytest.raises(UserError, match="was made by autoencoder abab"):
         load(run)
 
@@ -186,10 +218,23 @@ def diffae(tmp_path, awake) -> TrainedModel:
         **decoder,
         **process,
     }
-    codec = awake(build_codec("diffae", **constructor))
-    save_checkpoint(tmp_path / AUTOENCODER, kind="autoencoder", name="diffae", constructor=constructor, trained_on={}, tensors=codec.state_dict())
+    autoencoder = awake(build_autoencoder("diffae", **constructor))
+    save_checkpoint(
+        tmp_path / AUTOENCODER,
+        kind="autoencoder",
+        name="diffae",
+        constructor=constructor,
+        trained_on={},
+        tensors=autoencoder.state_dict(),
+    )
     split = LatentSplit(torch.randn(50, 6) * 3 + 5, torch.arange(50) % 3, torch.rand(50, 2))
-    write_cache(tmp_path / LATENTS, {"train": [split]}, classes=CLASSES, attributes=ATTRIBUTES, autoencoder=sha256_file(tmp_path / AUTOENCODER))
+    write_cache(
+        tmp_path / LATENTS,
+        {"train": [split]},
+        classes=CLASSES,
+        attributes=ATTRIBUTES,
+        autoencoder=sha256_file(tmp_path / AUTOENCODER),
+    )
     return load(tmp_path)
 
 
@@ -202,13 +247,15 @@ def test_a_diffusion_autoencoder_gives_an_image_back_from_its_own_noise_alone(di
 
 def test_redrawn_images_follow_the_latent_the_more_the_more_noise_was_added(diffae, images):
     z0, other = diffae.encode(images), torch.randn(4, 6)
-    change = [(diffae.redraw(images, other, t) - diffae.redraw(images, z0, t)).square().mean() for t in (0.25, 0.5, 1.0)]
+    change = [
+        (diffae.sdedit(images, other, t) - diffae.sdedit(images, z0, t)).square().mean() for t in (0.25, 0.5, 1.0)
+    ]
     assert change == sorted(change)
-    assert torch.equal(diffae.redraw(images, z0, 0.5), diffae.redraw(images, z0, 0.5))
-    assert not torch.equal(diffae.redraw(images, z0, 0.5), diffae.redraw(images, z0, 0.5, seed=1))
+    assert torch.equal(diffae.sdedit(images, z0, 0.5), diffae.sdedit(images, z0, 0.5))
+    assert not torch.equal(diffae.sdedit(images, z0, 0.5), diffae.sdedit(images, z0, 0.5, seed=1))
 
 
-@pytest.mark.parametrize("method", ["invert", "redraw"])
+@pytest.mark.parametrize("method", ["invert", "sdedit"])
 def test_what_needs_noise_is_refused_where_decoding_has_none(model, images, method):
     with pytest.raises(UserError, match=f"{method}: .*expected autoencoder.name diffae"):
-        getattr(model, method)(images, model.encode(images), *([0.5] if method == "redraw" else []))
+        getattr(model, method)(images, model.encode(images), *([0.5] if method == "sdedit" else []))

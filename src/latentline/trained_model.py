@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from latentline.autoencoders.load import TrainedCodec, load_codec
-from latentline.core.attributes import Column, condition
+from latentline.autoencoders.load import TrainedAutoencoder, load_autoencoder
+from latentline.core.attributes import Attribute, condition
 from latentline.core.errors import UserError
 from latentline.core.paths import DENOISER, LATENT_STATS
 from latentline.core.seeds import generator
@@ -39,7 +39,7 @@ Value = str | float
 class TrainedModel:
     """The networks of a run on their device, in evaluation mode; inputs are moved there, and results stay there. Build it with :func:`load`."""
 
-    autoencoder: TrainedCodec
+    autoencoder: TrainedAutoencoder
     stats: LatentStats
     trained_denoiser: Denoiser | None
     device: torch.device
@@ -72,25 +72,25 @@ class TrainedModel:
                 f"images: {images.dtype} {tuple(images.shape)}; expected float in [-1, 1], (B, {', '.join(map(str, self.image_shape))}); "
                 "`latentline.data.store.to_unit_range` makes them of bytes"
             )
-        return self.stats.normalizer.standardise(self.autoencoder.codec.encode(images.to(self.device)))
+        return self.stats.normalizer.standardise(self.autoencoder.network.encode(images.to(self.device)))
 
     def decode(self, z0: Tensor, noise: Tensor | None = None) -> Tensor:
         """Standardised latents z0 (B, *latent_shape) -> images (B, C, H, W), about in [-1, 1].
 
         ``noise`` is what a diffusion autoencoder begins with: x_T (B, *noise_shape) from :meth:`invert`, say; None = the same for all.
         """
-        return self.autoencoder.codec.decode(self._raw(z0), None if noise is None else noise.to(self.device))
+        return self.autoencoder.network.decode(self._raw(z0), None if noise is None else noise.to(self.device))
 
     def invert(self, images: Tensor, z0: Tensor) -> Tensor:
         """The noise x_T (B, *noise_shape) from which :meth:`decode` of z0 gives images (B, C, H, W) in [-1, 1]; diffusion autoencoders only."""
         self._require_noise("invert")
-        return self.autoencoder.codec.invert(images.to(self.device), self._raw(z0))
+        return self.autoencoder.network.invert(images.to(self.device), self._raw(z0))
 
-    def redraw(self, images: Tensor, z0: Tensor, t: float, seed: int = 0) -> Tensor:
+    def sdedit(self, images: Tensor, z0: Tensor, t: float, seed: int = 0) -> Tensor:
         """Add noise to images (B, C, H, W) in [-1, 1] up to ``t`` and denoise them told z0, theirs or another; diffusion autoencoders only."""
-        shape = self._require_noise("redraw")
+        shape = self._require_noise("sdedit")
         noise = torch.randn((len(images), *shape), generator=generator(seed, "library")).to(self.device)
-        return self.autoencoder.codec.redraw(images.to(self.device), self._raw(z0), _time(t), noise)
+        return self.autoencoder.network.sdedit(images.to(self.device), self._raw(z0), _time(t), noise)
 
     def condition(self, **values: Value | Tensor | list[Value]) -> Tensor:
         """What the denoiser can be told: ``condition(label="Sandal")``, ``condition(label=[0, 1, 2])``; of nothing, zeros.
@@ -107,7 +107,9 @@ class TrainedModel:
         columns = self.denoiser.conditions.columns
         names = [column.name for column in columns]
         if values and set(values) != set(names):
-            raise UserError(f"condition: {sorted(values)}; expected values of {names or 'no column'}, or none at all; name each of them")
+            raise UserError(
+                f"condition: {sorted(values)}; expected values of {names or 'no column'}, or none at all; name each of them"
+            )
         if not values:
             return torch.zeros(1, self.denoiser.conditions.features, device=self.device)
         told = [_numbers(column, values[column.name]) for column in columns]  # (B,) or (1,) each
@@ -120,7 +122,9 @@ class TrainedModel:
     def add_noise_to_latents(self, z0: Tensor, t: float, seed: int = 0) -> Tensor:
         """Standardised latents z0 -> z_t at ``t`` in [0, 1], (B, *latent_shape) each; the same for the same seed."""
         self._check_latents("z0", z0)
-        return denoising.noised(self._model(None, len(z0), 1.0), z0.to(self.device), self._noise(len(z0), seed), _time(t))
+        return denoising.noised(
+            self._model(None, len(z0), 1.0), z0.to(self.device), self._noise(len(z0), seed), _time(t)
+        )
 
     def estimate(self, z_t: Tensor, t: float, condition: Tensor | None = None, guidance_scale: float = 1.0) -> Tensor:
         """The mean z0 of all data that could have become z_t, (B, *latent_shape) each: blurred where t is large. One evaluation.
@@ -130,7 +134,9 @@ class TrainedModel:
         self._check_latents("z_t", z_t)
         return denoising.estimate(self._model(condition, len(z_t), guidance_scale), z_t.to(self.device), _time(t))
 
-    def denoise(self, z_t: Tensor, t: float, condition: Tensor | None = None, steps: int = 16, guidance_scale: float = 1.0) -> Tensor:
+    def denoise(
+        self, z_t: Tensor, t: float, condition: Tensor | None = None, steps: int = 16, guidance_scale: float = 1.0
+    ) -> Tensor:
         """One z0 that could have become z_t, (B, *latent_shape) each.
 
         Args:
@@ -145,7 +151,9 @@ class TrainedModel:
             raise UserError(f"denoise: t {t}, steps {steps}; expected t in (0, 1] and at least one step; change it")
         return denoising.denoise(self._model(condition, len(z_t), guidance_scale), z_t.to(self.device), t, steps)
 
-    def sample(self, count: int, condition: Tensor | None = None, steps: int = 16, guidance_scale: float = 1.0, seed: int = 0) -> Tensor:
+    def sample(
+        self, count: int, condition: Tensor | None = None, steps: int = 16, guidance_scale: float = 1.0, seed: int = 0
+    ) -> Tensor:
         """New z0 (count, *latent_shape) from nothing but noise: :meth:`denoise` from t = 1."""
         return self.denoise(self._noise(count, seed), 1.0, condition, steps, guidance_scale)
 
@@ -156,8 +164,12 @@ class TrainedModel:
         told = self.condition() if condition is None else condition.to(self.device)
         features = self.denoiser.conditions.features
         if told.ndim != 2 or told.shape[1] != features or len(told) not in (1, count):
-            raise UserError(f"condition: {tuple(told.shape)}; expected ({count}, {features}) or (1, {features}); take it from model.condition(...)")
-        return guided_model(self.denoiser.network, self.denoiser.process, told.expand(count, -1), Guidance(guidance_scale))
+            raise UserError(
+                f"condition: {tuple(told.shape)}; expected ({count}, {features}) or (1, {features}); take it from model.condition(...)"
+            )
+        return guided_model(
+            self.denoiser.network, self.denoiser.process, told.expand(count, -1), Guidance(guidance_scale)
+        )
 
     def _raw(self, z0: Tensor) -> Tensor:
         self._check_latents("z0", z0)
@@ -165,15 +177,19 @@ class TrainedModel:
 
     def _require_noise(self, method: str) -> tuple[int, ...]:
         """Shape of the noise that the autoencoder decodes from."""
-        shape = self.autoencoder.codec.noise_shape
+        shape = self.autoencoder.network.noise_shape
         if shape is None:
-            raise UserError(f"{method}: this run's autoencoder decodes without noise; expected autoencoder.name diffae; train one")
+            raise UserError(
+                f"{method}: this run's autoencoder decodes without noise; expected autoencoder.name diffae; train one"
+            )
         return shape
 
     def _check_latents(self, name: str, latents: Tensor) -> None:
         if latents.shape[1:] != self.latent_shape:
             expected = f"(B, {', '.join(map(str, self.latent_shape))})"
-            raise UserError(f"{name}: {tuple(latents.shape)}; expected {expected}, standardised; model.encode makes them of images")
+            raise UserError(
+                f"{name}: {tuple(latents.shape)}; expected {expected}, standardised; model.encode makes them of images"
+            )
 
 
 def load(root: Path | str = ".", device: str = "cpu") -> TrainedModel:
@@ -183,10 +199,10 @@ def load(root: Path | str = ".", device: str = "cpu") -> TrainedModel:
         UserError: a file is missing or damaged, or was made by another autoencoder than the others.
     """
     root, place = Path(root), torch.device(device)
-    codec, stats = load_codec(place, root), read_stats(root / LATENT_STATS)
-    stats.require_autoencoder(codec.sha256)
+    autoencoder, stats = load_autoencoder(place, root), read_stats(root / LATENT_STATS)
+    stats.require_autoencoder(autoencoder.sha256)
     denoiser = load_denoiser(place, stats, root) if (root / DENOISER).exists() else None
-    return TrainedModel(codec, stats, denoiser, place)
+    return TrainedModel(autoencoder, stats, denoiser, place)
 
 
 def _time(t: float) -> float:
@@ -195,11 +211,17 @@ def _time(t: float) -> float:
     return t
 
 
-def _numbers(column: Column, values: Value | Tensor | list[Value]) -> Tensor:
+def _numbers(column: Attribute, values: Value | Tensor | list[Value]) -> Tensor:
     """Values of a column as numbers (B,)."""
-    given = values.flatten().tolist() if isinstance(values, Tensor) else values if isinstance(values, list) else [values]
-    numbers = [column.classes.index(value) if isinstance(value, str) and value in column.classes else value for value in given]
+    given = (
+        values.flatten().tolist() if isinstance(values, Tensor) else values if isinstance(values, list) else [values]
+    )
+    numbers = [
+        column.classes.index(value) if isinstance(value, str) and value in column.classes else value for value in given
+    ]
     kinds = range(len(column.classes))
     if refused := [value for value in numbers if isinstance(value, str) or (kinds and value not in kinds)]:
-        raise UserError(f"condition: {column.name}: {refused}; expected {', '.join(column.classes) or 'numbers'}; correct it")
+        raise UserError(
+            f"condition: {column.name}: {refused}; expected {', '.join(column.classes) or 'numbers'}; correct it"
+        )
     return torch.tensor(numbers, dtype=torch.float32)

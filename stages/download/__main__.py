@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from latentline.core.attributes import Column
+from latentline.core.attributes import Attribute
 from latentline.core.files import replaced_folder, scratch_folder, write_metrics
 from latentline.core.load_params import load
 from latentline.core.paths import FIGURES, METRICS, PREPARED
@@ -36,18 +36,23 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """Read section ``data``; write data/prepared, fig/download and metrics/data.json."""
-    knobs, seed, compute = load("data", DataParams)
+    params, seed, compute = load("data", DataParams)
     with scratch_folder(PREPARED.with_name("scratch")) as scratch:
-        source = read_source(_request(knobs, scratch))
-        if knobs.classes is not None:
-            source = of_classes(source, knobs.classes)
-        report = prepare(source, PREPARED, _options(knobs, seed, compute.workers))
+        source = read_source(_request(params, scratch))
+        if params.classes is not None:
+            source = of_classes(source, params.classes)
+        report = prepare(source, PREPARED, _options(params, seed, compute.workers))
         duplicates = find_duplicates({name: np.concatenate(tally.digests) for name, tally in report.tallies.items()})
         repeated = _duplicate_rows(duplicates, report, source)
     if report.unreadable:
-        log.warning("%d unreadable images were left out; fig/download/unreadable.csv lists them", len(report.unreadable))
+        log.warning(
+            "%d unreadable images were left out; fig/download/unreadable.csv lists them", len(report.unreadable)
+        )
     if duplicates.across:
-        log.warning("%d images of val or test are also in another split; fig/download/duplicates.csv lists them", duplicates.across)
+        log.warning(
+            "%d images of val or test are also in another split; fig/download/duplicates.csv lists them",
+            duplicates.across,
+        )
     train = read_split(PREPARED, "train")
     card = read_card(PREPARED)
     write_metrics(METRICS / "data.json", _metrics(report, duplicates, card.classes))
@@ -58,36 +63,39 @@ def main() -> None:
         write_table(folder / "duplicates.csv", repeated or [{"group": 0, "split": "none", "image": ""}])
 
 
-def _request(knobs: DataParams, scratch: Path) -> Request:
+def _request(params: DataParams, scratch: Path) -> Request:
     return Request(
-        name=knobs.name,
-        path=Path(knobs.path),
-        labels=Path(knobs.labels),
-        root=None if knobs.root is None else Path(knobs.root),
-        emnist_split=knobs.emnist_split,
-        medmnist_size=knobs.medmnist_size,
-        timeout_seconds=knobs.timeout_seconds,
+        name=params.name,
+        path=Path(params.path),
+        labels=Path(params.labels),
+        root=None if params.root is None else Path(params.root),
+        emnist_split=params.emnist_split,
+        medmnist_size=params.medmnist_size,
+        timeout_seconds=params.timeout_seconds,
         downloads=Path(os.environ.get("DVC_ROOT", ".")) / ".state" / "downloads",
         scratch=scratch,
     )
 
 
-def _options(knobs: DataParams, seed: int, workers: int) -> Options:
-    size = [knobs.image_size] * 2 if isinstance(knobs.image_size, int) else knobs.image_size
+def _options(params: DataParams, seed: int, workers: int) -> Options:
+    size = [params.image_size] * 2 if isinstance(params.image_size, int) else params.image_size
     return Options(
         image_size=(size[0], size[1]) if size else None,
-        channels=knobs.channels,
-        shares=knobs.splits.model_dump(),
-        limit=knobs.limit,
-        max_unreadable=knobs.max_unreadable,
-        horizontal_flip=knobs.horizontal_flip,
+        channels=params.channels,
+        shares=params.splits.model_dump(),
+        limit=params.limit,
+        max_unreadable=params.max_unreadable,
+        horizontal_flip=params.horizontal_flip,
         seed=seed,
         workers=workers,
     )
 
 
 def _metrics(report: Report, duplicates: Duplicates, classes: Sequence[str]) -> dict[str, Any]:
-    splits = {name: {**_moments(tally, report.shape), "duplicates": duplicates.within[name]} for name, tally in report.tallies.items()}
+    splits = {
+        name: {**_moments(tally, report.shape), "duplicates": duplicates.within[name]}
+        for name, tally in report.tallies.items()
+    }
     channels, height, width = report.shape
     return {
         **splits,
@@ -117,22 +125,38 @@ def _duplicate_rows(duplicates: Duplicates, report: Report, source: Source) -> l
     ]
 
 
-def _figures(folder: Path, train: ImageSplit, classes: Sequence[str], attributes: Sequence[Column]) -> None:
+def _figures(folder: Path, train: ImageSplit, classes: Sequence[str], attributes: Sequence[Attribute]) -> None:
     _save_thumbnails(folder / "images.png", train.images[: _PER_ROW**2])
     if train.labels is not None:
         labels = train.labels
-        _rows_of_images(folder / "classes.png", train, [(labels == label).nonzero()[:_PER_ROW, 0] for label in range(len(classes))])
-        histogram(folder / "class_histogram.png", classes, torch.bincount(labels, minlength=len(classes)).tolist(), "training images")
+        _rows_of_images(
+            folder / "classes.png", train, [(labels == label).nonzero()[:_PER_ROW, 0] for label in range(len(classes))]
+        )
+        histogram(
+            folder / "class_histogram.png",
+            classes,
+            torch.bincount(labels, minlength=len(classes)).tolist(),
+            "training images",
+        )
     if train.attributes is not None:
         columns = train.attributes.T  # (A, N)
-        _rows_of_images(folder / "attributes.png", train, [_examples(values, known) for values, known in zip(columns, attributes, strict=True)])
+        _rows_of_images(
+            folder / "attributes.png",
+            train,
+            [_examples(values, known) for values, known in zip(columns, attributes, strict=True)],
+        )
         binary = [index for index, known in enumerate(attributes) if known.kind == "binary"]
         if binary:
             shares = columns[binary].mean(dim=1).tolist()
-            bars(folder / "attribute_frequencies.png", [attributes[index].name for index in binary], shares, "share of training images")
+            bars(
+                folder / "attribute_frequencies.png",
+                [attributes[index].name for index in binary],
+                shares,
+                "share of training images",
+            )
 
 
-def _examples(values: Tensor, attribute: Column) -> Tensor:
+def _examples(values: Tensor, attribute: Attribute) -> Tensor:
     """Rows that show an attribute: images that have it; one or more of each category; from the smallest number to the largest."""
     if attribute.kind == "binary":
         return (values > 0).nonzero()[:_PER_ROW, 0]

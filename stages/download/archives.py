@@ -23,7 +23,13 @@ from stages.download.images import EncodedImages
 LARGEST_IMAGE = 256 << 20  # bytes of one encoded image
 _BLOCK = 1 << 20
 _LARGEST_HEADER = 1 << 20  # bytes of a tar's extended header; long names and dates take a few hundred
-_EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+_EXTENDED = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
 """What zipfile raises for damaged, encrypted or strangely packed members."""
 
@@ -145,7 +151,9 @@ def read_tar_gz(path: Path, names: list[str], largest: int) -> dict[str, bytes]:
             for member in archive:
                 _check_member(member, path)
                 if member.size > largest:
-                    raise UserError(f"{path}: {member.name} has {member.size} bytes, expected at most {largest}; fetch it again")
+                    raise UserError(
+                        f"{path}: {member.name} has {member.size} bytes, expected at most {largest}; fetch it again"
+                    )
                 file = archive.extractfile(member) if _plain(member.name) in names else None
                 if file:
                     found[_plain(member.name)] = file.read()
@@ -177,7 +185,9 @@ def zip_member(archive: zipfile.ZipFile, name: str, largest: int) -> bytes:
     except KeyError:
         raise UserError(f"{archive.filename}: holds no {name}; fetch it again") from None
     if info.file_size > largest:
-        raise UserError(f"{archive.filename}: {name} has {info.file_size} bytes, expected at most {largest}; fetch it again")
+        raise UserError(
+            f"{archive.filename}: {name} has {info.file_size} bytes, expected at most {largest}; fetch it again"
+        )
     try:
         return archive.read(info)
     except ZIP_ERRORS as error:
@@ -199,7 +209,9 @@ def copy_at_most(source: IO[bytes] | gzip.GzipFile, target: IO[bytes], largest: 
     while block := source.read(_BLOCK):
         copied += len(block)
         if copied > largest:
-            raise UserError(f"{path}: holds more than {largest} bytes when unpacked; it is not what it should be, fetch it again")
+            raise UserError(
+                f"{path}: holds more than {largest} bytes when unpacked; it is not what it should be, fetch it again"
+            )
         target.write(block)
 
 
@@ -233,7 +245,9 @@ class _CheckedMember(tarfile.TarInfo):
 
 def _check_member(member: tarfile.TarInfo, path: Path) -> None:
     """Plain files and folders only: links reach outside, devices never end, sparse files unpack to any size."""
-    _check_name(member.name, path, special=not (member.isreg() or member.isdir()) or member.issparse() or member.size < 0)
+    _check_name(
+        member.name, path, special=not (member.isreg() or member.isdir()) or member.issparse() or member.size < 0
+    )
 
 
 def _check_end(archive: tarfile.TarFile) -> None:
@@ -246,7 +260,9 @@ def _check_end(archive: tarfile.TarFile) -> None:
 
 def _check_name(name: str, path: Path, *, special: bool) -> None:
     if special or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        raise UserError(f"{path}: member {name!r} is no plain file, or reaches outside the archive; refused, fetch the archive again")
+        raise UserError(
+            f"{path}: member {name!r} is no plain file, or reaches outside the archive; refused, fetch the archive again"
+        )
 
 
 def _check_image_size(size: int) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from latentline.core.attributes import Column
+from latentline.core.attributes import Attribute
 from latentline.core.errors import UserError
 
 _MOST_CATEGORIES = 1000
@@ -31,14 +31,14 @@ def class_labels(values: ArrayLike, where: str) -> tuple[tuple[str, ...], NDArra
     return _categories(column, where)
 
 
-def attribute(values: "pd.Series[Any]", name: str, where: str) -> tuple[Column, NDArray[np.float32]]:
+def attribute(values: "pd.Series[Any]", name: str, where: str) -> tuple[Attribute, NDArray[np.float32]]:
     """What column ``name`` says of each image: binary (booleans, 0/1, -1/1), continuous (other numbers) or categorical (texts).
 
     Raises:
         UserError: too many different texts, or numbers that float32 does not hold.
     """
     if pd.api.types.is_bool_dtype(values):
-        return Column(name, "binary"), values.to_numpy(np.float32)
+        return Attribute(name, "binary"), values.to_numpy(np.float32)
     if pd.api.types.is_numeric_dtype(values):
         numbers = values.to_numpy(np.float64)
         with np.errstate(over="ignore"):
@@ -49,10 +49,10 @@ def attribute(values: "pd.Series[Any]", name: str, where: str) -> tuple[Column, 
                 f"mend or remove these rows"
             )
         if any(set(np.unique(numbers)) <= pair for pair in _BINARY):
-            return Column(name, "binary"), (numbers > 0).astype(np.float32)
-        return Column(name, "continuous"), stored
+            return Attribute(name, "binary"), (numbers > 0).astype(np.float32)
+        return Attribute(name, "continuous"), stored
     classes, indices = _categories(values, where)
-    return Column(name, "categorical", classes), indices.astype(np.float32)
+    return Attribute(name, "categorical", classes), indices.astype(np.float32)
 
 
 def _categories(column: "pd.Series[Any]", where: str) -> tuple[tuple[str, ...], NDArray[np.int64]]:

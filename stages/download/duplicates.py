@@ -33,5 +33,7 @@ def find_duplicates(digests: dict[str, NDArray[np.void]]) -> Duplicates:
     repeated = repeated[np.lexsort((repeated, group[repeated], -sizes[group[repeated]]))]
     edges = np.flatnonzero(np.diff(group[repeated])) + 1
     splits = list(digests)
-    groups = [[(splits[names[row]], int(positions[row])) for row in rows] for rows in np.split(repeated, edges) if len(rows)]
+    groups = [
+        [(splits[names[row]], int(positions[row])) for row in rows] for rows in np.split(repeated, edges) if len(rows)
+    ]
     return Duplicates(within, across, groups)

@@ -72,7 +72,9 @@ class ArrayImages(Images):
         image = np.ascontiguousarray(self.array[row])  # (C, H, W)
         if image.shape == shape:
             return image
-        return fit(Image.fromarray(image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))), shape)
+        return fit(
+            Image.fromarray(image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))), shape
+        )
 
 
 class EncodedImages(Images):

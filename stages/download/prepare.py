@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from latentline.core.attributes import Column, measured
+from latentline.core.attributes import Attribute, with_statistics
 from latentline.core.errors import UserError
 from latentline.core.files import replaced_folder, write_sealed_json
 from latentline.data.decode import Shape, UnreadableError
@@ -87,7 +87,9 @@ def prepare(source: Source, root: Path, options: Options) -> Report:
             batches = _batches(source.splits[member.published], member, shape, options, tallies[name], unreadable)
             described[name] = write_shards(folder, name, batches, {"kind": "images"})
             if not tallies[name].count:
-                raise UserError(f"data: split {name} is left without a readable image; expected at least one; mend or add images")
+                raise UserError(
+                    f"data: split {name} is left without a readable image; expected at least one; mend or add images"
+                )
         _check_unreadable(unreadable, total, options.max_unreadable)
         card = asdict(replace(source.card, attributes=_measured(source, tallies["train"])))
         card |= {"shape": list(shape), "horizontal_flip": options.horizontal_flip, "splits": described}
@@ -107,7 +109,14 @@ class _Prepared:
     unreadable: dict[str, str]
 
     def first(self, count: int) -> "_Prepared":
-        return _Prepared(self.images[:count], self.rows[:count], self.digests[:count], self.totals[:count], self.squares[:count], self.unreadable)
+        return _Prepared(
+            self.images[:count],
+            self.rows[:count],
+            self.digests[:count],
+            self.totals[:count],
+            self.squares[:count],
+            self.unreadable,
+        )
 
 
 def _prepare_rows(images: Images, shape: Shape, rows: NDArray[np.int64]) -> _Prepared:
@@ -122,10 +131,14 @@ def _prepare_rows(images: Images, shape: Shape, rows: NDArray[np.int64]) -> _Pre
     block = np.stack(pixels) if pixels else np.empty((0, *shape), np.uint8)
     digests = np.array([content_digest(image.tobytes()) for image in block], np.dtype("V16"))
     values = block.reshape(len(block), -1).astype(np.int64)
-    return _Prepared(block, np.array(kept, np.int64), digests, values.sum(axis=1), np.square(values).sum(axis=1), unreadable)
+    return _Prepared(
+        block, np.array(kept, np.int64), digests, values.sum(axis=1), np.square(values).sum(axis=1), unreadable
+    )
 
 
-def _batches(split: SourceSplit, member: Member, shape: Shape, options: Options, tally: Tally, unreadable: dict[str, str]) -> Iterator[Batch]:
+def _batches(
+    split: SourceSplit, member: Member, shape: Shape, options: Options, tally: Tally, unreadable: dict[str, str]
+) -> Iterator[Batch]:
     """The split's images in order, up to the limit; keeps the tally."""
     left = min(options.limit or len(member.rows), len(member.rows))
     chunks = (member.rows[start : start + _CHUNK] for start in range(0, len(member.rows), _CHUNK))
@@ -149,10 +162,14 @@ def _batches(split: SourceSplit, member: Member, shape: Shape, options: Options,
                 return
 
 
-def _measured(source: Source, train: Tally) -> tuple[Column, ...]:
+def _measured(source: Source, train: Tally) -> tuple[Attribute, ...]:
     """The attributes, those that are numbers with their mean and standard deviation over the training images."""
     values = source.splits[train.published].attributes
-    return () if values is None else measured(source.card.attributes, torch.from_numpy(values[np.concatenate(train.rows)]))
+    return (
+        ()
+        if values is None
+        else with_statistics(source.card.attributes, torch.from_numpy(values[np.concatenate(train.rows)]))
+    )
 
 
 def _keyed(found: Survey, seed: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -34,7 +34,9 @@ def survey(images: Images, workers: int) -> Survey:
     unreadable: dict[str, str] = {}
     chunks = [range(start, min(start + _CHUNK, len(images))) for start in range(0, len(images), _CHUNK)]
     with tqdm(total=len(images), desc="survey", unit=" images", disable=None, mininterval=1) as bar:
-        for chunk, found in zip(chunks, ordered_map(partial(_survey_rows, images), chunks, workers if images.encoded else 0), strict=True):
+        for chunk, found in zip(
+            chunks, ordered_map(partial(_survey_rows, images), chunks, workers if images.encoded else 0), strict=True
+        ):
             rows += found.rows.tolist()
             digests += found.digests
             shapes += found.shapes

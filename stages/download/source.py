@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from latentline.core.attributes import Column
+from latentline.core.attributes import Attribute
 from stages.download.images import Images
 
 
@@ -29,7 +29,7 @@ class Card:
     licence: str
     source: str
     citation: str
-    attributes: tuple[Column, ...] = ()
+    attributes: tuple[Attribute, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,9 @@ def content_keys(digests: Sequence[bytes], seed: int) -> NDArray[np.float64]:
     return np.array([derive_seed(seed, "split", digest.hex()) for digest in digests], np.float64) / 2.0**63
 
 
-def cut_splits(published: dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]], shares: dict[str, float]) -> dict[str, Member]:
+def cut_splits(
+    published: dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]], shares: dict[str, float]
+) -> dict[str, Member]:
     """Train, val and test: those the publisher cut, and shares of the publisher's train for those that are missing.
 
     Args:
@@ -47,7 +49,9 @@ def cut_splits(published: dict[str, tuple[NDArray[np.int64], NDArray[np.float64]
     start, edge = 0, 0.0
     missing = [name for name in ("test", "val") if name not in published]
     if len(rows) <= len(missing):
-        raise UserError(f"data.splits: {len(rows)} readable images cannot be cut into train{''.join(f', {name}' for name in missing)}; add images")
+        raise UserError(
+            f"data.splits: {len(rows)} readable images cannot be cut into train{''.join(f', {name}' for name in missing)}; add images"
+        )
     for name in missing:
         edge += shares[name]
         left_for_others = len(missing) - len(cut)

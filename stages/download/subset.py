@@ -48,10 +48,15 @@ def of_classes(source: Source, names: list[str]) -> Source:
     known = source.card.classes
     if unknown := [name for name in names if name not in known]:
         there = ", ".join(known) if known else "none at all: the images have no class label"
-        raise UserError(f"data.classes: {unknown[0]} is no class of {source.card.name}; expected some of: {there}; correct it, or set it to null")
+        raise UserError(
+            f"data.classes: {unknown[0]} is no class of {source.card.name}; expected some of: {there}; correct it, or set it to null"
+        )
     kept = [label for label, name in enumerate(known) if name in names]
     card = replace(source.card, classes=tuple(known[label] for label in kept))
-    return Source(card, {name: _only(split, split.labels, kept) for name, split in source.splits.items() if split.labels is not None})
+    return Source(
+        card,
+        {name: _only(split, split.labels, kept) for name, split in source.splits.items() if split.labels is not None},
+    )
 
 
 def _only(split: SourceSplit, labels: NDArray[np.int64], kept: list[int]) -> SourceSplit:

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from latentline.core.arrays import save_arrays
-from latentline.core.attributes import Column
+from latentline.core.attributes import Attribute
 from latentline.core.errors import UserError
 from latentline.core.files import replaced_folder
-from latentline.core.shards import StoredRows
+from latentline.core.shards import ShardedArray
 from latentline.latents.cache import LatentSplit, LatentStats
 
 _PARQUET_NEEDS = "pyarrow"
@@ -33,23 +33,29 @@ def require_format(name: str) -> None:
         )
 
 
-def export_latents(folder: Path, splits: dict[str, LatentSplit[StoredRows]], stats: LatentStats, name: str) -> None:
+def export_latents(folder: Path, splits: dict[str, LatentSplit[ShardedArray]], stats: LatentStats, name: str) -> None:
     """Write ``folder`` in format ``name`` (``latents.export``), whole or not at all; equal latents give equal bytes. A split must fit into memory."""
     with replaced_folder(folder) as temporary:
         for split_name, split in splits.items():
-            _FORMATS[name](temporary / f"{split_name}.{name}", stats.normalizer.standardise(split.latents[:]), split, stats.columns)
+            _FORMATS[name](
+                temporary / f"{split_name}.{name}", stats.normalizer.standardise(split.latents[:]), split, stats.columns
+            )
 
 
-def _write_safetensors(path: Path, z0: Tensor, split: LatentSplit[StoredRows], columns: tuple[Column, ...]) -> None:
-    save_arrays(path, {"z0": z0, **split.known}, {"kind": "exported latents", "columns": [column.name for column in columns]})
+def _write_safetensors(
+    path: Path, z0: Tensor, split: LatentSplit[ShardedArray], columns: tuple[Attribute, ...]
+) -> None:
+    save_arrays(
+        path, {"z0": z0, **split.known}, {"kind": "exported latents", "columns": [column.name for column in columns]}
+    )
 
 
-def _write_npz(path: Path, z0: Tensor, split: LatentSplit[StoredRows], columns: tuple[Column, ...]) -> None:
+def _write_npz(path: Path, z0: Tensor, split: LatentSplit[ShardedArray], columns: tuple[Attribute, ...]) -> None:
     arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in {"z0": z0, **split.known}.items()}
     np.savez(path, **arrays)
 
 
-def _write_parquet(path: Path, z0: Tensor, split: LatentSplit[StoredRows], columns: tuple[Column, ...]) -> None:
+def _write_parquet(path: Path, z0: Tensor, split: LatentSplit[ShardedArray], columns: tuple[Attribute, ...]) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -58,12 +64,14 @@ def _write_parquet(path: Path, z0: Tensor, split: LatentSplit[StoredRows], colum
     for column, values in zip(columns, split.values.T, strict=True):
         names = pa.array(column.classes, pa.string())
         table[column.name] = (
-            pa.DictionaryArray.from_arrays(pa.array(values.to(torch.int32).numpy()), names) if column.classes else pa.array(values.numpy())
+            pa.DictionaryArray.from_arrays(pa.array(values.to(torch.int32).numpy()), names)
+            if column.classes
+            else pa.array(values.numpy())
         )
     parquet.write_table(pa.table(table), path)
 
 
-_FORMATS: dict[str, Callable[[Path, Tensor, LatentSplit[StoredRows], tuple[Column, ...]], None]] = {
+_FORMATS: dict[str, Callable[[Path, Tensor, LatentSplit[ShardedArray], tuple[Attribute, ...]], None]] = {
     "npz": _write_npz,
     "parquet": _write_parquet,
     "safetensors": _write_safetensors,

@@ -9,22 +9,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentline.autoencoders.load import load_codec
+from latentline.autoencoders.load import load_autoencoder
 from latentline.core.attributes import CLASS
 from latentline.core.compute_params import ComputeParams
 from latentline.core.errors import UserError
 from latentline.core.files import digests, replaced_folder, write_metrics
 from latentline.core.load_params import load
-from latentline.core.paths import AUTOENCODER, FEATURE_EXTRACTOR, FIGURES, GENERATED, LATENT_STATS, LATENTS, METRICS, PREPARED
+from latentline.core.paths import (
+    AUTOENCODER,
+    FEATURE_EXTRACTOR,
+    FIGURES,
+    GENERATED,
+    LATENT_STATS,
+    LATENTS,
+    METRICS,
+    PREPARED,
+)
 from latentline.core.seeds import generator, start_noise
 from latentline.core.stage import run_stage
 from latentline.core.timing import record_timing
 from latentline.data.samples import read_generated
 from latentline.data.store import ImageSplit, read_card, read_split
-from latentline.denoisers.conditioning import Conditions, named_conditions
+from latentline.denoisers.conditioning import Conditioning, conditioning_on
 from latentline.denoisers.load import Denoiser, load_denoiser
 from latentline.evaluation.agreement import agreement
-from latentline.feature_extractors.load import Judge, load_judge
+from latentline.feature_extractors.load import FeatureExtractor, load_feature_extractor
 from latentline.figures.grids import alternating_rows, save_grid
 from latentline.figures.plots import bars, confusion
 from latentline.latents.cache import LatentStats, read_latents, read_stats
@@ -50,18 +59,18 @@ def main() -> None:
     The reference of every distance is the train split. Floors: the test split (what perfect samples would score), the
     reconstructed test split (what perfect latents would score), and decoded noise (what an untrained denoiser scores).
     """
-    knobs, seed, compute = load("evaluate", EvaluateParams)
-    _require_neighbours(knobs.neighbours, read_card(PREPARED).counts)
+    params, seed, compute = load("evaluate", EvaluateParams)
+    _require_neighbours(params.neighbours, read_card(PREPARED).counts)
     device, ranks = join(set_up(compute.device, compute.threads), compute.devices, compute.nodes)
-    codec, judge, stats = load_codec(device), load_judge(device), read_stats(LATENT_STATS)
-    stats.require_autoencoder(codec.sha256)
-    generated, told = read_generated(GENERATED, codec.sha256)
-    if knobs.classification_accuracy_score:
+    autoencoder, judge, stats = load_autoencoder(device), load_feature_extractor(device), read_stats(LATENT_STATS)
+    stats.require_autoencoder(autoencoder.sha256)
+    generated, told = read_generated(GENERATED, autoencoder.sha256)
+    if params.classification_accuracy_score:
         require_classes(told)
-    denoiser = _told_the_class(device, stats) if knobs.bayes.count else None
+    denoiser = _told_the_class(device, stats) if params.bayes.count else None
 
     train, test = read_split(PREPARED, "train"), read_split(PREPARED, "test")
-    count = knobs.max_images or max(len(train), len(generated))
+    count = params.max_images or max(len(train), len(generated))
     noise = start_noise(seed, STAGE, torch.arange(min(len(test), len(generated), count)), stats.shape)
     latents = read_latents(LATENTS, "test").latents[:count]
     samples, real = generated.images.first(count), test.images.first(count)
@@ -70,25 +79,31 @@ def main() -> None:
         "train": Series(len(reference), reference.__getitem__),
         "samples": Series(len(samples), samples.__getitem__),
         "real_test": Series(len(real), real.__getitem__),
-        "reconstructions": Series(len(latents), lambda rows: codec.decode(latents[rows], first=rows.start)),
-        "decoded_noise": Series(len(noise), lambda rows: codec.decode(stats.normalizer.restore(noise[rows]), first=rows.start)),
+        "reconstructions": Series(len(latents), lambda rows: autoencoder.decode(latents[rows], first=rows.start)),
+        "decoded_noise": Series(
+            len(noise), lambda rows: autoencoder.decode(stats.normalizer.restore(noise[rows]), first=rows.start)
+        ),
     }
-    state = ResumeFile(STAGE, {"count": count, "seed": seed, "inputs": digests([*_READ, *sorted(GENERATED.glob("*.safetensors"))])})
+    state = ResumeFile(
+        STAGE, {"count": count, "seed": seed, "inputs": digests([*_READ, *sorted(GENERATED.glob("*.safetensors"))])}
+    )
     with kept_pieces(state, compute.save_every_seconds, ranks) as pieces:
         seen = look_at(series, judge, pieces)
     metrics: dict[str, Any] = {"judge": judge.name, "count": len(samples)}
-    distances, neighbours = _distances(knobs, seed, {name: features for name, (features, _) in seen.items()})
+    distances, neighbours = _distances(params, seed, {name: features for name, (features, _) in seen.items()})
     metrics |= distances
     known = {"samples": generated.values[:count], "real_test": test.values[:count]}
-    conditions = named_conditions(told, judge.columns)
+    conditions = conditioning_on(told, judge.columns)
     metrics |= _agreement(conditions, {name: values for name, (_, values) in seen.items()}, known)
-    if knobs.classification_accuracy_score:
+    if params.classification_accuracy_score:
         lesson = Labelled(samples, known["samples"][:, 0])
         metrics |= _accuracy_scores(judge, lesson, train, Labelled(real, known["real_test"][:, 0]), seed, compute)
     confused = None
     if denoiser:
         z0, judged = stats.normalizer.standardise(latents), seen["real_test"][1][:, 0]
-        metrics["bayes"], confused = bayes_scores(knobs.bayes, seed, denoiser, z0, known["real_test"], _shares(train, stats.classes), judged)
+        metrics["bayes"], confused = bayes_scores(
+            params.bayes, seed, denoiser, z0, known["real_test"], _shares(train, stats.classes), judged
+        )
     write_metrics(METRICS / "evaluate.json", metrics)
     with replaced_folder(FIGURES / "evaluate") as folder:
         _figures(folder, metrics, generated.images[:_COLUMNS], train.images[neighbours[:_COLUMNS]])
@@ -113,15 +128,15 @@ def _told_the_class(device: torch.device, stats: LatentStats) -> Denoiser:
     return denoiser
 
 
-def _distances(knobs: EvaluateParams, seed: int, features: dict[str, Tensor]) -> tuple[dict[str, Any], Tensor]:
+def _distances(params: EvaluateParams, seed: int, features: dict[str, Tensor]) -> tuple[dict[str, Any], Tensor]:
     """Scores of series of features (N, D) against the training images', and the training image nearest to each of the first samples."""
     reference = features["train"]
     fd = {name: frechet_distance(part, reference) for name, part in features.items() if name != "train"}
     # What follows compares pairs of images, so it looks at a part of each set.
-    chosen = torch.randperm(len(reference), generator=generator(seed, STAGE, "reference"))[: knobs.pair_count]
-    few = {name: features[name][: knobs.pair_count] for name in ("samples", "real_test")}
+    chosen = torch.randperm(len(reference), generator=generator(seed, STAGE, "reference"))[: params.pair_count]
+    few = {name: features[name][: params.pair_count] for name in ("samples", "real_test")}
     kd = {name: kernel_distance(part, reference[chosen]) for name, part in few.items()}
-    close = {name: asdict(neighbour_scores(part, reference[chosen], knobs.neighbours)) for name, part in few.items()}
+    close = {name: asdict(neighbour_scores(part, reference[chosen], params.neighbours)) for name, part in few.items()}
     (far, neighbours), (far_of_real, _) = (nearest(few[name], reference) for name in ("samples", "real_test"))
     distance, floor = float(far.mean()), float(far_of_real.mean())
     metrics = {
@@ -145,7 +160,9 @@ def _shares(train: ImageSplit, classes: Sequence[str]) -> Tensor:
     return torch.bincount(train.values[:, 0].long(), minlength=len(classes)) / len(train)
 
 
-def _accuracy_scores(judge: Judge, samples: Labelled, train: ImageSplit, test: Labelled, seed: int, compute: ComputeParams) -> dict[str, float]:
+def _accuracy_scores(
+    judge: FeatureExtractor, samples: Labelled, train: ImageSplit, test: Labelled, seed: int, compute: ComputeParams
+) -> dict[str, float]:
     """Accuracy on real test images of judges that learnt from samples, and from as many training images at most."""
     started = time.monotonic()
     rows = torch.randperm(len(train), generator=generator(seed, STAGE, "lesson"))[: len(samples.labels)]
@@ -156,7 +173,7 @@ def _accuracy_scores(judge: Judge, samples: Labelled, train: ImageSplit, test: L
     return scores
 
 
-def _agreement(conditions: Conditions, decided: dict[str, Tensor], known: dict[str, Tensor]) -> dict[str, Any]:
+def _agreement(conditions: Conditioning, decided: dict[str, Tensor], known: dict[str, Tensor]) -> dict[str, Any]:
     """How often the judge sees in the samples what they were drawn for, beside how often it does so in real images."""
     metrics: dict[str, Any] = {}
     for index, (place, column) in enumerate(zip(conditions.places, conditions.columns, strict=True)):
@@ -173,7 +190,9 @@ def _figures(folder: Path, metrics: dict[str, Any], samples: Tensor, neighbours:
     compared = {"real_test": "fd_floor_real_test", "reconstructions": "fd_reconstruction", "samples": "fd"}
     bars(folder / "fd.png", list(compared), [metrics[name] for name in compared.values()], "Frechet distance to train")
     count = len(neighbours)
-    save_grid(folder / "nearest_train.png", alternating_rows([samples[:count], neighbours], count), columns=count, scale=2)
+    save_grid(
+        folder / "nearest_train.png", alternating_rows([samples[:count], neighbours], count), columns=count, scale=2
+    )
 
 
 if __name__ == "__main__":

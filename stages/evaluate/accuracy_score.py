@@ -12,11 +12,11 @@ from latentline.core.compute_params import ComputeParams
 from latentline.core.errors import UserError
 from latentline.core.paths import FEATURE_EXTRACTOR
 from latentline.core.seeds import derive_seed
-from latentline.core.shards import StoredRows
+from latentline.core.shards import ShardedArray
 from latentline.evaluation.agreement import agreement
-from latentline.feature_extractors.build import PretrainedJudge, build_judge
-from latentline.feature_extractors.load import Judge
-from latentline.feature_extractors.training import Lessons, decisions, train_judge
+from latentline.feature_extractors.build import PretrainedExtractor, build_feature_extractor
+from latentline.feature_extractors.load import FeatureExtractor
+from latentline.feature_extractors.training import ClassifierTraining, decisions, train_classifier
 from latentline.runtime.checkpoint import load_checkpoint
 from latentline.runtime.compute import place
 from latentline.training.config import saving_of
@@ -29,7 +29,7 @@ _HASHED_AT_ONCE = 1024  # images
 class Labelled:
     """Images uint8 (N, C, H, W) and their classes (N,)."""
 
-    images: Tensor | StoredRows
+    images: Tensor | ShardedArray
     labels: Tensor
 
     def sha256(self) -> str:
@@ -49,7 +49,9 @@ def require_classes(columns: Sequence[str]) -> None:
         )
 
 
-def accuracy_on_real(judge: Judge, lesson: Labelled, test: Labelled, seed: int, compute: ComputeParams) -> float:
+def accuracy_on_real(
+    judge: FeatureExtractor, lesson: Labelled, test: Labelled, seed: int, compute: ComputeParams
+) -> float:
     """Train a new judge as the pipeline's own was trained, but on ``lesson``: the share of ``test`` that it takes for its class.
 
     A pretrained judge learns a new head. Weights and order begin alike for every lesson.
@@ -57,18 +59,22 @@ def accuracy_on_real(judge: Judge, lesson: Labelled, test: Labelled, seed: int, 
     checkpoint = load_checkpoint(FEATURE_EXTRACTOR, kind="feature_extractor", made_by="train_feature_extractor")
     column = next(column for column in judge.columns if column.name == CLASS)
     torch.manual_seed(derive_seed(seed, _SERIES, "weights"))
-    network = build_judge(checkpoint.name, **{**checkpoint.constructor, "outputs": column.outputs})
-    if isinstance(network, PretrainedJudge):
-        network.load_state_dict({**checkpoint.tensors, **{f"head.{name}": value for name, value in network.head.state_dict().items()}})
+    network = build_feature_extractor(checkpoint.name, **{**checkpoint.constructor, "outputs": column.outputs})
+    if isinstance(network, PretrainedExtractor):
+        network.load_state_dict(
+            {**checkpoint.tensors, **{f"head.{name}": value for name, value in network.head.state_dict().items()}}
+        )
     place(network, judge.device)
     lessons = checkpoint.settings["lessons"]
-    saving = saving_of("evaluate", lessons, {"seed": seed, "judge": checkpoint.sha256, "images": lesson.sha256()}, compute)
-    train_judge(
+    saving = saving_of(
+        "evaluate", lessons, {"seed": seed, "judge": checkpoint.sha256, "images": lesson.sha256()}, compute
+    )
+    train_classifier(
         network,
         [column],
         lesson.images,
         lesson.labels[:, None].float(),
-        Lessons.from_json(lessons),
+        ClassifierTraining.from_json(lessons),
         device=judge.device,
         seed=seed,
         name=_SERIES,

@@ -43,14 +43,18 @@ def by_inversion(network: Network, process: Process, z0: Tensor, conditions: Ten
     return gaussian_log_density(invert(heun, model, repeated, times)).reshape(conditions.shape[:2])
 
 
-def by_likelihood(network: Network, process: Process, z0: Tensor, conditions: Tensor, times: Tensor, probes: Tensor) -> Tensor:
+def by_likelihood(
+    network: Network, process: Process, z0: Tensor, conditions: Tensor, times: Tensor, probes: Tensor
+) -> Tensor:
     """Log likelihood with the divergence of the flow, estimated along ``probes`` (P, B, ...); the rest as in :func:`by_inversion`."""
     model, repeated = _each_told_all(network, process, z0, conditions)
     shared = probes.repeat_interleave(conditions.shape[1], dim=1)  # (P, B * K, ...)
     return log_likelihood(model, repeated, times, shared).reshape(conditions.shape[:2])
 
 
-def by_denoising(network: Network, process: Process, z0: Tensor, conditions: Tensor, t: Tensor, noise: Tensor, weighting: str) -> Tensor:
+def by_denoising(
+    network: Network, process: Process, z0: Tensor, conditions: Tensor, t: Tensor, noise: Tensor, weighting: str
+) -> Tensor:
     """Minus the weighted squared errors of denoising, summed over z0's values and averaged over times (Li et al., arXiv 2303.16203, eq. 6).
 
     Args:
@@ -70,7 +74,9 @@ def by_denoising(network: Network, process: Process, z0: Tensor, conditions: Ten
 
 
 @torch.no_grad()
-def denoising_errors(network: Network, process: Process, z0: Tensor, conditions: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+def denoising_errors(
+    network: Network, process: Process, z0: Tensor, conditions: Tensor, t: Tensor, noise: Tensor
+) -> Tensor:
     """Squared error of the noise estimate, summed over z0's values, per time: (B, K, M); arguments as in :func:`by_denoising`."""
     model, repeated = _each_told_all(network, process, z0, conditions)
     errors = []
@@ -102,4 +108,6 @@ def error_weight(weighting: str, path: NoisePath, t: Tensor) -> Tensor:
 
 def _each_told_all(network: Network, process: Process, z0: Tensor, conditions: Tensor) -> tuple[Model, Tensor]:
     """The network told each of ``conditions`` (B, K, F), and each of z0 (B, ...) as often: (B * K, ...)."""
-    return conditional_model(network, process, conditions.flatten(0, 1)), z0.repeat_interleave(conditions.shape[1], dim=0)
+    return conditional_model(network, process, conditions.flatten(0, 1)), z0.repeat_interleave(
+        conditions.shape[1], dim=0
+    )

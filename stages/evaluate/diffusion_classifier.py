@@ -14,7 +14,7 @@ from latentline.core.seeds import generator
 from latentline.core.timing import record_timing
 from latentline.denoisers.load import Denoiser
 from latentline.diffusion.time_grid import time_grid
-from latentline.evaluation.agreement import agreement, agreement_floor, confusion_counts
+from latentline.evaluation.agreement import agreement, confusion_counts, constant_agreement
 from latentline.runtime.compute import fast_layout
 from stages.evaluate.class_likelihoods import by_denoising, by_inversion, by_likelihood, posterior
 from stages.evaluate.params import BayesParams
@@ -33,12 +33,12 @@ def require_class(denoiser: Denoiser) -> None:
 
 
 def bayes_scores(
-    knobs: BayesParams, seed: int, denoiser: Denoiser, z0: Tensor, values: Tensor, shares: Tensor, judged: Tensor
+    params: BayesParams, seed: int, denoiser: Denoiser, z0: Tensor, values: Tensor, shares: Tensor, judged: Tensor
 ) -> tuple[dict[str, Any], Tensor]:
     """Classify a part of the test split.
 
     Args:
-        knobs: section ``evaluate.bayes``.
+        params: section ``evaluate.bayes``.
         seed: of the choice of images, and see :func:`classify`.
         denoiser: see :func:`classify`.
         z0: see :func:`classify`.
@@ -49,28 +49,28 @@ def bayes_scores(
     Returns:
         The metrics, and the confusion counts (K, K) of the classification.
     """
-    chosen = torch.randperm(len(z0), generator=generator(seed, "bayes", "images"))[: knobs.count]
+    chosen = torch.randperm(len(z0), generator=generator(seed, "bayes", "images"))[: params.count]
     started = time.monotonic()
-    found = classify(knobs, seed, denoiser, z0[chosen], values[chosen], shares)
+    found = classify(params, seed, denoiser, z0[chosen], values[chosen], shares)
     record_timing("evaluate", bayes_seconds=time.monotonic() - started)
     known, column = values[chosen, 0], denoiser.conditions.columns[0]
     accuracy = agreement(column, found, known)
     metrics = {
-        "method": knobs.method,
+        "method": params.method,
         "count": len(chosen),
         "accuracy": accuracy,
         "standard_error": math.sqrt(accuracy * (1 - accuracy) / len(chosen)),
         "accuracy_of_the_judge": agreement(column, judged[chosen], known),
-        "accuracy_of_the_commonest_class": agreement_floor(column, known),
+        "accuracy_of_the_commonest_class": constant_agreement(column, known),
     }
     return metrics, confusion_counts(column, found, known)
 
 
-def classify(knobs: BayesParams, seed: int, denoiser: Denoiser, z0: Tensor, values: Tensor, shares: Tensor) -> Tensor:
+def classify(params: BayesParams, seed: int, denoiser: Denoiser, z0: Tensor, values: Tensor, shares: Tensor) -> Tensor:
     """The most probable class of each latent.
 
     Args:
-        knobs: section ``evaluate.bayes``.
+        params: section ``evaluate.bayes``.
         seed: of the noise and of the probes.
         denoiser: one that is told the class.
         z0: standardised latents (N, *latent_shape).
@@ -82,9 +82,16 @@ def classify(knobs: BayesParams, seed: int, denoiser: Denoiser, z0: Tensor, valu
     """
     batches = max(1, _BATCH // len(shares))
     found = []
-    for z, known in tqdm(zip(z0.split(batches), values.split(batches), strict=True), total=math.ceil(len(z0) / batches), desc="bayes", disable=None):
-        conditions = torch.stack([denoiser.conditions.encode(_as_if(known, kind)) for kind in range(len(shares))], dim=1)  # (B, K, F)
-        evidence = _evidence(knobs, seed, denoiser, fast_layout(z.to(denoiser.device)), conditions.to(denoiser.device))
+    for z, known in tqdm(
+        zip(z0.split(batches), values.split(batches), strict=True),
+        total=math.ceil(len(z0) / batches),
+        desc="bayes",
+        disable=None,
+    ):
+        conditions = torch.stack(
+            [denoiser.conditions.encode(_as_if(known, kind)) for kind in range(len(shares))], dim=1
+        )  # (B, K, F)
+        evidence = _evidence(params, seed, denoiser, fast_layout(z.to(denoiser.device)), conditions.to(denoiser.device))
         found.append(posterior(evidence.cpu(), shares).argmax(dim=1).float())
     return torch.cat(found)
 
@@ -94,14 +101,19 @@ def _as_if(values: Tensor, kind: int) -> Tensor:
     return torch.cat([torch.full_like(values[:, :1], kind), values[:, 1:]], dim=1)
 
 
-def _evidence(knobs: BayesParams, seed: int, denoiser: Denoiser, z0: Tensor, conditions: Tensor) -> Tensor:
+def _evidence(params: BayesParams, seed: int, denoiser: Denoiser, z0: Tensor, conditions: Tensor) -> Tensor:
     """Log p(z0 | condition) (B, K), but for a number per row."""
-    network, process, steps = denoiser.network, denoiser.process, knobs.steps
-    if knobs.method == "inversion":
+    network, process, steps = denoiser.network, denoiser.process, params.steps
+    if params.method == "inversion":
         return by_inversion(network, process, z0, conditions, time_grid(steps))
-    if knobs.method == "likelihood":
-        signs = torch.randint(2, (knobs.probes, 1, *z0.shape[1:]), generator=generator(seed, "bayes", "probes")).to(z0) * 2 - 1
-        return by_likelihood(network, process, z0, conditions, time_grid(steps), signs.expand(-1, len(z0), *signs.shape[2:]))
+    if params.method == "likelihood":
+        signs = (
+            torch.randint(2, (params.probes, 1, *z0.shape[1:]), generator=generator(seed, "bayes", "probes")).to(z0) * 2
+            - 1
+        )
+        return by_likelihood(
+            network, process, z0, conditions, time_grid(steps), signs.expand(-1, len(z0), *signs.shape[2:])
+        )
     t = (torch.arange(steps) + 0.5) / steps  # (M,)
     noise = torch.randn(steps, *z0.shape[1:], generator=generator(seed, "bayes", "noise"))
-    return by_denoising(network, process, z0, conditions, t.to(z0), noise.to(z0), knobs.weighting)
+    return by_denoising(network, process, z0, conditions, t.to(z0), noise.to(z0), params.weighting)

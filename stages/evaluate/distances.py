@@ -30,7 +30,11 @@ def kernel_distance(features: Tensor, reference: Tensor, block: int = 2048) -> f
         reference: (M, D), M > 1.
         block: rows at a time, to bound memory.
     """
-    return _mean_kernel(features, features, block) + _mean_kernel(reference, reference, block) - 2 * _mean_kernel(features, reference, block)
+    return (
+        _mean_kernel(features, features, block)
+        + _mean_kernel(reference, reference, block)
+        - 2 * _mean_kernel(features, reference, block)
+    )
 
 
 def _mean_kernel(x: Tensor, y: Tensor, block: int) -> float:

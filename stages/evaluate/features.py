@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latentline.feature_extractors.load import Judge
+from latentline.feature_extractors.load import FeatureExtractor
 from latentline.runtime.pieces import Piece, Pieces
 
 _BATCH = 500  # images of a piece
@@ -20,7 +20,7 @@ class Series:
     images: Callable[[slice], Tensor]  # some of them, uint8 (B, C, H, W), the same every time
 
 
-def look_at(series: dict[str, Series], judge: Judge, pieces: Pieces) -> dict[str, tuple[Tensor, Tensor]]:
+def look_at(series: dict[str, Series], judge: FeatureExtractor, pieces: Pieces) -> dict[str, tuple[Tensor, Tensor]]:
     """Features (N, D) of each series, and the values (N, A) that the judge takes its images for, on the CPU.
 
     Raises InterruptedRunError when SIGINT or SIGTERM came; what is done is saved.
@@ -35,4 +35,7 @@ def look_at(series: dict[str, Series], judge: Judge, pieces: Pieces) -> dict[str
     seen: dict[str, list[Piece]] = {}
     for (name, _), piece in zip(places, pieces.each(len(places), look), strict=True):
         seen.setdefault(name, []).append(piece)
-    return {name: (torch.cat([part["features"] for part in parts]), torch.cat([part["values"] for part in parts])) for name, parts in seen.items()}
+    return {
+        name: (torch.cat([part["features"] for part in parts]), torch.cat([part["values"] for part in parts]))
+        for name, parts in seen.items()
+    }

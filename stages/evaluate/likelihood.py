@@ -41,7 +41,9 @@ def log_likelihood(model: Model, z0: Tensor, times: Tensor, probes: Tensor | Non
     return gaussian_log_density(z) + divergence
 
 
-def _move(model: Model, z: Tensor, time: float, d_alpha: Tensor, d_sigma: Tensor, probes: Tensor | None) -> tuple[Tensor, Tensor]:
+def _move(
+    model: Model, z: Tensor, time: float, d_alpha: Tensor, d_sigma: Tensor, probes: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """z0 d(alpha) + noise d(sigma) as estimated at z (B, ...), and its divergence (B,)."""
     with torch.enable_grad():
         z = z.detach().requires_grad_()
@@ -56,5 +58,7 @@ def _move(model: Model, z: Tensor, time: float, d_alpha: Tensor, d_sigma: Tensor
 def _trace(move: Tensor, z: Tensor) -> Tensor:
     """Sum over the D values of d move / d z (B,), one backward pass each: rows of a batch do not mix, so all are served at once."""
     values = move.flatten(1).sum(dim=0)  # (D,)
-    rows = [torch.autograd.grad(value, z, retain_graph=True)[0].flatten(1)[:, index] for index, value in enumerate(values)]
+    rows = [
+        torch.autograd.grad(value, z, retain_graph=True)[0].flatten(1)[:, index] for index, value in enumerate(values)
+    ]
     return torch.stack(rows).sum(dim=0)

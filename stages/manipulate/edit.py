@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latentline.autoencoders.load import TrainedCodec
+from latentline.autoencoders.load import TrainedAutoencoder
 from latentline.denoisers.load import load_denoiser
 from latentline.editing.directions import move
 from latentline.editing.targets import Target
@@ -27,13 +27,13 @@ class Directions:
 class Editor:
     """All that it takes from a latent to an image: a renoiser, where there is one, then the codec."""
 
-    codec: TrainedCodec
+    autoencoder: TrainedAutoencoder
     stats: LatentStats
     renoiser: Renoiser | None
 
     def decode(self, z0: Tensor, noise: Tensor | None) -> Tensor:
         """Standardised flat latents (N, F), decoded from ``noise`` (N, *noise_shape) where the codec does -> uint8 images (N, C, H, W)."""
-        return self.codec.decode(self.stats.normalizer.restore(z0.unflatten(1, self.stats.shape)), noise)
+        return self.autoencoder.decode(self.stats.normalizer.restore(z0.unflatten(1, self.stats.shape)), noise)
 
     def edit(self, pictures: Pictures, target: Target, direction: Tensor, distances: Tensor) -> Tensor:
         """Images moved towards ``target``: picture i by ``distances`` (N,) [i] along ``direction`` (F,) -> uint8 (N, C, H, W).
@@ -48,10 +48,10 @@ class Editor:
         return self.decode(z0, pictures.noise)
 
 
-def build_editor(knobs: ManipulateParams, seed: int, codec: TrainedCodec, stats: LatentStats) -> Editor:
+def build_editor(params: ManipulateParams, seed: int, autoencoder: TrainedAutoencoder, stats: LatentStats) -> Editor:
     """The editor; the denoiser is loaded only where it is asked to help. Raises UserError as ``load_denoiser`` does."""
-    if knobs.renoise == 0:
-        return Editor(codec, stats, None)
-    denoiser = load_denoiser(codec.device, stats)
-    scale = denoiser.conditions.guidance(knobs.renoise_guidance_scale, "manipulate.renoise_guidance_scale")
-    return Editor(codec, stats, Renoiser(denoiser, knobs.renoise, knobs.renoise_steps, scale, seed))
+    if params.renoise == 0:
+        return Editor(autoencoder, stats, None)
+    denoiser = load_denoiser(autoencoder.device, stats)
+    scale = denoiser.conditions.guidance(params.renoise_guidance_scale, "manipulate.renoise_guidance_scale")
+    return Editor(autoencoder, stats, Renoiser(denoiser, params.renoise, params.renoise_steps, scale, seed))

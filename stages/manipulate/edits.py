@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from latentline.core.attributes import Column
+from latentline.core.attributes import Attribute
 
 
-def unchanged(columns: Sequence[Column], before: Tensor, after: Tensor) -> Tensor:
+def unchanged(columns: Sequence[Attribute], before: Tensor, after: Tensor) -> Tensor:
     """Which values (N, A) of ``columns`` are the same before and after, bool (N, A): equal, of a number within half a standard deviation."""
     tolerance = torch.tensor([column.std / 2 if column.kind == "continuous" else 0.0 for column in columns])  # (A,)
     return (before - after).abs() <= tolerance

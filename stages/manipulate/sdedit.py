@@ -8,9 +8,9 @@ from torch import Tensor
 from latentline.core.seeds import start_noise
 from latentline.denoisers.guidance import Guidance
 from latentline.denoisers.load import Denoiser
-from latentline.denoisers.sampling import told_model
+from latentline.denoisers.sampling import conditioned_model
 from latentline.diffusion.dpmpp_2m import dpmpp_2m
-from latentline.diffusion.sdedit import redraw
+from latentline.diffusion.sdedit import sdedit
 from latentline.runtime.compute import fast_layout
 
 _BATCH = 250  # latents at a time; has no influence on them
@@ -22,7 +22,7 @@ class Renoiser:
 
     Args:
         denoiser: of these latents.
-        t: see :func:`redraw`.
+        t: see :func:`sdedit`.
         steps: of DPM-Solver++, one evaluation each.
         guidance_scale: 1 = off.
         seed: of the noise.
@@ -41,7 +41,7 @@ class Renoiser:
         parts = []
         for rows in torch.arange(len(z0)).split(_BATCH):
             noise = start_noise(self.seed, "renoise", numbers[rows], self.denoiser.latent_shape)
-            model = told_model(self.denoiser, values[rows], guidance)
+            model = conditioned_model(self.denoiser, values[rows], guidance)
             clean, noise = (fast_layout(part.to(device)) for part in (z0[rows], noise))
-            parts.append(redraw(dpmpp_2m, model, clean, noise, self.t, self.steps).cpu())
+            parts.append(sdedit(dpmpp_2m, model, clean, noise, self.t, self.steps).cpu())
         return torch.cat(parts)

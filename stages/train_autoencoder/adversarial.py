@@ -45,7 +45,9 @@ NON_SATURATING = AdversarialLoss(
 LOSSES = {"hinge": HINGE, "non_saturating": NON_SATURATING}
 
 
-def adaptive_weight(loss: Tensor, adversarial: Tensor, last_layer: Tensor, maximum: float, share: float = 1.0, ranks: Ranks = ALONE) -> Tensor:
+def adaptive_weight(
+    loss: Tensor, adversarial: Tensor, last_layer: Tensor, maximum: float, share: float = 1.0, ranks: Ranks = ALONE
+) -> Tensor:
     """What makes the adversarial term as strong as ``loss`` at the decoder's last layer (Esser et al., arXiv 2012.09841, eq. 7).
 
     Terms of ``loss`` that the decoder has no part in (KL) do not count, since they have no gradient there.
@@ -61,7 +63,9 @@ def adaptive_weight(loss: Tensor, adversarial: Tensor, last_layer: Tensor, maxim
     Returns:
         A scalar in [0, maximum], float32, through which no gradient flows.
     """
-    gradients = [share * torch.autograd.grad(term, last_layer, retain_graph=True)[0].float() for term in (loss, adversarial)]
+    gradients = [
+        share * torch.autograd.grad(term, last_layer, retain_graph=True)[0].float() for term in (loss, adversarial)
+    ]
     ranks.add(gradients)
     wanted, present = (gradient.norm() for gradient in gradients)
     return (wanted / (present + _DELTA)).clamp(max=maximum)
@@ -106,7 +110,9 @@ class Adversary:
         self._watch = Watch(loss.undecided)
         self._seen: tuple[Tensor, Tensor, float]  # of this step: images, reconstructions and their share of the batch
 
-    def against(self, step: int, loss: Tensor, x: Tensor, reconstruction: Tensor, share: float = 1.0) -> tuple[Tensor, dict[str, Tensor]]:
+    def against(
+        self, step: int, loss: Tensor, x: Tensor, reconstruction: Tensor, share: float = 1.0
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """The autoencoder's loss on a ``share`` of the batch with the adversarial term, and that term's parts for the log."""
         self._seen = x, reconstruction.detach(), share
         if step < self._enters_at:

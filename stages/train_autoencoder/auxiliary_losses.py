@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentline.autoencoders.base import Codec
+from latentline.autoencoders.base import Autoencoder
 from latentline.core.errors import UserError
 from latentline.core.files import replaced_folder, write_json
 from latentline.core.seeds import derive_seed
@@ -24,7 +24,10 @@ from stages.train_autoencoder.params import AutoencoderParams
 from stages.train_autoencoder.perceptual import PerceptualDistance
 
 _SECTION = "autoencoder.adversarial"
-_BETAS = (0.5, 0.9)  # little momentum, since the opponent moves (arXiv 1611.07004, section 3.3; arXiv 2012.09841's code)
+_BETAS = (
+    0.5,
+    0.9,
+)  # little momentum, since the opponent moves (arXiv 1611.07004, section 3.3; arXiv 2012.09841's code)
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,13 @@ class Critics:
     """The discriminator as ``fit`` takes it."""
 
     def judge(
-        self, step: int, loss: Tensor, terms: dict[str, Tensor], reconstruction: Tensor | None, x: Tensor, share: float = 1.0
+        self,
+        step: int,
+        loss: Tensor,
+        terms: dict[str, Tensor],
+        reconstruction: Tensor | None,
+        x: Tensor,
+        share: float = 1.0,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Add their terms to the codec's loss of step ``step`` and to its terms for the log, whose ``loss`` stays the codec's own.
 
@@ -61,17 +70,27 @@ def no_critics() -> Critics:
 
 
 def build_critics(
-    codec: Codec, image_channels: int, knobs: AutoencoderParams, device: torch.device, seed: int, total_steps: int, ranks: Ranks = ALONE
+    autoencoder: Autoencoder,
+    image_channels: int,
+    params: AutoencoderParams,
+    device: torch.device,
+    seed: int,
+    total_steps: int,
+    ranks: Ranks = ALONE,
 ) -> Critics:
-    """The critics that ``knobs`` ask for.
+    """The critics that ``params`` ask for.
 
     Raises:
         UserError: the perceptual network is not installed, or the discriminator would never have a say in ``total_steps`` steps.
     """
-    perceptual = build_perceptual(f"autoencoder.perceptual_weight: {knobs.perceptual_weight:g}", device) if knobs.perceptual_weight else None
-    if not knobs.adversarial.weight:
-        return Critics(perceptual, knobs.perceptual_weight, None, None)
-    adversarial = knobs.adversarial
+    perceptual = (
+        build_perceptual(f"autoencoder.perceptual_weight: {params.perceptual_weight:g}", device)
+        if params.perceptual_weight
+        else None
+    )
+    if not params.adversarial.weight:
+        return Critics(perceptual, params.perceptual_weight, None, None)
+    adversarial = params.adversarial
     enters_at = adversarial.start_step + adversarial.warmup_steps
     if enters_at >= total_steps:
         raise UserError(
@@ -82,16 +101,16 @@ def build_critics(
     discriminator = place(PatchDiscriminator(**_constructor(image_channels, adversarial)), device)
     adversary = Adversary(
         discriminator,
-        last_layer(codec.decoder),
+        last_layer(autoencoder.decoder),
         LOSSES[adversarial.loss],
         weight=adversarial.weight,
         adaptive_max=adversarial.adaptive_max,
         enters_at=enters_at,
         ranks=ranks,
     )
-    optimizer = replace(optimizer_of(knobs.optimizer), lr=adversarial.lr, betas=_BETAS)
+    optimizer = replace(optimizer_of(params.optimizer), lr=adversarial.lr, betas=_BETAS)
     rival = Rival(discriminator, adversary.loss, optimizer, adversarial.start_step, _SECTION)
-    return Critics(perceptual, knobs.perceptual_weight, adversary, rival)
+    return Critics(perceptual, params.perceptual_weight, adversary, rival)
 
 
 def build_perceptual(needed_by: str, device: torch.device) -> PerceptualDistance:
@@ -101,7 +120,9 @@ def build_perceptual(needed_by: str, device: torch.device) -> PerceptualDistance
     return place(network, device).eval()
 
 
-def save_discriminator(path: Path, critics: Critics, image_channels: int, knobs: AdversarialParams, trained_on: dict[str, str]) -> None:
+def save_discriminator(
+    path: Path, critics: Critics, image_channels: int, params: AdversarialParams, trained_on: dict[str, str]
+) -> None:
     """Write ``path`` and all of its folder; without a discriminator only a note that says so, since the folder is an out of the stage."""
     with replaced_folder(path.parent) as folder:
         if critics.rival is None:
@@ -111,11 +132,11 @@ def save_discriminator(path: Path, critics: Critics, image_channels: int, knobs:
             folder / path.name,
             kind="discriminator",
             name="patch",
-            constructor=_constructor(image_channels, knobs),
+            constructor=_constructor(image_channels, params),
             trained_on=trained_on,
             tensors=critics.rival.network.state_dict(),
         )
 
 
-def _constructor(image_channels: int, knobs: AdversarialParams) -> dict[str, Any]:
-    return {"image_channels": image_channels, "channels": knobs.channels, "layers": knobs.layers}
+def _constructor(image_channels: int, params: AdversarialParams) -> dict[str, Any]:
+    return {"image_channels": image_channels, "channels": params.channels, "layers": params.layers}

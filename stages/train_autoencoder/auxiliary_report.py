@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from latentline.core.shards import StoredRows
+from latentline.core.shards import ShardedArray
 from latentline.data.store import to_unit_range
 from latentline.figures.grids import alternating_rows, save_grid
 from latentline.figures.plots import curve_panels, shares
@@ -25,7 +25,7 @@ _LOSS_TERMS = {
 
 
 @torch.no_grad()
-def perceptual_scores(network: PerceptualDistance | None, images: StoredRows, decoded: Tensor) -> dict[str, float]:
+def perceptual_scores(network: PerceptualDistance | None, images: ShardedArray, decoded: Tensor) -> dict[str, float]:
     """Mean perceptual distance of the first test images to their reconstructions, and, as its floor, to other images.
 
     Args:
@@ -36,7 +36,10 @@ def perceptual_scores(network: PerceptualDistance | None, images: StoredRows, de
     if network is None:
         return {}
     x, y = images[torch.arange(min(_FEW, len(decoded)))], decoded[:_FEW]
-    return {"lpips": perceptual_distance(network, x, y), "lpips_of_other_images": perceptual_distance(network, x, x.roll(1, dims=0))}
+    return {
+        "lpips": perceptual_distance(network, x, y),
+        "lpips_of_other_images": perceptual_distance(network, x, x.roll(1, dims=0)),
+    }
 
 
 @torch.no_grad()
@@ -44,11 +47,15 @@ def perceptual_distance(network: PerceptualDistance, x: Tensor, y: Tensor) -> fl
     """Mean distance of uint8 images (N, C, H, W), pair by pair."""
     device = network.get_buffer("mean").device
     pairs = zip(x.split(_BATCH), y.split(_BATCH), strict=True)
-    return float(torch.cat([network(to_unit_range(a).to(device), to_unit_range(b).to(device)) for a, b in pairs]).mean())
+    return float(
+        torch.cat([network(to_unit_range(a).to(device), to_unit_range(b).to(device)) for a, b in pairs]).mean()
+    )
 
 
 @torch.no_grad()
-def draw_critics(folder: Path, critics: Critics, images: StoredRows, decoded: Tensor, history: list[dict[str, float]]) -> None:
+def draw_critics(
+    folder: Path, critics: Critics, images: ShardedArray, decoded: Tensor, history: list[dict[str, float]]
+) -> None:
     """Curves of the adversarial terms, and the discriminator's confidence that test images and reconstructions are real.
 
     Args:

@@ -6,8 +6,8 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor
 
-from latentline.autoencoders.base import Codec
-from latentline.autoencoders.build import build_codec
+from latentline.autoencoders.base import Autoencoder
+from latentline.autoencoders.build import build_autoencoder
 from latentline.autoencoders.diffae import DiffAE, plain_autoencoder
 from latentline.autoencoders.load import inference_batch
 from latentline.core.params import NO_WEIGHTS
@@ -19,7 +19,7 @@ from latentline.training.loop import Saving
 from stages.train_autoencoder.train import STAGE, Setting, train_codec
 
 _MEASURED = 10_000  # training images whose latents give mean and deviation
-C = TypeVar("C", bound=Codec)
+C = TypeVar("C", bound=Autoencoder)
 
 
 @dataclass(frozen=True)
@@ -32,38 +32,43 @@ class Part:
     history: list[dict[str, float]]
 
 
-def train_parts(codec: Codec, setting: Setting) -> list[Part]:
-    """Train and put into ``codec`` what must be there before it trains itself: nothing, unless it is a :class:`DiffAE`."""
-    if not isinstance(codec, DiffAE):
+def train_parts(autoencoder: Autoencoder, setting: Setting) -> list[Part]:
+    """Train and put into ``autoencoder`` what must be there before it trains itself: nothing, unless it is a :class:`DiffAE`."""
+    if not isinstance(autoencoder, DiffAE):
         return []
-    knobs, shape = setting.knobs.diffae, setting.card.shape
-    if setting.knobs.init_from != NO_WEIGHTS:  # which brought them along
-        codec.encoder.requires_grad_(knobs.encoder_training == "joint")
+    params, shape = setting.params.diffae, setting.card.shape
+    if setting.params.init_from != NO_WEIGHTS:  # which brought them along
+        autoencoder.encoder.requires_grad_(params.encoder_training == "joint")
         return []
     parts = []
-    if knobs.inner != "identity":
+    if params.inner != "identity":
         torch.manual_seed(derive_seed(setting.seed, STAGE, "weights", "inner"))
-        inner, part = _train("inner", build_codec(image_shape=shape, **setting.knobs.constructor()["inner"]), setting, knobs.inner_epochs)
-        codec.adopt_inner(inner, _latents(inner, setting))
+        inner, part = _train(
+            "inner",
+            build_autoencoder(image_shape=shape, **setting.params.constructor()["inner"]),
+            setting,
+            params.inner_epochs,
+        )
+        autoencoder.adopt_inner(inner, _latents(inner, setting))
         parts.append(part)
-    if knobs.encoder_training == "pretrained":
+    if params.encoder_training == "pretrained":
         torch.manual_seed(derive_seed(setting.seed, STAGE, "weights", "encoder"))
-        plain = plain_autoencoder(shape, knobs.embedding_dim, knobs.encoder_channels, knobs.encoder_blocks)
-        plain, part = _train("encoder", plain, setting, knobs.pretrain_epochs)
-        codec.adopt_encoder(plain)
+        plain = plain_autoencoder(shape, params.embedding_dim, params.encoder_channels, params.encoder_blocks)
+        plain, part = _train("encoder", plain, setting, params.pretrain_epochs)
+        autoencoder.adopt_encoder(plain)
         parts.append(part)
     return parts
 
 
-def _train(name: str, codec: C, setting: Setting, epochs: int) -> tuple[C, Part]:
+def _train(name: str, autoencoder: C, setting: Setting, epochs: int) -> tuple[C, Part]:
     saving = setting.saving(name)
-    trained = train_codec(place(codec, setting.device), setting, saving, epochs)
-    return cast(C, trained.codec), Part(name, saving, trained.history)
+    trained = train_codec(place(autoencoder, setting.device), setting, saving, epochs)
+    return cast(C, trained.autoencoder), Part(name, saving, trained.history)
 
 
 @torch.no_grad()
-def _latents(codec: Codec, setting: Setting) -> Tensor:
+def _latents(autoencoder: Autoencoder, setting: Setting) -> Tensor:
     """Latents (N, *latent_shape) of the first training images, on the CPU."""
     images = read_split(PREPARED, "train").images[:_MEASURED]
     batches = images.split(inference_batch(setting.card.shape))
-    return torch.cat([codec.encode(to_unit_range(batch).to(setting.device)).cpu() for batch in batches])
+    return torch.cat([autoencoder.encode(to_unit_range(batch).to(setting.device)).cpu() for batch in batches])

@@ -33,7 +33,11 @@ class PatchDiscriminator(nn.Module):
         for level in range(1, layers + 1):
             wider = min(2**level, _WIDEST) * channels
             # The last level keeps the map's size, as in the paper; those before it halve it: (B, wider, H/2^(level+1), W/2^(level+1))
-            conv = conv3x3(width, wider) if level == layers else nn.Conv2d(width, wider, kernel_size=4, stride=2, padding=1)
+            conv = (
+                conv3x3(width, wider)
+                if level == layers
+                else nn.Conv2d(width, wider, kernel_size=4, stride=2, padding=1)
+            )
             parts += [conv, group_norm(wider), nn.LeakyReLU(_SLOPE)]
             width = wider
         parts.append(conv3x3(width, 1))  # (B, 1, H/2^layers, W/2^layers)

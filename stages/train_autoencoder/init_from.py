@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, cast
 
-from latentline.autoencoders.base import Codec
+from latentline.autoencoders.base import Autoencoder
 from latentline.autoencoders.vae import VAE
 from latentline.core.errors import UserError
 from latentline.interop.diffusers_folder import CONFIG, WEIGHTS, read_diffusers_folder
@@ -11,11 +11,15 @@ from latentline.interop.diffusers_interop import KNOBS, diffusers_config, from_d
 from latentline.runtime.init_from import initial_checkpoint, require_digest, require_same
 from stages.train_autoencoder.params import LOSSES, AutoencoderParams
 
-_ADDED_LATER = {"mid_block_add_attention": True, "use_quant_conv": True, "use_post_quant_conv": True}  # absent from older files
+_ADDED_LATER = {
+    "mid_block_add_attention": True,
+    "use_quant_conv": True,
+    "use_post_quant_conv": True,
+}  # absent from older files
 
 
-def begin_with(codec: Codec, knobs: AutoencoderParams, constructor: dict[str, Any]) -> str:
-    """Copy the weights in ``knobs.init_from`` into ``codec``, which was built with ``constructor``.
+def begin_with(autoencoder: Autoencoder, params: AutoencoderParams, constructor: dict[str, Any]) -> str:
+    """Copy the weights in ``params.init_from`` into ``autoencoder``, which was built with ``constructor``.
 
     Returns:
         sha256 of the weights' file.
@@ -23,19 +27,25 @@ def begin_with(codec: Codec, knobs: AutoencoderParams, constructor: dict[str, An
     Raises:
         UserError: the folder is neither another run's checkpoint nor a diffusers model, or of another architecture or digest than the knobs say.
     """
-    folder = Path(knobs.init_from)
+    folder = Path(params.init_from)
     if not (folder / CONFIG).is_file():
-        checkpoint = initial_checkpoint("autoencoder", folder, knobs.init_from_sha256)
-        require_same("autoencoder", folder, _knobs(checkpoint.name, checkpoint.constructor), _knobs(knobs.name, constructor))
-        checkpoint.load_into(codec)
+        checkpoint = initial_checkpoint("autoencoder", folder, params.init_from_sha256)
+        require_same(
+            "autoencoder", folder, _knobs(checkpoint.name, checkpoint.constructor), _knobs(params.name, constructor)
+        )
+        checkpoint.load_into(autoencoder)
         return checkpoint.sha256
-    if not isinstance(codec, VAE):
-        raise UserError(f"autoencoder.init_from: {folder} holds a model of diffusers, autoencoder.name is {knobs.name}; expected vae; change one")
-    return load_pretrained(codec, constructor, folder, knobs.init_from_sha256)
+    if not isinstance(autoencoder, VAE):
+        raise UserError(
+            f"autoencoder.init_from: {folder} holds a model of diffusers, autoencoder.name is {params.name}; expected vae; change one"
+        )
+    return load_pretrained(autoencoder, constructor, folder, params.init_from_sha256)
 
 
-def load_pretrained(codec: Codec, constructor: dict[str, Any], folder: Path, sha256: str | None = None) -> str:
-    """Copy the weights of the diffusers model in ``folder`` into ``codec``, a VAE built with ``constructor``.
+def load_pretrained(
+    autoencoder: Autoencoder, constructor: dict[str, Any], folder: Path, sha256: str | None = None
+) -> str:
+    """Copy the weights of the diffusers model in ``folder`` into ``autoencoder``, a VAE built with ``constructor``.
 
     Returns:
         sha256 of the weights' file.
@@ -49,11 +59,15 @@ def load_pretrained(codec: Codec, constructor: dict[str, Any], folder: Path, sha
         found = config.get(entry, _ADDED_LATER.get(entry))
         if found != expected:
             remedy = f"make {KNOBS[entry]} fit" if entry in KNOBS else "choose another folder"
-            raise UserError(f"autoencoder.init_from: {folder}/config.json has {entry} {found}, the knobs say {expected}; {remedy}")
+            raise UserError(
+                f"autoencoder.init_from: {folder}/config.json has {entry} {found}, the knobs say {expected}; {remedy}"
+            )
     try:
-        from_diffusers(cast(VAE, codec), constructor, tensors)
+        from_diffusers(cast(VAE, autoencoder), constructor, tensors)
     except ValueError as error:
-        raise UserError(f"autoencoder.init_from: the weights in {folder} do not fit its own config.json ({error}); download it again") from None
+        raise UserError(
+            f"autoencoder.init_from: the weights in {folder} do not fit its own config.json ({error}); download it again"
+        ) from None
     return digest
 
 

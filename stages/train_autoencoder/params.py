@@ -42,7 +42,7 @@ _CONSTRUCTORS = {"identity": (), "ae": _ERROR + _CODER, "vae": _ERROR + _KL + _C
 """Knobs that shape a codec, by kind, whether it works alone or inside a ``diffae``. All are valid for each; those of others do nothing."""
 
 
-class CodecFiguresParams(Section):
+class AutoencoderFiguresParams(Section):
     """Grids in fig/autoencoder."""
 
     height: Annotated[int, Field(ge=2)]
@@ -107,7 +107,7 @@ class AutoencoderParams(Section):
     """Train the decoder alone; needs ``init_from``."""
     ema_decay: Fraction | None
     """Decay per step of the averaged weights, which are then the ones kept; null = keep the last weights."""
-    figures: CodecFiguresParams
+    figures: AutoencoderFiguresParams
     optimizer: OptimizerParams
 
     def constructor(self) -> dict[str, Any]:

@@ -44,9 +44,15 @@ class PerceptualDistance(nn.Module):
         pool = nn.MaxPool2d(kernel_size=3, stride=1)  # (H, W) -> (H - 2, W - 2)
         self.blocks = nn.ModuleList(
             [
-                nn.Sequential(nn.Conv2d(3, 64, kernel_size=11, padding=2), BlurredStride(64), nn.ReLU()),  # (B, 64, ~H/2, ~W/2)
-                nn.Sequential(pool, BlurredStride(64), nn.Conv2d(64, 192, kernel_size=5, padding=2), nn.ReLU()),  # (B, 192, ~H/4, ~W/4)
-                nn.Sequential(pool, BlurredStride(192), nn.Conv2d(192, 384, kernel_size=3, padding=1), nn.ReLU()),  # (B, 384, ~H/8, ~W/8)
+                nn.Sequential(
+                    nn.Conv2d(3, 64, kernel_size=11, padding=2), BlurredStride(64), nn.ReLU()
+                ),  # (B, 64, ~H/2, ~W/2)
+                nn.Sequential(
+                    pool, BlurredStride(64), nn.Conv2d(64, 192, kernel_size=5, padding=2), nn.ReLU()
+                ),  # (B, 192, ~H/4, ~W/4)
+                nn.Sequential(
+                    pool, BlurredStride(192), nn.Conv2d(192, 384, kernel_size=3, padding=1), nn.ReLU()
+                ),  # (B, 384, ~H/8, ~W/8)
                 nn.Sequential(nn.Conv2d(384, 256, kernel_size=3, padding=1), nn.ReLU()),  # (B, 256, ~H/8, ~W/8)
                 nn.Sequential(nn.Conv2d(256, 256, kernel_size=3, padding=1), nn.ReLU()),  # (B, 256, ~H/8, ~W/8)
             ]
@@ -78,7 +84,9 @@ class PerceptualDistance(nn.Module):
         colours = x.float().expand(-1, 3, -1, -1)  # (B, 3, H, W)
         scale = _SMALLEST_SIDE / min(x.shape[-2:])
         if scale > 1:
-            colours = F.interpolate(colours, scale_factor=scale, mode="bilinear", align_corners=False)  # (B, 3, H * scale, W * scale)
+            colours = F.interpolate(
+                colours, scale_factor=scale, mode="bilinear", align_corners=False
+            )  # (B, 3, H * scale, W * scale)
         return (colours - self.get_buffer("mean")) / self.get_buffer("std")
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentline.autoencoders.base import Codec
-from latentline.autoencoders.load import decode_images, inference_batch, numbered_noise
+from latentline.autoencoders.base import Autoencoder
+from latentline.autoencoders.load import decode_images, inference_batch, noise_for_index
 from latentline.core.files import replaced_folder
 from latentline.core.paths import FIGURES
 from latentline.core.seeds import generator
@@ -21,7 +21,7 @@ from latentline.figures.grids import alternating_rows, save_grid
 from latentline.figures.latents import save_latents
 from latentline.figures.plots import curves, write_table
 from latentline.latents.normalizer import Normalizer
-from stages.train_autoencoder.params import CodecFiguresParams
+from stages.train_autoencoder.params import AutoencoderFiguresParams
 
 _STRENGTHS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)  # of perturbations, in standard deviations of each channel
 _FEW = 100  # images that a codec with a sampler decodes: in 100 steps each takes 0.13 s of CPU time at 28x28, and the report decodes them often
@@ -38,28 +38,30 @@ class Coded:
 
 
 @torch.no_grad()
-def losses(codec: Codec, split: ImageSplit, device: torch.device, seed: int) -> dict[str, float]:
+def losses(autoencoder: Autoencoder, split: ImageSplit, device: torch.device, seed: int) -> dict[str, float]:
     """The loss's terms over a split, with the same noise every time."""
     noise = generator(seed, "train_autoencoder", "validation")
     sums: dict[str, float] = {}
     for images, _ in split.batches(inference_batch(split.images.shape)):
-        for name, value in codec.loss(images.to(device), noise)[1].items():
+        for name, value in autoencoder.loss(images.to(device), noise)[1].items():
             sums[name] = sums.get(name, 0.0) + value.item() * len(images)
     return {name: total / len(split) for name, total in sums.items()}
 
 
 @torch.no_grad()
-def score(codec: Codec, test: ImageSplit, device: torch.device, seed: int) -> tuple[dict[str, Any], Coded]:
+def score(autoencoder: Autoencoder, test: ImageSplit, device: torch.device, seed: int) -> tuple[dict[str, Any], Coded]:
     """Metrics of the test split, and the split coded. Where decoding takes noise, each image has its own, which knows nothing of it.
 
     Codecs without a posterior have no divergence: ``kl`` (nats per image), ``bits`` (the same in bits) and active units are null.
     """
-    latents = torch.cat([codec.encode(images.to(device)).cpu() for images, _ in test.batches(inference_batch(test.images.shape))])
-    count = len(test) if codec.noise_shape is None else min(_FEW, len(test))
-    decoded = decode_images(codec, latents[:count], device, test.images.shape[1:])
+    latents = torch.cat(
+        [autoencoder.encode(images.to(device)).cpu() for images, _ in test.batches(inference_batch(test.images.shape))]
+    )
+    count = len(test) if autoencoder.noise_shape is None else min(_FEW, len(test))
+    decoded = decode_images(autoencoder, latents[:count], device, test.images.shape[1:])
     x, y = test.images[:count].float() / 255, decoded.float() / 255
     mse = float((x - y).square().mean())
-    terms = losses(codec, test, device, seed)
+    terms = losses(autoencoder, test, device, seed)
     kl = terms.get("kl")
     active = None if kl is None else active_units(latents)
     metrics = {
@@ -69,7 +71,7 @@ def score(codec: Codec, test: ImageSplit, device: torch.device, seed: int) -> tu
         "test_loss": terms["loss"],
         "kl": kl,
         "bits": None if kl is None else kl / math.log(2),
-        "latent_size": math.prod(codec.latent_shape),
+        "latent_size": math.prod(autoencoder.latent_shape),
         "active_units": None if active is None else sum(active),
         "active_units_by_channel": active,
     }
@@ -81,7 +83,9 @@ def warn_of_silence(metrics: dict[str, Any]) -> None:
     active = metrics["active_units_by_channel"]
     silent = [channel for channel, units in enumerate(active or []) if units == 0]
     if active and len(silent) == len(active):
-        log.warning("the posterior has collapsed: no latent varies with the image; lower autoencoder.kl_weight or raise autoencoder.kl_warmup_steps")
+        log.warning(
+            "the posterior has collapsed: no latent varies with the image; lower autoencoder.kl_weight or raise autoencoder.kl_warmup_steps"
+        )
     elif silent:
         log.warning(
             "%d of %d latent channels say nothing about the image (%s); lower autoencoder.kl_weight, or do with fewer channels",
@@ -92,11 +96,11 @@ def warn_of_silence(metrics: dict[str, Any]) -> None:
 
 
 def draw_figures(
-    codec: Codec,
+    autoencoder: Autoencoder,
     test: ImageSplit,
     coded: Coded,
     histories: dict[str, list[dict[str, float]]],
-    knobs: CodecFiguresParams,
+    params: AutoencoderFiguresParams,
     device: torch.device,
     seed: int,
     previews: Path,
@@ -105,11 +109,13 @@ def draw_figures(
     count = len(coded.decoded)
     error = (to_unit_range(test.images[:count]) - to_unit_range(coded.decoded)).square().flatten(1).mean(dim=1)  # (M,)
     by_error = error.argsort()
-    columns = min(knobs.width, count)
-    shown = min(knobs.height // 2 * columns, count)
+    columns = min(params.width, count)
+    shown = min(params.height // 2 * columns, count)
     chosen = {
         "reconstructions": torch.arange(shown),
-        "best_to_worst": by_error[torch.linspace(0, count - 1, shown).round().long()],  # evenly spaced percentiles of the error
+        "best_to_worst": by_error[
+            torch.linspace(0, count - 1, shown).round().long()
+        ],  # evenly spaced percentiles of the error
         "worst_reconstructions": by_error[-shown:],
     }
     with replaced_folder(FIGURES / "autoencoder") as folder:
@@ -120,11 +126,30 @@ def draw_figures(
         for preview in sorted(previews.glob("preview_*.png")):
             shutil.copy(preview, folder)
         for name, rows in chosen.items():
-            save_grid(folder / f"{name}.png", alternating_rows([test.images[rows], coded.decoded[rows]], columns), columns, knobs.scale)
-        save_latents(folder / "latents.png", coded.latents[:columns], scale=4 * knobs.scale)
-        _strips(folder / "interpolations.png", _interpolated(coded.latents, knobs.height, knobs.width), codec, test, knobs, device)
+            save_grid(
+                folder / f"{name}.png",
+                alternating_rows([test.images[rows], coded.decoded[rows]], columns),
+                columns,
+                params.scale,
+            )
+        save_latents(folder / "latents.png", coded.latents[:columns], scale=4 * params.scale)
+        _strips(
+            folder / "interpolations.png",
+            _interpolated(coded.latents, params.height, params.width),
+            autoencoder,
+            test,
+            params,
+            device,
+        )
         draw = generator(seed, "train_autoencoder", "perturbation")
-        _strips(folder / "perturbations.png", _perturbed(coded.latents, knobs.height, draw), codec, test, knobs, device)
+        _strips(
+            folder / "perturbations.png",
+            _perturbed(coded.latents, params.height, draw),
+            autoencoder,
+            test,
+            params,
+            device,
+        )
 
 
 def _interpolated(latents: Tensor, rows: int, columns: int) -> Tensor:
@@ -142,8 +167,24 @@ def _perturbed(latents: Tensor, rows: int, draw: torch.Generator) -> Tensor:
     return torch.stack([normalizer.restore(clean + strength * noise) for strength in _STRENGTHS], dim=1)
 
 
-def _strips(path: Path, latents: Tensor, codec: Codec, test: ImageSplit, knobs: CodecFiguresParams, device: torch.device) -> None:
+def _strips(
+    path: Path,
+    latents: Tensor,
+    autoencoder: Autoencoder,
+    test: ImageSplit,
+    params: AutoencoderFiguresParams,
+    device: torch.device,
+) -> None:
     """Decode (rows, columns, *latent_shape) and draw it so; all of a row from the same noise, where decoding takes any."""
     rows, columns = latents.shape[:2]
-    noise = None if codec.noise_shape is None else numbered_noise(codec.noise_shape, torch.arange(rows).repeat_interleave(columns))
-    save_grid(path, decode_images(codec, latents.flatten(0, 1), device, test.images.shape[1:], noise), columns, scale=knobs.scale)
+    noise = (
+        None
+        if autoencoder.noise_shape is None
+        else noise_for_index(autoencoder.noise_shape, torch.arange(rows).repeat_interleave(columns))
+    )
+    save_grid(
+        path,
+        decode_images(autoencoder, latents.flatten(0, 1), device, test.images.shape[1:], noise),
+        columns,
+        scale=params.scale,
+    )

@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from latentline.autoencoders.base import Codec
+from latentline.autoencoders.base import Autoencoder
 from latentline.autoencoders.load import decode_images
 from latentline.core.compute_params import ComputeParams
 from latentline.core.paths import PREPARED
@@ -33,7 +33,7 @@ STAGE = "train_autoencoder"
 class Setting:
     """What all trainings of the stage have in common."""
 
-    knobs: AutoencoderParams
+    params: AutoencoderParams
     card: StoreCard
     trained_on: dict[str, str]
     """sha256 of all that is read."""
@@ -45,14 +45,14 @@ class Setting:
     def saving(self, part: str) -> Saving:
         """Where the training of ``part`` keeps its running state."""
         inputs = {"seed": self.seed, "data": self.trained_on, "part": part}
-        return saving_of(STAGE, self.knobs.model_dump(exclude={"figures"}), inputs, self.compute)
+        return saving_of(STAGE, self.params.model_dump(exclude={"figures"}), inputs, self.compute)
 
 
 @dataclass(frozen=True)
 class Trained:
     """What a training left."""
 
-    codec: Codec
+    autoencoder: Autoencoder
     """To be used."""
     history: list[dict[str, float]]
     """One row per epoch; where there was nothing to train, one of epoch 0."""
@@ -60,24 +60,26 @@ class Trained:
     """Who else looked on."""
 
 
-def train_codec(codec: Codec, setting: Setting, saving: Saving, epochs: int, *, preview_every: int = 0) -> Trained:
-    """Train ``codec`` in place for ``epochs``, with previews beside its running state after every so many."""
-    knobs, device, seed, ranks = setting.knobs, setting.device, setting.seed, setting.ranks
+def train_codec(
+    autoencoder: Autoencoder, setting: Setting, saving: Saving, epochs: int, *, preview_every: int = 0
+) -> Trained:
+    """Train ``autoencoder`` in place for ``epochs``, with previews beside its running state after every so many."""
+    params, device, seed, ranks = setting.params, setting.device, setting.seed, setting.ranks
     val = read_split(PREPARED, "val")
 
     def validate(model: nn.Module, epoch: int) -> dict[str, float]:
-        current = cast(Codec, model)
+        current = cast(Autoencoder, model)
         if preview_every and epoch and epoch % preview_every == 0:
             _preview(saving.file.folder / f"preview_{epoch:04d}.png", current, val, setting)
         return {f"val_{name}": value for name, value in losses(current, val, device, seed).items()}
 
-    if epochs == 0 or not list(codec.parameters()):
-        return Trained(codec, [{"epoch": 0, "loss": math.nan, **validate(codec, 0)}], no_critics())
-    if knobs.freeze_encoder:
-        codec.get_submodule("encoder").requires_grad_(False)
+    if epochs == 0 or not list(autoencoder.parameters()):
+        return Trained(autoencoder, [{"epoch": 0, "loss": math.nan, **validate(autoencoder, 0)}], no_critics())
+    if params.freeze_encoder:
+        autoencoder.get_submodule("encoder").requires_grad_(False)
     images = resident(read_split(PREPARED, "train").images, device)
-    order = EpochSampler(len(images), knobs.optimizer.batch_size, derive_seed(seed, STAGE, "order"))
-    critics = build_critics(codec, images.shape[1], knobs, device, seed, epochs * order.steps_per_epoch, ranks)
+    order = EpochSampler(len(images), params.optimizer.batch_size, derive_seed(seed, STAGE, "order"))
+    critics = build_critics(autoencoder, images.shape[1], params, device, seed, epochs * order.steps_per_epoch, ranks)
 
     def loss(step: int) -> Iterator[Part]:
         x = to_unit_range(images[order.rows(step)].to(device))
@@ -85,32 +87,32 @@ def train_codec(codec: Codec, setting: Setting, saving: Saving, epochs: int, *, 
             x = mirror_half(x, generator(seed, STAGE, "mirror", step))
         x = fast_layout(x)
         noise = generator(seed, STAGE, "noise", step)
-        own = list(parts(len(x), knobs.optimizer.accumulate, ranks))
-        codec.draws(own[0][1].start, noise)  # of the rows before, which other processes have
+        own = list(parts(len(x), params.optimizer.accumulate, ranks))
+        autoencoder.sample_training_noise(own[0][1].start, noise)  # of the rows before, which other processes have
         for share, rows in own:
-            yield share, *critics.judge(step, *codec.loss(x[rows], noise, step), x[rows], share)
+            yield share, *critics.judge(step, *autoencoder.loss(x[rows], noise, step), x[rows], share)
 
     used, history = fit(
-        codec,
+        autoencoder,
         loss,
         epochs=epochs,
         steps_per_epoch=order.steps_per_epoch,
-        optimizer=optimizer_of(knobs.optimizer),
+        optimizer=optimizer_of(params.optimizer),
         saving=saving,
-        averages=[] if knobs.ema_decay is None else [Ema(codec, knobs.ema_decay)],
+        averages=[] if params.ema_decay is None else [Ema(autoencoder, params.ema_decay)],
         rival=critics.rival,
         on_epoch=validate,
         ranks=ranks,
         section="autoencoder",
     )
-    return Trained(cast(Codec, used), history, critics)
+    return Trained(cast(Autoencoder, used), history, critics)
 
 
-def _preview(path: Path, codec: Codec, val: ImageSplit, setting: Setting) -> None:
+def _preview(path: Path, autoencoder: Autoencoder, val: ImageSplit, setting: Setting) -> None:
     """A row of validation images above their reconstructions. Beside the running state, so that a restart has the pictures drawn before it."""
-    figures = setting.knobs.figures
+    figures = setting.params.figures
     columns = min(figures.width, len(val))
     images = val.images[:columns]
-    latents = codec.encode(to_unit_range(images).to(setting.device)).cpu()
-    decoded = decode_images(codec, latents, setting.device, setting.card.shape)
+    latents = autoencoder.encode(to_unit_range(images).to(setting.device)).cpu()
+    decoded = decode_images(autoencoder, latents, setting.device, setting.card.shape)
     save_grid(path, alternating_rows([images, decoded], columns), columns, figures.scale)

@@ -10,27 +10,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from latentline.autoencoders.load import TrainedCodec, load_codec
+from latentline.autoencoders.load import TrainedAutoencoder, load_autoencoder
 from latentline.core.files import replaced_folder, sha256_file, write_metrics
 from latentline.core.load_params import load
 from latentline.core.params import NO_WEIGHTS
-from latentline.core.paths import DENOISER, FIGURES, LATENT_KNOWN, LATENT_STATS, LATENTS, METRICS
+from latentline.core.paths import DENOISER, FIGURES, LATENT_LABELS, LATENT_STATS, LATENTS, METRICS
 from latentline.core.seeds import derive_seed, generator
-from latentline.core.shards import StoredRows
+from latentline.core.shards import ShardedArray
 from latentline.core.stage import run_stage
 from latentline.data.batches import EpochSampler
 from latentline.denoisers.build import build_denoiser
-from latentline.denoisers.conditioning import chosen_conditions, values_in_turn
+from latentline.denoisers.conditioning import build_conditioning, values_in_turn
 from latentline.denoisers.guidance import Guidance
 from latentline.denoisers.load import Denoiser
-from latentline.denoisers.sampling import Plan, draw_latents
+from latentline.denoisers.sampling import SamplingConfig, draw_latents
 from latentline.diffusion.dpmpp_2m import dpmpp_2m
-from latentline.diffusion.objective import denoising_loss, draw_times
+from latentline.diffusion.objective import denoising_loss, sample_times
 from latentline.diffusion.process import build_process
 from latentline.diffusion.time_grid import time_grid
 from latentline.figures.grids import save_grid, turns_as_rows
 from latentline.figures.plots import bars, curves, write_table
-from latentline.latents.cache import LatentStats, read_known, read_latents, read_stats
+from latentline.latents.cache import LatentStats, read_labels, read_latents, read_stats
 from latentline.latents.normalizer import Normalizer
 from latentline.runtime.checkpoint import save_checkpoint
 from latentline.runtime.compute import fast_layout, place, set_up
@@ -56,7 +56,7 @@ _NOISED = 12  # test images in from_the_middle.png
 class Latents:
     """One split: raw latents, in memory where they take little of it, else on disk, and what the denoiser is told of them."""
 
-    raw: Tensor | StoredRows  # (N, *latent_shape)
+    raw: Tensor | ShardedArray  # (N, *latent_shape)
     condition: Tensor  # (N, F), on the device
     normalizer: Normalizer
 
@@ -69,52 +69,61 @@ class Latents:
 
     def expect(self, rows: Tensor) -> None:
         """These are asked for next: from disk they come meanwhile."""
-        if isinstance(self.raw, StoredRows):
+        if isinstance(self.raw, ShardedArray):
             self.raw.expect(rows)
 
 
 def main() -> None:
     """Read section ``denoiser`` and encoded_img; write checkpoints/denoiser, fig/denoiser and metrics/denoiser.json."""
-    knobs, seed, compute = load("denoiser", DenoiserParams)
+    params, seed, compute = load("denoiser", DenoiserParams)
     device, ranks = join(set_up(compute.device, compute.threads), compute.devices, compute.nodes, compute.strategy)
     stats = read_stats(LATENT_STATS)
-    conditions = chosen_conditions(knobs.condition, stats.columns)
+    conditions = build_conditioning(params.condition, stats.columns)
     constructor = {
         "latent_shape": list(stats.shape),
         "features": conditions.features,
-        **knobs.constructor(),
+        **params.constructor(),
     }
-    require_trainable(lambda: build_denoiser(knobs.name, **constructor), device, "denoiser", knobs.constructor(), ranks)
+    require_trainable(
+        lambda: build_denoiser(params.name, **constructor), device, "denoiser", params.constructor(), ranks
+    )
     torch.manual_seed(derive_seed(seed, STAGE, "weights"))
-    network = place(build_denoiser(knobs.name, **constructor), device)
-    process = build_process(knobs.process.path, knobs.process.prediction)
+    network = place(build_denoiser(params.name, **constructor), device)
+    process = build_process(params.process.path, params.process.prediction)
     denoiser = Denoiser(network, process, conditions, stats.shape, device)
     settings = {"condition": conditions.names, "process": {"path": process.path.name, "prediction": process.prediction}}
     trained_on = {"autoencoder": stats.autoencoder, "latents": sha256_file(LATENT_STATS)}
-    if knobs.init_from != NO_WEIGHTS:
-        trained_on["init_from"] = begin_with(denoiser, knobs, settings, constructor, stats)
+    if params.init_from != NO_WEIGHTS:
+        trained_on["init_from"] = begin_with(denoiser, params, settings, constructor, stats)
     splits = {name: _read(name, stats, denoiser) for name in ("train", "val", "test")}
     untrained = _evaluate(denoiser, splits["test"], seed)[0]
 
-    saving = saving_of(STAGE, knobs.model_dump(exclude={"epochs"}), {"seed": seed, **trained_on}, compute)
-    codec = load_codec(device)
-    stats.require_autoencoder(codec.sha256)
-    averaged, history = _train(denoiser, knobs, splits, stats, seed, saving, codec, ranks)
+    saving = saving_of(STAGE, params.model_dump(exclude={"epochs"}), {"seed": seed, **trained_on}, compute)
+    autoencoder = load_autoencoder(device)
+    stats.require_autoencoder(autoencoder.sha256)
+    averaged, history = _train(denoiser, params, splits, stats, seed, saving, autoencoder, ranks)
     ranks.dismiss()
     trained, choice = _best(averaged, splits["val"], seed)
     save_checkpoint(
         DENOISER,
         kind="denoiser",
-        name=knobs.name,
+        name=params.name,
         constructor=constructor,
         trained_on=trained_on,
         tensors=trained.network.state_dict(),
         settings=settings,
     )
-    _report(trained, splits["test"], history, {**choice, "untrained": {"test_loss": untrained}}, seed, previews=saving.file.folder)
+    _report(
+        trained,
+        splits["test"],
+        history,
+        {**choice, "untrained": {"test_loss": untrained}},
+        seed,
+        previews=saving.file.folder,
+    )
     shown = slice(_NOISED)
     z0, condition = splits["test"].z0(shown), splits["test"].condition[shown]
-    draw_from_the_middle(FIGURES / "denoiser" / "from_the_middle.png", trained, stats, codec, z0, condition, seed)
+    draw_from_the_middle(FIGURES / "denoiser" / "from_the_middle.png", trained, stats, autoencoder, z0, condition, seed)
     saving.file.finish()
 
 
@@ -126,7 +135,9 @@ def _best(averaged: dict[float, Denoiser], val: Latents, seed: int) -> tuple[Den
     return averaged[decay], {"ema_decay": decay, "val_loss": losses[decay], "val_loss_by_ema_decay": by_decay}
 
 
-def _report(denoiser: Denoiser, test: Latents, history: list[dict[str, float]], known: dict[str, Any], seed: int, previews: Path) -> None:
+def _report(
+    denoiser: Denoiser, test: Latents, history: list[dict[str, float]], known: dict[str, Any], seed: int, previews: Path
+) -> None:
     """Write metrics/denoiser.json, with what is ``known`` already, and fig/denoiser."""
     test_loss, by_time = _evaluate(denoiser, test, seed)
     write_metrics(
@@ -160,50 +171,59 @@ def _read(name: str, stats: LatentStats, denoiser: Denoiser) -> Latents:
 
 def _train(
     denoiser: Denoiser,
-    knobs: DenoiserParams,
+    params: DenoiserParams,
     splits: dict[str, Latents],
     stats: LatentStats,
     seed: int,
     saving: Saving,
-    codec: TrainedCodec,
+    autoencoder: TrainedAutoencoder,
     ranks: Ranks,
 ) -> tuple[dict[float, Denoiser], list[dict[str, float]]]:
     """The denoiser with each of the averaged weights, by their decay, and one row per epoch, which is about the first of them."""
     train, device = splits["train"], denoiser.device
-    scale = denoiser.conditions.guidance(knobs.preview.guidance_scale, "denoiser.preview.guidance_scale")
-    preview = knobs.preview.model_copy(update={"guidance_scale": scale})
-    order = EpochSampler(len(train), knobs.optimizer.batch_size, derive_seed(seed, STAGE, "order"))
+    scale = denoiser.conditions.guidance(params.preview.guidance_scale, "denoiser.preview.guidance_scale")
+    preview = params.preview.model_copy(update={"guidance_scale": scale})
+    order = EpochSampler(len(train), params.optimizer.batch_size, derive_seed(seed, STAGE, "order"))
 
     def loss(step: int) -> Iterator[Part]:
         rows = order.rows(step)
         draw = generator(seed, STAGE, "noise", step)
         z0 = fast_layout(train.z0(rows))
         train.expect(order.rows(step + 1))
-        t = draw_times(len(rows), knobs.process.time_sampling, draw).to(device)
+        t = sample_times(len(rows), params.process.time_sampling, draw).to(device)
         noise = torch.randn(z0.shape, generator=draw).to(z0)
-        hidden = (torch.rand(len(rows), generator=draw) < knobs.label_dropout).to(device)
+        hidden = (torch.rand(len(rows), generator=draw) < params.label_dropout).to(device)
         condition = train.condition[rows.to(device)].masked_fill(hidden[:, None], 0)
-        for share, part in parts(len(rows), knobs.optimizer.accumulate, ranks):
+        for share, part in parts(len(rows), params.optimizer.accumulate, ranks):
             batch = (z0[part], condition[part], t[part], noise[part])
-            value = denoising_loss(denoiser.network, denoiser.process, *batch, knobs.process.loss_weighting).mean()
+            value = denoising_loss(denoiser.network, denoiser.process, *batch, params.process.loss_weighting).mean()
             yield share, value, {"loss": value}
 
     def on_epoch(averaged: nn.Module, epoch: int) -> dict[str, float]:
         if preview.every_epochs and epoch and epoch % preview.every_epochs == 0:
             # Beside the running state, so that a restart has the pictures drawn before it.
-            _preview(saving.file.folder / _PREVIEW.format(epoch), replace(denoiser, network=averaged), preview, stats, seed, codec)
+            _preview(
+                saving.file.folder / _PREVIEW.format(epoch),
+                replace(denoiser, network=averaged),
+                preview,
+                stats,
+                seed,
+                autoencoder,
+            )
         val_loss, by_time = _evaluate(replace(denoiser, network=averaged), splits["val"], seed)
         return {"val_loss": val_loss, **{f"{_AT}{t}": value for t, value in by_time.items()}}
 
-    if knobs.epochs == 0:
-        return {knobs.ema_decays[0]: denoiser}, [{"epoch": 0, "loss": math.nan, **on_epoch(denoiser.network.eval(), 0)}]
-    averages = [Ema(denoiser.network, decay) for decay in knobs.ema_decays]
+    if params.epochs == 0:
+        return {params.ema_decays[0]: denoiser}, [
+            {"epoch": 0, "loss": math.nan, **on_epoch(denoiser.network.eval(), 0)}
+        ]
+    averages = [Ema(denoiser.network, decay) for decay in params.ema_decays]
     _, history = fit(
         denoiser.network,
         loss,
-        epochs=knobs.epochs,
+        epochs=params.epochs,
         steps_per_epoch=order.steps_per_epoch,
-        optimizer=optimizer_of(knobs.optimizer),
+        optimizer=optimizer_of(params.optimizer),
         saving=saving,
         averages=averages,
         on_epoch=on_epoch,
@@ -213,13 +233,22 @@ def _train(
     return {average.decay: replace(denoiser, network=average.model) for average in averages}, history
 
 
-def _preview(path: Path, denoiser: Denoiser, knobs: PreviewParams, stats: LatentStats, seed: int, codec: TrainedCodec) -> None:
+def _preview(
+    path: Path,
+    denoiser: Denoiser,
+    params: PreviewParams,
+    stats: LatentStats,
+    seed: int,
+    autoencoder: TrainedAutoencoder,
+) -> None:
     """A row of images per class; rows of anything where there are no classes."""
-    kinds = len(stats.classes) or knobs.height
-    values = values_in_turn(stats.columns, read_known(LATENT_KNOWN), kinds * knobs.width)[turns_as_rows(kinds, knobs.height, knobs.width)]
-    plan = Plan(lambda draw_noise: dpmpp_2m, time_grid(knobs.steps), Guidance(knobs.guidance_scale))
+    kinds = len(stats.classes) or params.height
+    values = values_in_turn(stats.columns, read_labels(LATENT_LABELS), kinds * params.width)[
+        turns_as_rows(kinds, params.height, params.width)
+    ]
+    plan = SamplingConfig(lambda noise_fn: dpmpp_2m, time_grid(params.steps), Guidance(params.guidance_scale))
     z0 = draw_latents(denoiser, plan, seed, "preview", torch.arange(len(values)), values)
-    save_grid(path, codec.decode(stats.normalizer.restore(z0)), knobs.width, knobs.scale)
+    save_grid(path, autoencoder.decode(stats.normalizer.restore(z0)), params.width, params.scale)
 
 
 @torch.no_grad()
@@ -228,14 +257,16 @@ def _evaluate(denoiser: Denoiser, split: Latents, seed: int) -> tuple[float, dic
 
     And the same by time: middle of a slice of t -> loss, where a time fell into the slice.
     """
-    t = draw_times(len(split), "uniform", generator(seed, STAGE, "validation"))
+    t = sample_times(len(split), "uniform", generator(seed, STAGE, "validation"))
     denoiser.network.eval()
     values = []
     for start in range(0, len(split), _BATCH):
         rows = slice(start, start + _BATCH)
         z0 = fast_layout(split.z0(rows))
         noise = torch.randn(z0.shape, generator=generator(seed, STAGE, "validation", start)).to(z0)
-        values.append(denoising_loss(denoiser.network, denoiser.process, z0, split.condition[rows], t[rows].to(z0), noise).cpu())
+        values.append(
+            denoising_loss(denoiser.network, denoiser.process, z0, split.condition[rows], t[rows].to(z0), noise).cpu()
+        )
     losses = torch.cat(values)  # (N,)
     means = enumerate(bucket_means(losses, t, _BUCKETS))
     return float(losses.mean()), {f"{(index + 0.5) / _BUCKETS:.2f}": mean for index, mean in means if mean is not None}

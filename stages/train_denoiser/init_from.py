@@ -9,16 +9,25 @@ from latentline.latents.cache import LatentStats
 from latentline.runtime.init_from import initial_checkpoint, require_same
 from stages.train_denoiser.params import DenoiserParams
 
-_OF_THE_LATENTS = {"latent_shape": "shape of the latents", "features": "width of the condition"}  # arguments that are no knobs
+_OF_THE_LATENTS = {
+    "latent_shape": "shape of the latents",
+    "features": "width of the condition",
+}  # arguments that are no knobs
 log = logging.getLogger(__name__)
 
 
-def begin_with(denoiser: Denoiser, knobs: DenoiserParams, settings: dict[str, Any], constructor: dict[str, Any], stats: LatentStats) -> str:
-    """Copy the weights in ``knobs.init_from`` into ``denoiser``; the log warns where they come from another autoencoder's latents.
+def begin_with(
+    denoiser: Denoiser,
+    params: DenoiserParams,
+    settings: dict[str, Any],
+    constructor: dict[str, Any],
+    stats: LatentStats,
+) -> str:
+    """Copy the weights in ``params.init_from`` into ``denoiser``; the log warns where they come from another autoencoder's latents.
 
     Args:
         denoiser: whose network was built with ``constructor``.
-        knobs: of this run.
+        params: of this run.
         settings: that this run's checkpoint will hold.
         constructor: of the network.
         stats: of the latents that it is to learn.
@@ -27,14 +36,22 @@ def begin_with(denoiser: Denoiser, knobs: DenoiserParams, settings: dict[str, An
         sha256 of the checkpoint.
 
     Raises:
-        UserError: no checkpoint of a denoiser, not the one that ``knobs.init_from_sha256`` says, or made for another network, process, shape of
+        UserError: no checkpoint of a denoiser, not the one that ``params.init_from_sha256`` says, or made for another network, process, shape of
             latents or condition.
     """
-    folder = Path(knobs.init_from)
-    checkpoint = initial_checkpoint("denoiser", folder, knobs.init_from_sha256)
-    require_same("denoiser", folder, _knobs(checkpoint.name, checkpoint.constructor, checkpoint.settings), _knobs(knobs.name, constructor, settings))
+    folder = Path(params.init_from)
+    checkpoint = initial_checkpoint("denoiser", folder, params.init_from_sha256)
+    require_same(
+        "denoiser",
+        folder,
+        _knobs(checkpoint.name, checkpoint.constructor, checkpoint.settings),
+        _knobs(params.name, constructor, settings),
+    )
     if checkpoint.trained_on["autoencoder"] != stats.autoencoder:
-        log.warning("denoiser.init_from: %s was trained on the latents of another autoencoder; it begins with what held for those", folder)
+        log.warning(
+            "denoiser.init_from: %s was trained on the latents of another autoencoder; it begins with what held for those",
+            folder,
+        )
     checkpoint.load_into(denoiser.network)
     return checkpoint.sha256
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from latentline.autoencoders.load import TrainedCodec
+from latentline.autoencoders.load import TrainedAutoencoder
 from latentline.core.seeds import generator
 from latentline.denoisers.load import Denoiser
 from latentline.diffusion.partial_denoising import denoise, estimate, noised
@@ -18,14 +18,22 @@ _STEPS = 16
 
 
 @torch.no_grad()
-def draw_from_the_middle(path: Path, denoiser: Denoiser, stats: LatentStats, codec: TrainedCodec, z0: Tensor, condition: Tensor, seed: int) -> None:
+def draw_from_the_middle(
+    path: Path,
+    denoiser: Denoiser,
+    stats: LatentStats,
+    autoencoder: TrainedAutoencoder,
+    z0: Tensor,
+    condition: Tensor,
+    seed: int,
+) -> None:
     """One image per column: itself, then for t = 0.2, 0.4, ... 1 three rows: noised, the network's estimate of z0, denoised in 16 steps.
 
     Args:
         path: ends in ``.png``.
         denoiser: what is shown.
         stats: of the latents.
-        codec: decodes every panel, the first row too.
+        autoencoder: decodes every panel, the first row too.
         z0: standardised latents (N, *latent_shape).
         condition: (N, F), true of them.
         seed: of the noise; each image has the same at every t.
@@ -36,4 +44,4 @@ def draw_from_the_middle(path: Path, denoiser: Denoiser, stats: LatentStats, cod
     for t in _TIMES:
         z_t = noised(model, z0, noise, t)
         rows += [z_t, estimate(model, z_t, t), denoise(model, z_t, t, _STEPS)]
-    save_grid(path, codec.decode(stats.normalizer.restore(torch.cat(rows))), columns=len(z0), scale=2)
+    save_grid(path, autoencoder.decode(stats.normalizer.restore(torch.cat(rows))), columns=len(z0), scale=2)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from latentline.core.arrays import save_arrays
-from latentline.core.attributes import Column
+from latentline.core.attributes import Attribute
 from latentline.core.files import sha256_file
 from latentline.core.load_params import load
 from latentline.core.paths import LATENT_CLASSIFIERS, LATENT_STATS, LATENTS
@@ -34,11 +34,11 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """Read section ``latent_classifiers`` and encoded_img; write checkpoints/, fig/ and metrics/ of latent_classifiers."""
-    knobs, seed, compute = load("latent_classifiers", LatentClassifiersParams)
+    params, seed, compute = load("latent_classifiers", LatentClassifiersParams)
     set_up(compute.device, compute.threads)
     stats = read_stats(LATENT_STATS)
-    train, val = (_some(name, stats, knobs.train_count, seed) for name in ("train", "val"))
-    probes, strengths = _fit(stats.columns, train, val, knobs)
+    train, val = (_some(name, stats, params.train_count, seed) for name in ("train", "val"))
+    probes, strengths = _fit(stats.columns, train, val, params)
     weight = torch.cat([torch.empty(0, math.prod(stats.shape)), *(probe.weight for probe in probes)])  # (outputs, F)
     bias = torch.cat([torch.empty(0), *(probe.bias for probe in probes)])  # (outputs,)
     save_arrays(
@@ -48,34 +48,40 @@ def main() -> None:
             "kind": "latent_classifiers",
             "columns": [asdict(column) for column in stats.columns],
             "latents": sha256_file(LATENT_STATS),
-            "logistic": knobs.logistic,
+            "logistic": params.logistic,
         },
     )
     probe, test = Probe(weight, bias), read_latents(LATENTS, "test")
-    outputs = torch.cat([probe(stats.normalizer.standardise(part).flatten(1)) for part in test.latents.split(_BATCH)])  # (N, outputs)
-    report(stats.columns, outputs, test.values, knobs.logistic, strengths)
+    outputs = torch.cat(
+        [probe(stats.normalizer.standardise(part).flatten(1)) for part in test.latents.split(_BATCH)]
+    )  # (N, outputs)
+    report(stats.columns, outputs, test.values, params.logistic, strengths)
 
 
 def _some(name: str, stats: LatentStats, most: int, seed: int) -> Known:
     """Standardised latents (N, *shape) and all that is known (N, A) of at most ``most`` images of a split; no others are read."""
     split = read_latents(LATENTS, name)
-    chosen = torch.from_numpy(np.random.Generator(np.random.PCG64(derive_seed(seed, STAGE))).permutation(len(split.values))[:most])
+    chosen = torch.from_numpy(
+        np.random.Generator(np.random.PCG64(derive_seed(seed, STAGE))).permutation(len(split.values))[:most]
+    )
     return stats.normalizer.standardise(split.latents[chosen]), split.values[chosen]
 
 
-def _fit(columns: Sequence[Column], train: Known, val: Known, knobs: LatentClassifiersParams) -> tuple[list[Probe], dict[str, float]]:
+def _fit(
+    columns: Sequence[Attribute], train: Known, val: Known, params: LatentClassifiersParams
+) -> tuple[list[Probe], dict[str, float]]:
     """Probes of the flat latent, one per column, and the inverse regularisation of each, by name."""
-    projection = pooling(train[0]) if knobs.features == "pooled" else None  # (F, C)
+    projection = pooling(train[0]) if params.features == "pooled" else None  # (F, C)
     features = [z0.flatten(1) if projection is None else z0.flatten(1) @ projection for z0, _ in (train, val)]
     probes, strengths = [], {}
     for column, known, held_out in zip(columns, train[1].T, val[1].T, strict=True):
-        if knobs.inverse_regularization is None:
+        if params.inverse_regularization is None:
             fit_on, choose_on = (features[0], known), (features[1], held_out)
-            probe, strength = choose_probe(column, fit_on, choose_on, knobs.logistic, knobs.max_iterations)
+            probe, strength = choose_probe(column, fit_on, choose_on, params.logistic, params.max_iterations)
             log.info("%s: inverse regularisation %g has the least loss on validation images", column.name, strength)
         else:
-            strength = knobs.inverse_regularization
-            probe = fit_probe(column, features[0], known, knobs.logistic, strength, knobs.max_iterations)
+            strength = params.inverse_regularization
+            probe = fit_probe(column, features[0], known, params.logistic, strength, params.max_iterations)
         probes.append(probe if projection is None else Probe(probe.weight @ projection.T, probe.bias))
         strengths[column.name] = strength
     return probes, strengths

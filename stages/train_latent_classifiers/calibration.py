@@ -23,7 +23,9 @@ def reliability(confidence: Tensor, correct: Tensor, bins: int = 15) -> list[Bin
         correct: whether it was right.
         bins: 15 as in Guo et al. (arXiv 1706.04599).
     """
-    index = (confidence.double() * bins).ceil().long().clamp(1, bins) - 1  # (N,): slices are open below, as in that paper
+    index = (confidence.double() * bins).ceil().long().clamp(
+        1, bins
+    ) - 1  # (N,): slices are open below, as in that paper
     here = torch.nn.functional.one_hot(index, bins).double()  # (N, bins)
     counts = here.sum(dim=0)  # (bins,)
     sums = torch.stack([confidence.double() @ here, correct.double() @ here])  # (2, bins)

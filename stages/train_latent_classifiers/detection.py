@@ -4,12 +4,12 @@ from typing import Any
 
 from torch import Tensor
 
-from latentline.core.attributes import Column
+from latentline.core.attributes import Attribute
 
 SCORES = ("auroc", "f1", "precision", "recall")
 
 
-def detection(column: Column, probability: Tensor, decided: Tensor, known: Tensor) -> dict[str, Any]:
+def detection(column: Attribute, probability: Tensor, decided: Tensor, known: Tensor) -> dict[str, Any]:
     """Area under the ROC curve, F1, precision and recall of each class against the others: their means, and by class where there are several.
 
     Classes without a test image, or with nothing but such, have no area and are left out.
@@ -28,7 +28,9 @@ def detection(column: Column, probability: Tensor, decided: Tensor, known: Tenso
         if not 0 < int((known == kind).sum()) < len(known):
             continue
         area = roc_auc_score(known == kind, probability[:, kind])
-        precision, recall, f1, _ = precision_recall_fscore_support(known == kind, decided == kind, average="binary", zero_division=0.0)
+        precision, recall, f1, _ = precision_recall_fscore_support(
+            known == kind, decided == kind, average="binary", zero_division=0.0
+        )
         by_kind[kind] = dict(zip(SCORES, map(float, (area, f1, precision, recall)), strict=True))
     if not by_kind:
         return {}

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentline.core.attributes import CLASS, Column, decide, split_outputs
+from latentline.core.attributes import CLASS, Attribute, decide, split_logits
 from latentline.core.files import replaced_folder, write_metrics
 from latentline.core.paths import FIGURES, METRICS
-from latentline.evaluation.agreement import agreement, agreement_floor, confusion_counts
+from latentline.evaluation.agreement import agreement, confusion_counts, constant_agreement
 from latentline.figures.plots import bars, confusion, notice, relation
 from latentline.probes.probes import Logistic, probabilities
 from stages.train_latent_classifiers.calibration import Bin, calibration_error, reliability
@@ -22,7 +22,9 @@ _NOTHING = "nothing to learn: these images have neither labels nor attributes"
 log = logging.getLogger(__name__)
 
 
-def report(columns: Sequence[Column], outputs: Tensor, known: Tensor, logistic: Logistic, strengths: dict[str, float]) -> None:
+def report(
+    columns: Sequence[Attribute], outputs: Tensor, known: Tensor, logistic: Logistic, strengths: dict[str, float]
+) -> None:
     """Write metrics/latent_classifiers.json and fig/latent_classifiers.
 
     Args:
@@ -42,12 +44,14 @@ def report(columns: Sequence[Column], outputs: Tensor, known: Tensor, logistic: 
         write_metrics(METRICS / "latent_classifiers.json", {"columns": 0})
 
 
-def _score(folder: Path, columns: Sequence[Column], outputs: Tensor, known: Tensor, logistic: Logistic) -> dict[str, Any]:
+def _score(
+    folder: Path, columns: Sequence[Attribute], outputs: Tensor, known: Tensor, logistic: Logistic
+) -> dict[str, Any]:
     """The metrics; draws the figures."""
     by_column: dict[str, dict[str, Any]] = {}
     decisions: dict[str, tuple[Tensor, Tensor]] = {}  # confidence (N,) and whether right (N,)
     decided = decide(columns, outputs)
-    for column, given, answers, truth in zip(columns, split_outputs(columns, outputs), decided.T, known.T, strict=True):
+    for column, given, answers, truth in zip(columns, split_logits(columns, outputs), decided.T, known.T, strict=True):
         if column.kind == "continuous":
             by_column[column.name] = {"r2": agreement(column, answers, truth)}
             continue
@@ -55,7 +59,7 @@ def _score(folder: Path, columns: Sequence[Column], outputs: Tensor, known: Tens
         decisions[column.name] = probability.gather(1, answers.long()[:, None])[:, 0], answers == truth
         by_column[column.name] = {
             "accuracy": agreement(column, answers, truth),
-            "accuracy_of_the_commonest_class": agreement_floor(column, truth),
+            "accuracy_of_the_commonest_class": constant_agreement(column, truth),
             "calibration_error": calibration_error(reliability(*decisions[column.name])),
             **detection(column, probability, answers, truth),
         }
@@ -76,7 +80,9 @@ def _score(folder: Path, columns: Sequence[Column], outputs: Tensor, known: Tens
 
 def _draw_reliability(path: Path, bins: list[Bin]) -> None:
     lines = {
-        f"decisions ({calibration_error(bins):.3f} from the diagonal)": [(part.confidence, part.accuracy) for part in bins],
+        f"decisions ({calibration_error(bins):.3f} from the diagonal)": [
+            (part.confidence, part.accuracy) for part in bins
+        ],
         "share of the decisions": [(part.confidence, part.share) for part in bins],
     }
     relation(path, lines, "probability given to the decision", "share that is right", diagonal=True)

@@ -13,14 +13,22 @@ from latentline.core.seeds import generator
 
 
 def _vae(image_shape=(1, 8, 8), **changes) -> VAE:
-    settings = {"latent_channels": 3, "encoder_channels": [8, 16], "encoder_blocks": [1, 1], "decoder_channels": [8, 16], "decoder_blocks": [1, 1]}
+    settings = {
+        "latent_channels": 3,
+        "encoder_channels": [8, 16],
+        "encoder_blocks": [1, 1],
+        "decoder_channels": [8, 16],
+        "decoder_blocks": [1, 1],
+    }
     return VAE(**{"image_shape": image_shape, "kl_weight": 0.1, **settings, **changes})
 
 
 @given(st.lists(st.tuples(st.floats(-5, 5), st.floats(-8, 4)), min_size=1, max_size=6))
 def test_the_kl_term_is_the_divergence_of_the_posterior_from_the_standard_normal(values):
     mean, log_variance = torch.tensor(values, dtype=torch.float64).T
-    expected = kl_divergence(Normal(mean, (log_variance / 2).exp()), Normal(torch.zeros_like(mean), torch.ones_like(mean))).sum()
+    expected = kl_divergence(
+        Normal(mean, (log_variance / 2).exp()), Normal(torch.zeros_like(mean), torch.ones_like(mean))
+    ).sum()
     torch.testing.assert_close(kl_from_standard_normal(mean[None], log_variance[None]), expected[None])
 
 
@@ -78,10 +86,10 @@ def test_parts_of_a_batch_draw_from_one_generator_what_the_whole_draws(awake):
 def test_encoding_with_a_generator_draws_from_the_posterior(awake):
     vae, x = awake(_vae()), torch.randn(1, 1, 8, 8).expand(4000, 1, 8, 8)
     mean, log_variance = vae.posterior(x[:1])
-    draws = vae.encode(x, generator(0, "draw"))
-    assert torch.equal(draws, vae.encode(x, generator(0, "draw")))
-    torch.testing.assert_close(draws.mean(dim=0), mean[0], atol=0.1, rtol=0)
-    torch.testing.assert_close(draws.std(dim=0), (log_variance[0] / 2).exp(), atol=0.1, rtol=0)
+    sample_training_noise = vae.encode(x, generator(0, "draw"))
+    assert torch.equal(sample_training_noise, vae.encode(x, generator(0, "draw")))
+    torch.testing.assert_close(sample_training_noise.mean(dim=0), mean[0], atol=0.1, rtol=0)
+    torch.testing.assert_close(sample_training_noise.std(dim=0), (log_variance[0] / 2).exp(), atol=0.1, rtol=0)
 
 
 def test_the_kl_term_rises_from_nothing_to_its_weight_over_the_warm_up(awake):

@@ -39,7 +39,11 @@ def test_tensors_and_metadata_come_back_as_they_were(written):
 
 def test_equal_content_gives_equal_bytes_whatever_the_insertion_order(written, tmp_path):
     other = tmp_path / "other.safetensors"
-    save_arrays(other, dict(reversed(_tensors().items())), {"nested": {"a": "é", "b": True}, "numbers": [1, 2.5, None], "kind": "test"})
+    save_arrays(
+        other,
+        dict(reversed(_tensors().items())),
+        {"nested": {"a": "é", "b": True}, "numbers": [1, 2.5, None], "kind": "test"},
+    )
     assert other.read_bytes() == written.read_bytes()
 
 

@@ -8,32 +8,32 @@ from torch.distributions import Bernoulli, Categorical
 
 from latentline.core.attributes import (
     CLASS,
-    Column,
+    Attribute,
     all_columns,
     all_values,
-    columns_from_json,
     condition,
     condition_features,
     decide,
-    measured,
-    split_outputs,
+    schema_from_json,
+    split_logits,
+    with_statistics,
 )
 
-BINARY = Column("smiling", "binary")
-CATEGORICAL = Column("hair", "categorical", ("black", "red", "none"))
-CONTINUOUS = Column("age", "continuous", mean=40.0, std=12.5)
+BINARY = Attribute("smiling", "binary")
+CATEGORICAL = Attribute("hair", "categorical", ("black", "red", "none"))
+CONTINUOUS = Attribute("age", "continuous", mean=40.0, std=12.5)
 ONE_EACH = pytest.mark.parametrize("column", [BINARY, CATEGORICAL, CONTINUOUS], ids=lambda column: column.kind)
 CLASSES = ("cat", "dog")
 COLUMNS = all_columns(CLASSES, (BINARY, CONTINUOUS, CATEGORICAL))
 
 
-def _values(column: Column, count: int = 50) -> torch.Tensor:
+def _values(column: Attribute, count: int = 50) -> torch.Tensor:
     if column.kind == "continuous":
         return 40 + 20 * torch.randn(count)
     return torch.randint(0, max(column.outputs, 2), (count,)).float()
 
 
-def _perfect(column: Column, values: torch.Tensor) -> torch.Tensor:
+def _perfect(column: Attribute, values: torch.Tensor) -> torch.Tensor:
     """Outputs (N, K) of a classifier that is right and sure."""
     if column.kind == "categorical":
         return 40 * torch.eye(len(column.classes))[values.long()]
@@ -75,7 +75,7 @@ def test_the_loss_of_a_category_is_minus_the_log_likelihood_of_its_smoothed_labe
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_the_loss_of_a_binary_value_is_that_of_two_categories(smoothing):
     values, outputs = _values(BINARY), torch.randn(50, 1)
-    two = Column("smiling", "categorical", ("no", "yes"))
+    two = Attribute("smiling", "categorical", ("no", "yes"))
     as_two = torch.cat([torch.zeros_like(outputs), outputs], dim=1)
     torch.testing.assert_close(BINARY.loss(outputs, values, smoothing), two.loss(as_two, values, smoothing))
     torch.testing.assert_close(BINARY.loss(outputs, values), -Bernoulli(logits=outputs[:, 0]).log_prob(values).mean())
@@ -89,7 +89,7 @@ def test_the_loss_of_a_number_is_the_mean_square_in_standard_deviations():
 
 def test_numbers_are_measured_and_all_else_stays():
     values = torch.stack([_values(column) for column in COLUMNS], dim=1)
-    found = measured(COLUMNS, values)
+    found = with_statistics(COLUMNS, values)
     age = values[:, 2].double().numpy()
     assert found[2] == replace(CONTINUOUS, mean=pytest.approx(np.mean(age)), std=pytest.approx(np.std(age)))
     assert (*found[:2], found[3]) == (*COLUMNS[:2], COLUMNS[3])
@@ -99,7 +99,7 @@ def test_numbers_are_measured_and_all_else_stays():
 @pytest.mark.parametrize("constant", [0.1, -3e7])
 def test_a_number_that_never_varies_keeps_its_scale(constant):
     values = torch.full((1000, 1), constant)
-    (found,) = measured([Column("width", "continuous")], values)
+    (found,) = with_statistics([Attribute("width", "continuous")], values)
     assert (found.mean, found.std) == (float(values[0]), 1.0)
     assert torch.equal(found.encode(values[:, 0]), torch.tensor([[1.0, 0.0]]).expand(1000, 2))
 
@@ -122,7 +122,7 @@ def test_conditions_and_outputs_are_those_of_each_column_side_by_side():
     assert condition_features(COLUMNS) == condition(COLUMNS, values).shape[1] == 2 + 1 + 2 + 3
     parts = [_perfect(column, value) for column, value in each]
     outputs = torch.cat(parts, dim=1)
-    assert all(torch.equal(split, part) for split, part in zip(split_outputs(COLUMNS, outputs), parts, strict=True))
+    assert all(torch.equal(split, part) for split, part in zip(split_logits(COLUMNS, outputs), parts, strict=True))
     torch.testing.assert_close(decide(COLUMNS, outputs), values, atol=1e-4, rtol=0)
 
 
@@ -133,4 +133,4 @@ def test_without_columns_there_is_nothing_to_tell_and_nothing_to_decide():
 
 def test_columns_come_back_from_json():
     columns = (BINARY, CATEGORICAL, CONTINUOUS)
-    assert columns_from_json(json.loads(json.dumps([asdict(column) for column in columns]))) == columns
+    assert schema_from_json(json.loads(json.dumps([asdict(column) for column in columns]))) == columns

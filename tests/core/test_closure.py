@@ -51,7 +51,11 @@ def test_a_closure_follows_packages_submodules_cycles_and_late_imports_and_nothi
         "stages/run/__main__.py",
         "stages/run/helper.py",
     ]
-    assert _closure("stages.other.__main__", tree) == ["stages/__init__.py", "stages/other/__init__.py", "stages/other/__main__.py"]
+    assert _closure("stages.other.__main__", tree) == [
+        "stages/__init__.py",
+        "stages/other/__init__.py",
+        "stages/other/__main__.py",
+    ]
 
 
 def test_a_relative_import_is_refused_since_the_closure_would_miss_it(tree):

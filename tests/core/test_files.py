@@ -109,8 +109,23 @@ def test_json_refuses_what_json_cannot_hold(tmp_path, number):
 
 def test_metrics_keep_six_significant_digits_at_any_depth(tmp_path):
     path = tmp_path / "metrics.json"
-    write_metrics(path, {"small": 1.23456789e-7, "large": 123456789.0, "list": [0.1 + 0.2], "count": 123456789, "deep": {"flag": True, "name": "x"}})
-    expected = {"small": 1.23457e-7, "large": 123457000.0, "list": [0.3], "count": 123456789, "deep": {"flag": True, "name": "x"}}
+    write_metrics(
+        path,
+        {
+            "small": 1.23456789e-7,
+            "large": 123456789.0,
+            "list": [0.1 + 0.2],
+            "count": 123456789,
+            "deep": {"flag": True, "name": "x"},
+        },
+    )
+    expected = {
+        "small": 1.23457e-7,
+        "large": 123457000.0,
+        "list": [0.3],
+        "count": 123456789,
+        "deep": {"flag": True, "name": "x"},
+    }
     assert json.loads(path.read_text()) == expected
 
 
@@ -148,12 +163,17 @@ def test_a_sealed_record_comes_back_and_any_other_value_is_noticed(tmp_path):
         damaged[position] ^= 1 << position % 8
         path.write_bytes(damaged)
         try:
-            assert read_sealed_json(path, "download") == value  # a space became a line's end, or an escape its other form
+            assert (
+                read_sealed_json(path, "download") == value
+            )  # a space became a line's end, or an escape its other form
         except UserError as error:
             assert "dvc repro download" in str(error)
 
 
-@pytest.mark.parametrize("content", ["[]", "null", "3", "{}", '{"sha256": 1}', '{"sha256": "x", "a": NaN}', "[" * 900 + "]" * 900, "[" * 100_000])
+@pytest.mark.parametrize(
+    "content",
+    ["[]", "null", "3", "{}", '{"sha256": 1}', '{"sha256": "x", "a": NaN}', "[" * 900 + "]" * 900, "[" * 100_000],
+)
 def test_a_record_without_its_seal_is_refused(tmp_path, content):
     (tmp_path / "x.json").write_text(content)
     with pytest.raises(UserError, match=r"x\.json is .*; remove it and run `dvc repro download`"):
@@ -165,7 +185,10 @@ def test_a_file_that_is_not_the_one_described_is_refused_with_both_digests(tmp_p
     path.write_bytes(b"whole")
     require_sha256(path, hashlib.sha256(b"whole").hexdigest(), tmp_path / "card.json", "download")
     path.write_bytes(b"other")
-    with pytest.raises(UserError, match=r"sha256 is d9298a10d1b0, .*card\.json says abababababab; remove it and run `dvc repro download`"):
+    with pytest.raises(
+        UserError,
+        match=r"sha256 is d9298a10d1b0, .*card\.json says abababababab; remove it and run `dvc repro download`",
+    ):
         require_sha256(path, "ab" * 32, tmp_path / "card.json", "download")
     for missing in (tmp_path / "absent", tmp_path):
         with pytest.raises(UserError, match="dvc repro download"):

@@ -4,7 +4,19 @@ import torch
 
 from latentline.core.seeds import derive_seed, generator, start_noise
 
-PATHS = [(0,), (1,), (0, "a"), (0, "b"), (1, "a"), (0, "a", "b"), (0, "b", "a"), (0, "a", 0), (0, "a", 1), (0, "a", 11), (0, "a", 1, 1)]
+PATHS = [
+    (0,),
+    (1,),
+    (0, "a"),
+    (0, "b"),
+    (1, "a"),
+    (0, "a", "b"),
+    (0, "b", "a"),
+    (0, "a", 0),
+    (0, "a", 1),
+    (0, "a", 11),
+    (0, "a", 1, 1),
+]
 
 
 def test_every_seed_and_path_of_names_has_a_seed_of_its_own():
@@ -38,4 +50,7 @@ def test_the_noise_of_a_row_follows_from_its_index_alone():
     rows = start_noise(0, "images", torch.tensor([4, 0, 7]), (2, 3))
     assert rows.shape == (3, 2, 3)
     assert torch.equal(rows[2:], start_noise(0, "images", torch.tensor([7]), (2, 3)))
-    assert not any(torch.equal(rows[0], other) for other in (rows[1], rows[2], start_noise(1, "images", torch.tensor([4]), (2, 3))[0]))
+    assert not any(
+        torch.equal(rows[0], other)
+        for other in (rows[1], rows[2], start_noise(1, "images", torch.tensor([4]), (2, 3))[0])
+    )

@@ -24,7 +24,9 @@ def _whole(dtype: torch.dtype = torch.float16, count: int = 40) -> dict[str, tor
 
 def _write(folder, arrays, per_shard=7, batch=9):
     rows = arrays["numbers"]
-    batches = ({name: array[start : start + batch] for name, array in arrays.items()} for start in range(0, len(rows), batch))
+    batches = (
+        {name: array[start : start + batch] for name, array in arrays.items()} for start in range(0, len(rows), batch)
+    )
     described = write_rows(folder, "train", batches, META, per_shard * rows[0].numel() * rows.dtype.itemsize)
     return [folder / name for name in described["shards"]], described
 
@@ -36,7 +38,12 @@ def test_rows_come_back_bit_by_bit_whatever_the_size_of_a_shard(tmp_path, dtype,
     paths, described = _write(tmp_path, arrays, per_shard)
     assert (described["count"], len(paths)) == (40, -(-40 // per_shard))
     rows, beside, meta = read_rows(paths, "numbers", "a stage")
-    assert (rows.shape, rows.dtype, rows.nbytes, meta) == (arrays["numbers"].shape, dtype, arrays["numbers"].numel() * dtype.itemsize, META)
+    assert (rows.shape, rows.dtype, rows.nbytes, meta) == (
+        arrays["numbers"].shape,
+        dtype,
+        arrays["numbers"].numel() * dtype.itemsize,
+        META,
+    )
     assert torch.equal(rows.load(), arrays["numbers"])
     assert torch.equal(torch.cat(list(rows.split(11))), arrays["numbers"])
     assert beside.keys() == {"labels"}
@@ -46,7 +53,10 @@ def test_rows_come_back_bit_by_bit_whatever_the_size_of_a_shard(tmp_path, dtype,
 def test_any_rows_in_any_order_twice_too_are_what_a_tensor_would_give(tmp_path):
     arrays = _whole()
     rows = read_rows(_write(tmp_path, arrays)[0], "numbers", "a stage")[0]
-    asked = [torch.randint(40, (size,)) for size in (1, 2, 12, 200)] + [torch.arange(39, -1, -1), torch.tensor([], dtype=torch.int64)]
+    asked = [torch.randint(40, (size,)) for size in (1, 2, 12, 200)] + [
+        torch.arange(39, -1, -1),
+        torch.tensor([], dtype=torch.int64),
+    ]
     for wanted in (*asked, slice(5, 30, 3), slice(None), slice(38, 100), slice(9, 2)):
         rows.expect(torch.arange(40)[wanted])  # changes nothing
         assert torch.equal(rows[wanted], arrays["numbers"][wanted])
@@ -83,7 +93,9 @@ def test_a_shard_that_is_missing_or_damaged_is_refused_in_one_line(tmp_path):
     paths, _ = _write(tmp_path, _whole())
     content = paths[3].read_bytes()
     paths[3].write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(UserError, match=r"train-00003\.safetensors is damaged: .*; remove it and run `dvc repro a stage`") as caught:
+    with pytest.raises(
+        UserError, match=r"train-00003\.safetensors is damaged: .*; remove it and run `dvc repro a stage`"
+    ) as caught:
         read_rows(paths, "numbers", "a stage")
     assert "\n" not in str(caught.value)
     paths[3].unlink()
@@ -97,10 +109,12 @@ def test_a_shard_that_is_lost_or_cut_short_while_it_is_in_use_is_refused_too(tmp
     content = paths[1].read_bytes()
     for damage in (content[:-30], content[:100], content[:5], ABSURD, b""):
         rows = read_rows([paths[0]], "numbers", "a stage")[0]
-        both = stored.StoredRows(paths[:2], [7, 7], rows.shape[1:], rows.dtype, "numbers", "a stage")
+        both = stored.ShardedArray(paths[:2], [7, 7], rows.shape[1:], rows.dtype, "numbers", "a stage")
         paths[1].write_bytes(damage)
         assert torch.equal(both[:7], arrays["numbers"][:7])
-        with pytest.raises(UserError, match=r"train-00001\.safetensors is damaged \(.*\); remove it and run `dvc repro a stage`") as caught:
+        with pytest.raises(
+            UserError, match=r"train-00001\.safetensors is damaged \(.*\); remove it and run `dvc repro a stage`"
+        ) as caught:
             both[:]
         assert "\n" not in str(caught.value)
     paths[1].unlink()
@@ -112,7 +126,7 @@ def test_where_a_row_lies_is_what_the_format_says(tmp_path):
     """Against the library that wrote the file: another array before ours, and metadata."""
     path = tmp_path / "x.safetensors"
     save_arrays(path, {"before": torch.arange(7.0), "numbers": torch.arange(12.0).reshape(4, 3)}, META)
-    rows = stored.StoredRows([path], [4], (3,), torch.float32, "numbers", "")
+    rows = stored.ShardedArray([path], [4], (3,), torch.float32, "numbers", "")
     assert torch.equal(rows.load(), load_arrays(path, "")[0]["numbers"])
 
 

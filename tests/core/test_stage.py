@@ -32,7 +32,9 @@ def test_bad_input_exits_with_2_and_one_line(run, workplace):
     assert list(workplace.iterdir()) == []
 
 
-@pytest.mark.parametrize("body", ["raise InterruptedRunError", "raise KeyboardInterrupt", "os.kill(os.getpid(), signal.SIGINT)"])
+@pytest.mark.parametrize(
+    "body", ["raise InterruptedRunError", "raise KeyboardInterrupt", "os.kill(os.getpid(), signal.SIGINT)"]
+)
 def test_an_interrupted_stage_exits_with_130_and_says_how_to_continue(run, workplace, body):
     done = run(body)
     assert done.returncode == 130
@@ -79,7 +81,9 @@ def test_too_little_memory_is_one_line_with_the_remedy(run, workplace, body):
     ],
 )
 def test_a_full_disk_is_one_line_and_leaves_nothing_half(run, workplace, write):
-    done = run(f"import resource; from pathlib import Path; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16)); {write}")
+    done = run(
+        f"import resource; from pathlib import Path; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16)); {write}"
+    )
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: train_x: the disk is full (")

@@ -41,7 +41,9 @@ def test_jpeg_is_read_in_grey_colour_and_cmyk():
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG"])
 def test_of_an_animation_the_first_frame_counts(form):
     frames = [Image.new("RGB", (3, 2), colour) for colour in ("red", "blue")]
-    content = encoded(frames[0], form, save_all=True, append_images=frames[1:], **({"lossless": True} if form == "WEBP" else {}))
+    content = encoded(
+        frames[0], form, save_all=True, append_images=frames[1:], **({"lossless": True} if form == "WEBP" else {})
+    )
     assert _pixels(content)[:, 0, 0].tolist() == [255, 0, 0]
 
 
@@ -84,7 +86,9 @@ def test_sixteen_bits_are_scaled_not_cut_off():
     assert _pixels(colour).ravel().tolist() == [0, 100, 255]
 
 
-@pytest.mark.parametrize(("orientation", "turned"), [(1, GREY), (3, GREY[::-1, ::-1]), (6, np.rot90(GREY, -1)), (8, np.rot90(GREY))])
+@pytest.mark.parametrize(
+    ("orientation", "turned"), [(1, GREY), (3, GREY[::-1, ::-1]), (6, np.rot90(GREY, -1)), (8, np.rot90(GREY))]
+)
 def test_exif_orientation_is_undone(orientation, turned):
     """CIPA DC-008 section 4.6.4: 3 = upside down, 6 = rotate by 90 degrees clockwise to view, 8 = counterclockwise."""
     exif = Image.Exif()
@@ -95,7 +99,16 @@ def test_exif_orientation_is_undone(orientation, turned):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"no image", b"GIF89a", encoded(COLOUR)[:40], encoded(COLOUR)[:-30], encoded(COLOUR, "JPEG")[:200], encoded(COLOUR, "TIFF")]
+    "content",
+    [
+        b"",
+        b"no image",
+        b"GIF89a",
+        encoded(COLOUR)[:40],
+        encoded(COLOUR)[:-30],
+        encoded(COLOUR, "JPEG")[:200],
+        encoded(COLOUR, "TIFF"),
+    ],
 )
 def test_what_is_no_whole_image_of_a_known_format_is_unreadable(content):
     with pytest.raises(UnreadableError) as caught:
@@ -105,7 +118,13 @@ def test_what_is_no_whole_image_of_a_known_format_is_unreadable(content):
 
 
 def test_a_damaged_byte_anywhere_gives_an_image_or_a_reason_but_never_another_error():
-    for content in (encoded(COLOUR), encoded(COLOUR, "JPEG"), encoded(COLOUR, "GIF"), encoded(COLOUR, "WEBP"), encoded(COLOUR, "BMP")):
+    for content in (
+        encoded(COLOUR),
+        encoded(COLOUR, "JPEG"),
+        encoded(COLOUR, "GIF"),
+        encoded(COLOUR, "WEBP"),
+        encoded(COLOUR, "BMP"),
+    ):
         for place in range(0, len(content), 5):
             damaged = content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :]
             try:
@@ -130,9 +149,13 @@ def test_any_image_fits_any_shape(shape):
 
 
 def test_resizing_keeps_proportions_and_crops_the_centre():
-    stripes = np.repeat(np.array([0] * 4 + [100] * 8 + [255] * 4, np.uint8)[None], 8, axis=0)  # (8, 16): dark, grey, bright
+    stripes = np.repeat(
+        np.array([0] * 4 + [100] * 8 + [255] * 4, np.uint8)[None], 8, axis=0
+    )  # (8, 16): dark, grey, bright
     assert fit(Image.fromarray(stripes), (1, 8, 8)).tolist() == [[[100] * 8] * 8]
-    assert np.abs(fit(Image.fromarray(stripes.T), (1, 4, 4)).astype(int) - 100).max() <= 10  # the filter looks beyond the crop
+    assert (
+        np.abs(fit(Image.fromarray(stripes.T), (1, 4, 4)).astype(int) - 100).max() <= 10
+    )  # the filter looks beyond the crop
 
 
 def test_shrinking_does_not_alias():

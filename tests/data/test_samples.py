@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from latentline.core.attributes import Column, all_columns
+from latentline.core.attributes import Attribute, all_columns
 from latentline.core.errors import UserError
 from latentline.data.samples import read_generated, write_generated
-from latentline.denoisers.conditioning import named_conditions
+from latentline.denoisers.conditioning import conditioning_on
 
 SHAPE = (3, 4, 5)
 PIXELS = 3 * 4 * 5
-COLUMNS = all_columns(("a", "b", "c"), (Column("smiling", "binary"), Column("age", "continuous")))
+COLUMNS = all_columns(("a", "b", "c"), (Attribute("smiling", "binary"), Attribute("age", "continuous")))
 TOLD = {  # names -> labels, columns of the attributes
     ("label", "smiling", "age"): (True, [1, 2]),
     ("label", "age"): (True, [2]),
@@ -33,9 +33,18 @@ def _values(count: int) -> torch.Tensor:
     return torch.stack([torch.arange(count) % 3.0, torch.rand(count).round(), torch.randn(count)], dim=1)
 
 
-def _write(root: Path, images: torch.Tensor, batch: int = 7, per_shard: int = 9, names: tuple[str, ...] = ("label",)) -> torch.Tensor:
+def _write(
+    root: Path, images: torch.Tensor, batch: int = 7, per_shard: int = 9, names: tuple[str, ...] = ("label",)
+) -> torch.Tensor:
     values = _values(len(images))
-    write_generated(root, images.split(batch), named_conditions(names, COLUMNS).select(values), list(names), "its digest", per_shard * PIXELS)
+    write_generated(
+        root,
+        images.split(batch),
+        conditioning_on(names, COLUMNS).select(values),
+        list(names),
+        "its digest",
+        per_shard * PIXELS,
+    )
     return values
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from latentline.core.attributes import Column
+from latentline.core.attributes import Attribute
 from latentline.core.errors import UserError
 from latentline.core.files import write_sealed_json
 from latentline.data.shards import Batch, write_shards
@@ -25,9 +25,23 @@ random = np.random.default_rng(0)
 IMAGES = random.integers(0, 256, (40, 3, 4, 5), dtype=np.uint8)
 LABELS = random.integers(0, 2, 40)
 VALUES = random.normal(size=(40, 2)).astype(np.float32)
-CARD = Card("made up", ("a", "b"), "CC0", "here", "none", (Column("size", "continuous"), Column("kind", "categorical", ("x", "y"))))
+CARD = Card(
+    "made up",
+    ("a", "b"),
+    "CC0",
+    "here",
+    "none",
+    (Attribute("size", "continuous"), Attribute("kind", "categorical", ("x", "y"))),
+)
 OPTIONS = Options(
-    image_size=None, channels=None, shares={"val": 0.2, "test": 0.2}, limit=None, max_unreadable=0.0, horizontal_flip=False, seed=0, workers=0
+    image_size=None,
+    channels=None,
+    shares={"val": 0.2, "test": 0.2},
+    limit=None,
+    max_unreadable=0.0,
+    horizontal_flip=False,
+    seed=0,
+    workers=0,
 )
 META = {"kind": "images"}
 WHOLE = Source(CARD, {"train": SourceSplit(ArrayImages(IMAGES), LABELS, VALUES)})
@@ -55,13 +69,21 @@ def test_shards_do_not_depend_on_the_batches_they_came_in(tmp_path, sizes):
 def sharded(tmp_path):
     """The train split of a store of many shards."""
     described = write_shards(tmp_path, "train", _batches([40]), META, shard_bytes=60 * 7)
-    card = {"classes": ["a", "b"], "attributes": [], "shape": [3, 4, 5], "horizontal_flip": False, "splits": {"train": described}}
+    card = {
+        "classes": ["a", "b"],
+        "attributes": [],
+        "shape": [3, 4, 5],
+        "horizontal_flip": False,
+        "splits": {"train": described},
+    }
     write_sealed_json(tmp_path / "card.json", card)
     return read_split(tmp_path, "train")
 
 
 def test_what_all_shards_say_comes_with_their_images(tmp_path):
-    described = write_shards(tmp_path, "samples", _batches([40], labels=None), {"kind": "samples", "for": ["size"]}, shard_bytes=60 * 7)
+    described = write_shards(
+        tmp_path, "samples", _batches([40], labels=None), {"kind": "samples", "for": ["size"]}, shard_bytes=60 * 7
+    )
     split, meta = read_shards([tmp_path / name for name in described["shards"]], "sample")
     assert meta == {"kind": "samples", "for": ["size"]}
     assert np.array_equal(split.values.numpy(), VALUES)
@@ -82,12 +104,23 @@ def test_labels_attributes_and_card_come_back(tmp_path):
     card = read_card(tmp_path / "store")
     sizes = read_split(tmp_path / "store", "train").attributes[:, 0].double()
     size, kind = CARD.attributes
-    size = replace(size, mean=pytest.approx(float(sizes.mean()), abs=1e-9), std=pytest.approx(float(sizes.std(correction=0)), abs=1e-9))
-    assert (card.classes, card.attributes, card.shape, card.horizontal_flip) == (CARD.classes, (size, kind), (3, 4, 5), False)
+    size = replace(
+        size,
+        mean=pytest.approx(float(sizes.mean()), abs=1e-9),
+        std=pytest.approx(float(sizes.std(correction=0)), abs=1e-9),
+    )
+    assert (card.classes, card.attributes, card.shape, card.horizontal_flip) == (
+        CARD.classes,
+        (size, kind),
+        (3, 4, 5),
+        False,
+    )
     assert [column.name for column in card.columns] == ["label", "size", "kind"]
     assert card.counts == {name: tally.count for name, tally in report.tallies.items()}
     assert sum(card.counts.values()) == 40
-    by_content = {image.tobytes(): (label, values.tolist()) for image, label, values in zip(IMAGES, LABELS, VALUES, strict=True)}
+    by_content = {
+        image.tobytes(): (label, values.tolist()) for image, label, values in zip(IMAGES, LABELS, VALUES, strict=True)
+    }
     for name in card.counts:
         split = read_split(tmp_path / "store", name)
         for image, label, values in zip(split.images.load(), split.labels, split.attributes, strict=True):
@@ -153,7 +186,9 @@ def test_the_publishers_splits_are_kept_and_only_the_missing_ones_cut():
     assert sorted([*alone["train"].rows, *alone["val"].rows, *alone["test"].rows]) == list(range(1000))
     assert 160 < len(alone["test"].rows) < 240
     kept = cut_splits({name: _published(9) for name in ("train", "val", "test")}, shares)
-    assert [(name, member.published, len(member.rows)) for name, member in kept.items()] == [(name, name, 9) for name in ("train", "val", "test")]
+    assert [(name, member.published, len(member.rows)) for name, member in kept.items()] == [
+        (name, name, 9) for name in ("train", "val", "test")
+    ]
 
 
 def test_growing_one_share_moves_no_image_into_or_out_of_test():
@@ -220,7 +255,13 @@ def test_writing_holds_no_more_than_two_shards_whatever_the_count(tmp_path):
     peaks = []
     for count in (10, 60):
         tracemalloc.start()
-        write_shards(tmp_path / str(count), "train", (Batch(block.copy(), None, None) for _ in range(count)), META, shard_bytes=1 << 20)
+        write_shards(
+            tmp_path / str(count),
+            "train",
+            (Batch(block.copy(), None, None) for _ in range(count)),
+            META,
+            shard_bytes=1 << 20,
+        )
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.2 * peaks[0] < 6 << 20

@@ -12,10 +12,14 @@ from latentline.denoisers.dit import DiT, _AdaLNZeroBlock, sin_cos_positions
 
 
 def _dit(size: tuple[int, int] = (7, 7), **changes) -> DiT:
-    return DiT(**{"latent_shape": (3, *size), "features": 4, "patch_size": 2, "width": 16, "depth": 2, "heads": 2, **changes})
+    return DiT(
+        **{"latent_shape": (3, *size), "features": 4, "patch_size": 2, "width": 16, "depth": 2, "heads": 2, **changes}
+    )
 
 
-def _inputs(count: int, size: tuple[int, int] = (7, 7), features: int = 4) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _inputs(
+    count: int, size: tuple[int, int] = (7, 7), features: int = 4
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return torch.randn(count, 3, *size), torch.rand(count), torch.randn(count, features)
 
 
@@ -68,7 +72,9 @@ def test_a_block_equals_the_one_of_diffusers(awake):
 
 
 def test_positions_equal_those_of_diffusers():
-    torch.testing.assert_close(sin_cos_positions(5, 5, 32), get_2d_sincos_pos_embed(32, 5, base_size=5, output_type="pt").float())
+    torch.testing.assert_close(
+        sin_cos_positions(5, 5, 32), get_2d_sincos_pos_embed(32, 5, base_size=5, output_type="pt").float()
+    )
 
 
 def test_on_a_map_that_is_not_square_each_position_tells_its_row_and_its_column():
@@ -128,12 +134,14 @@ def test_every_parameter_learns(awake):
 
 @pytest.mark.parametrize(("width", "heads"), [(18, 2), (16, 3)])
 def test_a_width_that_cannot_be_is_refused_with_both_knobs(width, heads):
-    with pytest.raises(UserError, match=rf"denoiser\.width: {width} with denoiser\.heads: {heads}; expected .* multiple"):
+    with pytest.raises(
+        UserError, match=rf"denoiser\.width: {width} with denoiser\.heads: {heads}; expected .* multiple"
+    ):
         _dit(width=width, heads=heads)
 
 
 def test_the_registry_builds_a_dit_for_maps_and_refuses_vectors():
-    knobs = {"features": 0, "patch_size": 1, "width": 8, "depth": 1, "heads": 1}
-    assert isinstance(build_denoiser("dit", latent_shape=[3, 7, 7], **knobs), DiT)
+    params = {"features": 0, "patch_size": 1, "width": 8, "depth": 1, "heads": 1}
+    assert isinstance(build_denoiser("dit", latent_shape=[3, 7, 7], **params), DiT)
     with pytest.raises(UserError, match=r"denoiser\.name: dit .* \(64,\); expected one of mlp"):
-        build_denoiser("dit", latent_shape=[64], **knobs)
+        build_denoiser("dit", latent_shape=[64], **params)

@@ -47,7 +47,9 @@ def test_any_scale_goes_from_unconditional_through_conditional_in_one_call(input
     z, t, condition = inputs
     network = _Network()
     cond, uncond = _outputs(inputs)
-    torch.testing.assert_close(guided_model(network, PROCESS, condition, Guidance(scale)).output(z, t), uncond + scale * (cond - uncond))
+    torch.testing.assert_close(
+        guided_model(network, PROCESS, condition, Guidance(scale)).output(z, t), uncond + scale * (cond - uncond)
+    )
     assert network.rows == [10]
 
 
@@ -55,7 +57,9 @@ def test_any_scale_goes_from_unconditional_through_conditional_in_one_call(input
 def test_guiding_the_output_guides_the_data_estimate_alike_whatever_is_predicted(inputs, prediction):
     z, t, condition = inputs
     process = build_process("flow", prediction)
-    guided, cond, uncond = (guided_model(_Network(), process, condition, Guidance(scale)).predict(z, t).z0 for scale in (3.0, 1.0, 0.0))
+    guided, cond, uncond = (
+        guided_model(_Network(), process, condition, Guidance(scale)).predict(z, t).z0 for scale in (3.0, 1.0, 0.0)
+    )
     torch.testing.assert_close(guided, uncond + 3 * (cond - uncond), atol=1e-4, rtol=1e-4)
 
 

@@ -31,9 +31,15 @@ def test_a_new_mlp_predicts_exactly_zero():
 def test_a_layer_is_linear_scaled_by_the_condition_normalised_and_silu(awake):
     layer = awake(_mlp()).layers[1]
     h, embedded = torch.randn(3, 22), torch.randn(3, 256)
-    scaled = F.linear(h, layer.linear.weight, layer.linear.bias) * (1 + F.linear(embedded, layer.scale.weight, layer.scale.bias))
-    normalised = (scaled - scaled.mean(dim=1, keepdim=True)) / (scaled.var(dim=1, keepdim=True, correction=0) + 1e-5).sqrt()
-    torch.testing.assert_close(layer(h, embedded), F.silu(normalised * layer.norm.weight + layer.norm.bias), atol=1e-5, rtol=1e-4)
+    scaled = F.linear(h, layer.linear.weight, layer.linear.bias) * (
+        1 + F.linear(embedded, layer.scale.weight, layer.scale.bias)
+    )
+    normalised = (scaled - scaled.mean(dim=1, keepdim=True)) / (
+        scaled.var(dim=1, keepdim=True, correction=0) + 1e-5
+    ).sqrt()
+    torch.testing.assert_close(
+        layer(h, embedded), F.silu(normalised * layer.norm.weight + layer.norm.bias), atol=1e-5, rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("receiver", [1, 2, 3])
@@ -89,7 +95,7 @@ def test_it_learns_where_a_gaussian_lies():
 
 
 def test_the_registry_builds_an_mlp_for_vectors_and_refuses_maps():
-    knobs = {"features": 0, "width": 8, "depth": 1}
-    assert isinstance(build_denoiser("mlp", latent_shape=[64], **knobs), LatentMLP)
+    params = {"features": 0, "width": 8, "depth": 1}
+    assert isinstance(build_denoiser("mlp", latent_shape=[64], **params), LatentMLP)
     with pytest.raises(UserError, match=r"denoiser\.name: mlp .* \(3, 7, 7\); expected one of unet, dit"):
-        build_denoiser("mlp", latent_shape=[3, 7, 7], **knobs)
+        build_denoiser("mlp", latent_shape=[3, 7, 7], **params)

@@ -12,7 +12,7 @@ from latentline.samplers.ddim import ddim
 from latentline.samplers.heun import heun
 from support.exact_models import COMBINATIONS, gaussian, mixture
 
-SAMPLERS = {"euler": euler, "heun": heun, "ddim": partial(ddim, draw_noise=lambda step: pytest.fail("drew noise"))}
+SAMPLERS = {"euler": euler, "heun": heun, "ddim": partial(ddim, noise_fn=lambda step: pytest.fail("drew noise"))}
 
 
 def _data(count: int = 40) -> torch.Tensor:
@@ -34,7 +34,9 @@ def test_the_circle_closes_at_the_solvers_order(path):
 
     def gap(name: str, steps: int) -> float:
         times = time_grid(steps)
-        return (SAMPLERS[name](model, invert(SAMPLERS[name], model, z0, times), times) - z0).square().mean().sqrt().item()
+        return (
+            (SAMPLERS[name](model, invert(SAMPLERS[name], model, z0, times), times) - z0).square().mean().sqrt().item()
+        )
 
     assert 1.6 < gap("euler", 50) / gap("euler", 100) < 2.4
     assert gap("heun", 50) / gap("heun", 100) > 3
@@ -47,7 +49,9 @@ def test_the_noise_of_gaussian_data_is_what_the_flow_map_says(path, prediction):
     end = PATHS[path].at(1.0)
     deviation = ((end.alpha * 0.4) ** 2 + end.sigma**2).sqrt()
     expected = end.alpha * data.means + deviation * (z0 - data.means) / 0.4
-    torch.testing.assert_close(invert(heun, data.model(path, prediction), z0, time_grid(200)), expected, atol=5e-3, rtol=0)
+    torch.testing.assert_close(
+        invert(heun, data.model(path, prediction), z0, time_grid(200)), expected, atol=5e-3, rtol=0
+    )
 
 
 def test_on_step_sees_the_way_up():

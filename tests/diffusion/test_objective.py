@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latentline.core.seeds import generator
-from latentline.diffusion.objective import denoising_loss, draw_times, loss_weight
+from latentline.diffusion.objective import denoising_loss, loss_weight, sample_times
 from latentline.diffusion.prediction import training_target
 from latentline.diffusion.process import PATHS, build_process
 from support.exact_models import COMBINATIONS
@@ -16,7 +16,7 @@ combinations = pytest.mark.parametrize(("path", "prediction"), COMBINATIONS)
 
 @given(st.integers(1, 300), st.integers(0, 1000))
 def test_uniform_times_fall_one_into_each_equal_slice(count, seed):
-    times = draw_times(count, "uniform", generator(seed))
+    times = sample_times(count, "uniform", generator(seed))
     assert times.shape == (count,)
     slices = (times.double().sort().values * count - torch.arange(count)).tolist()
     assert all(-1e-4 <= inside <= 1 + 1e-4 for inside in slices)
@@ -24,7 +24,7 @@ def test_uniform_times_fall_one_into_each_equal_slice(count, seed):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_times_lie_between_data_and_noise(kind):
-    times = torch.cat([draw_times(count, kind, generator(count)) for count in range(1, 200)])
+    times = torch.cat([sample_times(count, kind, generator(count)) for count in range(1, 200)])
     assert times.min() >= 0
     assert times.max() <= 1
     assert times.isfinite().all()
@@ -32,30 +32,30 @@ def test_times_lie_between_data_and_noise(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_times_depend_on_the_generator_alone(kind):
-    one, again, other = (draw_times(50, kind, generator(0, name)) for name in ("a", "a", "b"))
+    one, again, other = (sample_times(50, kind, generator(0, name)) for name in ("a", "a", "b"))
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_order_of_times_says_nothing_of_their_size(kind):
-    times = torch.stack([draw_times(4, kind, generator(seed)) for seed in range(2000)])
+    times = torch.stack([sample_times(4, kind, generator(seed)) for seed in range(2000)])
     torch.testing.assert_close(times.mean(dim=0), torch.full((4,), 0.5), atol=0.03, rtol=0)
 
 
 def test_uniform_times_are_uniform():
-    assert scipy.stats.kstest(draw_times(4000, "uniform", generator(0)).numpy(), "uniform").statistic < 1e-3
+    assert scipy.stats.kstest(sample_times(4000, "uniform", generator(0)).numpy(), "uniform").statistic < 1e-3
 
 
 def test_logit_normal_times_are_logistic_of_a_standard_normal():
-    times = draw_times(4000, "logit_normal", generator(0))
+    times = sample_times(4000, "logit_normal", generator(0))
     assert abs(times.median().item() - 0.5) < 1e-3
     assert scipy.stats.kstest(torch.logit(times.double()).numpy(), "norm").statistic < 1e-3
 
 
 def test_an_unknown_kind_of_times_is_refused():
     with pytest.raises(ValueError, match="cosine"):
-        draw_times(4, "cosine", generator(0))
+        sample_times(4, "cosine", generator(0))
 
 
 @combinations
@@ -75,7 +75,12 @@ def test_the_network_that_knows_the_only_data_point_has_no_loss(path, prediction
 def test_a_network_of_zeros_pays_the_mean_square_of_noise_minus_data():
     z0, noise = torch.randn(2, 6, 2, 3, 3)
     loss = denoising_loss(
-        lambda z_t, t, condition: torch.zeros_like(z_t), build_process("flow", "velocity"), z0, torch.zeros(6, 0), torch.rand(6), noise
+        lambda z_t, t, condition: torch.zeros_like(z_t),
+        build_process("flow", "velocity"),
+        z0,
+        torch.zeros(6, 0),
+        torch.rand(6),
+        noise,
     )
     torch.testing.assert_close(loss, torch.stack([((n - z) ** 2).mean() for z, n in zip(z0, noise, strict=True)]))
 
@@ -103,13 +108,17 @@ def _signal_to_noise(t: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("prediction", "divisor"), [("x0", lambda snr: 1), ("epsilon", lambda snr: snr), ("v", lambda snr: snr + 1)], ids=["x0", "epsilon", "v"]
+    ("prediction", "divisor"),
+    [("x0", lambda snr: 1), ("epsilon", lambda snr: snr), ("v", lambda snr: snr + 1)],
+    ids=["x0", "epsilon", "v"],
 )
 def test_min_snr_weights_are_those_of_the_paper(prediction, divisor):
     t = torch.linspace(0.001, 1, 1000)
     snr = _signal_to_noise(t)
     expected = snr.clamp(max=5) / divisor(snr)
-    torch.testing.assert_close(loss_weight("min_snr", prediction, PATHS["vp_linear"](t)), expected, rtol=2e-3, atol=1e-7)
+    torch.testing.assert_close(
+        loss_weight("min_snr", prediction, PATHS["vp_linear"](t)), expected, rtol=2e-3, atol=1e-7
+    )
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -47,8 +47,12 @@ def test_one_estimate_is_the_mean_of_all_data_that_could_have_become_the_state(p
     data = mixture()
     z0, z_t = _noised(data, path, 0.5)
     model = data.model(path)
-    torch.testing.assert_close(estimate(model, z_t, 0.5), data.estimates(z_t, torch.full((len(z_t),), 0.5, dtype=z_t.dtype), path)[0])
-    assert (estimate(model, z_t, 0.5) - z0).square().mean() < (denoise(model, z_t, 0.5, 50) - z0).square().mean()  # no guess has less error
+    torch.testing.assert_close(
+        estimate(model, z_t, 0.5), data.estimates(z_t, torch.full((len(z_t),), 0.5, dtype=z_t.dtype), path)[0]
+    )
+    assert (estimate(model, z_t, 0.5) - z0).square().mean() < (
+        denoise(model, z_t, 0.5, 50) - z0
+    ).square().mean()  # no guess has less error
 
 
 @each_path

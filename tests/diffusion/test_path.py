@@ -10,7 +10,9 @@ from latentline.diffusion.process import PATHS
 from latentline.diffusion.vp import DISCRETE_STEPS, cosine_betas, linear_betas
 
 paths = pytest.mark.parametrize("path", PATHS.values(), ids=PATHS.keys())
-vp_paths = pytest.mark.parametrize(("path", "schedule"), [(PATHS["vp_linear"], "linear"), (PATHS["vp_cosine"], "squaredcos_cap_v2")])
+vp_paths = pytest.mark.parametrize(
+    ("path", "schedule"), [(PATHS["vp_linear"], "linear"), (PATHS["vp_cosine"], "squaredcos_cap_v2")]
+)
 
 
 def _pair() -> tuple[torch.Tensor, torch.Tensor]:
@@ -116,7 +118,9 @@ def test_noise_only_grows(path):
 @given(st.floats(0, 1))
 def test_the_time_of_a_noise_ratio_is_found_again(path, time):
     point = path.at(time)
-    torch.testing.assert_close(path.time_at(point.sigma / point.alpha), torch.tensor(time, dtype=torch.float64), atol=1e-7, rtol=0)
+    torch.testing.assert_close(
+        path.time_at(point.sigma / point.alpha), torch.tensor(time, dtype=torch.float64), atol=1e-7, rtol=0
+    )
 
 
 @paths

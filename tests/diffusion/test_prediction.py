@@ -28,7 +28,9 @@ def test_the_right_output_gives_back_data_and_noise(path, prediction, time, seed
     point = _point(path, time)
     found = from_output(prediction, add_noise(z0, noise, point), training_target(prediction, z0, noise, point), point)
     torch.testing.assert_close(found.z0, z0, rtol=1e-8, atol=1e-8)
-    torch.testing.assert_close(found.noise, torch.zeros_like(noise) if (prediction, time) in UNKNOWN else noise, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(
+        found.noise, torch.zeros_like(noise) if (prediction, time) in UNKNOWN else noise, rtol=1e-8, atol=1e-8
+    )
 
 
 @combinations
@@ -83,4 +85,6 @@ def test_the_score_of_the_exact_network_is_the_gradient_of_the_log_density(path,
 def test_an_error_of_the_output_moves_z0_as_far_as_stated(path, prediction, time):
     (z_t, output), point = _pair(), _point(path, time)
     moved = from_output(prediction, z_t, output + 1e-3, point).z0 - from_output(prediction, z_t, output, point).z0
-    torch.testing.assert_close(moved.abs()[:, 0, 0, 0] / 1e-3, z0_error_per_output_error(prediction, point), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(
+        moved.abs()[:, 0, 0, 0] / 1e-3, z0_error_per_output_error(prediction, point), rtol=1e-6, atol=1e-9
+    )

@@ -17,7 +17,9 @@ def test_what_makes_sense_is_built(path, prediction):
 
 @pytest.mark.parametrize(("path", "prediction"), REFUSED)
 def test_what_makes_none_is_refused_with_a_reason_and_a_remedy(path, prediction):
-    with pytest.raises(UserError, match=rf"prediction: {prediction} is refused on path {path}: .*; set it to one of ") as caught:
+    with pytest.raises(
+        UserError, match=rf"prediction: {prediction} is refused on path {path}: .*; set it to one of "
+    ) as caught:
         build_process(path, prediction)
     remedies = str(caught.value).rsplit("one of ", 1)[1].split(", ")
     assert remedies == [kind for kind in PREDICTIONS if (path, kind) in COMBINATIONS]
@@ -52,5 +54,7 @@ def test_the_model_asks_the_network_with_its_condition_at_the_batchs_time():
 
 def test_as_a_vector_field_the_model_is_its_velocity():
     z, t = torch.randn(4, 2), torch.rand(4)
-    model = conditional_model(lambda z_t, t, condition: torch.sin(z_t), build_process("flow", "velocity"), torch.zeros(4, 0))
+    model = conditional_model(
+        lambda z_t, t, condition: torch.sin(z_t), build_process("flow", "velocity"), torch.zeros(4, 0)
+    )
     torch.testing.assert_close(model(z, t), torch.sin(z))

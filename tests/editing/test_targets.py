@@ -1,12 +1,14 @@
 import pytest
 import torch
 
-from latentline.core.attributes import Column, all_columns
+from latentline.core.attributes import Attribute, all_columns
 from latentline.core.errors import UserError
-from latentline.editing.targets import Target, all_targets, require_known
+from latentline.editing.targets import Target, all_targets, require_names
 
-HAIR = Column("hair", "categorical", ("red", "none"))
-COLUMNS = all_columns(("cat", "dog", "owl"), (Column("smiling", "binary"), Column("age", "continuous", mean=40.0, std=12.5), HAIR))
+HAIR = Attribute("hair", "categorical", ("red", "none"))
+COLUMNS = all_columns(
+    ("cat", "dog", "owl"), (Attribute("smiling", "binary"), Attribute("age", "continuous", mean=40.0, std=12.5), HAIR)
+)
 VALUES = torch.tensor([[0, 1, 39.5, 0], [1, 0, 40.5, 1], [2, 1, 12.0, 0], [1, 0, 90.0, 1]])
 
 
@@ -44,11 +46,13 @@ def test_an_image_of_which_the_target_is_told_is_so_and_nothing_else_is_changed(
 
 
 def test_an_unknown_name_is_refused_in_one_line_with_those_that_exist():
-    require_known("manipulate.target_names", ["dog", "cat"], ["cat", "dog"])
-    with pytest.raises(UserError, match=r"manipulate\.target_names: 'bird' is unknown; expected one of cat, dog; correct it"):
-        require_known("manipulate.target_names", ["dog", "bird"], ["cat", "dog"])
+    require_names("manipulate.target_names", ["dog", "cat"], ["cat", "dog"])
+    with pytest.raises(
+        UserError, match=r"manipulate\.target_names: 'bird' is unknown; expected one of cat, dog; correct it"
+    ):
+        require_names("manipulate.target_names", ["dog", "bird"], ["cat", "dog"])
     with pytest.raises(UserError, match="expected one of none, as nothing is known here"):
-        require_known("manipulate.source_class", ["bird"], [])
+        require_names("manipulate.source_class", ["bird"], [])
     with pytest.raises(UserError) as caught:
-        require_known("manipulate.source_class", ["bird"], [f"class {number}" for number in range(1000)])
+        require_names("manipulate.source_class", ["bird"], [f"class {number}" for number in range(1000)])
     assert "class 59, ...; correct it" in str(caught.value)

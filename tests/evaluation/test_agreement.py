@@ -2,12 +2,12 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, confusion_matrix, r2_score
 
-from latentline.core.attributes import Column
-from latentline.evaluation.agreement import agreement, agreement_floor, confusion_counts
+from latentline.core.attributes import Attribute
+from latentline.evaluation.agreement import agreement, confusion_counts, constant_agreement
 
-HAIR = Column("hair", "categorical", ("black", "red", "none"))
-SMILING = Column("smiling", "binary")
-AGE = Column("age", "continuous", mean=40.0, std=12.5)
+HAIR = Attribute("hair", "categorical", ("black", "red", "none"))
+SMILING = Attribute("smiling", "binary")
+AGE = Attribute("age", "continuous", mean=40.0, std=12.5)
 
 
 @pytest.mark.parametrize("column", [HAIR, SMILING], ids=["categorical", "binary"])
@@ -33,9 +33,9 @@ def test_of_known_numbers_that_are_all_the_same_scikit_learn_says_1_or_0(decided
 def test_the_floor_is_what_the_best_constant_answer_reaches():
     known = torch.tensor([0.0, 2.0, 2.0, 1.0, 2.0])
     constants = [agreement(HAIR, torch.full((5,), float(kind)), known) for kind in range(3)]
-    assert agreement_floor(HAIR, known) == max(constants) == pytest.approx(0.6)
+    assert constant_agreement(HAIR, known) == max(constants) == pytest.approx(0.6)
     ages = torch.randn(20)
-    assert agreement_floor(AGE, ages) == pytest.approx(agreement(AGE, ages.mean().expand(20), ages), abs=1e-6)
+    assert constant_agreement(AGE, ages) == pytest.approx(agreement(AGE, ages.mean().expand(20), ages), abs=1e-6)
 
 
 @pytest.mark.parametrize("present", [3, 2], ids=["every class", "one that never occurs"])

@@ -25,7 +25,9 @@ def _reference_ssim(x: torch.Tensor, y: torch.Tensor, window: torch.Tensor) -> f
     mean_x, mean_y = local(x), local(y)
     var_x, var_y, covariance = local(x * x) - mean_x**2, local(y * y) - mean_y**2, local(x * y) - mean_x * mean_y
     c1, c2 = 0.01**2, 0.03**2
-    values = ((2 * mean_x * mean_y + c1) * (2 * covariance + c2)) / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
+    values = ((2 * mean_x * mean_y + c1) * (2 * covariance + c2)) / (
+        (mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)
+    )
     return values.mean().item()
 
 
@@ -44,7 +46,9 @@ def test_ssim_of_usual_images_is_the_papers_with_its_gaussian_window(size, chann
 def test_ssim_of_tiny_images_uses_the_largest_odd_window_that_fits(size):
     images, originals = _pair(size)
     side = min(size) - 1 + min(size) % 2
-    assert ssim(images, originals) == pytest.approx(_reference_ssim(images, originals, torch.full((side, side), 1 / side**2)), abs=1e-3)
+    assert ssim(images, originals) == pytest.approx(
+        _reference_ssim(images, originals, torch.full((side, side), 1 / side**2)), abs=1e-3
+    )
 
 
 def test_ssim_does_not_depend_on_how_many_are_compared_at_a_time(monkeypatch):

@@ -70,5 +70,8 @@ def test_more_noise_and_more_blur_are_farther_away(judge, photographs):
 
 def test_without_its_architecture_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
-    with pytest.raises(UserError, match=r"^feature_extractor\.name: efficientnet_lite0 needs the package efficientnet-lite-pytorch; .*$"):
+    with pytest.raises(
+        UserError,
+        match=r"^feature_extractor\.name: efficientnet_lite0 needs the package efficientnet-lite-pytorch; .*$",
+    ):
         EfficientNetLite0()

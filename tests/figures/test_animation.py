@@ -33,7 +33,9 @@ def test_colours_survive_a_palette(tmp_path):
 @pytest.mark.parametrize(("images", "channels", "side"), [(90, 1, 28), (20, 3, 64)])
 def test_the_file_stays_small_even_of_noise(tmp_path, images, channels, side):
     save_animation(tmp_path / "x.gif", _frames(2, images, channels, side), columns=5, scale=2)
-    assert (tmp_path / "x.gif").stat().st_size < 2 * 2 * 65_536  # per frame at most two bytes for each of the pixels allowed
+    assert (
+        tmp_path / "x.gif"
+    ).stat().st_size < 2 * 2 * 65_536  # per frame at most two bytes for each of the pixels allowed
 
 
 def test_saving_twice_gives_the_same_bytes(tmp_path):

@@ -47,7 +47,26 @@ def test_rows_of_several_sets_alternate_and_stay_paired():
     first = torch.arange(7, dtype=torch.uint8).reshape(7, 1, 1, 1)
     second, third = first + 10, first + 20
     rows = alternating_rows([first, second, third], columns=3).flatten().tolist()
-    assert rows == [0, 1, 2, 10, 11, 12, 20, 21, 22, 3, 4, 5, 13, 14, 15, 23, 24, 25]  # the incomplete last rows are left out
+    assert rows == [
+        0,
+        1,
+        2,
+        10,
+        11,
+        12,
+        20,
+        21,
+        22,
+        3,
+        4,
+        5,
+        13,
+        14,
+        15,
+        23,
+        24,
+        25,
+    ]  # the incomplete last rows are left out
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(3, 2), (1, 4), (4, 1), (10, 7)])

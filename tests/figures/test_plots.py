@@ -9,13 +9,19 @@ ROWS = [{"epoch": 1, "loss": 0.5, "val_loss": 0.6}, {"epoch": 2, "loss": 0.25, "
 DRAWINGS = {
     "curves": lambda path: plots.curves(path, ROWS, "epoch", ["loss", "val_loss"], "loss"),
     "log curves with a floor": lambda path: plots.curves(path, ROWS, "epoch", ["loss"], "loss", log=True, floor=0.1),
-    "panels": lambda path: plots.curve_panels(path, [{"epoch": 0}, *ROWS], "epoch", {"losses": ["loss", "val_loss"], "other": ["loss"]}),
-    "relation": lambda path: plots.relation(path, {"a": [(0.1, 0.2), (0.5, 0.9)], "b": [(0.2, 0.1)]}, "x", "y", marks=["1", "2"], diagonal=True),
+    "panels": lambda path: plots.curve_panels(
+        path, [{"epoch": 0}, *ROWS], "epoch", {"losses": ["loss", "val_loss"], "other": ["loss"]}
+    ),
+    "relation": lambda path: plots.relation(
+        path, {"a": [(0.1, 0.2), (0.5, 0.9)], "b": [(0.2, 0.1)]}, "x", "y", marks=["1", "2"], diagonal=True
+    ),
     "shares": lambda path: plots.shares(path, {"a": [0.1, 0.2], "b": [0.2, 0.9]}, "confidence"),
     "bars": lambda path: plots.bars(path, ["T-shirt/top", "b"], [1.0, 2.0], "count"),
     "confusion": lambda path: plots.confusion(path, np.array([[3, 1], [0, 0]]), ["a", "b"]),
     "notice": lambda path: plots.notice(path, "nothing to learn"),
-    "histograms": lambda path: plots.histograms_against_normal(path, np.random.default_rng(0).normal(size=(5, 200)), list("abcde")),
+    "histograms": lambda path: plots.histograms_against_normal(
+        path, np.random.default_rng(0).normal(size=(5, 200)), list("abcde")
+    ),
 }
 
 

@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 
-from latentline.autoencoders.build import build_codec
+from latentline.autoencoders.build import build_autoencoder
 from latentline.core.errors import UserError
 from latentline.interop.diffusers_folder import write_diffusers_folder
 from latentline.interop.diffusers_interop import diffusers_config, from_diffusers, to_diffusers
@@ -37,14 +37,20 @@ VARIANTS = {
     "attention at levels": {"attention_levels": [0, 2]},
     "no attention": {"middle_attention": False},
     "other groups, grey": {"groups": 8, "image_shape": [1, 16, 24]},
-    "one level": {knob: BASE[knob][:1] for knob in ("encoder_channels", "encoder_blocks", "decoder_channels", "decoder_blocks")},
+    "one level": {
+        knob: BASE[knob][:1] for knob in ("encoder_channels", "encoder_blocks", "decoder_channels", "decoder_blocks")
+    },
 }
 
 
 def _pair(awake, **changes):
     """(constructor, our network, an empty one of theirs)."""
     constructor = {**BASE, **changes}
-    return constructor, awake(build_codec("vae", **constructor)), AutoencoderKL.from_config(diffusers_config(constructor))
+    return (
+        constructor,
+        awake(build_autoencoder("vae", **constructor)),
+        AutoencoderKL.from_config(diffusers_config(constructor)),
+    )
 
 
 @torch.no_grad()
@@ -72,7 +78,7 @@ def test_diffusers_weights_give_the_same_numbers_here(awake, changes):
 
 def test_there_and_back_every_bit_is_the_same(awake):
     constructor, vae, _ = _pair(awake, attention_levels=[1])
-    other = build_codec("vae", **constructor)
+    other = build_autoencoder("vae", **constructor)
     from_diffusers(other, constructor, to_diffusers(vae, constructor))
     for name, value in vae.state_dict().items():
         assert torch.equal(other.state_dict()[name], value), name
@@ -85,7 +91,9 @@ def test_a_folder_that_diffusers_saved_is_read_and_one_that_we_wrote_it_reads(aw
     assert len(digest) == 64
     _assert_equal(vae, theirs, constructor["image_shape"])
     write_diffusers_folder(tmp_path / "ours", diffusers_config(constructor), to_diffusers(awake(vae), constructor))
-    _assert_equal(vae, AutoencoderKL.from_pretrained(tmp_path / "ours", low_cpu_mem_usage=False), constructor["image_shape"])
+    _assert_equal(
+        vae, AutoencoderKL.from_pretrained(tmp_path / "ours", low_cpu_mem_usage=False), constructor["image_shape"]
+    )
 
 
 def test_attention_under_its_older_names_is_read_too(awake):
@@ -93,7 +101,9 @@ def test_attention_under_its_older_names_is_read_too(awake):
     older = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
     tensors = awake(theirs).state_dict()
     for new, old in older.items():
-        tensors = {name.replace(f"attentions.0.{new}.", f"attentions.0.{old}."): value for name, value in tensors.items()}
+        tensors = {
+            name.replace(f"attentions.0.{new}.", f"attentions.0.{old}."): value for name, value in tensors.items()
+        }
     assert any(".query." in name for name in tensors)
     from_diffusers(vae, constructor, tensors)
     _assert_equal(vae, theirs, constructor["image_shape"])
@@ -110,8 +120,14 @@ def saved(awake, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "hints"),
     [
-        ({"encoder_channels": [32, 32, 64], "decoder_channels": [32, 32, 64]}, ["block_out_channels [32, 64, 64]", "autoencoder.encoder_channels"]),
-        ({"encoder_blocks": [2, 2, 2], "decoder_blocks": [3, 3, 3]}, ["layers_per_block 1", "autoencoder.encoder_blocks"]),
+        (
+            {"encoder_channels": [32, 32, 64], "decoder_channels": [32, 32, 64]},
+            ["block_out_channels [32, 64, 64]", "autoencoder.encoder_channels"],
+        ),
+        (
+            {"encoder_blocks": [2, 2, 2], "decoder_blocks": [3, 3, 3]},
+            ["layers_per_block 1", "autoencoder.encoder_blocks"],
+        ),
         ({"latent_channels": 8}, ["latent_channels 4", "autoencoder.latent_channels"]),
         ({"groups": 8}, ["norm_num_groups 32", "autoencoder.groups"]),
         ({"attention_levels": [1]}, ["down_block_types", "autoencoder.attention_levels"]),
@@ -124,7 +140,7 @@ def test_a_folder_of_another_architecture_is_refused_in_one_line_with_the_knob(s
     _, _, folder = saved
     constructor = {**BASE, **changes}
     with pytest.raises(UserError) as caught:
-        load_pretrained(build_codec("vae", **constructor), constructor, folder)
+        load_pretrained(build_autoencoder("vae", **constructor), constructor, folder)
     assert "\n" not in str(caught.value)
     for hint in (*hints, str(folder), "autoencoder.init_from"):
         assert hint in str(caught.value)
@@ -142,7 +158,9 @@ def test_a_model_of_another_class_or_without_quant_convolutions_is_refused(saved
 def test_a_config_from_before_an_entry_existed_means_what_was_then_the_only_way(saved):
     constructor, vae, folder = saved
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({key: config[key] for key in config.keys() - {"mid_block_add_attention", "use_quant_conv"}}))
+    (folder / "config.json").write_text(
+        json.dumps({key: config[key] for key in config.keys() - {"mid_block_add_attention", "use_quant_conv"}})
+    )
     assert load_pretrained(vae, constructor, folder)
 
 

@@ -6,19 +6,27 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from latentline.core.attributes import Column
+from latentline.core.attributes import Attribute
 from latentline.core.errors import UserError
 from latentline.latents import cache
-from latentline.latents.cache import LatentSplit, read_known, read_latents, read_stats, write_cache
+from latentline.latents.cache import LatentSplit, read_labels, read_latents, read_stats, write_cache
 
 MADE_BY = "ab" * 32
-ATTRIBUTES = (Column("smiling", "binary"), Column("age", "continuous", mean=0.1, std=2.5), Column("hair", "categorical", ("black", "red")))
+ATTRIBUTES = (
+    Attribute("smiling", "binary"),
+    Attribute("age", "continuous", mean=0.1, std=2.5),
+    Attribute("hair", "categorical", ("black", "red")),
+)
 
 
 @pytest.fixture(params=[torch.float16, torch.float32])
 def splits(request) -> dict[str, LatentSplit]:
     return {
-        name: LatentSplit((torch.randn(count, 2, 3, 4) * 3 + 1).to(request.param), torch.arange(count) % 3, torch.rand(count, 3).round())
+        name: LatentSplit(
+            (torch.randn(count, 2, 3, 4) * 3 + 1).to(request.param),
+            torch.arange(count) % 3,
+            torch.rand(count, 3).round(),
+        )
         for name, count in {"train": 20, "val": 4, "test": 5}.items()
     }
 
@@ -50,8 +58,13 @@ def test_the_statistics_are_those_of_the_training_latents_alone(tmp_path, splits
 
 def test_reading_the_statistics_gives_what_writing_them_gave(tmp_path, splits):
     written, read = _write(tmp_path / "cache", splits), read_stats(tmp_path / "cache" / "stats.json")
-    assert (read.shape, read.classes, read.attributes, read.autoencoder) == ((2, 3, 4), ("a", "b", "c"), ATTRIBUTES, MADE_BY)
-    assert read.columns == (Column("label", "categorical", ("a", "b", "c")), *ATTRIBUTES)
+    assert (read.shape, read.classes, read.attributes, read.autoencoder) == (
+        (2, 3, 4),
+        ("a", "b", "c"),
+        ATTRIBUTES,
+        MADE_BY,
+    )
+    assert read.columns == (Attribute("label", "categorical", ("a", "b", "c")), *ATTRIBUTES)
     assert torch.equal(read.normalizer.mean, written.normalizer.mean)
     assert torch.equal(read.normalizer.std, written.normalizer.std)
 
@@ -60,22 +73,30 @@ def test_what_samples_are_drawn_for_is_what_is_known_of_the_first_training_image
     for most, count in ((65_536, 20), (7, 7)):
         monkeypatch.setattr(cache, "_MOST_KNOWN", most)
         _write(tmp_path / "cache", splits)
-        assert torch.equal(read_known(tmp_path / "cache" / "known.safetensors"), splits["train"].values[:count])
+        assert torch.equal(read_labels(tmp_path / "cache" / "known.safetensors"), splits["train"].values[:count])
 
 
-@pytest.mark.parametrize("known", [{}, {"labels": torch.arange(6) % 2}, {"attributes": torch.randn(6, 1)}], ids=["nothing", "labels", "attributes"])
+@pytest.mark.parametrize(
+    "known",
+    [{}, {"labels": torch.arange(6) % 2}, {"attributes": torch.randn(6, 1)}],
+    ids=["nothing", "labels", "attributes"],
+)
 def test_what_is_not_known_stays_unknown(tmp_path, known):
     split = LatentSplit(torch.randn(6, 1, 2, 2), known.get("labels"), known.get("attributes"))
     classes, attributes = ("a", "b") if "labels" in known else (), ATTRIBUTES[1:2] if "attributes" in known else ()
-    stats = write_cache(tmp_path / "cache", {"train": [split]}, classes=classes, attributes=attributes, autoencoder=MADE_BY)
+    stats = write_cache(
+        tmp_path / "cache", {"train": [split]}, classes=classes, attributes=attributes, autoencoder=MADE_BY
+    )
     read = read_latents(tmp_path / "cache", "train")
     assert (read.labels is None, read.attributes is None) == ("labels" not in known, "attributes" not in known)
     assert read.values.shape == (6, len(known)) == (6, len(stats.columns))
-    assert read_known(tmp_path / "cache" / "known.safetensors").shape == ((6, 1) if known else (0, 0))
+    assert read_labels(tmp_path / "cache" / "known.safetensors").shape == ((6, 1) if known else (0, 0))
 
 
 def test_a_cache_of_vectors_has_one_mean_and_deviation_per_number(tmp_path):
-    vectors = {name: LatentSplit(torch.randn(20, 6) * 3 + 1, torch.arange(20) % 3, None) for name in ("train", "val", "test")}
+    vectors = {
+        name: LatentSplit(torch.randn(20, 6) * 3 + 1, torch.arange(20) % 3, None) for name in ("train", "val", "test")
+    }
     _write(tmp_path / "cache", vectors)
     stats = read_stats(tmp_path / "cache" / "stats.json")
     assert stats.shape == (6,)
@@ -126,7 +147,9 @@ def test_no_more_is_held_than_a_shard_and_a_portion_whatever_the_count(tmp_path,
             held.append(len(alive))
             yield LatentSplit(latents, None, None)
 
-    write_cache(tmp_path / "cache", {"train": encoded()}, classes=(), attributes=(), autoencoder=MADE_BY, shard_bytes=30 * 128)
+    write_cache(
+        tmp_path / "cache", {"train": encoded()}, classes=(), attributes=(), autoencoder=MADE_BY, shard_bytes=30 * 128
+    )
     assert len(held) == count // 10
     assert max(held) <= 2
     assert len(read_latents(tmp_path / "cache", "train").latents) == count
@@ -144,7 +167,9 @@ def test_each_shard_is_checked_against_the_record(tmp_path, splits, damage):
         shard.unlink()
     else:
         shard.write_bytes(content if damage == "flipped" else (tmp_path / "other" / shard.name).read_bytes())
-    with pytest.raises(UserError, match=r"train-00001\.safetensors is .*; .*run `dvc repro encode_and_cache_latents`") as caught:
+    with pytest.raises(
+        UserError, match=r"train-00001\.safetensors is .*; .*run `dvc repro encode_and_cache_latents`"
+    ) as caught:
         read_latents(tmp_path / "cache", "train")
     assert "\n" not in str(caught.value)
 
@@ -192,7 +217,7 @@ def test_a_missing_cache_names_the_stage_that_makes_it(tmp_path):
     for read in (
         lambda: read_stats(tmp_path / "stats.json"),
         lambda: read_latents(tmp_path, "train"),
-        lambda: read_known(tmp_path / "known.safetensors"),
+        lambda: read_labels(tmp_path / "known.safetensors"),
     ):
         with pytest.raises(UserError, match="dvc repro encode_and_cache_latents"):
             read()

@@ -61,7 +61,9 @@ def test_a_constant_factor_only_multiplies(shape):
 def test_half_precision_latents_are_measured_without_overflow():
     latents = (torch.randn(4000, 1, 4, 4) * 100 + 300).half()  # their sum is far beyond the largest half
     normalizer = Normalizer.fit(latents)
-    torch.testing.assert_close(normalizer.mean.double(), latents.double().mean(dim=(0, 2, 3))[:, None, None], rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        normalizer.mean.double(), latents.double().mean(dim=(0, 2, 3))[:, None, None], rtol=1e-6, atol=0
+    )
     assert normalizer.standardise(latents).dtype == torch.float32
 
 

@@ -39,7 +39,9 @@ def test_new_attention_is_the_identity():
     assert torch.equal(SelfAttention2d(64, 2)(x), x)
 
 
-@pytest.mark.parametrize(("channels", "heads", "size"), [(32, 1, (4, 4)), (64, 2, (3, 5)), (8, 1, (1, 1)), (96, 3, (2, 7))])
+@pytest.mark.parametrize(
+    ("channels", "heads", "size"), [(32, 1, (4, 4)), (64, 2, (3, 5)), (8, 1, (1, 1)), (96, 3, (2, 7))]
+)
 def test_attention_is_the_softmax_average_of_the_values_head_by_head(awake, channels, heads, size):
     x = torch.randn(2, channels, *size)
     attention = awake(SelfAttention2d(channels, heads))
@@ -92,7 +94,9 @@ def test_attention_does_not_know_where_a_position_lies(awake):
     x = torch.randn(1, 32, 2, 6)
     order = torch.randperm(12)
     shuffled = x.flatten(2)[..., order].reshape(x.shape)
-    torch.testing.assert_close(attention(shuffled).flatten(2), attention(x).flatten(2)[..., order], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        attention(shuffled).flatten(2), attention(x).flatten(2)[..., order], atol=1e-5, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("size", [(8, 8), (7, 5), (1, 1), (1, 6)])

@@ -37,7 +37,10 @@ def test_time_and_every_feature_of_the_condition_matter():
 
 
 def test_a_condition_of_zeros_is_no_condition():
-    conditional, unconditional = ConditionEmbedding(features=3, channels=16), ConditionEmbedding(features=0, channels=16)
+    conditional, unconditional = (
+        ConditionEmbedding(features=3, channels=16),
+        ConditionEmbedding(features=0, channels=16),
+    )
     unconditional.time.load_state_dict(conditional.time.state_dict())
     t = torch.rand(4)
     assert torch.equal(conditional(t, torch.zeros(4, 3)), unconditional(t, torch.zeros(4, 0)))

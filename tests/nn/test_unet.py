@@ -9,10 +9,21 @@ from latentline.nn.unet import UNet
 
 
 def _unet(size: tuple[int, int] = (7, 7), **changes) -> UNet:
-    return UNet(**{"latent_shape": (3, *size), "features": 4, "channels": [16, 32], "blocks": 1, "attention_levels": [1], **changes})
+    return UNet(
+        **{
+            "latent_shape": (3, *size),
+            "features": 4,
+            "channels": [16, 32],
+            "blocks": 1,
+            "attention_levels": [1],
+            **changes,
+        }
+    )
 
 
-def _inputs(count: int, size: tuple[int, int] = (7, 7), features: int = 4) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _inputs(
+    count: int, size: tuple[int, int] = (7, 7), features: int = 4
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return torch.randn(count, 3, *size), torch.rand(count), torch.randn(count, features)
 
 
@@ -32,7 +43,9 @@ def test_the_prediction_has_the_latents_shape_at_any_size(awake, size):
     patch_size=st.integers(1, 3),
     embedding_width=st.sampled_from([None, 8]),
 )
-def test_any_number_of_levels_and_blocks_and_features_fits_any_size(size, channels, blocks, attention, features, patch_size, embedding_width):
+def test_any_number_of_levels_and_blocks_and_features_fits_any_size(
+    size, channels, blocks, attention, features, patch_size, embedding_width
+):
     levels = list(range(len(channels))) if attention else []
     folding = {"patch_size": patch_size, "embedding_width": embedding_width}
     network = _unet(size, features=features, channels=channels, blocks=blocks, attention_levels=levels, **folding)
@@ -66,7 +79,10 @@ def test_an_images_prediction_does_not_depend_on_the_rest_of_its_batch(awake):
     together = network(z, t, condition)
     for index in range(4):
         torch.testing.assert_close(
-            network(z[index : index + 1], t[index : index + 1], condition[index : index + 1])[0], together[index], atol=1e-4, rtol=1e-4
+            network(z[index : index + 1], t[index : index + 1], condition[index : index + 1])[0],
+            together[index],
+            atol=1e-4,
+            rtol=1e-4,
         )
 
 
@@ -106,7 +122,9 @@ def test_channels_last_gives_the_same_numbers(awake):
     z, t, condition = _inputs(3)
     expected = network(z, t, condition)
     network.to(memory_format=torch.channels_last)
-    torch.testing.assert_close(network(z.contiguous(memory_format=torch.channels_last), t, condition), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        network(z.contiguous(memory_format=torch.channels_last), t, condition), expected, atol=1e-4, rtol=1e-4
+    )
 
 
 def test_the_registry_builds_the_network_it_names():

@@ -22,7 +22,7 @@ from stages.train_autoencoder import __main__ as train_autoencoder
 from stages.train_denoiser import __main__ as train_denoiser
 from stages.train_feature_extractor import __main__ as train_feature_extractor
 from stages.train_latent_classifiers import __main__ as train_latent_classifiers
-from support.knobs import set_knobs
+from support.params import set_params
 
 NAN, INF = float("nan"), float("inf")
 BAD_VALUES: list[tuple[str, Any]] = [
@@ -303,7 +303,7 @@ def test_a_bad_value_is_refused_in_one_line(content, knob, value):
 
 @pytest.mark.parametrize(("knob", "changes"), TOGETHER, ids=[f"{knob}: {' '.join(changes)}" for knob, changes in TOGETHER])
 def test_knobs_that_cannot_work_together_are_refused_in_one_line(content, knob, changes):
-    set_knobs(content, changes)
+    set_params(content, changes)
     line = _refusal(content)
     assert re.fullmatch(rf"params\.yaml: {re.escape(knob)}: .+; expected .+; .+", line), line
     value = content

@@ -9,11 +9,11 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, PredefinedSplit
 from sklearn.multiclass import OneVsRestClassifier
 
-from latentline.core.attributes import Column
+from latentline.core.attributes import Attribute
 from latentline.probes.probes import STRENGTHS, Probe, choose_probe, fit_probe, pooling, probabilities
 
-CLASSES = Column("label", "categorical", ("cat", "dog", "owl"))
-AGE = Column("age", "continuous", mean=40.0, std=12.5)
+CLASSES = Attribute("label", "categorical", ("cat", "dog", "owl"))
+AGE = Attribute("age", "continuous", mean=40.0, std=12.5)
 
 
 def _classes(count: int, kinds: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
@@ -24,7 +24,7 @@ def _classes(count: int, kinds: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("kinds", [2, 3])
 def test_one_model_per_class_gives_scikit_learns_probabilities(kinds):
-    column = Column("label", "categorical", CLASSES.classes[:kinds])
+    column = Attribute("label", "categorical", CLASSES.classes[:kinds])
     features, known = _classes(300, kinds)
     probe = fit_probe(column, features, known, "one_vs_rest", 0.1, 200)
     expected = OneVsRestClassifier(LogisticRegression(C=0.1, max_iter=200)).fit(features, known).predict_proba(features)
@@ -34,7 +34,7 @@ def test_one_model_per_class_gives_scikit_learns_probabilities(kinds):
 
 @pytest.mark.parametrize("kinds", [2, 3])
 def test_one_model_of_all_classes_gives_scikit_learns_probabilities(kinds):
-    column = Column("label", "categorical", CLASSES.classes[:kinds])
+    column = Attribute("label", "categorical", CLASSES.classes[:kinds])
     features, known = _classes(300, kinds)
     probe = fit_probe(column, features, known, "multinomial", 0.1, 200)
     expected = LogisticRegression(C=0.1, max_iter=200).fit(features, known).predict_proba(features)
@@ -45,10 +45,16 @@ def test_one_model_of_all_classes_gives_scikit_learns_probabilities(kinds):
 @pytest.mark.parametrize("logistic", ["multinomial", "one_vs_rest"])
 def test_a_binary_column_has_one_logit_whatever_is_asked_of_classes(logistic):
     features, known = _classes(300, 2)
-    column = Column("smiling", "binary")
+    column = Attribute("smiling", "binary")
     probe = fit_probe(column, features, known, logistic, 0.1, 200)
     expected = LogisticRegression(C=0.1, max_iter=200).fit(features, known).predict_proba(features)
-    torch.testing.assert_close(probabilities(column, probe(features), logistic), torch.from_numpy(expected), atol=1e-3, rtol=0, check_dtype=False)
+    torch.testing.assert_close(
+        probabilities(column, probe(features), logistic),
+        torch.from_numpy(expected),
+        atol=1e-3,
+        rtol=0,
+        check_dtype=False,
+    )
 
 
 @pytest.mark.parametrize("logistic", ["multinomial", "one_vs_rest"])
@@ -97,7 +103,12 @@ def test_pooled_features_are_each_channels_standardised_mean():
 def test_a_probe_of_pooled_features_is_the_same_probe_of_the_flat_latent():
     maps, matrix = torch.randn(50, 3, 4, 5), pooling(torch.randn(50, 3, 4, 5))
     probe = Probe(torch.randn(2, 3), torch.randn(2))
-    torch.testing.assert_close(Probe(probe.weight @ matrix.T, probe.bias)(maps.flatten(1)), probe(maps.flatten(1) @ matrix), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        Probe(probe.weight @ matrix.T, probe.bias)(maps.flatten(1)),
+        probe(maps.flatten(1) @ matrix),
+        atol=1e-5,
+        rtol=1e-4,
+    )
 
 
 def test_pooling_leaves_vectors_in_their_places():

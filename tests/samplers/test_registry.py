@@ -8,7 +8,7 @@ from latentline.diffusion.time_grid import time_grid
 from latentline.samplers.heun import heun
 from latentline.samplers.registry import (
     SAMPLERS,
-    SamplerKnobs,
+    SamplerOptions,
     build_sampler,
     evaluation_times,
     is_stochastic,
@@ -18,7 +18,14 @@ from latentline.samplers.registry import (
 from latentline.samplers.unipc import unipc
 from support.exact_models import COMBINATIONS
 
-GUIDANCES = [Guidance(), Guidance(0.0), Guidance(2.0), Guidance(2.0, start=0.3, end=0.8), Guidance(0.0, start=0.3, end=0.8), Guidance(2.0, 0.5, 0.5)]
+GUIDANCES = [
+    Guidance(),
+    Guidance(0.0),
+    Guidance(2.0),
+    Guidance(2.0, start=0.3, end=0.8),
+    Guidance(0.0, start=0.3, end=0.8),
+    Guidance(2.0, 0.5, 0.5),
+]
 
 
 class _CountingNetwork:
@@ -38,7 +45,7 @@ class _CountingNetwork:
 def test_network_evaluations_are_counted_as_they_are(name, guidance):
     network, times, z = _CountingNetwork(), time_grid(10), torch.randn(3, 2)
     model = guided_model(network, build_process("flow", "velocity"), torch.ones(3, 4), guidance)
-    build_sampler(name, SamplerKnobs(eta=1.0), lambda step: torch.zeros(3, 2))(model, z, times)
+    build_sampler(name, SamplerOptions(eta=1.0), lambda step: torch.zeros(3, 2))(model, z, times)
     assert network.rows == 3 * network_evaluations(name, times, guidance)
     assert sorted(network.times) == evaluation_times(name, times).sort().values.float().tolist()
 
@@ -81,6 +88,6 @@ def test_an_unknown_sampler_is_refused():
 
 
 def test_who_draws_noise_says_so():
-    quiet, noisy = SamplerKnobs(eta=0.0, sigma_scale=0.0, diffusion=0.0), SamplerKnobs(eta=0.5)
+    quiet, noisy = SamplerOptions(eta=0.0, sigma_scale=0.0, diffusion=0.0), SamplerOptions(eta=0.5)
     assert {name for name in SAMPLERS if is_stochastic(name, quiet)} == set()
     assert {name for name in SAMPLERS if is_stochastic(name, noisy)} == {"ddim", "ddpm", "flow_sde"}

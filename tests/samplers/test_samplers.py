@@ -10,25 +10,30 @@ import torch
 from latentline.core.seeds import generator
 from latentline.diffusion.euler import euler
 from latentline.diffusion.process import PATHS, Model, build_process
-from latentline.diffusion.steps import DrawNoise, Sampler
+from latentline.diffusion.steps import NoiseFn, Sampler
 from latentline.diffusion.time_grid import TIME_GRIDS, build_time_grid, time_grid
 from latentline.samplers.heun import heun
-from latentline.samplers.registry import SAMPLERS, SamplerKnobs, build_sampler, is_stochastic
+from latentline.samplers.registry import SAMPLERS, SamplerOptions, build_sampler, is_stochastic
 from support.exact_models import COMBINATIONS, Mixture, gaussian, made_up_model, mixture
 
 ODE_SAMPLERS = ["euler", "heun", "ddim", "dpmpp_2m", "unipc"]
-BOTH = [(path, name) for path in PATHS for name in SAMPLERS if (path, name) not in {("vp_linear", "flow_sde"), ("vp_cosine", "flow_sde")}]
+BOTH = [
+    (path, name)
+    for path in PATHS
+    for name in SAMPLERS
+    if (path, name) not in {("vp_linear", "flow_sde"), ("vp_cosine", "flow_sde")}
+]
 each_served = pytest.mark.parametrize(("path", "name"), BOTH)
 each_ode = pytest.mark.parametrize("name", ODE_SAMPLERS)
 each_path = pytest.mark.parametrize("path", PATHS)
 
 
-def _draw(shape: torch.Size, *names: str | int) -> DrawNoise:
+def _draw(shape: torch.Size, *names: str | int) -> NoiseFn:
     return lambda step: torch.randn(shape, dtype=torch.float64, generator=generator(0, "step", *names, step))
 
 
-def _sampler(name: str, z: torch.Tensor, **knobs: float | str) -> Sampler:
-    return build_sampler(name, SamplerKnobs(**knobs), _draw(z.shape))
+def _sampler(name: str, z: torch.Tensor, **params: float | str) -> Sampler:
+    return build_sampler(name, SamplerOptions(**params), _draw(z.shape))
 
 
 def _noise(count: int = 200, dimensions: int = 1) -> torch.Tensor:
@@ -42,7 +47,9 @@ def _flow_map(z: torch.Tensor, data: Mixture, path: str) -> torch.Tensor:
     return data.means + data.deviations * (z - end.alpha * data.means) / deviation
 
 
-@pytest.mark.parametrize(("name", "tolerance"), [("euler", 0.03), ("ddim", 0.03), ("heun", 1e-3), ("dpmpp_2m", 0.01), ("unipc", 0.01)])
+@pytest.mark.parametrize(
+    ("name", "tolerance"), [("euler", 0.03), ("ddim", 0.03), ("heun", 1e-3), ("dpmpp_2m", 0.01), ("unipc", 0.01)]
+)
 @each_path
 def test_a_gaussian_is_transported_as_the_flow_map_says(path, name, tolerance):
     data, z = gaussian(), _noise()
@@ -66,7 +73,9 @@ def test_the_error_falls_at_the_samplers_order(path, name, order):
     """Between t = 0.9 and 0.1: at the ends lambda is infinite, and what a solver does there is measured by other tests."""
     model, z, solution = _inner_solution(path)
     counts = [24, 48, 96]
-    errors = [(_sampler(name, z)(model, z, _inner_grid(steps)) - solution).square().mean().sqrt().item() for steps in counts]
+    errors = [
+        (_sampler(name, z)(model, z, _inner_grid(steps)) - solution).square().mean().sqrt().item() for steps in counts
+    ]
     slope = scipy.stats.linregress([math.log(steps) for steps in counts], [math.log(error) for error in errors]).slope
     assert abs(slope + order) < 0.25, errors
 
@@ -75,7 +84,10 @@ def test_the_error_falls_at_the_samplers_order(path, name, order):
 @each_path
 def test_doubling_the_steps_from_end_to_end_divides_the_error_by_two_to_the_order(path, name, order):
     data, z = gaussian(), _noise()
-    errors = [(_sampler(name, z)(data.model(path), z, time_grid(steps)) - _flow_map(z, data, path)).abs().max() for steps in (32, 64)]
+    errors = [
+        (_sampler(name, z)(data.model(path), z, time_grid(steps)) - _flow_map(z, data, path)).abs().max()
+        for steps in (32, 64)
+    ]
     assert 0.8 * 2**order < errors[0] / errors[1] < 1.2 * 2**order
 
 
@@ -119,12 +131,12 @@ def _distance(found: torch.Tensor, data: Mixture) -> float:
     return float(scipy.stats.kstest(found[:, 0].numpy(), cdf).statistic)
 
 
-@pytest.mark.parametrize("knobs", [{}, {"eta": 1.0, "variance": "beta", "diffusion": 1.5}], ids=["defaults", "noisy"])
+@pytest.mark.parametrize("params", [{}, {"eta": 1.0, "variance": "beta", "diffusion": 1.5}], ids=["defaults", "noisy"])
 @each_served
-def test_every_sampler_recovers_the_mixture(path, name, knobs):
+def test_every_sampler_recovers_the_mixture(path, name, params):
     data = Mixture(torch.tensor([[-1.2], [0.9]], dtype=torch.float64), torch.tensor([0.3, 0.6], dtype=torch.float64))
     z = _noise(8000)
-    found = _sampler(name, z, **knobs)(data.model(path), z, time_grid(100))
+    found = _sampler(name, z, **params)(data.model(path), z, time_grid(100))
     assert _distance(found, data) < 0.03
     assert _distance(z, data) > 0.15
 
@@ -134,7 +146,7 @@ def test_every_sampler_recovers_the_mixture(path, name, knobs):
 def test_every_combination_is_finite_in_float32_from_end_to_end(path, name, kind):
     for prediction in (prediction for where, prediction in COMBINATIONS if where == path):
         z = _noise(6, 3).float()
-        sampler = build_sampler(name, SamplerKnobs(eta=0.5), lambda step: torch.ones(6, 3))
+        sampler = build_sampler(name, SamplerOptions(eta=0.5), lambda step: torch.ones(6, 3))
         for steps in (1, 2, 5):
             found = sampler(made_up_model(path, prediction), z, build_time_grid(kind, steps, PATHS[path], 2.0))
             assert found.dtype == torch.float32
@@ -145,7 +157,9 @@ def test_every_combination_is_finite_in_float32_from_end_to_end(path, name, kind
 def test_ddim_without_noise_is_euler(path):
     z = _noise(20, 3)
     model = made_up_model(path, "v")
-    torch.testing.assert_close(_sampler("ddim", z)(model, z, time_grid(7)), _sampler("euler", z)(model, z, time_grid(7)))
+    torch.testing.assert_close(
+        _sampler("ddim", z)(model, z, time_grid(7)), _sampler("euler", z)(model, z, time_grid(7))
+    )
 
 
 @each_path
@@ -158,13 +172,17 @@ def test_ddim_with_eta_1_is_ddpm_with_the_posterior_variance(path):
 
 def test_flow_sde_without_diffusion_is_euler():
     z, model = _noise(20, 3), made_up_model("flow", "velocity")
-    torch.testing.assert_close(_sampler("flow_sde", z, diffusion=0.0)(model, z, time_grid(7)), _sampler("euler", z)(model, z, time_grid(7)))
+    torch.testing.assert_close(
+        _sampler("flow_sde", z, diffusion=0.0)(model, z, time_grid(7)), _sampler("euler", z)(model, z, time_grid(7))
+    )
 
 
 @pytest.mark.parametrize("variance", ["beta", "posterior"])
 def test_sigma_scale_multiplies_the_noise_of_each_step(variance):
     z, model, times = _noise(20, 3), made_up_model("vp_linear", "epsilon"), time_grid(4)[:2]
-    full, part, none = (_sampler("ddpm", z, variance=variance, sigma_scale=scale)(model, z, times) for scale in (1.0, 0.95, 0.0))
+    full, part, none = (
+        _sampler("ddpm", z, variance=variance, sigma_scale=scale)(model, z, times) for scale in (1.0, 0.95, 0.0)
+    )
     torch.testing.assert_close(part - none, 0.95 * (full - none))
     assert (full - none).abs().min() > 0
 
@@ -173,7 +191,9 @@ def test_sigma_scale_multiplies_the_noise_of_each_step(variance):
 def test_flow_sde_has_the_marginals_of_the_path_at_every_time(diffusion):
     data, z = gaussian(), _noise(20_000)
     seen: dict[float, torch.Tensor] = {}
-    _sampler("flow_sde", z, diffusion=diffusion)(data.model("flow"), z, time_grid(100), lambda t, state: seen.update({round(t, 6): state}))
+    _sampler("flow_sde", z, diffusion=diffusion)(
+        data.model("flow"), z, time_grid(100), lambda t, state: seen.update({round(t, 6): state})
+    )
     for t in (0.75, 0.5, 0.25, 0.1, 0.0):
         assert abs(seen[t].mean().item() - (1 - t) * 1.5) < 0.02
         assert abs(seen[t].std().item() - math.hypot((1 - t) * 0.4, t)) < 0.02
@@ -221,25 +241,29 @@ def test_an_image_does_not_depend_on_its_batch(path, name):
 
     def run(indices: list[int]) -> torch.Tensor:
         def draw(step: int) -> torch.Tensor:
-            return torch.stack([torch.randn(3, generator=generator(0, index, step), dtype=torch.float64) for index in indices])
+            return torch.stack(
+                [torch.randn(3, generator=generator(0, index, step), dtype=torch.float64) for index in indices]
+            )
 
-        return build_sampler(name, SamplerKnobs(eta=0.7), draw)(model, z[indices], time_grid(5))
+        return build_sampler(name, SamplerOptions(eta=0.7), draw)(model, z[indices], time_grid(5))
 
-    torch.testing.assert_close(torch.cat([run([0, 1]), run([2, 3, 4]), run([5])]), run([0, 1, 2, 3, 4, 5]), atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(
+        torch.cat([run([0, 1]), run([2, 3, 4]), run([5])]), run([0, 1, 2, 3, 4, 5]), atol=1e-12, rtol=1e-12
+    )
 
 
 @each_served
 @pytest.mark.parametrize("level", [0.0, 0.6])
 def test_noise_is_drawn_once_per_step_but_the_last_and_only_by_who_says_so(path, name, level):
     z, drawn = _noise(3), []
-    knobs = SamplerKnobs(eta=level, sigma_scale=level, diffusion=level)
+    params = SamplerOptions(eta=level, sigma_scale=level, diffusion=level)
 
     def draw(step: int) -> torch.Tensor:
         drawn.append(step)
         return torch.zeros_like(z)
 
-    build_sampler(name, knobs, draw)(gaussian().model(path), z, time_grid(5))
-    if is_stochastic(name, knobs):
+    build_sampler(name, params, draw)(gaussian().model(path), z, time_grid(5))
+    if is_stochastic(name, params):
         assert drawn == [0, 1, 2, 3]
     else:
         assert drawn == [] or name in ("ddpm", "flow_sde")  # drawn, and multiplied by 0

@@ -19,17 +19,22 @@ from support.exact_models import made_up_model
 THEIR_NAMES = {"epsilon": "epsilon", "v": "v_prediction", "x0": "sample", "velocity": "flow_prediction"}
 SCHEDULES = {"vp_linear": "linear", "vp_cosine": "squaredcos_cap_v2"}
 vp_models = pytest.mark.parametrize(
-    ("path", "prediction"), [("vp_linear", "epsilon"), ("vp_linear", "v"), ("vp_linear", "x0"), ("vp_cosine", "v"), ("vp_cosine", "x0")]
+    ("path", "prediction"),
+    [("vp_linear", "epsilon"), ("vp_linear", "v"), ("vp_linear", "x0"), ("vp_cosine", "v"), ("vp_cosine", "x0")],
 )
 
 
 def _discrete(kind: type, path: str, prediction: str, steps: int, **options: object) -> diffusers.SchedulerMixin:
-    scheduler = kind(beta_schedule=SCHEDULES[path], prediction_type=THEIR_NAMES[prediction], timestep_spacing="trailing", **options)
+    scheduler = kind(
+        beta_schedule=SCHEDULES[path], prediction_type=THEIR_NAMES[prediction], timestep_spacing="trailing", **options
+    )
     scheduler.set_timesteps(steps)
     return scheduler
 
 
-def _theirs(scheduler: diffusers.SchedulerMixin, model: Model, z: torch.Tensor, count: int, **options: object) -> torch.Tensor:
+def _theirs(
+    scheduler: diffusers.SchedulerMixin, model: Model, z: torch.Tensor, count: int, **options: object
+) -> torch.Tensor:
     """``count`` steps from z, with our model asked at the discrete steps' times."""
     for timestep in scheduler.timesteps[:count]:
         output = model.output(z, z.new_full((len(z),), (float(timestep) + 1) / 1000))
@@ -58,18 +63,20 @@ def test_ddpm(path, prediction, steps, variance, theirs):
     """All steps but the last, where a strided ``fixed_large`` adds noise that nothing removes."""
     model = made_up_model(path, prediction)
     scheduler = _discrete(diffusers.DDPMScheduler, path, prediction, steps, variance_type=theirs, clip_sample=False)
-    generator, draw_noise = _same_draws()
+    generator, noise_fn = _same_draws()
     expected = _theirs(scheduler, model, _start(), steps - 1, generator=generator)
-    _close(ddpm(model, _start(), discrete_grid(steps)[:-1], draw_noise=draw_noise, variance=variance), expected)
+    _close(ddpm(model, _start(), discrete_grid(steps)[:-1], noise_fn=noise_fn, variance=variance), expected)
 
 
 @pytest.mark.parametrize(("variance", "theirs"), [("beta", "fixed_large"), ("posterior", "fixed_small")])
 def test_ddpm_with_all_steps_to_the_end(variance, theirs):
     model = made_up_model("vp_linear", "epsilon")
-    scheduler = _discrete(diffusers.DDPMScheduler, "vp_linear", "epsilon", 1000, variance_type=theirs, clip_sample=False)
-    generator, draw_noise = _same_draws()
+    scheduler = _discrete(
+        diffusers.DDPMScheduler, "vp_linear", "epsilon", 1000, variance_type=theirs, clip_sample=False
+    )
+    generator, noise_fn = _same_draws()
     expected = _theirs(scheduler, model, _start(), 1000, generator=generator)
-    found = ddpm(model, _start(), discrete_grid(1000), draw_noise=draw_noise, variance=variance)
+    found = ddpm(model, _start(), discrete_grid(1000), noise_fn=noise_fn, variance=variance)
     torch.testing.assert_close(found, expected, atol=5e-3, rtol=5e-3)
 
 
@@ -79,12 +86,14 @@ def test_ddpm_with_all_steps_to_the_end(variance, theirs):
 def test_ddim(path, prediction, steps, eta):
     model = made_up_model(path, prediction)
     scheduler = _discrete(diffusers.DDIMScheduler, path, prediction, steps, clip_sample=False)
-    generator, draw_noise = _same_draws()
+    generator, noise_fn = _same_draws()
     expected = _theirs(scheduler, model, _start(), steps, eta=eta, generator=generator)
-    _close(ddim(model, _start(), discrete_grid(steps), draw_noise=draw_noise, eta=eta), expected)
+    _close(ddim(model, _start(), discrete_grid(steps), noise_fn=noise_fn, eta=eta), expected)
 
 
-@pytest.mark.parametrize(("ours", "theirs"), [(dpmpp_2m, "DPMSolverMultistepScheduler"), (unipc, "UniPCMultistepScheduler")])
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [(dpmpp_2m, "DPMSolverMultistepScheduler"), (unipc, "UniPCMultistepScheduler")]
+)
 @pytest.mark.parametrize("steps", [4, 10, 20])
 @vp_models
 def test_multistep_samplers(path, prediction, steps, ours, theirs):
@@ -93,7 +102,9 @@ def test_multistep_samplers(path, prediction, steps, ours, theirs):
     _close(ours(model, _start(), discrete_grid(steps)), _theirs(scheduler, model, _start(), steps))
 
 
-@pytest.mark.parametrize(("ours", "theirs"), [(dpmpp_2m, "DPMSolverMultistepScheduler"), (unipc, "UniPCMultistepScheduler")])
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [(dpmpp_2m, "DPMSolverMultistepScheduler"), (unipc, "UniPCMultistepScheduler")]
+)
 @pytest.mark.parametrize("steps", [4, 10, 20])
 def test_multistep_samplers_on_the_straight_path(steps, ours, theirs):
     model = made_up_model("flow", "velocity")
@@ -126,5 +137,7 @@ def test_heun():
     z = _start()
     for now, after in pairwise(times):
         for sigma in (now, after):
-            z = scheduler.step(model.output(z, sigma.expand(4)), scheduler.timesteps[scheduler.step_index or 0], z).prev_sample
+            z = scheduler.step(
+                model.output(z, sigma.expand(4)), scheduler.timesteps[scheduler.step_index or 0], z
+            ).prev_sample
     _close(heun(model, _start(), times), z)

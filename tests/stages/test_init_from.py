@@ -83,7 +83,10 @@ def _checkpoint(path: Path) -> Checkpoint:
 
 def test_an_autoencoder_begins_where_another_run_ended_and_remembers_it_by_its_digest(first, second):
     given = first / AUTOENCODER
-    metrics = second(train_autoencoder, **{"autoencoder.init_from": str(given.parent), "autoencoder.init_from_sha256": sha256_file(given)})
+    metrics = second(
+        train_autoencoder,
+        **{"autoencoder.init_from": str(given.parent), "autoencoder.init_from_sha256": sha256_file(given)},
+    )
     before = _metrics(first, "autoencoder")
     assert metrics["untrained"] == {name: before[name] for name in metrics["untrained"]}
     assert metrics["test_loss"] < before["test_loss"]
@@ -93,11 +96,13 @@ def test_an_autoencoder_begins_where_another_run_ended_and_remembers_it_by_its_d
 
 def test_a_denoiser_begins_where_another_run_ended(first, second):
     given = first / DENOISER
-    knobs = {"denoiser.init_from": str(given.parent), "denoiser.init_from_sha256": sha256_file(given)}
-    metrics = second(train_denoiser, **knobs)
+    params = {"denoiser.init_from": str(given.parent), "denoiser.init_from_sha256": sha256_file(given)}
+    metrics = second(train_denoiser, **params)
     before = _metrics(first, "denoiser")
     assert metrics["untrained"]["test_loss"] == before["test_loss"]
-    first_losses, losses = (pd.read_csv(folder / "fig" / "denoiser" / "loss.csv")["val_loss"] for folder in (first, Path()))
+    first_losses, losses = (
+        pd.read_csv(folder / "fig" / "denoiser" / "loss.csv")["val_loss"] for folder in (first, Path())
+    )
     assert losses.iloc[0] < first_losses.iloc[0]
     assert losses.iloc[-1] < first_losses.iloc[-1]
     assert _checkpoint(DENOISER).trained_on["init_from"] == sha256_file(given)
@@ -114,13 +119,21 @@ def test_no_epochs_use_the_weights_as_they_are(first, second):
 
 def test_a_knob_that_shapes_no_weights_may_differ(first, second):
     changes = {"autoencoder.kl_weight": 0.5, "autoencoder.reconstruction": "l1"}
-    assert second(train_autoencoder, **{"autoencoder.init_from": str((first / AUTOENCODER).parent), "autoencoder.epochs": 0, **changes})
+    assert second(
+        train_autoencoder,
+        **{"autoencoder.init_from": str((first / AUTOENCODER).parent), "autoencoder.epochs": 0, **changes},
+    )
 
 
 @pytest.mark.parametrize(
     ("stage", "path", "changes", "hints"),
     [
-        (train_autoencoder, AUTOENCODER, {"autoencoder.latent_channels": 4}, ["autoencoder.latent_channels (2, here 4)"]),
+        (
+            train_autoencoder,
+            AUTOENCODER,
+            {"autoencoder.latent_channels": 4},
+            ["autoencoder.latent_channels (2, here 4)"],
+        ),
         (train_autoencoder, AUTOENCODER, {"autoencoder.name": "ae"}, ["autoencoder.name (vae, here ae)"]),
         (
             train_autoencoder,
@@ -128,7 +141,12 @@ def test_a_knob_that_shapes_no_weights_may_differ(first, second):
             {"autoencoder.encoder_channels": [16], "autoencoder.encoder_blocks": [2]},
             ["autoencoder.encoder_channels ([8], here [16])", "autoencoder.encoder_blocks ([1], here [2])"],
         ),
-        (train_autoencoder, AUTOENCODER, {"autoencoder.init_from_sha256": OTHER_DIGEST}, ["autoencoder.init_from_sha256", OTHER_DIGEST]),
+        (
+            train_autoencoder,
+            AUTOENCODER,
+            {"autoencoder.init_from_sha256": OTHER_DIGEST},
+            ["autoencoder.init_from_sha256", OTHER_DIGEST],
+        ),
         (train_autoencoder, DENOISER, {}, ["autoencoder.init_from", "has no autoencoder.safetensors"]),
         (train_denoiser, DENOISER, {"denoiser.channels": [24]}, ["denoiser.channels ([16], here [24])"]),
         (train_denoiser, DENOISER, {"denoiser.name": "dit"}, ["denoiser.name (unet, here dit)"]),
@@ -144,7 +162,12 @@ def test_a_knob_that_shapes_no_weights_may_differ(first, second):
             {"denoiser.process.path": "vp_linear", "denoiser.process.prediction": "v", "sample.sampler": "ddim"},
             ["denoiser.process.path (flow, here vp_linear)", "denoiser.process.prediction (velocity, here v)"],
         ),
-        (train_denoiser, DENOISER, {"denoiser.init_from_sha256": OTHER_DIGEST}, ["denoiser.init_from_sha256", OTHER_DIGEST]),
+        (
+            train_denoiser,
+            DENOISER,
+            {"denoiser.init_from_sha256": OTHER_DIGEST},
+            ["denoiser.init_from_sha256", OTHER_DIGEST],
+        ),
         (train_denoiser, AUTOENCODER, {}, ["denoiser.init_from", "has no denoiser.safetensors"]),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
@@ -165,18 +188,20 @@ def test_latents_of_another_shape_are_refused(first, second):
     second(train_autoencoder, **{"autoencoder.latent_channels": 3})
     encode_and_cache_latents.main()
     with pytest.raises(UserError, match=r"shape of the latents \(\[2, 4, 4\], here \[3, 4, 4\]\)"):
-        second(train_denoiser, **{"autoencoder.latent_channels": 3, "denoiser.init_from": str((first / DENOISER).parent)})
+        second(
+            train_denoiser, **{"autoencoder.latent_channels": 3, "denoiser.init_from": str((first / DENOISER).parent)}
+        )
 
 
 def test_another_autoencoders_latents_of_the_same_shape_are_only_warned_of(first, second, caplog):
-    knobs = {"denoiser.init_from": str((first / DENOISER).parent)}
-    second(train_denoiser, **knobs)
+    params = {"denoiser.init_from": str((first / DENOISER).parent)}
+    second(train_denoiser, **params)
     assert not caplog.records
     second(train_autoencoder, **{"autoencoder.epochs": 1})
     encode_and_cache_latents.main()
     caplog.clear()
     with caplog.at_level(logging.WARNING):
-        second(train_denoiser, **knobs)
+        second(train_denoiser, **params)
     (message,) = caplog.messages
     assert "was trained on the latents of another autoencoder" in message
 

@@ -12,7 +12,7 @@ import torch
 
 from latentline.core.files import sha256_file
 from latentline.core.interrupt import InterruptedRunError
-from latentline.feature_extractors.load import Judge
+from latentline.feature_extractors.load import FeatureExtractor
 from latentline.runtime.pieces import Pieces
 from stages.download import __main__ as download
 from stages.encode_and_cache_latents import __main__ as encode_and_cache_latents
@@ -113,7 +113,7 @@ def _watch(monkeypatch, name: str, made: list[int], happens: Callable[[int], Non
 
     def watched(make: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         def call(*arguments, **options):
-            if "on_step" not in options:  # the trajectory's
+            if "callback" not in options:  # the trajectory's
                 happens(len(made))
                 made.append(len(made))
             return make(*arguments, **options)
@@ -123,7 +123,7 @@ def _watch(monkeypatch, name: str, made: list[int], happens: Callable[[int], Non
     owner, work = {
         "encode_and_cache_latents": (encode_and_cache_latents, "to_unit_range"),
         "sample": (sample, "draw_latents"),
-        "evaluate": (Judge, "look"),
+        "evaluate": (FeatureExtractor, "look"),
         "manipulate": (Pieces, "_make"),  # its figures are edits too
     }[name]
     monkeypatch.setattr(owner, work, watched(getattr(owner, work)))
@@ -136,7 +136,9 @@ def _digests(places: tuple[str, ...]) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", STAGES)
 @pytest.mark.parametrize("how", ["fails", "is told to stop"])
-def test_a_stage_killed_at_every_piece_ends_with_the_same_bytes_and_makes_each_once(name, how, made, monkeypatch, caplog):
+def test_a_stage_killed_at_every_piece_ends_with_the_same_bytes_and_makes_each_once(
+    name, how, made, monkeypatch, caplog
+):
     main, outs, count = STAGES[name]
     before = _digests(outs)
     fail_at = 0
@@ -159,7 +161,9 @@ def test_a_stage_killed_at_every_piece_ends_with_the_same_bytes_and_makes_each_o
     with caplog.at_level(logging.INFO):
         main()
     assert len(made) == count
-    assert [message for message in caplog.messages if "resumed" in message] == [f"resumed {name} with {count - 1 if how == 'fails' else 2} pieces"]
+    assert [message for message in caplog.messages if "resumed" in message] == [
+        f"resumed {name} with {count - 1 if how == 'fails' else 2} pieces"
+    ]
     assert _digests(outs) == before
     assert not list(Path(".state", name).iterdir())
 

@@ -23,7 +23,7 @@ from latentline.core.arrays import load_arrays
 from latentline.core.errors import UserError
 from latentline.core.load_params import read_params, validate
 from latentline.core.paths import DENOISER
-from latentline.core.shards import StoredRows
+from latentline.core.shards import ShardedArray
 from latentline.data.samples import write_generated
 from latentline.data.store import read_split
 from latentline.feature_extractors import build as judges
@@ -60,7 +60,15 @@ KNOBS = {
 }
 GRIDS = ("sample.figures", "denoiser.preview")
 COUNT = 60
-EDITS = {"flip_rate.png", "kept.png", "trade_off.png", "strips.png", "strips_random.png", "before_after.png", "edits.gif"}
+EDITS = {
+    "flip_rate.png",
+    "kept.png",
+    "trade_off.png",
+    "strips.png",
+    "strips_random.png",
+    "before_after.png",
+    "edits.gif",
+}
 EDITS |= {"interpolations.png", "perturbations.png"}
 EDITS_WITH_NOISE = {"style_mixing.png", "conditioned_samples.png", "perturbed_redrawn.png"}
 KNOWN = {  # columns of the CSV
@@ -73,7 +81,13 @@ KNOWN = {  # columns of the CSV
 NUMBERS = {"level", "size"}
 NETWORKS: dict[str, dict[str, object]] = {  # trained on classes
     "identity_unet": {"autoencoder.name": "identity"},
-    "ae_mlp": {"autoencoder.name": "ae", "autoencoder.latent_dim": 8, "denoiser.name": "mlp", "denoiser.width": 32, "denoiser.depth": 2},
+    "ae_mlp": {
+        "autoencoder.name": "ae",
+        "autoencoder.latent_dim": 8,
+        "denoiser.name": "mlp",
+        "denoiser.width": 32,
+        "denoiser.depth": 2,
+    },
     "diffae_mlp": {
         "autoencoder.name": "diffae",
         "autoencoder.figures.preview_every_epochs": 2,
@@ -92,7 +106,13 @@ NETWORKS: dict[str, dict[str, object]] = {  # trained on classes
         "denoiser.width": 32,
         "denoiser.depth": 2,
     },
-    "vae_dit": {"denoiser.name": "dit", "denoiser.width": 32, "denoiser.depth": 2, "denoiser.heads": 2, "denoiser.patch_size": 2},
+    "vae_dit": {
+        "denoiser.name": "dit",
+        "denoiser.width": 32,
+        "denoiser.depth": 2,
+        "denoiser.heads": 2,
+        "denoiser.patch_size": 2,
+    },
 }
 
 
@@ -121,8 +141,8 @@ class Workplace:
     networks: dict[str, object]
     write_params: Callable[[Path, dict[str, object]], None]
 
-    def run(self, *stages: str, **knobs: object) -> None:
-        self.write_params(self.folder, {**KNOBS, **self.networks, **knobs})
+    def run(self, *stages: str, **params: object) -> None:
+        self.write_params(self.folder, {**KNOBS, **self.networks, **params})
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(self.folder)
             patch.delenv("DVC_ROOT", raising=False)
@@ -181,7 +201,9 @@ def _draw(folder: Path, known: list[str]) -> None:
 
 
 @pytest.fixture(scope="module", params=[*KNOWN, *NETWORKS])
-def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, write_params: Callable[..., None]) -> Workplace:
+def finished(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, write_params: Callable[..., None]
+) -> Workplace:
     """A folder in which every stage ran. Tests that change anything take a copy of it."""
     known, networks = KNOWN.get(request.param, ["label"]), NETWORKS.get(request.param, {})
     workplace = Workplace(tmp_path_factory.mktemp(request.param), known, networks, write_params)
@@ -205,7 +227,9 @@ def test_the_judge_is_scored_on_every_column_and_pretrained_where_none_differs(f
     decisive = ["label"] if "label" in finished.known else sorted(finished.attributes - NUMBERS)
     assert ("accuracy" in metrics) == bool(decisive)
     if decisive:
-        assert metrics["accuracy"] == pytest.approx(np.mean([metrics["by_column"][name] for name in decisive]), rel=1e-5)
+        assert metrics["accuracy"] == pytest.approx(
+            np.mean([metrics["by_column"][name] for name in decisive]), rel=1e-5
+        )
     if finished.varied:
         assert sum(metrics["by_column"].values()) > sum(metrics["by_column_of_the_best_constant"].values())
 
@@ -217,7 +241,11 @@ def test_there_is_a_probe_of_every_column(finished):
         return
     assert metrics.get("by_attribute", {}).keys() == finished.attributes
     for name, scores in metrics.get("by_attribute", {}).items():
-        assert scores.keys() == {"r2"} if name in NUMBERS else scores.keys() >= {"accuracy", "accuracy_of_the_commonest_class"}
+        assert (
+            scores.keys() == {"r2"}
+            if name in NUMBERS
+            else scores.keys() >= {"accuracy", "accuracy_of_the_commonest_class"}
+        )
     assert metrics.keys() >= ({"r2"} if set(finished.known) <= NUMBERS else {"accuracy"})
 
 
@@ -225,9 +253,17 @@ def test_samples_have_the_labels_and_attributes_of_training_images(finished):
     samples = finished.samples()
     assert samples["images"].shape == (40, 3, 16, 16)
     assert samples["images"].dtype == torch.uint8
-    assert samples.keys() == {"images", *({"labels"} & {f"{name}s" for name in finished.known}), *(["attributes"] if finished.attributes else [])}
+    assert samples.keys() == {
+        "images",
+        *({"labels"} & {f"{name}s" for name in finished.known}),
+        *(["attributes"] if finished.attributes else []),
+    }
     train = read_split(finished.folder / "data" / "prepared", "train")
-    drawn = torch.cat([samples[name].float().reshape(40, -1) for name in ("labels", "attributes") if name in samples] or [torch.empty(40, 0)], dim=1)
+    drawn = torch.cat(
+        [samples[name].float().reshape(40, -1) for name in ("labels", "attributes") if name in samples]
+        or [torch.empty(40, 0)],
+        dim=1,
+    )
     assert {tuple(row) for row in drawn.tolist()} <= {tuple(row) for row in train.values.tolist()}
     if "labels" in samples:
         classes = len(set(train.labels.tolist()))
@@ -244,7 +280,10 @@ def test_samples_are_scored_beside_their_floors_and_against_what_they_were_drawn
         ("fd", "fd_floor_real_test"),
         ("fd_reconstruction", "fd_of_decoded_noise"),
         ("kd", "kd_floor_real_test"),
-        *((score, f"{score}_of_real_test") for score in ("precision", "recall", "density", "coverage", "nearest_train_distance")),
+        *(
+            (score, f"{score}_of_real_test")
+            for score in ("precision", "recall", "density", "coverage", "nearest_train_distance")
+        ),
     ):
         assert isinstance(metrics[score], float)
         assert isinstance(metrics[floor], float)
@@ -255,7 +294,10 @@ def test_samples_are_scored_beside_their_floors_and_against_what_they_were_drawn
 
 def test_what_is_known_of_real_images_is_judged_alike_by_both_stages_that_do(finished):
     judge, scores = finished.metrics("feature_extractor").get("by_column", {}), finished.metrics("evaluate")
-    real = {"label": scores.get("class_accuracy_of_real_test"), **{name: both["real_test"] for name, both in scores.get("by_attribute", {}).items()}}
+    real = {
+        "label": scores.get("class_accuracy_of_real_test"),
+        **{name: both["real_test"] for name, both in scores.get("by_attribute", {}).items()},
+    }
     assert {name: real[name] for name in finished.known} == judge
 
 
@@ -266,7 +308,13 @@ def test_images_are_edited_towards_all_that_differs(finished):
     else:
         assert [row["strength"] for row in metrics["by_strength"]] == TINY["manipulate.strengths"]
         scores = {"flip_rate", "ssim", *(["identity"] if len(finished.known) > 1 else [])}
-        assert metrics.keys() == {*scores, *(f"{score}_random" for score in scores), "targets", "target_names", "by_strength"}
+        assert metrics.keys() == {
+            *scores,
+            *(f"{score}_random" for score in scores),
+            "targets",
+            "target_names",
+            "by_strength",
+        }
         assert all(-1 <= metrics[score] <= 1 for score in scores)
         assert len(metrics["target_names"]) == metrics["targets"]
 
@@ -310,7 +358,10 @@ def test_every_kind_of_network_leaves_all_metrics_and_draws_its_latents(finished
 
 def test_trajectories_are_images_whatever_the_latent(finished):
     with Image.open(finished.folder / "fig" / "sample" / "trajectory.png") as picture:
-        assert picture.size == (2 * (3 * 18 + 2), 2 * (4 * 3 * 18 + 2))  # 3 states in a row of images of 16 pixels, 3 rows of 4 samples, gaps of 2
+        assert picture.size == (
+            2 * (3 * 18 + 2),
+            2 * (4 * 3 * 18 + 2),
+        )  # 3 states in a row of images of 16 pixels, 3 rows of 4 samples, gaps of 2
 
 
 @with_everything
@@ -332,7 +383,10 @@ def test_images_are_edited_towards_what_is_named_and_an_unknown_name_is_refused(
         copy.run("manipulate", **{"manipulate.target_names": ["lying"], "manipulate.source_class": "lying"})
     assert copy.metrics("manipulate") == {"targets": 0}
     assert "not editing towards lying: all images to edit are so, or nothing could be learnt" in caplog.messages
-    with pytest.raises(UserError, match=r"manipulate\.target_names: 'flying' is unknown; expected one of lying, standing, dotted, colour=blue, "):
+    with pytest.raises(
+        UserError,
+        match=r"manipulate\.target_names: 'flying' is unknown; expected one of lying, standing, dotted, colour=blue, ",
+    ):
         copy.run("manipulate", **{"manipulate.target_names": ["flying"]})
 
 
@@ -341,7 +395,9 @@ def test_one_image_alone_can_be_edited(finished, tmp_path):
     copy = finished.copy(tmp_path / "copy")
     copy.run("manipulate", **{"manipulate.images": [4]})
     (row,) = read_split(finished.folder / "data" / "prepared", "test").values[[4]].tolist()
-    assert {"lying", "standing"} - {["lying", "standing"][int(row[0])]} <= set(copy.metrics("manipulate")["target_names"])
+    assert {"lying", "standing"} - {["lying", "standing"][int(row[0])]} <= set(
+        copy.metrics("manipulate")["target_names"]
+    )
     with Image.open(copy.folder / "fig" / "manipulate" / "before_after.png") as picture:
         assert picture.width == 2 * (18 + 2)
 
@@ -358,10 +414,14 @@ def test_files_take_the_place_of_test_images_and_the_judge_says_what_they_are(fi
 
 
 @with_everything
-@pytest.mark.parametrize("knobs", [{"renoise": 0.5, "renoise_guidance_scale": 2.0}, {"direction": "mean_difference"}], ids=["renoise", "means"])
-def test_edits_of_another_way_differ_in_all_that_is_measured_and_not_in_what_is_edited(finished, tmp_path, knobs):
+@pytest.mark.parametrize(
+    "params",
+    [{"renoise": 0.5, "renoise_guidance_scale": 2.0}, {"direction": "mean_difference"}],
+    ids=["renoise", "means"],
+)
+def test_edits_of_another_way_differ_in_all_that_is_measured_and_not_in_what_is_edited(finished, tmp_path, params):
     copy = finished.copy(tmp_path / "copy")
-    copy.run("manipulate", **{f"manipulate.{name}": value for name, value in knobs.items()})
+    copy.run("manipulate", **{f"manipulate.{name}": value for name, value in params.items()})
     ours, before = copy.metrics("manipulate"), finished.metrics("manipulate")
     assert ours["target_names"] == before["target_names"]
     assert ours["ssim"] != before["ssim"]
@@ -371,12 +431,16 @@ def test_edits_of_another_way_differ_in_all_that_is_measured_and_not_in_what_is_
 def test_a_denoiser_of_other_latents_of_the_same_autoencoder_is_refused(finished, tmp_path):
     copy = finished.copy(tmp_path / "copy")
     copy.run("encode_and_cache_latents", **{"latents.scaling": 0.5})
-    with pytest.raises(UserError, match="trained on other latents than encoded_img holds; run `dvc repro train_denoiser`"):
+    with pytest.raises(
+        UserError, match="trained on other latents than encoded_img holds; run `dvc repro train_denoiser`"
+    ):
         copy.run("sample")
 
 
 @with_everything
-@pytest.mark.parametrize(("condition", "told", "evaluations"), [("class", {"images", "labels"}, 8), ("none", {"images"}, 4)])
+@pytest.mark.parametrize(
+    ("condition", "told", "evaluations"), [("class", {"images", "labels"}, 8), ("none", {"images"}, 4)]
+)
 def test_a_denoiser_that_is_told_less_is_scored_on_less(finished, tmp_path, caplog, condition, told, evaluations):
     copy = finished.copy(tmp_path / "copy")
     with caplog.at_level(logging.INFO):
@@ -394,7 +458,7 @@ def test_a_denoiser_that_is_told_less_is_scored_on_less(finished, tmp_path, capl
 def test_samples_go_to_disk_as_they_are_drawn_and_are_scored_as_they_are_read(finished, tmp_path, monkeypatch):
     copy = finished.copy(tmp_path / "copy")
     on_disk, read = [], []
-    draw, gather = sample.draw_latents, StoredRows.__getitem__
+    draw, gather = sample.draw_latents, ShardedArray.__getitem__
 
     def watched_draw(*arguments, **options):
         on_disk.append(len(list((copy.folder / "data" / ".partial-generated").glob("samples-*"))))
@@ -418,7 +482,7 @@ def test_samples_go_to_disk_as_they_are_drawn_and_are_scored_as_they_are_read(fi
     assert grids[0] == grids[1]
 
     with monkeypatch.context() as patch:
-        patch.setattr(StoredRows, "__getitem__", watched_gather)
+        patch.setattr(ShardedArray, "__getitem__", watched_gather)
         patch.setattr(seen, "_BATCH", 7)
         copy.run("evaluate")
     assert sum(read) > 40
@@ -430,7 +494,11 @@ def test_samples_go_to_disk_as_they_are_drawn_and_are_scored_as_they_are_read(fi
 def test_grids_have_a_row_per_class_and_the_size_asked_for(finished, tmp_path):
     copy = finished.copy(tmp_path / "copy")
     figures = {"height": 1, "width": 30, "scale": 3}
-    copy.run("sample", "train_denoiser", **{f"{section}.{name}": value for section in GRIDS for name, value in figures.items()})
+    copy.run(
+        "sample",
+        "train_denoiser",
+        **{f"{section}.{name}": value for section in GRIDS for name, value in figures.items()},
+    )
 
     def sizes(place: Workplace) -> list[tuple[int, int]]:
         pictures = []
@@ -447,8 +515,12 @@ def test_grids_have_a_row_per_class_and_the_size_asked_for(finished, tmp_path):
 @with_everything
 def test_the_head_of_a_pretrained_judge_is_trained_where_there_are_labels(finished, tmp_path):
     copy = finished.copy(tmp_path / "copy")
-    knobs = {"feature_extractor.name": "efficientnet_lite0", "feature_extractor.epochs": 30, "feature_extractor.optimizer.lr": 0.05}
-    copy.run("train_feature_extractor", "evaluate", **knobs, **{"evaluate.max_images": 20})
+    params = {
+        "feature_extractor.name": "efficientnet_lite0",
+        "feature_extractor.epochs": 30,
+        "feature_extractor.optimizer.lr": 0.05,
+    }
+    copy.run("train_feature_extractor", "evaluate", **params, **{"evaluate.max_images": 20})
     metrics = copy.metrics("feature_extractor")
     assert metrics["judge"] == copy.metrics("evaluate")["judge"] == "efficientnet_lite0"
     assert metrics["by_column"]["colour"] > metrics["by_column_of_the_best_constant"]["colour"]
@@ -472,14 +544,21 @@ def test_switched_on_the_slow_scores_stand_beside_their_floors_and_change_no_oth
         assert metrics == before
     for method, scores in found.items():
         assert (scores["method"], scores["count"]) == (method, 9)
-        assert all(0 <= scores[name] <= 1 for name in ("accuracy", "accuracy_of_the_judge", "accuracy_of_the_commonest_class", "standard_error"))
+        assert all(
+            0 <= scores[name] <= 1
+            for name in ("accuracy", "accuracy_of_the_judge", "accuracy_of_the_commonest_class", "standard_error")
+        )
     assert (copy.folder / "fig" / "evaluate" / "bayes_confusion.png").stat().st_size > 0
     assert copy.metrics("timing")["evaluate"].keys() >= {"bayes_seconds", "classification_accuracy_score_seconds"}
-    assert not list((copy.folder / ".state").rglob("state.safetensors"))  # nothing goes on; what longer runs begin with is kept
+    assert not list(
+        (copy.folder / ".state").rglob("state.safetensors")
+    )  # nothing goes on; what longer runs begin with is kept
 
 
 @pytest.mark.parametrize("finished", ["one_number", "nothing"], indirect=True)
-@pytest.mark.parametrize(("knob", "value"), [("evaluate.bayes.count", 5), ("evaluate.classification_accuracy_score", True)])
+@pytest.mark.parametrize(
+    ("knob", "value"), [("evaluate.bayes.count", 5), ("evaluate.classification_accuracy_score", True)]
+)
 def test_scores_of_classes_are_refused_in_one_line_where_there_are_none(finished, tmp_path, knob, value):
     copy = finished.copy(tmp_path / "copy")
     with pytest.raises(UserError, match=rf"^{re.escape(knob)}: .*set it to (0|false)") as caught:
@@ -491,45 +570,77 @@ def test_scores_of_classes_are_refused_in_one_line_where_there_are_none(finished
 @pytest.mark.parametrize(
     ("process", "sampling", "evaluations"),
     [
-        (("vp_linear", "epsilon"), {"sampler": "ddpm", "variance": "beta", "sigma_scale": 0.95, "time_grid": "discrete", "guidance_scale": 1.0}, 3),
-        (("vp_cosine", "v"), {"sampler": "ddim", "eta": 0.5, "time_grid": "karras", "guidance_start": 0.2, "guidance_rescale": 0.7}, 5),
-        (("flow", "x0"), {"sampler": "flow_sde", "diffusion": 0.5, "time_grid": "shifted", "time_shift": 2.0, "guidance_end": 0.6}, 4),
+        (
+            ("vp_linear", "epsilon"),
+            {
+                "sampler": "ddpm",
+                "variance": "beta",
+                "sigma_scale": 0.95,
+                "time_grid": "discrete",
+                "guidance_scale": 1.0,
+            },
+            3,
+        ),
+        (
+            ("vp_cosine", "v"),
+            {"sampler": "ddim", "eta": 0.5, "time_grid": "karras", "guidance_start": 0.2, "guidance_rescale": 0.7},
+            5,
+        ),
+        (
+            ("flow", "x0"),
+            {"sampler": "flow_sde", "diffusion": 0.5, "time_grid": "shifted", "time_shift": 2.0, "guidance_end": 0.6},
+            4,
+        ),
     ],
     ids=["ddpm", "ddim", "flow_sde"],
 )
-def test_images_come_of_any_process_by_samplers_that_serve_it_whatever_the_batch_size(finished, tmp_path, process, sampling, evaluations):
+def test_images_come_of_any_process_by_samplers_that_serve_it_whatever_the_batch_size(
+    finished, tmp_path, process, sampling, evaluations
+):
     copy = finished.copy(tmp_path / "copy")
     path, prediction = process
-    knobs = {"denoiser.process.path": path, "denoiser.process.prediction": prediction, "denoiser.process.loss_weighting": "min_snr"}
-    knobs |= {f"sample.{name}": value for name, value in {**sampling, "steps": 3}.items()}
-    copy.run("train_denoiser", "sample", **knobs)
+    params = {
+        "denoiser.process.path": path,
+        "denoiser.process.prediction": prediction,
+        "denoiser.process.loss_weighting": "min_snr",
+    }
+    params |= {f"sample.{name}": value for name, value in {**sampling, "steps": 3}.items()}
+    copy.run("train_denoiser", "sample", **params)
     assert copy.metrics("sample")["network_evaluations"] == evaluations
     images = copy.samples()["images"]
     assert len(images.unique(dim=0)) > 1
-    copy.run("sample", **knobs, **{"sample.batch_size": 3})
-    assert (copy.samples()["images"].int() - images.int()).abs().max() <= 1  # rounding; the noise of each image is its own
+    copy.run("sample", **params, **{"sample.batch_size": 3})
+    assert (
+        copy.samples()["images"].int() - images.int()
+    ).abs().max() <= 1  # rounding; the noise of each image is its own
 
 
 @pytest.mark.parametrize(
-    ("knobs", "line"),
+    ("params", "line"),
     [
         ({"denoiser.process.prediction": "epsilon"}, "denoiser.process.prediction: epsilon is refused on path flow"),
         (
             {"denoiser.process.path": "vp_linear", "denoiser.process.prediction": "v", "sample.sampler": "flow_sde"},
             "sample.sampler: flow_sde is refused",
         ),
-        ({"sample.sampler": "heun", "denoiser.process.prediction": "x0"}, "sample.sampler: heun is refused for prediction x0"),
+        (
+            {"sample.sampler": "heun", "denoiser.process.prediction": "x0"},
+            "sample.sampler: heun is refused for prediction x0",
+        ),
         ({"sample.time_grid": "discrete", "sample.steps": 1001}, "sample.steps: 1001"),
         ({"sample.guidance_start": 0.7, "sample.guidance_end": 0.3}, "sample.guidance_start: 0.7 is above"),
-        ({"denoiser.condition": "none", "evaluate.bayes.count": 5}, "evaluate.bayes.count: above 0, but the denoiser is told no class"),
+        (
+            {"denoiser.condition": "none", "evaluate.bayes.count": 5},
+            "evaluate.bayes.count: above 0, but the denoiser is told no class",
+        ),
         (
             {"denoiser.condition": "none", "evaluate.classification_accuracy_score": True},
             "evaluate.classification_accuracy_score: true, but the denoiser is told no class",
         ),
     ],
 )
-def test_what_does_not_go_together_is_refused_before_any_work_in_one_line(tmp_path, write_params, knobs, line):
-    write_params(tmp_path, {**KNOBS, **knobs})
+def test_what_does_not_go_together_is_refused_before_any_work_in_one_line(tmp_path, write_params, params, line):
+    write_params(tmp_path, {**KNOBS, **params})
     with pytest.raises(UserError, match=re.escape(f"params.yaml: {line}".removeprefix("params.yaml: "))) as caught:
         validate(read_params(tmp_path / "params.yaml"))
     assert len(str(caught.value).splitlines()) == 1

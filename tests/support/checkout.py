@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 from ruamel.yaml import YAML
-
-from support.knobs import set_knobs
+from support.params import set_params
 
 TINY = {
     "data.name": "digits",
@@ -49,7 +48,12 @@ TINY = {
     "evaluate.pair_count": 30,
     "compute.threads": 1,
 }
-NOT_COPIED = ("tests/", "fig/", "metrics/", "dvc.lock")  # results of the real run, if it is in git, must not be taken for ours
+NOT_COPIED = (
+    "tests/",
+    "fig/",
+    "metrics/",
+    "dvc.lock",
+)  # results of the real run, if it is in git, must not be taken for ours
 EVERY_STAGE = {
     "download",
     "train_feature_extractor",
@@ -70,7 +74,9 @@ class Checkout:
         self.folder = folder
 
     def environment(self, **variables: str) -> dict[str, str]:
-        identity = {f"GIT_{who}_{what}": "test@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+        identity = {
+            f"GIT_{who}_{what}": "test@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+        }
         quiet = {
             "DVC_NO_ANALYTICS": "1",
             "GIT_CONFIG_GLOBAL": os.devnull,
@@ -83,7 +89,9 @@ class Checkout:
 
     def run(self, *command: str, expect: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
         environment = self.environment(**variables)
-        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=1800)
+        done = subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=1800
+        )
         assert done.returncode == expect, done.stdout + done.stderr
         return done
 
@@ -98,11 +106,11 @@ class Checkout:
         self.run("git", "add", "--all")
         self.run("git", "commit", "--quiet", "--message", "state")
 
-    def change(self, **knobs: object) -> None:
+    def change(self, **params: object) -> None:
         yaml = YAML()
         yaml.width = 4096
         content = yaml.load(self.folder / "params.yaml")
-        set_knobs(content, knobs)
+        set_params(content, params)
         yaml.dump(content, self.folder / "params.yaml")
 
     def copy(self, folder: Path) -> "Checkout":
@@ -113,7 +121,9 @@ class Checkout:
 def fresh_checkout(root: Path, folder: Path) -> Checkout:
     """What git would hold of this repository, in a repository of its own, before any run."""
     checkout = Checkout(folder)
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=root, capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=root, capture_output=True, text=True, check=True
+    ).stdout
     for name in listed.splitlines():
         if (root / name).is_file() and not name.startswith(NOT_COPIED):
             (checkout.folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,9 @@ class Mixture:
         point = PATHS[path](t).expand(3)
         variance = (point.alpha * self.deviations[:, None]) ** 2 + point.sigma**2  # (B, K, 1)
         away = z_t[:, None] - point.alpha * self.means  # (B, K, D)
-        log_density = -away.square().sum(2, keepdim=True) / (2 * variance) - z_t.shape[1] / 2 * variance.log()  # (B, K, 1)
+        log_density = (
+            -away.square().sum(2, keepdim=True) / (2 * variance) - z_t.shape[1] / 2 * variance.log()
+        )  # (B, K, 1)
         weights = log_density.softmax(dim=1)
         z0 = self.means + point.alpha * self.deviations[:, None] ** 2 / variance * away
         return (weights * z0).sum(1), (weights * point.sigma / variance * away).sum(1)
@@ -61,4 +63,6 @@ def gaussian(dimensions: int = 1) -> Mixture:
 
 def made_up_model(path: str, prediction: str) -> Model:
     """No network that was ever trained, but smooth and different at every z and t."""
-    return Model(Process(PATHS[path], prediction), lambda z_t, t: torch.sin(3 * z_t) + t.reshape(-1, *(1,) * (z_t.ndim - 1)))
+    return Model(
+        Process(PATHS[path], prediction), lambda z_t, t: torch.sin(3 * z_t) + t.reshape(-1, *(1,) * (z_t.ndim - 1))
+    )

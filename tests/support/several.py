@@ -34,7 +34,9 @@ def _start(ranks: Ranks, folder: Path, work: Callable[[Ranks], Any]) -> int:
         return child
     try:
         store = f"file://{folder}/store"
-        torch.distributed.init_process_group("gloo", init_method=store, rank=ranks.number, world_size=ranks.count, timeout=_PATIENCE)
+        torch.distributed.init_process_group(
+            "gloo", init_method=store, rank=ranks.number, world_size=ranks.count, timeout=_PATIENCE
+        )
         try:
             result = work(ranks)
         except Exception as error:

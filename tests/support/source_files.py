@@ -15,15 +15,23 @@ from stages.download.registry import read_source
 from stages.download.source import Request, Source
 
 
-def request_for(name: str, folder: Path, *, root: Path | None = None, path: Path | None = None, labels: Path | None = None, **knobs) -> Request:
+def request_for(
+    name: str, folder: Path, *, root: Path | None = None, path: Path | None = None, labels: Path | None = None, **params
+) -> Request:
     """A request whose other folders lie in ``folder``."""
     scratch = folder / "scratch"
     scratch.mkdir(exist_ok=True)
     none = folder / "no_labels.csv"
     none.write_text("\n")  # as the tracked placeholder
-    settings = {"emnist_split": "balanced", "medmnist_size": 28, "timeout_seconds": 1.0, **knobs}
+    settings = {"emnist_split": "balanced", "medmnist_size": 28, "timeout_seconds": 1.0, **params}
     return Request(
-        name=name, path=path or folder / "nowhere", labels=labels or none, root=root, downloads=folder / "downloads", scratch=scratch, **settings
+        name=name,
+        path=path or folder / "nowhere",
+        labels=labels or none,
+        root=root,
+        downloads=folder / "downloads",
+        scratch=scratch,
+        **settings,
     )
 
 
@@ -43,7 +51,9 @@ def md5(path: Path) -> str:
 
 def idx(array: np.ndarray) -> bytes:
     """http://yann.lecun.com/exdb/mnist, "FILE FORMATS FOR THE MNIST DATABASE": magic number, sizes (big-endian), then bytes."""
-    return gzip.compress(struct.pack(f">{1 + array.ndim}i", 2048 + array.ndim, *array.shape) + array.astype(np.uint8).tobytes())
+    return gzip.compress(
+        struct.pack(f">{1 + array.ndim}i", 2048 + array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
+    )
 
 
 def encoded(image: np.ndarray | Image.Image, form: str = "PNG", **settings) -> bytes:

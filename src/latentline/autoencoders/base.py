@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Codec(nn.Module, ABC):
+class Autoencoder(nn.Module, ABC):
     """Pixels <-> latents. See the package's docstring."""
 
     latent_shape: tuple[int, ...]
@@ -37,14 +37,14 @@ class Codec(nn.Module, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} decodes without noise")
 
-    def redraw(self, x: Tensor, z: Tensor, t: float, noise: Tensor) -> Tensor:
+    def sdedit(self, x: Tensor, z: Tensor, t: float, noise: Tensor) -> Tensor:
         """Images ``x`` (B, C, H, W), noised with ``noise`` (B, *noise_shape) up to ``t`` in (0, 1) and denoised, told ``z`` -> (B, C, H, W).
 
         Only where there is a ``noise_shape``.
         """
         raise NotImplementedError(f"{type(self).__name__} decodes without noise")
 
-    def draws(self, count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+    def sample_training_noise(self, count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """The random numbers, each (count, ...) on the CPU, that :meth:`loss` takes for ``count`` images; nothing unless a subclass says so.
 
         Row by row, so that a batch in parts draws what the whole would. Who has only its later rows draws those of the earlier ones first.
@@ -52,7 +52,9 @@ class Codec(nn.Module, ABC):
         return ()
 
     @abstractmethod
-    def loss(self, x: Tensor, generator: torch.Generator, step: int | None = None) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
+    def loss(
+        self, x: Tensor, generator: torch.Generator, step: int | None = None
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
         """Training loss (scalar) of images (B, C, H, W), its terms by name for the log, and the reconstructions (B, C, H, W) it is about.
 
         The reconstructions are None where the loss has none.

@@ -10,7 +10,7 @@ from latentline.nn.blocks import ResBlock, SelfAttention2d, group_norm
 
 
 @dataclass(frozen=True)
-class CoderStyle:
+class BlockConfig:
     """Normalisation and attention of an encoder and its decoder."""
 
     groups: int = 8
@@ -42,7 +42,9 @@ class CoderStyle:
         """``count`` residual blocks, each with attention after it on the levels that have it; the first changes the width."""
         blocks: list[nn.Module] = []
         for index in range(count):
-            blocks.append(self.residual(channels_in if index == 0 else channels_out, channels_out))  # (B, channels_out, H, W)
+            blocks.append(
+                self.residual(channels_in if index == 0 else channels_out, channels_out)
+            )  # (B, channels_out, H, W)
             if level in self.attention_levels:
                 blocks.append(self.attention(channels_out))
         return blocks

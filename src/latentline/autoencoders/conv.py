@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from latentline.autoencoders.block_config import CoderStyle, pad_to_multiple
+from latentline.autoencoders.block_config import BlockConfig, pad_to_multiple
 from latentline.nn.blocks import conv3x3
 
 
@@ -23,18 +23,26 @@ class ConvEncoder(nn.Module):
         style: normalisation and attention.
     """
 
-    def __init__(self, image_channels: int, outputs: int, channels: Sequence[int], blocks: Sequence[int], style: CoderStyle) -> None:
+    def __init__(
+        self, image_channels: int, outputs: int, channels: Sequence[int], blocks: Sequence[int], style: BlockConfig
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         width_in = image_channels
         for level, (width, count) in enumerate(zip(channels, blocks, strict=True)):
             layers.append(nn.PixelUnshuffle(2))  # (B, 4 width_in, H / 2^(level + 1), W / 2^(level + 1))
-            layers.append(conv3x3(4 * width_in, width) if level == 0 else nn.Conv2d(4 * width_in, width, kernel_size=1))  # (B, width, ...)
+            layers.append(
+                conv3x3(4 * width_in, width) if level == 0 else nn.Conv2d(4 * width_in, width, kernel_size=1)
+            )  # (B, width, ...)
             layers += style.level(level, width, width, count)
             width_in = width
         if style.middle_attention:
             layers.append(style.attention(width_in))
-        layers += [style.norm(width_in), nn.SiLU(), nn.Conv2d(width_in, outputs, kernel_size=1)]  # (B, outputs, H / factor, W / factor)
+        layers += [
+            style.norm(width_in),
+            nn.SiLU(),
+            nn.Conv2d(width_in, outputs, kernel_size=1),
+        ]  # (B, outputs, H / factor, W / factor)
         self.layers = nn.Sequential(*layers)
         self.factor = 2 ** len(channels)
 
@@ -54,7 +62,14 @@ class ConvDecoder(nn.Module):
         style: normalisation and attention.
     """
 
-    def __init__(self, image_shape: Sequence[int], latent_channels: int, channels: Sequence[int], blocks: Sequence[int], style: CoderStyle) -> None:
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        latent_channels: int,
+        channels: Sequence[int],
+        blocks: Sequence[int],
+        style: BlockConfig,
+    ) -> None:
         super().__init__()
         image_channels, self.height, self.width = image_shape
         layers: list[nn.Module] = [conv3x3(latent_channels, channels[-1])]  # (B, channels[-1], h, w)

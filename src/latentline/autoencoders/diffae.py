@@ -7,18 +7,18 @@ import torch
 from torch import Tensor
 
 from latentline.autoencoders.ae import AE
-from latentline.autoencoders.base import Codec
+from latentline.autoencoders.base import Autoencoder
 from latentline.core.seeds import generator
 from latentline.diffusion.euler import euler
 from latentline.diffusion.inversion import invert
-from latentline.diffusion.objective import denoising_loss, draw_times
+from latentline.diffusion.objective import denoising_loss, sample_times
 from latentline.diffusion.process import Model, build_process, conditional_model
-from latentline.diffusion.sdedit import redraw
+from latentline.diffusion.sdedit import sdedit
 from latentline.diffusion.time_grid import time_grid
 from latentline.nn.unet import UNet
 
 
-class DiffAE(Codec):
+class DiffAE(Autoencoder):
     """The latent z is a vector of what the image is about; all else, such as the exact place of each fold, is the noise x_T.
 
     ``encode(x)`` gives z, ``invert(x, z)`` the x_T, and ``decode(z, x_T)`` the image again, almost exactly; with another x_T, another image of
@@ -47,7 +47,7 @@ class DiffAE(Codec):
 
     def __init__(
         self,
-        inner: Codec,
+        inner: Autoencoder,
         *,
         image_shape: Sequence[int],
         embedding_dim: int,
@@ -69,14 +69,16 @@ class DiffAE(Codec):
         self.sample_timesteps = sample_timesteps
         self.process = build_process(path, prediction)
         self.encoder = plain_autoencoder(image_shape, embedding_dim, encoder_channels, encoder_blocks).encoder
-        self.decoder = UNet(inner.latent_shape, embedding_dim, channels, blocks, attention_levels, patch_size, condition_width)
+        self.decoder = UNet(
+            inner.latent_shape, embedding_dim, channels, blocks, attention_levels, patch_size, condition_width
+        )
         per_channel = (inner.latent_shape[0], *[1] * (len(inner.latent_shape) - 1))
         self.register_buffer("mean", torch.zeros(per_channel))
         self.register_buffer("std", torch.ones(per_channel))
         own_noise = torch.randn(inner.latent_shape, generator=generator(0, "diffae", "noise"))
         self.register_buffer("own_noise", own_noise, persistent=False)
 
-    def adopt_inner(self, trained: Codec, latents: Tensor) -> None:
+    def adopt_inner(self, trained: Autoencoder, latents: Tensor) -> None:
         """Take the weights of ``trained``, built as ``inner`` was, and standardise by its ``latents`` (N, *inner.latent_shape) from now on."""
         self.inner.load_state_dict(trained.state_dict())
         axes = (0, *range(2, latents.ndim))
@@ -89,34 +91,40 @@ class DiffAE(Codec):
         self.encoder.requires_grad_(False)
 
     def encode(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """See :meth:`Codec.encode`; draws nothing."""
+        """See :meth:`Autoencoder.encode`; draws nothing."""
         return self.encoder(x)
 
     def decode(self, z: Tensor, noise: Tensor | None = None, *, steps: int | None = None) -> Tensor:
-        """See :meth:`Codec.decode`; in ``steps`` of the same length, None = ``sample_timesteps``."""
-        start = self.get_buffer("own_noise").expand(len(z), *self.noise_shape) if noise is None else noise  # (B, *noise_shape)
+        """See :meth:`Autoencoder.decode`; in ``steps`` of the same length, None = ``sample_timesteps``."""
+        start = (
+            self.get_buffer("own_noise").expand(len(z), *self.noise_shape) if noise is None else noise
+        )  # (B, *noise_shape)
         return self._restored(euler(self._model(z), start, time_grid(steps or self.sample_timesteps)))
 
     def invert(self, x: Tensor, z: Tensor, *, steps: int | None = None) -> Tensor:
-        """See :meth:`Codec.invert`; in ``steps`` of the same length, None = ``sample_timesteps``."""
+        """See :meth:`Autoencoder.invert`; in ``steps`` of the same length, None = ``sample_timesteps``."""
         return invert(euler, self._model(z), self._standardised(x), time_grid(steps or self.sample_timesteps))
 
-    def redraw(self, x: Tensor, z: Tensor, t: float, noise: Tensor) -> Tensor:
-        """See :meth:`Codec.redraw`; in steps about as long as those of decoding."""
-        return self._restored(redraw(euler, self._model(z), self._standardised(x), noise, t, math.ceil(t * self.sample_timesteps)))
+    def sdedit(self, x: Tensor, z: Tensor, t: float, noise: Tensor) -> Tensor:
+        """See :meth:`Autoencoder.sdedit`; in steps about as long as those of decoding."""
+        return self._restored(
+            sdedit(euler, self._model(z), self._standardised(x), noise, t, math.ceil(t * self.sample_timesteps))
+        )
 
-    def draws(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """See :meth:`Codec.draws`: times (count,) and noise (count, *noise_shape)."""
+    def sample_training_noise(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """See :meth:`Autoencoder.sample_training_noise`: times (count,) and noise (count, *noise_shape)."""
         t, noise = torch.empty(count), torch.empty(count, *self.noise_shape)
         for row in range(count):
-            t[row : row + 1] = draw_times(1, "uniform", generator)
+            t[row : row + 1] = sample_times(1, "uniform", generator)
             noise[row].normal_(generator=generator)
         return t, noise
 
-    def loss(self, x: Tensor, generator: torch.Generator, step: int | None = None) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
+    def loss(
+        self, x: Tensor, generator: torch.Generator, step: int | None = None
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
         """The denoising loss at uniform times (the paper's section 3.1), with no reconstruction: that would take all of the sampler's steps."""
         x0 = self._standardised(x)
-        t, noise = (drawn.to(x0) for drawn in self.draws(len(x), generator))
+        t, noise = (drawn.to(x0) for drawn in self.sample_training_noise(len(x), generator))
         loss = denoising_loss(self.decoder, self.process, x0, self.encode(x), t, noise).mean()
         return loss, {"loss": loss}, None
 
@@ -132,7 +140,9 @@ class DiffAE(Codec):
         return self.inner.decode(state * self.get_buffer("std") + self.get_buffer("mean"))  # (B, C, H, W)
 
 
-def plain_autoencoder(image_shape: Sequence[int], embedding_dim: int, encoder_channels: Sequence[int], encoder_blocks: Sequence[int]) -> AE:
+def plain_autoencoder(
+    image_shape: Sequence[int], embedding_dim: int, encoder_channels: Sequence[int], encoder_blocks: Sequence[int]
+) -> AE:
     """The semantic encoder with a decoder that mirrors it, to train it with before the diffusion."""
     return AE(
         image_shape,

@@ -7,18 +7,23 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from latentline.autoencoders.block_config import CoderStyle
+from latentline.autoencoders.block_config import BlockConfig
 from latentline.autoencoders.conv import ConvDecoder, ConvEncoder
 from latentline.autoencoders.stable_diffusion import StableDiffusionDecoder, StableDiffusionEncoder
 from latentline.core.errors import UserError
 
 _EPS = {"conv": 1e-5, "stable_diffusion": 1e-6}  # of the normalisations; Stable Diffusion's own
-_FILLED_UP = 8  # pixels: images smaller than this may be filled up to it and shrunk by as many levels, which costs little
-_NETWORKS: dict[str, tuple[Any, Any]] = {"conv": (ConvEncoder, ConvDecoder), "stable_diffusion": (StableDiffusionEncoder, StableDiffusionDecoder)}
+_FILLED_UP = (
+    8  # pixels: images smaller than this may be filled up to it and shrunk by as many levels, which costs little
+)
+_NETWORKS: dict[str, tuple[Any, Any]] = {
+    "conv": (ConvEncoder, ConvDecoder),
+    "stable_diffusion": (StableDiffusionEncoder, StableDiffusionDecoder),
+}
 
 
 @dataclass(frozen=True)
-class Coders:
+class EncoderDecoder:
     """Both halves and what lies between them."""
 
     encoder: nn.Module
@@ -68,7 +73,7 @@ class VectorDecoder(nn.Module):
         return self.decoder(self.linear(z).unflatten(1, self.map_shape))  # (B, c h w) -> (B, c, h, w) -> (B, C, H, W)
 
 
-def build_coders(
+def build_encoder_decoder(
     image_shape: Sequence[int],
     *,
     statistics: int,
@@ -80,7 +85,7 @@ def build_coders(
     network: str = "conv",
     latent_dim: int | None = None,
     **style: Any,
-) -> Coders:
+) -> EncoderDecoder:
     """New networks.
 
     Args:
@@ -93,13 +98,13 @@ def build_coders(
         decoder_blocks: residual blocks of each level.
         network: ``conv`` (latents have 1 / 2^levels of the image's sides) or ``stable_diffusion`` (1 / 2^(levels - 1)).
         latent_dim: length of a latent vector; None = the latent is a map.
-        style: fields of :class:`CoderStyle`.
+        style: fields of :class:`BlockConfig`.
 
     Raises:
         UserError: so many levels that they would shrink a single position.
     """
     encoder_kind, decoder_kind = _NETWORKS[network]
-    shared = CoderStyle(eps=_EPS[network], **style)
+    shared = BlockConfig(eps=_EPS[network], **style)
     outputs = statistics * latent_channels if latent_dim is None else latent_channels
     encoder = encoder_kind(image_shape[0], outputs, encoder_channels, encoder_blocks, shared)
     if encoder.factor >= 2 * max(*image_shape[1:], _FILLED_UP):
@@ -110,5 +115,9 @@ def build_coders(
     decoder = decoder_kind(image_shape, latent_channels, decoder_channels, decoder_blocks, shared)
     map_shape = (latent_channels, -(-image_shape[1] // encoder.factor), -(-image_shape[2] // encoder.factor))
     if latent_dim is None:
-        return Coders(encoder, decoder, map_shape)
-    return Coders(VectorEncoder(encoder, map_shape, statistics * latent_dim), VectorDecoder(decoder, map_shape, latent_dim), (latent_dim,))
+        return EncoderDecoder(encoder, decoder, map_shape)
+    return EncoderDecoder(
+        VectorEncoder(encoder, map_shape, statistics * latent_dim),
+        VectorDecoder(decoder, map_shape, latent_dim),
+        (latent_dim,),
+    )

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from latentline.autoencoders.base import Codec
+from latentline.autoencoders.base import Autoencoder
 
 
-class Identity(Codec):
+class Identity(Autoencoder):
     """The latent is the image. Nothing to train: it has no parameters.
 
     Args:
@@ -27,7 +27,9 @@ class Identity(Codec):
         """The latent itself."""
         return z
 
-    def loss(self, x: Tensor, generator: torch.Generator, step: int | None = None) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    def loss(
+        self, x: Tensor, generator: torch.Generator, step: int | None = None
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Zero: nothing is lost."""
         zero = x.new_zeros(())
         return zero, {"loss": zero, "mse": zero}, x

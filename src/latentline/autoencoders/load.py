@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from latentline.autoencoders.base import Codec
-from latentline.autoencoders.build import build_codec
+from latentline.autoencoders.base import Autoencoder
+from latentline.autoencoders.build import build_autoencoder
 from latentline.core.paths import AUTOENCODER
 from latentline.core.seeds import start_noise
 from latentline.data.store import to_uint8, to_unit_range
@@ -25,19 +25,25 @@ def inference_batch(image_shape: Sequence[int]) -> int:
     return max(1, min(_BATCH, _PIXELS // (image_shape[-2] * image_shape[-1])))
 
 
-def numbered_noise(shape: tuple[int, ...], numbers: Tensor) -> Tensor:
+def noise_for_index(shape: tuple[int, ...], numbers: Tensor) -> Tensor:
     """The noise (len(numbers), *shape) that images of these numbers are decoded from, where nobody says otherwise."""
     return start_noise(_NOISE_SEED, "decode", numbers, shape)
 
 
 @torch.no_grad()
 def decode_images(
-    codec: Codec, raw: Tensor, device: torch.device, image_shape: Sequence[int], noise: Tensor | None = None, *, first: int = 0
+    autoencoder: Autoencoder,
+    raw: Tensor,
+    device: torch.device,
+    image_shape: Sequence[int],
+    noise: Tensor | None = None,
+    *,
+    first: int = 0,
 ) -> Tensor:
     """Raw latents (N, *latent_shape) -> uint8 images (N, C, H, W) on the CPU.
 
     Args:
-        codec: on ``device``.
+        autoencoder: on ``device``.
         raw: latents.
         device: where the work is done.
         image_shape: (C, H, W).
@@ -50,24 +56,24 @@ def decode_images(
         told = None
         if noise is not None:
             told = noise[rows].to(device)
-        elif codec.noise_shape is not None:
-            told = numbered_noise(codec.noise_shape, first + rows).to(device)
-        images.append(to_uint8(codec.decode(raw[rows].float().to(device), told)).cpu())
+        elif autoencoder.noise_shape is not None:
+            told = noise_for_index(autoencoder.noise_shape, first + rows).to(device)
+        images.append(to_uint8(autoencoder.decode(raw[rows].float().to(device), told)).cpu())
     return torch.cat(images)
 
 
 @dataclass(frozen=True)
-class TrainedCodec:
+class TrainedAutoencoder:
     """A codec with its weights, on its device, and the sha256 of its checkpoint."""
 
-    codec: Codec
+    network: Autoencoder
     device: torch.device
     sha256: str
     image_shape: tuple[int, ...]
 
     def decode(self, raw: Tensor, noise: Tensor | None = None, *, first: int = 0) -> Tensor:
         """:func:`decode_images` of this codec."""
-        return decode_images(self.codec, raw, self.device, self.image_shape, noise, first=first)
+        return decode_images(self.network, raw, self.device, self.image_shape, noise, first=first)
 
     @torch.no_grad()
     def invert(self, images: Tensor, raw: Tensor) -> Tensor:
@@ -77,23 +83,25 @@ class TrainedCodec:
         """
         rows = torch.arange(len(raw)).split(inference_batch(self.image_shape))
         parts = ((to_unit_range(images[part]).to(self.device), raw[part].float().to(self.device)) for part in rows)
-        return torch.cat([self.codec.invert(x, z).cpu() for x, z in parts])
+        return torch.cat([self.network.invert(x, z).cpu() for x, z in parts])
 
     @torch.no_grad()
-    def redraw(self, images: Tensor, raw: Tensor, t: float, noise: Tensor) -> Tensor:
+    def sdedit(self, images: Tensor, raw: Tensor, t: float, noise: Tensor) -> Tensor:
         """uint8 ``images`` (N, C, H, W), noised with ``noise`` (N, *noise_shape) up to ``t`` and denoised, told ``raw`` (N, *latent_shape).
 
         uint8 (N, C, H, W) on the CPU. Only for a codec that has a ``noise_shape``.
         """
         rows = torch.arange(len(raw)).split(inference_batch(self.image_shape))
-        parts = ([tensor[part].to(self.device) for tensor in (to_unit_range(images), raw.float(), noise)] for part in rows)
-        return torch.cat([to_uint8(self.codec.redraw(x, z, t, told)).cpu() for x, z, told in parts])
+        parts = (
+            [tensor[part].to(self.device) for tensor in (to_unit_range(images), raw.float(), noise)] for part in rows
+        )
+        return torch.cat([to_uint8(self.network.sdedit(x, z, t, told)).cpu() for x, z, told in parts])
 
 
-def load_codec(device: torch.device, root: Path = Path()) -> TrainedCodec:
+def load_autoencoder(device: torch.device, root: Path = Path()) -> TrainedAutoencoder:
     """Build the codec that ``root``/checkpoints/autoencoder holds. Raises UserError when it is missing or damaged."""
     checkpoint = load_checkpoint(root / AUTOENCODER, kind="autoencoder", made_by="train_autoencoder")
-    codec = build_codec(checkpoint.name, **checkpoint.constructor)
-    checkpoint.load_into(codec)
-    place(codec.eval().requires_grad_(False), device)
-    return TrainedCodec(codec, device, checkpoint.sha256, tuple(checkpoint.constructor["image_shape"]))
+    autoencoder = build_autoencoder(checkpoint.name, **checkpoint.constructor)
+    checkpoint.load_into(autoencoder)
+    place(autoencoder.eval().requires_grad_(False), device)
+    return TrainedAutoencoder(autoencoder, device, checkpoint.sha256, tuple(checkpoint.constructor["image_shape"]))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from latentline.autoencoders.block_config import CoderStyle, pad_to_multiple
+from latentline.autoencoders.block_config import BlockConfig, pad_to_multiple
 from latentline.nn.blocks import conv3x3
 
 
@@ -50,7 +50,9 @@ class StableDiffusionEncoder(nn.Module):
         style: normalisation and attention.
     """
 
-    def __init__(self, image_channels: int, outputs: int, channels: Sequence[int], blocks: Sequence[int], style: CoderStyle) -> None:
+    def __init__(
+        self, image_channels: int, outputs: int, channels: Sequence[int], blocks: Sequence[int], style: BlockConfig
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = [conv3x3(image_channels, channels[0])]  # (B, channels[0], H, W)
         width_in, last = channels[0], channels[-1]
@@ -61,7 +63,9 @@ class StableDiffusionEncoder(nn.Module):
             width_in = width
         layers += _middle(last, style)
         layers += [style.norm(last), nn.SiLU(), conv3x3(last, outputs)]  # (B, outputs, h, w)
-        layers.append(nn.Conv2d(outputs, outputs, kernel_size=1))  # "quant" convolution: mixes the outputs at each position
+        layers.append(
+            nn.Conv2d(outputs, outputs, kernel_size=1)
+        )  # "quant" convolution: mixes the outputs at each position
         self.layers = nn.Sequential(*layers)
         self.factor = 2 ** (len(channels) - 1)
 
@@ -81,19 +85,34 @@ class StableDiffusionDecoder(nn.Module):
         style: normalisation and attention.
     """
 
-    def __init__(self, image_shape: Sequence[int], latent_channels: int, channels: Sequence[int], blocks: Sequence[int], style: CoderStyle) -> None:
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        latent_channels: int,
+        channels: Sequence[int],
+        blocks: Sequence[int],
+        style: BlockConfig,
+    ) -> None:
         super().__init__()
         image_channels, self.height, self.width = image_shape
         width_in = channels[-1]
-        layers: list[nn.Module] = [nn.Conv2d(latent_channels, latent_channels, kernel_size=1)]  # "post-quant" convolution
+        layers: list[nn.Module] = [
+            nn.Conv2d(latent_channels, latent_channels, kernel_size=1)
+        ]  # "post-quant" convolution
         layers.append(conv3x3(latent_channels, width_in))  # (B, channels[-1], h, w)
         layers += _middle(width_in, style)
         for level in reversed(range(len(channels))):
-            layers += style.level(level, width_in, channels[level], blocks[level])  # (B, channels[level], H / 2^level, W / 2^level)
+            layers += style.level(
+                level, width_in, channels[level], blocks[level]
+            )  # (B, channels[level], H / 2^level, W / 2^level)
             width_in = channels[level]
             if level > 0:
                 layers.append(NearestUpsample(width_in))  # (B, channels[level], H / 2^(level - 1), W / 2^(level - 1))
-        layers += [style.norm(width_in), nn.SiLU(), conv3x3(width_in, image_channels)]  # (B, C, H, W), but for the padding
+        layers += [
+            style.norm(width_in),
+            nn.SiLU(),
+            conv3x3(width_in, image_channels),
+        ]  # (B, C, H, W), but for the padding
         self.layers = nn.Sequential(*layers)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -101,7 +120,7 @@ class StableDiffusionDecoder(nn.Module):
         return self.layers(z)[..., : self.height, : self.width]
 
 
-def _middle(channels: int, style: CoderStyle) -> list[nn.Module]:
+def _middle(channels: int, style: BlockConfig) -> list[nn.Module]:
     """Residual block, attention where asked for, residual block: the only place where every position sees every other."""
     attention = [style.attention(channels)] if style.middle_attention else []
     return [style.residual(channels, channels), *attention, style.residual(channels, channels)]

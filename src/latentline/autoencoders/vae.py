@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentline.autoencoders.base import Codec
-from latentline.autoencoders.encoder_decoder import build_coders
+from latentline.autoencoders.base import Autoencoder
+from latentline.autoencoders.encoder_decoder import build_encoder_decoder
 from latentline.autoencoders.reconstruction import reconstruction_loss
 
 _LOG_VARIANCE_RANGE = (-20.0, 10.0)  # exp stays finite, and gradients of a runaway channel stop
@@ -18,7 +18,7 @@ def kl_from_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).flatten(1).sum(dim=1)
 
 
-class VAE(Codec):
+class VAE(Autoencoder):
     """Encoder to a Gaussian posterior, decoder from its samples.
 
     Args:
@@ -26,12 +26,19 @@ class VAE(Codec):
         kl_weight: weight of the KL term, in nats per image value, beside the reconstruction error.
         kl_warmup_steps: steps over which that weight rises from 0, so that channels find a use before they cost.
         reconstruction: ``l1`` or ``l2``.
-        coder: what :func:`build_coders` takes.
+        coder: what :func:`build_encoder_decoder` takes.
     """
 
-    def __init__(self, image_shape: Sequence[int], kl_weight: float, kl_warmup_steps: int = 0, reconstruction: str = "l2", **coder: Any) -> None:
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        kl_weight: float,
+        kl_warmup_steps: int = 0,
+        reconstruction: str = "l2",
+        **coder: Any,
+    ) -> None:
         super().__init__()
-        coders = build_coders(image_shape, statistics=2, **coder)
+        coders = build_encoder_decoder(image_shape, statistics=2, **coder)
         self.encoder, self.decoder, self.latent_shape = coders.encoder, coders.decoder, coders.latent_shape
         self.kl_weight = kl_weight
         self.kl_warmup_steps = kl_warmup_steps
@@ -48,17 +55,19 @@ class VAE(Codec):
         return mean if generator is None else self._sample(mean, log_variance, generator)
 
     def decode(self, z: Tensor, noise: Tensor | None = None) -> Tensor:
-        """See :meth:`Codec.decode`; without noise."""
+        """See :meth:`Autoencoder.decode`; without noise."""
         return self.decoder(z)
 
-    def draws(self, count: int, generator: torch.Generator) -> tuple[Tensor]:
-        """See :meth:`Codec.draws`: the noise (count, *latent_shape) of the posterior's samples."""
+    def sample_training_noise(self, count: int, generator: torch.Generator) -> tuple[Tensor]:
+        """See :meth:`Autoencoder.sample_training_noise`: the noise (count, *latent_shape) of the posterior's samples."""
         noise = torch.empty(count, *self.latent_shape)
         for row in noise:
             row.normal_(generator=generator)
         return (noise,)
 
-    def loss(self, x: Tensor, generator: torch.Generator, step: int | None = None) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    def loss(
+        self, x: Tensor, generator: torch.Generator, step: int | None = None
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Reconstruction error (images in [-1, 1]) plus the weighted KL term, at a sample of the posterior."""
         mean, log_variance = self.posterior(x)
         reconstruction = self.decode(self._sample(mean, log_variance, generator))
@@ -70,5 +79,5 @@ class VAE(Codec):
 
     def _sample(self, mean: Tensor, log_variance: Tensor, generator: torch.Generator) -> Tensor:
         """Reparametrised (arXiv 1312.6114, section 2.4): gradients reach mean and variance. (B, *latent_shape) each."""
-        (noise,) = self.draws(len(mean), generator)
+        (noise,) = self.sample_training_noise(len(mean), generator)
         return mean + (0.5 * log_variance).exp() * noise.to(mean)

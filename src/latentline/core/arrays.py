@@ -26,7 +26,9 @@ def save_arrays(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) ->
         save_file(plain, temporary, {_KEY: canonical_json({"meta": meta, "sha256": _content_digest(plain, meta)})})
 
 
-def load_arrays(path: Path, made_by: str, *, kind: str | None = None, verify: bool = True) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_arrays(
+    path: Path, made_by: str, *, kind: str | None = None, verify: bool = True
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what :func:`save_arrays` wrote; the tensors are memory-mapped.
 
     Args:
@@ -48,9 +50,13 @@ def load_arrays(path: Path, made_by: str, *, kind: str | None = None, verify: bo
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run `dvc repro {made_by}`") from None
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged or foreign ({' '.join(str(error).split())}); remove it and run `dvc repro {made_by}`") from None
+        raise UserError(
+            f"{path} is damaged or foreign ({' '.join(str(error).split())}); remove it and run `dvc repro {made_by}`"
+        ) from None
     if changed:
-        raise UserError(f"{path} is damaged: its content no longer has the sha256 that it was written with; remove it and run `dvc repro {made_by}`")
+        raise UserError(
+            f"{path} is damaged: its content no longer has the sha256 that it was written with; remove it and run `dvc repro {made_by}`"
+        )
     if kind is not None and meta.get("kind") != kind:
         raise UserError(f"{path} holds a {meta.get('kind')}, expected a {kind}; run `dvc repro {made_by}`")
     return tensors, meta

@@ -21,7 +21,7 @@ CLASS = "label"
 
 
 @dataclass(frozen=True)
-class Column:
+class Attribute:
     """One column of values."""
 
     name: str
@@ -48,7 +48,9 @@ class Column:
         if self.kind == "categorical":
             return F.cross_entropy(outputs, values.long(), label_smoothing=label_smoothing)
         if self.kind == "binary":
-            return F.binary_cross_entropy_with_logits(outputs[:, 0], values * (1 - label_smoothing) + label_smoothing / 2)
+            return F.binary_cross_entropy_with_logits(
+                outputs[:, 0], values * (1 - label_smoothing) + label_smoothing / 2
+            )
         return F.mse_loss(outputs[:, 0], (values - self.mean) / self.std)
 
     def decide(self, outputs: Tensor) -> Tensor:
@@ -58,14 +60,14 @@ class Column:
         return (outputs[:, 0] > 0).float() if self.kind == "binary" else outputs[:, 0] * self.std + self.mean
 
 
-def columns_from_json(items: Sequence[dict[str, Any]]) -> tuple[Column, ...]:
+def schema_from_json(items: Sequence[dict[str, Any]]) -> tuple[Attribute, ...]:
     """Columns that were stored as dictionaries of their fields."""
-    return tuple(Column(**{**item, "classes": tuple(item["classes"])}) for item in items)
+    return tuple(Attribute(**{**item, "classes": tuple(item["classes"])}) for item in items)
 
 
-def all_columns(classes: Sequence[str], attributes: Sequence[Column]) -> tuple[Column, ...]:
+def all_columns(classes: Sequence[str], attributes: Sequence[Attribute]) -> tuple[Attribute, ...]:
     """The class, where there is one, then the attributes."""
-    return ((Column(CLASS, "categorical", tuple(classes)),) if classes else ()) + tuple(attributes)
+    return ((Attribute(CLASS, "categorical", tuple(classes)),) if classes else ()) + tuple(attributes)
 
 
 def all_values(count: int, labels: Tensor | None, attributes: Tensor | None) -> Tensor:
@@ -78,7 +80,7 @@ def all_values(count: int, labels: Tensor | None, attributes: Tensor | None) -> 
     return torch.cat(parts, dim=1)
 
 
-def measured(columns: Sequence[Column], values: Tensor) -> tuple[Column, ...]:
+def with_statistics(columns: Sequence[Attribute], values: Tensor) -> tuple[Attribute, ...]:
     """``columns`` with mean and standard deviation of ``values`` (N, A) filled in; a number that never varies keeps its scale."""
     means, stds = values.double().mean(dim=0).tolist(), values.double().std(dim=0, correction=0).tolist()
     return tuple(
@@ -87,22 +89,25 @@ def measured(columns: Sequence[Column], values: Tensor) -> tuple[Column, ...]:
     )
 
 
-def condition(columns: Sequence[Column], values: Tensor) -> Tensor:
+def condition(columns: Sequence[Attribute], values: Tensor) -> Tensor:
     """Values (N, A) -> the condition (N, F) of a denoiser; F = 0 without columns."""
-    return torch.cat([torch.empty(len(values), 0), *(column.encode(value) for column, value in zip(columns, values.T, strict=True))], dim=1)
+    return torch.cat(
+        [torch.empty(len(values), 0), *(column.encode(value) for column, value in zip(columns, values.T, strict=True))],
+        dim=1,
+    )
 
 
-def condition_features(columns: Sequence[Column]) -> int:
+def condition_features(columns: Sequence[Attribute]) -> int:
     """F of :func:`condition`."""
     return condition(columns, torch.zeros(1, len(columns))).shape[1]
 
 
-def split_outputs(columns: Sequence[Column], outputs: Tensor) -> tuple[Tensor, ...]:
+def split_logits(columns: Sequence[Attribute], outputs: Tensor) -> tuple[Tensor, ...]:
     """All outputs (N, K) of a classifier -> those of each column, (N, its outputs)."""
     return outputs.split([column.outputs for column in columns], dim=1)
 
 
-def decide(columns: Sequence[Column], outputs: Tensor) -> Tensor:
+def decide(columns: Sequence[Attribute], outputs: Tensor) -> Tensor:
     """All outputs (N, K) -> values (N, A)."""
-    parts = [column.decide(part) for column, part in zip(columns, split_outputs(columns, outputs), strict=True)]
+    parts = [column.decide(part) for column, part in zip(columns, split_logits(columns, outputs), strict=True)]
     return torch.stack(parts, dim=1) if parts else torch.empty(len(outputs), 0)

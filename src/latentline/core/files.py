@@ -111,10 +111,18 @@ def read_sealed_json(path: Path, made_by: str) -> dict[str, Any]:
     value = read_json(path, made_by)
     try:
         intact = value.pop(_SEAL) == _seal(value)
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):  # no mapping, no such entry, or nothing that was ever written
+    except (
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        RecursionError,
+    ):  # no mapping, no such entry, or nothing that was ever written
         intact = False
     if not intact:
-        raise UserError(f"{path} is damaged or foreign: it does not have the sha256 that it names; remove it and run `dvc repro {made_by}`")
+        raise UserError(
+            f"{path} is damaged or foreign: it does not have the sha256 that it names; remove it and run `dvc repro {made_by}`"
+        )
     return cast(dict[str, Any], value)
 
 

@@ -26,7 +26,7 @@ Run = tuple[int, int, int, int]
 """Rows that lie one after the other in a shard: the shard, the first of them in it, and where they begin and end among those asked for."""
 
 
-class StoredRows:
+class ShardedArray:
     """Rows (N, *shape) in shards, like one tensor that can be indexed, but read from disk when it is.
 
     Nothing stays in this process's memory: the system's cache keeps what it has room for. Reading instead of mapping, since mapped pages
@@ -41,7 +41,9 @@ class StoredRows:
         made_by: the stage that writes them.
     """
 
-    def __init__(self, paths: list[Path], counts: list[int], shape: tuple[int, ...], dtype: torch.dtype, name: str, made_by: str) -> None:
+    def __init__(
+        self, paths: list[Path], counts: list[int], shape: tuple[int, ...], dtype: torch.dtype, name: str, made_by: str
+    ) -> None:
         self.shape = torch.Size((sum(counts), *shape))
         self.dtype = dtype
         self._paths, self._name, self._made_by = paths, name, made_by
@@ -77,10 +79,10 @@ class StoredRows:
             for file, position, begin, end in self._places(rows.sort()[0]):
                 os.posix_fadvise(file.fileno(), position, end - begin, os.POSIX_FADV_WILLNEED)
 
-    def first(self, count: int) -> "StoredRows":
+    def first(self, count: int) -> "ShardedArray":
         """These rows, but at most ``count`` of them; nothing is read."""
         counts = self._starts.clamp(max=count).diff()  # (shards,)
-        return StoredRows(self._paths, counts.tolist(), self.shape[1:], self.dtype, self._name, self._made_by)
+        return ShardedArray(self._paths, counts.tolist(), self.shape[1:], self.dtype, self._name, self._made_by)
 
     def split(self, size: int) -> Iterator[Tensor]:
         """Consecutive batches of ``size`` rows; the last may be smaller."""
@@ -106,7 +108,12 @@ class StoredRows:
                 if shard not in self._offsets:
                     self._offsets[shard] = self._offset(file, path)
                 for _, row, begin, end in runs:
-                    yield file, self._offsets[shard] + row * self._row_bytes, begin * self._row_bytes, end * self._row_bytes
+                    yield (
+                        file,
+                        self._offsets[shard] + row * self._row_bytes,
+                        begin * self._row_bytes,
+                        end * self._row_bytes,
+                    )
 
     def _runs(self, ordered: Tensor) -> Iterator[Run]:
         """Sorted rows (B,) as runs."""
@@ -135,7 +142,9 @@ class StoredRows:
         return UserError(f"{path} is damaged ({how}); remove it and run `dvc repro {self._made_by}`")
 
 
-def write_rows(folder: Path, name: str, batches: Iterable[dict[str, Tensor]], meta: dict[str, Any], shard_bytes: int = SHARD_BYTES) -> dict[str, Any]:
+def write_rows(
+    folder: Path, name: str, batches: Iterable[dict[str, Tensor]], meta: dict[str, Any], shard_bytes: int = SHARD_BYTES
+) -> dict[str, Any]:
     """Write rows as they come to ``folder``/``name``-00000.safetensors, ``name``-00001..., each whole before the next is begun.
 
     Args:
@@ -178,7 +187,9 @@ def write_rows(folder: Path, name: str, batches: Iterable[dict[str, Tensor]], me
     return {"count": count, "shards": shards}
 
 
-def read_rows(paths: list[Path], name: str, made_by: str, *, verify: bool = True) -> tuple[StoredRows, dict[str, Tensor], dict[str, Any]]:
+def read_rows(
+    paths: list[Path], name: str, made_by: str, *, verify: bool = True
+) -> tuple[ShardedArray, dict[str, Tensor], dict[str, Any]]:
     """Read what :func:`write_rows` wrote.
 
     Args:
@@ -200,5 +211,5 @@ def read_rows(paths: list[Path], name: str, made_by: str, *, verify: bool = True
         counts.append(len(rows))
         for key, array in arrays.items():
             beside.setdefault(key, []).append(array.clone())
-    stored = StoredRows(paths, counts, rows.shape[1:], rows.dtype, name, made_by)
+    stored = ShardedArray(paths, counts, rows.shape[1:], rows.dtype, name, made_by)
     return stored, {key: torch.cat(parts) for key, parts in beside.items()}, meta

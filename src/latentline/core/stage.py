@@ -31,7 +31,9 @@ def run_stage(stage: str, main: Callable[[], None]) -> None:
     except UserError as error:
         _fail(f"error: {error}", _USER_ERROR_STATUS)
     except LostRankError as error:
-        _fail(f"error: {stage}: {error}; run the same command again to continue from the state saved last", _LOST_STATUS)
+        _fail(
+            f"error: {stage}: {error}; run the same command again to continue from the state saved last", _LOST_STATUS
+        )
     except (InterruptedRunError, KeyboardInterrupt):
         _fail(f"{stage} was interrupted; run the same command again to continue", _INTERRUPTED_STATUS)
     except Exception as error:

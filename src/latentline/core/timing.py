@@ -14,7 +14,9 @@ def record_timing(stage: str, **values: float) -> None:
     """Set ``values`` (rounded) and the peak memory of this process under ``stage``."""
     timings = _recorded(stage)
     rounded = {name: round(value, 1) for name, value in values.items()}
-    write_json(_FILE, {**timings, stage: {**timings.get(stage, {}), **rounded, "peak_memory_mib": round(_peak_memory_mib())}})
+    write_json(
+        _FILE, {**timings, stage: {**timings.get(stage, {}), **rounded, "peak_memory_mib": round(_peak_memory_mib())}}
+    )
 
 
 def _recorded(stage: str) -> dict[str, dict[str, float]]:

@@ -21,7 +21,12 @@ MADE_BY = "sample"
 
 
 def write_generated(
-    root: Path, batches: Iterable[Tensor], values: Tensor, names: list[str], autoencoder: str, shard_bytes: int = SHARD_BYTES
+    root: Path,
+    batches: Iterable[Tensor],
+    values: Tensor,
+    names: list[str],
+    autoencoder: str,
+    shard_bytes: int = SHARD_BYTES,
 ) -> None:
     """Write samples to ``root`` as they are drawn; the folder appears whole or not at all.
 
@@ -45,7 +50,9 @@ def _with_labels(batches: Iterable[Tensor], values: Tensor, names: list[str]) ->
     start = 0
     for images in batches:
         rows = slice(start, start := start + len(images))
-        yield Batch(images.numpy(), None if labels is None else labels[rows], numbers[rows] if numbers.shape[1] else None)
+        yield Batch(
+            images.numpy(), None if labels is None else labels[rows], numbers[rows] if numbers.shape[1] else None
+        )
 
 
 def read_generated(root: Path, autoencoder: str) -> tuple[ImageSplit, list[str]]:
@@ -58,10 +65,16 @@ def read_generated(root: Path, autoencoder: str) -> tuple[ImageSplit, list[str]]
     Raises:
         UserError: a shard is missing or damaged, or another autoencoder decoded them.
     """
-    shards = sorted(root.glob("samples-*.safetensors")) or [root / "samples-00000.safetensors"]  # without any, the first is the one missed
+    shards = sorted(root.glob("samples-*.safetensors")) or [
+        root / "samples-00000.safetensors"
+    ]  # without any, the first is the one missed
     samples, meta = read_shards(shards, MADE_BY)
     if meta.get("autoencoder") != autoencoder:
-        raise UserError(f"{root} was decoded by another autoencoder than checkpoints/autoencoder holds; run `dvc repro {MADE_BY}`")
+        raise UserError(
+            f"{root} was decoded by another autoencoder than checkpoints/autoencoder holds; run `dvc repro {MADE_BY}`"
+        )
     if len(samples) != meta.get("count"):
-        raise UserError(f"{root} holds {len(samples)} of {meta.get('count')} samples: a shard is missing; run `dvc repro {MADE_BY}`")
+        raise UserError(
+            f"{root} holds {len(samples)} of {meta.get('count')} samples: a shard is missing; run `dvc repro {MADE_BY}`"
+        )
     return samples, meta["condition"]

@@ -21,7 +21,9 @@ class Batch:
     attributes: NDArray[np.float32] | None  # (B, A)
 
 
-def write_shards(folder: Path, name: str, batches: Iterable[Batch], meta: dict[str, Any], shard_bytes: int = SHARD_BYTES) -> dict[str, Any]:
+def write_shards(
+    folder: Path, name: str, batches: Iterable[Batch], meta: dict[str, Any], shard_bytes: int = SHARD_BYTES
+) -> dict[str, Any]:
     """Write images as they come to ``folder``/``name``-00000.safetensors, ``name``-00001..., each whole before the next is begun.
 
     Args:
@@ -34,5 +36,7 @@ def write_shards(folder: Path, name: str, batches: Iterable[Batch], meta: dict[s
     Returns:
         What a card says of the split: ``count``, and ``shards``, the sha256 of each by its name.
     """
-    arrays = ({key: torch.from_numpy(array) for key, array in vars(batch).items() if array is not None} for batch in batches)
+    arrays = (
+        {key: torch.from_numpy(array) for key, array in vars(batch).items() if array is not None} for batch in batches
+    )
     return write_rows(folder, name, arrays, meta, shard_bytes)

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentline.core.attributes import Column, all_columns, all_values, columns_from_json
+from latentline.core.attributes import Attribute, all_columns, all_values, schema_from_json
 from latentline.core.files import read_sealed_json, require_sha256
-from latentline.core.shards import StoredRows, read_rows
+from latentline.core.shards import ShardedArray, read_rows
 
 MADE_BY = "download"
 
@@ -23,7 +23,7 @@ MADE_BY = "download"
 class ImageSplit:
     """One split of the prepared images, or the samples."""
 
-    images: StoredRows  # uint8 (N, C, H, W)
+    images: ShardedArray  # uint8 (N, C, H, W)
     labels: Tensor | None  # int64 (N,), indices into the card's classes; None = no class label
     attributes: Tensor | None  # float32 (N, A), columns as in the card; None = no attributes
 
@@ -46,14 +46,14 @@ class StoreCard:
     """What data/prepared/card.json says."""
 
     classes: tuple[str, ...]  # empty = no class label
-    attributes: tuple[Column, ...]
+    attributes: tuple[Attribute, ...]
     shape: tuple[int, int, int]  # (C, H, W)
     horizontal_flip: bool  # a mirrored image is as good as the image
     counts: dict[str, int]
     sha256: dict[str, str]  # of each shard
 
     @property
-    def columns(self) -> tuple[Column, ...]:
+    def columns(self) -> tuple[Attribute, ...]:
         """The class, where there is one, then the attributes."""
         return all_columns(self.classes, self.attributes)
 
@@ -74,7 +74,7 @@ def read_card(root: Path) -> StoreCard:
     splits = card["splits"]
     return StoreCard(
         classes=tuple(card["classes"]),
-        attributes=columns_from_json(card["attributes"]),
+        attributes=schema_from_json(card["attributes"]),
         shape=tuple(card["shape"]),
         horizontal_flip=card["horizontal_flip"],
         counts={name: split["count"] for name, split in splits.items()},

@@ -22,5 +22,7 @@ def build_denoiser(name: str, **constructor: Any) -> nn.Module:
     shape = tuple(constructor["latent_shape"])
     fitting = _OF_VECTORS if len(shape) == 1 else _OF_MAPS
     if name not in fitting:
-        raise UserError(f"denoiser.name: {name} is not made for latents of shape {shape}; expected one of {', '.join(fitting)}")
+        raise UserError(
+            f"denoiser.name: {name} is not made for latents of shape {shape}; expected one of {', '.join(fitting)}"
+        )
     return fitting[name](**constructor)

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latentline.core.attributes import CLASS, Column, condition, condition_features
+from latentline.core.attributes import CLASS, Attribute, condition, condition_features
 from latentline.core.errors import UserError
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Conditions:
+class Conditioning:
     """Some of the data's columns, as a denoiser sees them."""
 
-    columns: tuple[Column, ...]
+    columns: tuple[Attribute, ...]
     places: tuple[int, ...]  # of these columns among all of the data's
 
     @property
@@ -46,21 +46,23 @@ class Conditions:
         return 1.0
 
 
-def chosen_conditions(wanted: str, columns: Sequence[Column]) -> Conditions:
+def build_conditioning(wanted: str, columns: Sequence[Attribute]) -> Conditioning:
     """``denoiser.condition`` ``all``, ``class`` or ``none`` of the data's ``columns``. Raises UserError when there is no class."""
     names = [column.name for column in columns]
     if wanted == "class" and CLASS not in names:
-        raise UserError("denoiser.condition: class, but these images have no class label; expected labelled images; set it to all or none")
-    return named_conditions({"all": names, "class": [CLASS], "none": []}[wanted], columns)
+        raise UserError(
+            "denoiser.condition: class, but these images have no class label; expected labelled images; set it to all or none"
+        )
+    return conditioning_on({"all": names, "class": [CLASS], "none": []}[wanted], columns)
 
 
-def named_conditions(names: Sequence[str], columns: Sequence[Column]) -> Conditions:
+def conditioning_on(names: Sequence[str], columns: Sequence[Attribute]) -> Conditioning:
     """Those of ``columns`` that are called ``names``."""
     places = tuple(place for place, column in enumerate(columns) if column.name in names)
-    return Conditions(tuple(columns[place] for place in places), places)
+    return Conditioning(tuple(columns[place] for place in places), places)
 
 
-def values_in_turn(columns: Sequence[Column], known: Tensor, count: int) -> Tensor:
+def values_in_turn(columns: Sequence[Attribute], known: Tensor, count: int) -> Tensor:
     """What ``count`` samples are drawn for: classes in turn, and all else from training images (of that class).
 
     Args:

@@ -27,7 +27,9 @@ class DiT(nn.Module):
         UserError: such a width cannot be, or a patch is larger than the map.
     """
 
-    def __init__(self, latent_shape: Sequence[int], features: int, patch_size: int, width: int, depth: int, heads: int) -> None:
+    def __init__(
+        self, latent_shape: Sequence[int], features: int, patch_size: int, width: int, depth: int, heads: int
+    ) -> None:
         super().__init__()
         if width % 4 or width % heads:
             raise UserError(
@@ -35,13 +37,17 @@ class DiT(nn.Module):
             )
         channels, height, image_width = latent_shape
         if patch_size > max(height, image_width):
-            raise UserError(f"denoiser.patch_size: {patch_size} is more than latents of {height}x{image_width} have; expected at most that; lower it")
+            raise UserError(
+                f"denoiser.patch_size: {patch_size} is more than latents of {height}x{image_width} have; expected at most that; lower it"
+            )
         self.patch_size = patch_size
         self.embedding = ConditionEmbedding(features, width)
         self.stem = _linear(channels * patch_size**2, width)
         positions = sin_cos_positions(-(-height // patch_size), -(-image_width // patch_size), width)
         self.positions: Tensor
-        self.register_buffer("positions", positions, persistent=False)  # follows from the constructor, so no checkpoint needs it
+        self.register_buffer(
+            "positions", positions, persistent=False
+        )  # follows from the constructor, so no checkpoint needs it
         self.blocks = nn.ModuleList(_AdaLNZeroBlock(width, heads) for _ in range(depth))
         self.norm = _layer_norm(width)
         self.modulation = _zero_linear(width, 2 * width)
@@ -80,13 +86,17 @@ class _AdaLNZeroBlock(nn.Module):
 
     def forward(self, h: Tensor, embedded: Tensor) -> Tensor:
         """H (B, N, D), embedded (B, D) -> (B, N, D)."""
-        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = self.modulation(embedded)[:, None].chunk(6, dim=-1)  # (B, 1, D) each
+        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = self.modulation(embedded)[:, None].chunk(
+            6, dim=-1
+        )  # (B, 1, D) each
         h = h + gate_1 * self._attend(_modulate(self.norm(h), shift_1, scale_1))
         return h + gate_2 * self.mlp(_modulate(self.norm(h), shift_2, scale_2))
 
     def _attend(self, h: Tensor) -> Tensor:
         b, n, d = h.shape
-        q, k, v = self.qkv(h).reshape(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)  # (B, heads, N, D/heads) each
+        q, k, v = (
+            self.qkv(h).reshape(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        )  # (B, heads, N, D/heads) each
         mixed = F.scaled_dot_product_attention(q, k, v)  # (B, heads, N, D/heads)
         return self.mix(mixed.transpose(1, 2).reshape(b, n, d))
 

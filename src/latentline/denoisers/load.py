@@ -10,7 +10,7 @@ from latentline.core.errors import UserError
 from latentline.core.files import sha256_file
 from latentline.core.paths import DENOISER, LATENT_STATS
 from latentline.denoisers.build import build_denoiser
-from latentline.denoisers.conditioning import Conditions, named_conditions
+from latentline.denoisers.conditioning import Conditioning, conditioning_on
 from latentline.diffusion.process import Process, build_process
 from latentline.latents.cache import LatentStats
 from latentline.runtime.checkpoint import load_checkpoint
@@ -23,7 +23,7 @@ class Denoiser:
 
     network: nn.Module
     process: Process
-    conditions: Conditions
+    conditions: Conditioning
     latent_shape: tuple[int, ...]
     device: torch.device
 
@@ -36,14 +36,16 @@ def load_denoiser(device: torch.device, stats: LatentStats, root: Path = Path())
     """
     checkpoint = load_checkpoint(root / DENOISER, kind="denoiser", made_by="train_denoiser")
     if checkpoint.trained_on["latents"] != sha256_file(root / LATENT_STATS):  # the statistics name the autoencoder too
-        raise UserError(f"{root / DENOISER} was trained on other latents than encoded_img holds; run `dvc repro train_denoiser`")
+        raise UserError(
+            f"{root / DENOISER} was trained on other latents than encoded_img holds; run `dvc repro train_denoiser`"
+        )
     network = build_denoiser(checkpoint.name, **checkpoint.constructor)
     checkpoint.load_into(network)
     place(network.eval().requires_grad_(False), device)
     return Denoiser(
         network,
         build_process(**checkpoint.settings["process"]),
-        named_conditions(checkpoint.settings["condition"], stats.columns),
+        conditioning_on(checkpoint.settings["condition"], stats.columns),
         tuple(checkpoint.constructor["latent_shape"]),
         device,
     )

@@ -10,21 +10,29 @@ from latentline.core.seeds import start_noise
 from latentline.denoisers.guidance import Guidance, guided_model
 from latentline.denoisers.load import Denoiser
 from latentline.diffusion.process import Model
-from latentline.diffusion.steps import DrawNoise, OnStep, Sampler
+from latentline.diffusion.steps import Callback, NoiseFn, Sampler
 from latentline.runtime.compute import fast_layout
 
 
 @dataclass(frozen=True)
-class Plan:
+class SamplingConfig:
     """How latents are drawn."""
 
-    sampler: Callable[[DrawNoise], Sampler]  # its knobs are filled in; a deterministic one has no use for the noise
+    sampler: Callable[[NoiseFn], Sampler]  # its knobs are filled in; a deterministic one has no use for the noise
     times: Tensor  # (K + 1,)
     guidance: Guidance
 
 
 @torch.no_grad()
-def draw_latents(denoiser: Denoiser, plan: Plan, seed: int, name: str, indices: Tensor, values: Tensor, on_step: OnStep | None = None) -> Tensor:
+def draw_latents(
+    denoiser: Denoiser,
+    plan: SamplingConfig,
+    seed: int,
+    name: str,
+    indices: Tensor,
+    values: Tensor,
+    callback: Callback | None = None,
+) -> Tensor:
     """Standardised latents (B, *latent_shape), on the denoiser's device.
 
     Args:
@@ -34,16 +42,20 @@ def draw_latents(denoiser: Denoiser, plan: Plan, seed: int, name: str, indices: 
         name: of the series of images.
         indices: (B,) of the images.
         values: (B, A), what they are drawn for.
-        on_step: sees the state at each grid time.
+        callback: sees the state at each grid time.
     """
     noise = start_noise(seed, name, indices, denoiser.latent_shape).to(denoiser.device)
 
-    def draw_noise(step: int) -> Tensor:
+    def noise_fn(step: int) -> Tensor:
         return start_noise(seed, f"{name}/step {step}", indices, denoiser.latent_shape).to(noise)
 
-    return plan.sampler(draw_noise)(told_model(denoiser, values, plan.guidance), fast_layout(noise), plan.times, on_step)
+    return plan.sampler(noise_fn)(
+        conditioned_model(denoiser, values, plan.guidance), fast_layout(noise), plan.times, callback
+    )
 
 
-def told_model(denoiser: Denoiser, values: Tensor, guidance: Guidance) -> Model:
+def conditioned_model(denoiser: Denoiser, values: Tensor, guidance: Guidance) -> Model:
     """The denoiser as samplers take it, told ``values`` (B, A)."""
-    return guided_model(denoiser.network, denoiser.process, denoiser.conditions.encode(values).to(denoiser.device), guidance)
+    return guided_model(
+        denoiser.network, denoiser.process, denoiser.conditions.encode(values).to(denoiser.device), guidance
+    )

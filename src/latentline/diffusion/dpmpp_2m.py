@@ -4,10 +4,10 @@ from torch import Tensor
 
 from latentline.diffusion.exponential import Evaluation, exponential_step, extrapolate
 from latentline.diffusion.process import Model
-from latentline.diffusion.steps import OnStep, walk
+from latentline.diffusion.steps import Callback, integrate
 
 
-def dpmpp_2m(model: Model, z: Tensor, times: Tensor, on_step: OnStep | None = None) -> Tensor:
+def dpmpp_2m(model: Model, z: Tensor, times: Tensor, callback: Callback | None = None) -> Tensor:
     """Integrate d(z / sigma) = z0 d(alpha / sigma) along falling ``times`` (see the package's docstring)."""
     before: Evaluation | None = None
 
@@ -17,4 +17,4 @@ def dpmpp_2m(model: Model, z: Tensor, times: Tensor, on_step: OnStep | None = No
         z0, before = extrapolate(before, here, end), here
         return exponential_step(z, z0, here.point, end)
 
-    return walk(step, z, times, on_step)
+    return integrate(step, z, times, callback)

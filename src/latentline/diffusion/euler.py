@@ -4,10 +4,10 @@ from torch import Tensor
 
 from latentline.diffusion.path import increments
 from latentline.diffusion.process import Model
-from latentline.diffusion.steps import OnStep, walk
+from latentline.diffusion.steps import Callback, integrate
 
 
-def euler(model: Model, z: Tensor, times: Tensor, on_step: OnStep | None = None) -> Tensor:
+def euler(model: Model, z: Tensor, times: Tensor, callback: Callback | None = None) -> Tensor:
     """Integrate dz = z0 d(alpha) + noise d(sigma) along ``times`` (see the package's docstring)."""
 
     def step(_: int, z: Tensor, now: float, after: float) -> Tensor:
@@ -15,4 +15,4 @@ def euler(model: Model, z: Tensor, times: Tensor, on_step: OnStep | None = None)
         d_alpha, d_sigma = increments(model.path.at(now), model.path.at(after))
         return z + d_alpha * here.z0 + d_sigma * here.noise
 
-    return walk(step, z, times, on_step)
+    return integrate(step, z, times, callback)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from latentline.diffusion.path import PathPoint
+from latentline.diffusion.path import Coefficients
 
 
 @dataclass(frozen=True)
@@ -16,20 +16,20 @@ class Evaluation:
     """What the network said of z0 (B, ...), and where."""
 
     z0: Tensor
-    point: PathPoint
+    point: Coefficients
 
 
-def z0_weight(now: PathPoint, after: PathPoint) -> Tensor:
+def z0_weight(now: Coefficients, after: Coefficients) -> Tensor:
     """alpha_after (1 - e^-h), h = lambda_after - lambda_now: written so that it is finite at t = 1 (alpha = 0) and t = 0 (sigma = 0)."""
     return after.alpha - after.sigma * now.alpha / now.sigma
 
 
-def exponential_step(z: Tensor, z0: Tensor, now: PathPoint, after: PathPoint) -> Tensor:
+def exponential_step(z: Tensor, z0: Tensor, now: Coefficients, after: Coefficients) -> Tensor:
     """The state (B, ...) at ``after`` if the network says ``z0`` all along (Lu et al., arXiv 2211.01095, proposition 4.1)."""
     return after.sigma / now.sigma * z + z0_weight(now, after) * z0
 
 
-def extrapolate(before: Evaluation | None, here: Evaluation, after: PathPoint) -> Tensor:
+def extrapolate(before: Evaluation | None, here: Evaluation, after: Coefficients) -> Tensor:
     """z0 (B, ...) half-way to ``after`` in lambda, on the line through the last two evaluations (arXiv 2211.01095, algorithm 2).
 
     The last evaluation itself where there is only one, and for the step to t = 0, which is infinitely long in lambda. A step from alpha = 0

@@ -3,10 +3,10 @@
 from torch import Tensor
 
 from latentline.diffusion.process import Model
-from latentline.diffusion.steps import OnStep, Sampler
+from latentline.diffusion.steps import Callback, Sampler
 
 
-def invert(sampler: Sampler, model: Model, z0: Tensor, times: Tensor, on_step: OnStep | None = None) -> Tensor:
+def invert(sampler: Sampler, model: Model, z0: Tensor, times: Tensor, callback: Callback | None = None) -> Tensor:
     """The state (B, ...) at t = 1 that ``sampler`` would bring to about ``z0``; sampling from it on the same grid returns the input.
 
     The better the solver the smaller the difference: ``heun`` closes the circle with error O(1 / steps^2), ``euler`` (= DDIM without noise)
@@ -17,6 +17,6 @@ def invert(sampler: Sampler, model: Model, z0: Tensor, times: Tensor, on_step: O
         model: the network.
         z0: standardised latents (B, ...).
         times: (K + 1,), the grid of sampling, from 1 to 0.
-        on_step: sees each state.
+        callback: sees each state.
     """
-    return sampler(model, z0, times.flip(0), on_step)
+    return sampler(model, z0, times.flip(0), callback)

@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor
 
-from latentline.diffusion.path import PathPoint, add_noise
+from latentline.diffusion.path import Coefficients, add_noise
 from latentline.diffusion.prediction import training_target, z0_error_per_output_error
 from latentline.diffusion.process import Network, Process
 
 _MIN_SNR_GAMMA = 5.0  # the paper's choice: Hang et al., arXiv 2303.09556
 
 
-def draw_times(count: int, kind: str, generator: torch.Generator) -> Tensor:
+def sample_times(count: int, kind: str, generator: torch.Generator) -> Tensor:
     """Times (count,) in (0, 1), stratified: one per equal slice of probability, which lowers the variance of the loss.
 
     Args:
@@ -27,7 +27,7 @@ def draw_times(count: int, kind: str, generator: torch.Generator) -> Tensor:
     raise ValueError(f"unknown time sampling {kind!r}")
 
 
-def loss_weight(kind: str, prediction: str, point: PathPoint) -> Tensor:
+def loss_weight(kind: str, prediction: str, point: Coefficients) -> Tensor:
     """What the squared error of the network's own output is multiplied by, of t's shape.
 
     Args:
@@ -43,7 +43,15 @@ def loss_weight(kind: str, prediction: str, point: PathPoint) -> Tensor:
     raise ValueError(f"unknown loss weighting {kind!r}")
 
 
-def denoising_loss(network: Network, process: Process, z0: Tensor, condition: Tensor, t: Tensor, noise: Tensor, weighting: str = "uniform") -> Tensor:
+def denoising_loss(
+    network: Network,
+    process: Process,
+    z0: Tensor,
+    condition: Tensor,
+    t: Tensor,
+    noise: Tensor,
+    weighting: str = "uniform",
+) -> Tensor:
     """Weighted mean squared error of the network's prediction, per example.
 
     Args:

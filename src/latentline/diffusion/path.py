@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class PathPoint:
+class Coefficients:
     """alpha, sigma and their derivatives by t, each of t's shape."""
 
     alpha: Tensor
@@ -16,9 +16,14 @@ class PathPoint:
     d_alpha: Tensor
     d_sigma: Tensor
 
-    def expand(self, dimensions: int) -> "PathPoint":
+    def expand(self, dimensions: int) -> "Coefficients":
         """Append axes of length 1 until each coefficient has ``dimensions`` axes, to broadcast over (B, ...)."""
-        return PathPoint(*(c.reshape(c.shape + (1,) * (dimensions - c.ndim)) for c in (self.alpha, self.sigma, self.d_alpha, self.d_sigma)))
+        return Coefficients(
+            *(
+                c.reshape(c.shape + (1,) * (dimensions - c.ndim))
+                for c in (self.alpha, self.sigma, self.d_alpha, self.d_sigma)
+            )
+        )
 
     @property
     def snr(self) -> Tensor:
@@ -32,19 +37,19 @@ class PathPoint:
 
 
 class NoisePath(ABC):
-    """alpha and sigma as functions of t in [0, 1]. Calling it with t of any shape gives the :class:`PathPoint`."""
+    """alpha and sigma as functions of t in [0, 1]. Calling it with t of any shape gives the :class:`Coefficients`."""
 
     name: str
 
     @abstractmethod
-    def __call__(self, t: Tensor) -> PathPoint:
+    def __call__(self, t: Tensor) -> Coefficients:
         """Coefficients in t's shape, type and device."""
 
     @abstractmethod
     def time_at(self, ratio: Tensor) -> Tensor:
         """The t at which sigma / alpha is ``ratio``, in [0, infinity]; the end of the path where it never is."""
 
-    def at(self, time: float) -> PathPoint:
+    def at(self, time: float) -> Coefficients:
         """Coefficients of one time as float64 scalars: what the samplers reckon their steps with."""
         return self(torch.tensor(time, dtype=torch.float64))
 
@@ -54,10 +59,10 @@ class FlowPath(NoisePath):
 
     name = "flow"
 
-    def __call__(self, t: Tensor) -> PathPoint:
+    def __call__(self, t: Tensor) -> Coefficients:
         """See :meth:`NoisePath.__call__`."""
         one = torch.ones_like(t)
-        return PathPoint(alpha=1 - t, sigma=t, d_alpha=-one, d_sigma=one)
+        return Coefficients(alpha=1 - t, sigma=t, d_alpha=-one, d_sigma=one)
 
     def time_at(self, ratio: Tensor) -> Tensor:
         """Solve t / (1 - t) = ratio."""
@@ -67,18 +72,18 @@ class FlowPath(NoisePath):
 flow_path = FlowPath()
 
 
-def add_noise(z0: Tensor, noise: Tensor, point: PathPoint) -> Tensor:
+def add_noise(z0: Tensor, noise: Tensor, point: Coefficients) -> Tensor:
     """z_t (B, ...) from z0 and noise (B, ...) at the path point of t (B,)."""
     at = point.expand(z0.ndim)
     return at.alpha * z0 + at.sigma * noise
 
 
-def velocity(z0: Tensor, noise: Tensor, point: PathPoint) -> Tensor:
+def velocity(z0: Tensor, noise: Tensor, point: Coefficients) -> Tensor:
     """dz_t/dt (B, ...) for fixed z0 and noise (B, ...) at the path point of t (B,)."""
     at = point.expand(z0.ndim)
     return at.d_alpha * z0 + at.d_sigma * noise
 
 
-def increments(now: PathPoint, after: PathPoint) -> tuple[Tensor, Tensor]:
+def increments(now: Coefficients, after: Coefficients) -> tuple[Tensor, Tensor]:
     """(d alpha, d sigma) of a step from one path point to another: the step moves a state by z0 d(alpha) + noise d(sigma)."""
     return after.alpha - now.alpha, after.sigma - now.sigma

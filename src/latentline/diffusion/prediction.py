@@ -10,10 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latentline.diffusion.path import PathPoint
+from latentline.diffusion.path import Coefficients
 
-_COEFFICIENTS: dict[str, Callable[[PathPoint], tuple[Tensor, Tensor]]] = {  # (a, b)
-    "epsilon": lambda at: (torch.zeros_like(at.alpha), torch.ones_like(at.alpha)),  # Ho et al., arXiv 2006.11239, eq. 14
+_COEFFICIENTS: dict[str, Callable[[Coefficients], tuple[Tensor, Tensor]]] = {  # (a, b)
+    "epsilon": lambda at: (
+        torch.zeros_like(at.alpha),
+        torch.ones_like(at.alpha),
+    ),  # Ho et al., arXiv 2006.11239, eq. 14
     "v": lambda at: (-at.sigma, at.alpha),  # Salimans and Ho, arXiv 2202.00512, section 4
     "x0": lambda at: (torch.ones_like(at.alpha), torch.zeros_like(at.alpha)),
     "velocity": lambda at: (at.d_alpha, at.d_sigma),  # Liu et al., arXiv 2209.03003, eq. 1
@@ -27,7 +30,7 @@ class Prediction:
 
     z0: Tensor
     noise: Tensor
-    at: PathPoint
+    at: Coefficients
 
     @property
     def velocity(self) -> Tensor:
@@ -40,13 +43,13 @@ class Prediction:
         return -self.noise / self.at.sigma
 
 
-def training_target(kind: str, z0: Tensor, noise: Tensor, point: PathPoint) -> Tensor:
+def training_target(kind: str, z0: Tensor, noise: Tensor, point: Coefficients) -> Tensor:
     """What a network of ``kind`` should have said (B, ...), from z0 and noise (B, ...) at the path point of t (B,)."""
     of_z0, of_noise = _COEFFICIENTS[kind](point.expand(z0.ndim))
     return of_z0 * z0 + of_noise * noise
 
 
-def from_output(kind: str, z_t: Tensor, output: Tensor, point: PathPoint) -> Prediction:
+def from_output(kind: str, z_t: Tensor, output: Tensor, point: Coefficients) -> Prediction:
     """Solve z_t = alpha z0 + sigma noise and output = a z0 + b noise for z0 and noise.
 
     The equations leave one case open: ``x0`` at t = 0, where z_t is the data and independent of the noise. Its mean given z_t is
@@ -68,7 +71,11 @@ def from_output(kind: str, z_t: Tensor, output: Tensor, point: PathPoint) -> Pre
     return Prediction(z0=z0, noise=noise, at=at)
 
 
-def z0_error_per_output_error(kind: str, point: PathPoint) -> Tensor:
+def z0_error_per_output_error(kind: str, point: Coefficients) -> Tensor:
     """|dz0 / d output| at fixed z_t, of t's shape: how far an error of the network moves its z0."""
     of_z0, of_noise = _COEFFICIENTS[kind](point)
-    return torch.ones_like(point.alpha) if kind == "x0" else (point.sigma / (point.alpha * of_noise - point.sigma * of_z0)).abs()
+    return (
+        torch.ones_like(point.alpha)
+        if kind == "x0"
+        else (point.sigma / (point.alpha * of_noise - point.sigma * of_z0)).abs()
+    )

@@ -16,7 +16,10 @@ Network = Callable[[Tensor, Tensor, Tensor], Tensor]
 PATHS: dict[str, NoisePath] = {path.name: path for path in (flow_path, vp_linear_path, vp_cosine_path)}
 
 _REFUSED = {
-    ("flow", "epsilon"): "at t = 1, where sampling starts, z_t is the noise itself, and to say it again says nothing of the data",
+    (
+        "flow",
+        "epsilon",
+    ): "at t = 1, where sampling starts, z_t is the noise itself, and to say it again says nothing of the data",
     ("vp_linear", "velocity"): "its noise part sigma'(t) is infinite at t = 0; v is the bounded target of such paths",
     ("vp_cosine", "velocity"): "its noise part sigma'(t) is infinite at t = 0; v is the bounded target of such paths",
 }
@@ -34,7 +37,9 @@ def require_compatible(path: str, prediction: str) -> None:
         raise UserError(f"prediction: {prediction!r} is unknown; expected one of {', '.join(PREDICTIONS)}")
     if reason := _REFUSED.get((path, prediction)):
         others = [kind for kind in PREDICTIONS if (path, kind) not in _REFUSED]
-        raise UserError(f"prediction: {prediction} is refused on path {path}: {reason}; expected another; set it to one of {', '.join(others)}")
+        raise UserError(
+            f"prediction: {prediction} is refused on path {path}: {reason}; expected another; set it to one of {', '.join(others)}"
+        )
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from latentline.diffusion.steps import Sampler
 from latentline.diffusion.time_grid import time_grid
 
 
-def redraw(sampler: Sampler, model: Model, z0: Tensor, noise: Tensor, t: float, steps: int) -> Tensor:
+def sdedit(sampler: Sampler, model: Model, z0: Tensor, noise: Tensor, t: float, steps: int) -> Tensor:
     """Data (B, ...) near ``z0``, as the model knows data.
 
     Args:

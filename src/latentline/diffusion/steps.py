@@ -8,27 +8,29 @@ from torch import Tensor
 
 from latentline.diffusion.process import Model
 
-DrawNoise = Callable[[int], Tensor]
+NoiseFn = Callable[[int], Tensor]
 """draw_noise(step) -> standard normal noise (B, ...) for that step."""
 
-OnStep = Callable[[float, Tensor], None]
+Callback = Callable[[float, Tensor], None]
 """on_step(t, z (B, ...)): sees a state."""
 
 
 class Sampler(Protocol):
     """A sampler whose knobs are filled in."""
 
-    def __call__(self, model: Model, z: Tensor, times: Tensor, on_step: OnStep | None = None) -> Tensor:
+    def __call__(self, model: Model, z: Tensor, times: Tensor, callback: Callback | None = None) -> Tensor:
         """The state (B, ...) at times[-1] from ``z`` at times[0]."""
 
 
-def walk(step: Callable[[int, Tensor, float, float], Tensor], z: Tensor, times: Tensor, on_step: OnStep | None) -> Tensor:
+def integrate(
+    step: Callable[[int, Tensor, float, float], Tensor], z: Tensor, times: Tensor, callback: Callback | None
+) -> Tensor:
     """Apply z = step(index, z, now, after) along ``times`` (K + 1,)."""
     grid = times.tolist()
-    if on_step:
-        on_step(grid[0], z)
+    if callback:
+        callback(grid[0], z)
     for index, (now, after) in enumerate(pairwise(grid)):
         z = step(index, z, now, after)
-        if on_step:
-            on_step(after, z)
+        if callback:
+            callback(after, z)
     return z

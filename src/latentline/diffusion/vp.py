@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from latentline.diffusion.path import NoisePath, PathPoint
+from latentline.diffusion.path import Coefficients, NoisePath
 
 DISCRETE_STEPS = 1000
 
@@ -18,7 +18,9 @@ def linear_betas() -> Tensor:
 def cosine_betas() -> Tensor:
     """beta_i (T,) float64 of alpha_bar(t) = cos^2((t + 0.008) / 1.008 * pi / 2), at most 0.999 (Nichol and Dhariwal, arXiv 2102.09672, eq. 17)."""
     t = torch.arange(DISCRETE_STEPS + 1, dtype=torch.float64) / DISCRETE_STEPS
-    alpha_bar = ((t + 0.008) / 1.008 * math.pi / 2).cos().square()  # (T + 1,); the division below takes off its value at 0
+    alpha_bar = (
+        ((t + 0.008) / 1.008 * math.pi / 2).cos().square()
+    )  # (T + 1,); the division below takes off its value at 0
     return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999)
 
 
@@ -34,9 +36,11 @@ class VariancePreservingPath(NoisePath):
 
     def __init__(self, name: str, betas: Tensor) -> None:
         self.name = name
-        self._log_alpha_bar = torch.cat([betas.new_zeros(1), (-betas).log1p().cumsum(dim=0)])  # (T + 1,): entry j is t = j / T
+        self._log_alpha_bar = torch.cat(
+            [betas.new_zeros(1), (-betas).log1p().cumsum(dim=0)]
+        )  # (T + 1,): entry j is t = j / T
 
-    def __call__(self, t: Tensor) -> PathPoint:
+    def __call__(self, t: Tensor) -> Coefficients:
         """See :meth:`NoisePath.__call__`; at a discrete step the derivatives are those of the interval above it."""
         table, steps = self._log_alpha_bar.to(t), len(self._log_alpha_bar) - 1
         below = (t * steps).floor().clamp(0, steps - 1).long()
@@ -44,7 +48,9 @@ class VariancePreservingPath(NoisePath):
         log_alpha_bar = table[below] + (t * steps - below) * rise
         alpha, sigma = (log_alpha_bar / 2).exp(), (-log_alpha_bar.expm1()).sqrt()
         slope = rise * steps  # d log(alpha_bar) / dt = 2 alpha' / alpha; and sigma sigma' = -alpha alpha'
-        return PathPoint(alpha=alpha, sigma=sigma, d_alpha=alpha * slope / 2, d_sigma=-alpha.square() * slope / (2 * sigma))
+        return Coefficients(
+            alpha=alpha, sigma=sigma, d_alpha=alpha * slope / 2, d_sigma=-alpha.square() * slope / (2 * sigma)
+        )
 
     def time_at(self, ratio: Tensor) -> Tensor:
         """Invert the interpolated table at log alpha_bar = -log(1 + ratio^2)."""

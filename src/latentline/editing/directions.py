@@ -32,5 +32,7 @@ def mean_differences(latents: Tensor, holds: Tensor) -> Tensor:
     inside = holds.float()
     counts = inside.sum(dim=0)[:, None]  # (K, 1)
     sums = inside.T @ latents  # (K, F)
-    difference = sums / counts.clamp(min=1) - (latents.sum(dim=0) - sums) / (len(latents) - counts).clamp(min=1)  # (K, F)
+    difference = sums / counts.clamp(min=1) - (latents.sum(dim=0) - sums) / (len(latents) - counts).clamp(
+        min=1
+    )  # (K, F)
     return difference.where((counts > 0) & (counts < len(latents)), difference.new_zeros(()))

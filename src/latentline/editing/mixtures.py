@@ -19,7 +19,9 @@ def spherical(start: Tensor, end: Tensor, shares: Tensor) -> Tensor:
     cosine = torch.cosine_similarity(start, end)[:, None, None]  # (N, 1, 1)
     angle = cosine.clamp(-1, 1).acos()
     weights = shares[:, None]  # (S, 1)
-    arcs = (((1 - weights) * angle).sin() * start[:, None] + (weights * angle).sin() * end[:, None]) / angle.sin()  # (N, S, F)
+    arcs = (
+        ((1 - weights) * angle).sin() * start[:, None] + (weights * angle).sin() * end[:, None]
+    ) / angle.sin()  # (N, S, F)
     straight = (angle < _PARALLEL) | (angle > torch.pi - _PARALLEL)  # of opposite points no circle is the one
     return torch.where(straight, linear(start, end, shares), arcs)
 

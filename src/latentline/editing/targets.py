@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from latentline.core.attributes import CLASS, Column
+from latentline.core.attributes import CLASS, Attribute
 from latentline.core.errors import UserError
 
 _MOST_LISTED = 60  # names in an error
@@ -16,7 +16,7 @@ class Target:
     """What images are to become: one class of a column, an attribute that is present, or a number above the mean of the training images."""
 
     place: int  # of the column among all
-    column: Column
+    column: Attribute
     kind: int  # the class, where there are classes
 
     @property
@@ -46,14 +46,16 @@ class Target:
         return wanted
 
 
-def all_targets(columns: Sequence[Column]) -> list[Target]:
+def all_targets(columns: Sequence[Attribute]) -> list[Target]:
     """One for each output of a classifier of ``columns``, in that order."""
     return [Target(place, column, kind) for place, column in enumerate(columns) for kind in range(column.outputs)]
 
 
-def require_known(knob: str, wanted: Sequence[str], names: Sequence[str]) -> None:
+def require_names(knob: str, wanted: Sequence[str], names: Sequence[str]) -> None:
     """Raise UserError unless each of ``wanted``, the value of ``knob``, is one of ``names``."""
     listed = [*names[:_MOST_LISTED], *(["..."] if len(names) > _MOST_LISTED else [])]
     for name in wanted:
         if name not in names:
-            raise UserError(f"{knob}: {name!r} is unknown; expected one of {', '.join(listed) or 'none, as nothing is known here'}; correct it")
+            raise UserError(
+                f"{knob}: {name!r} is unknown; expected one of {', '.join(listed) or 'none, as nothing is known here'}; correct it"
+            )

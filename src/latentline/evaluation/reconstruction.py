@@ -39,6 +39,8 @@ def ssim(images: Tensor, originals: Tensor) -> float:
     total = 0.0
     for ours, theirs in zip(images.split(batch), originals.split(batch), strict=True):
         # torchmetrics takes either a Gaussian (whose width follows sigma, too wide for tiny images) or a uniform window
-        value = structural_similarity_index_measure(ours, theirs, gaussian_kernel=window == 11, kernel_size=window, data_range=1.0, reduction="sum")
+        value = structural_similarity_index_measure(
+            ours, theirs, gaussian_kernel=window == 11, kernel_size=window, data_range=1.0, reduction="sum"
+        )
         total += float(value)  # type: ignore[arg-type]
     return total / len(images)

@@ -12,7 +12,7 @@ FEATURES = 1280
 _AT_ONCE = 32  # images, which the network enlarges to 224 x 224: more would not be faster, and take gigabytes
 
 
-class PretrainedJudge(nn.Module):
+class PretrainedExtractor(nn.Module):
     """Features that know ImageNet, and a linear head for what is known of these images.
 
     Args:
@@ -29,6 +29,6 @@ class PretrainedJudge(nn.Module):
         return torch.cat([self.network.features(part) for part in x.split(_AT_ONCE)])
 
 
-def build_judge(name: str, **constructor: Any) -> ConvClassifier | PretrainedJudge:
+def build_feature_extractor(name: str, **constructor: Any) -> ConvClassifier | PretrainedExtractor:
     """A new judge ``name`` (``classifier`` or ``efficientnet_lite0``) from its constructor's arguments."""
-    return ConvClassifier(**constructor) if name == "classifier" else PretrainedJudge(**constructor)
+    return ConvClassifier(**constructor) if name == "classifier" else PretrainedExtractor(**constructor)

@@ -39,7 +39,9 @@ class EfficientNetLite0(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """X (B, C, H, W) in [-1, 1], C = 1 (grey) or 3 -> (B, 1280), not negative."""
         size = (self.input_size, self.input_size)
-        x = F.interpolate(x, size=size, mode="bicubic", antialias=True).clamp(-1, 1)  # (B, C, 224, 224); bicubic overshoots at edges
+        x = F.interpolate(x, size=size, mode="bicubic", antialias=True).clamp(
+            -1, 1
+        )  # (B, C, 224, 224); bicubic overshoots at edges
         x = x.expand(-1, 3, -1, -1)  # (B, 3, 224, 224)
         pixels = 127.5 * (x + 1)
         maps = self.backbone.extract_features((pixels - _MEAN) / _SCALE)  # (B, 1280, 7, 7)

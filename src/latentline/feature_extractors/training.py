@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from latentline.core.attributes import Column, decide, split_outputs
+from latentline.core.attributes import Attribute, decide, split_logits
 from latentline.core.seeds import derive_seed
-from latentline.core.shards import StoredRows
+from latentline.core.shards import ShardedArray
 from latentline.data.batches import EpochSampler
 from latentline.data.store import to_unit_range
-from latentline.feature_extractors.build import PretrainedJudge
+from latentline.feature_extractors.build import PretrainedExtractor
 from latentline.feature_extractors.classifier import ConvClassifier
 from latentline.runtime.compute import fast_layout
 from latentline.runtime.parallel import ALONE, Ranks
@@ -25,7 +25,7 @@ _BATCH = 500
 
 
 @dataclass(frozen=True)
-class Lessons:
+class ClassifierTraining:
     """How a judge is trained; knobs of ``feature_extractor``."""
 
     epochs: int
@@ -37,17 +37,17 @@ class Lessons:
         return {**vars(self), "optimizer": self.optimizer.model_dump()}
 
     @classmethod
-    def from_json(cls, lessons: dict[str, Any]) -> "Lessons":
+    def from_json(cls, lessons: dict[str, Any]) -> "ClassifierTraining":
         """The inverse of :meth:`to_json`."""
         return cls(**{**lessons, "optimizer": OptimizerParams(**lessons["optimizer"])})
 
 
-def train_judge(
-    network: ConvClassifier | PretrainedJudge,
-    columns: Sequence[Column],
-    images: Tensor | StoredRows,
+def train_classifier(
+    network: ConvClassifier | PretrainedExtractor,
+    columns: Sequence[Attribute],
+    images: Tensor | ShardedArray,
     values: Tensor,
-    lessons: Lessons,
+    lessons: ClassifierTraining,
     *,
     device: torch.device,
     seed: int,
@@ -78,7 +78,7 @@ def train_judge(
     values = values.to(device)
     order = EpochSampler(len(images), lessons.optimizer.batch_size, derive_seed(seed, name, "order"))
     learner: nn.Module
-    if isinstance(network, PretrainedJudge):
+    if isinstance(network, PretrainedExtractor):
         learner, seen = network.head, features(network, images, device, ranks).to(device)
 
         def outputs(rows: Tensor) -> Tensor:
@@ -97,8 +97,10 @@ def train_judge(
         batch = order.rows(step)
         for share, part in parts(len(batch), lessons.optimizer.accumulate):
             rows = batch[part]
-            told = zip(columns, split_outputs(columns, outputs(rows)), values[rows.to(device)].T, strict=True)
-            value = torch.stack([column.loss(given, wanted, lessons.label_smoothing) for column, given, wanted in told]).mean()
+            told = zip(columns, split_logits(columns, outputs(rows)), values[rows.to(device)].T, strict=True)
+            value = torch.stack(
+                [column.loss(given, wanted, lessons.label_smoothing) for column, given, wanted in told]
+            ).mean()
             yield share, value, {"loss": value}
 
     _, history = fit(
@@ -115,16 +117,30 @@ def train_judge(
 
 
 @torch.no_grad()
-def features(network: ConvClassifier | PretrainedJudge, images: Tensor | StoredRows, device: torch.device, ranks: Ranks = ALONE) -> Tensor:
+def features(
+    network: ConvClassifier | PretrainedExtractor,
+    images: Tensor | ShardedArray,
+    device: torch.device,
+    ranks: Ranks = ALONE,
+) -> Tensor:
     """Features (N, D) of uint8 images (N, C, H, W), on the CPU; each process computes its slice, and has all."""
     network.eval()
     own = ranks.slice_of(len(images))
-    starts = tqdm(range(own.start, own.stop, _BATCH), desc="features", disable=None if ranks.is_first else True, mininterval=1)
+    starts = tqdm(
+        range(own.start, own.stop, _BATCH), desc="features", disable=None if ranks.is_first else True, mininterval=1
+    )
     batches = (images[start : min(start + _BATCH, own.stop)] for start in starts)
-    return ranks.join_rows(torch.cat([network.features(to_unit_range(batch).to(device)).cpu() for batch in batches]), len(images))
+    return ranks.join_rows(
+        torch.cat([network.features(to_unit_range(batch).to(device)).cpu() for batch in batches]), len(images)
+    )
 
 
 @torch.no_grad()
-def decisions(network: ConvClassifier | PretrainedJudge, images: Tensor | StoredRows, columns: Sequence[Column], device: torch.device) -> Tensor:
+def decisions(
+    network: ConvClassifier | PretrainedExtractor,
+    images: Tensor | ShardedArray,
+    columns: Sequence[Attribute],
+    device: torch.device,
+) -> Tensor:
     """What the network takes uint8 images (N, C, H, W) for: values (N, A)."""
     return decide(columns, network.head(features(network, images, device).to(device)).cpu())

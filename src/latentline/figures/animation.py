@@ -29,7 +29,15 @@ def save_animation(path: Path, frames: Tensor, columns: int, scale: int = 1) -> 
     pictures = [_picture(tile(grid, min(columns, shown.shape[1])), scale) for grid in shown]
     durations = [_END_MS, *[_FRAME_MS] * (len(pictures) - 2), _END_MS][: len(pictures)]
     with replaced_file(path) as temporary:
-        pictures[0].save(temporary, format="GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0, optimize=True)
+        pictures[0].save(
+            temporary,
+            format="GIF",
+            save_all=True,
+            append_images=pictures[1:],
+            duration=durations,
+            loop=0,
+            optimize=True,
+        )
 
 
 def _picture(grid: Tensor, scale: int) -> Image.Image:

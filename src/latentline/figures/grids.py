@@ -35,8 +35,12 @@ def tile(images: Tensor, columns: int) -> Tensor:
     rows = -(-count // columns)
     cells = torch.full((rows * columns, channels, height + _GAP, width + _GAP), _PAPER, dtype=torch.uint8)
     cells[:count, :, :height, :width] = images
-    grid = cells.reshape(rows, columns, channels, height + _GAP, width + _GAP).permute(2, 0, 3, 1, 4)  # (C, rows, h, columns, w)
-    return F.pad(grid.reshape(channels, rows * (height + _GAP), columns * (width + _GAP)), (_GAP, 0, _GAP, 0), value=_PAPER)
+    grid = cells.reshape(rows, columns, channels, height + _GAP, width + _GAP).permute(
+        2, 0, 3, 1, 4
+    )  # (C, rows, h, columns, w)
+    return F.pad(
+        grid.reshape(channels, rows * (height + _GAP), columns * (width + _GAP)), (_GAP, 0, _GAP, 0), value=_PAPER
+    )
 
 
 def alternating_rows(sets: Sequence[Tensor], columns: int) -> Tensor:
@@ -45,7 +49,9 @@ def alternating_rows(sets: Sequence[Tensor], columns: int) -> Tensor:
     An incomplete last row is left out, so that rows stay paired.
     """
     whole = len(sets[0]) // columns * columns
-    return torch.cat([row for rows in zip(*(images[:whole].split(columns) for images in sets), strict=True) for row in rows])
+    return torch.cat(
+        [row for rows in zip(*(images[:whole].split(columns) for images in sets), strict=True) for row in rows]
+    )
 
 
 def turns_as_rows(kinds: int, height: int, width: int) -> Tensor:

@@ -28,7 +28,14 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: list[str
 
 
 def curves(
-    path: Path, rows: Sequence[Mapping[str, Any]], x: str, y: Sequence[str], ylabel: str, *, log: bool = False, floor: float | None = None
+    path: Path,
+    rows: Sequence[Mapping[str, Any]],
+    x: str,
+    y: Sequence[str],
+    ylabel: str,
+    *,
+    log: bool = False,
+    floor: float | None = None,
 ) -> None:
     """Columns ``y`` of ``rows`` over column ``x``; ``floor`` is drawn as a dashed line."""
     with _axes(path, (5, 3.2)) as axes:
@@ -133,7 +140,9 @@ def histograms_against_normal(path: Path, values: ArrayLike, titles: Sequence[st
     """Density of each row of ``values`` (K, N) in a panel of its own, with the standard normal density."""
     rows = np.asarray(values)
     columns = min(4, len(rows))
-    figure, panels = plt.subplots(-(-len(rows) // columns), columns, figsize=(2.4 * columns, 2 * -(-len(rows) // columns)), squeeze=False)
+    figure, panels = plt.subplots(
+        -(-len(rows) // columns), columns, figsize=(2.4 * columns, 2 * -(-len(rows) // columns)), squeeze=False
+    )
     x = np.linspace(-4, 4, 161)
     for panel in panels.flat[len(rows) :]:
         panel.set_axis_off()

@@ -19,7 +19,9 @@ def read_diffusers_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tenso
     """(config, weights, sha256 of the weights' file). Raises UserError when a file is missing or damaged; no pickle is ever read."""
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
-            raise UserError(f"{folder} has no {name}; expected a folder written by diffusers with safetensors; download or convert it")
+            raise UserError(
+                f"{folder} has no {name}; expected a folder written by diffusers with safetensors; download or convert it"
+            )
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         if not isinstance(config, dict):

@@ -11,8 +11,16 @@ from latentline.autoencoders.vae import VAE
 from latentline.core.errors import UserError
 from latentline.nn.blocks import ResBlock, SelfAttention2d
 
-_INNER: dict[type[nn.Module], dict[str, list[str]]] = {  # our name within a layer -> theirs; several = theirs one after another
-    ResBlock: {"norm_in": ["norm1"], "conv_in": ["conv1"], "norm_out": ["norm2"], "conv_out": ["conv2"], "skip": ["conv_shortcut"]},
+_INNER: dict[
+    type[nn.Module], dict[str, list[str]]
+] = {  # our name within a layer -> theirs; several = theirs one after another
+    ResBlock: {
+        "norm_in": ["norm1"],
+        "conv_in": ["conv1"],
+        "norm_out": ["norm2"],
+        "conv_out": ["conv2"],
+        "skip": ["conv_shortcut"],
+    },
     SelfAttention2d: {"norm": ["group_norm"], "qkv": ["to_q", "to_k", "to_v"], "out": ["to_out.0"]},
     PaddedDownsample: {"conv": ["conv"]},
     NearestUpsample: {"conv": ["conv"]},
@@ -47,7 +55,9 @@ def diffusers_config(constructor: dict[str, Any]) -> dict[str, Any]:
     }
     for knob, value in wanted.items():
         if constructor[knob] != value:
-            raise UserError(f"autoencoder.{knob}: {constructor[knob]} has no equal in diffusers' AutoencoderKL; expected {value}; change it")
+            raise UserError(
+                f"autoencoder.{knob}: {constructor[knob]} has no equal in diffusers' AutoencoderKL; expected {value}; change it"
+            )
     attention = ["Attn" if level in constructor["attention_levels"] else "" for level in range(len(channels))]
     return {
         "_class_name": "AutoencoderKL",
@@ -71,7 +81,9 @@ def to_diffusers(vae: VAE, constructor: dict[str, Any]) -> dict[str, Tensor]:
     own = vae.state_dict()
     theirs: dict[str, Tensor] = {}
     for name, others in _names(vae, constructor):
-        value = own[name].flatten(1) if ".attentions." in others[0] and own[name].ndim > 1 else own[name]  # (out, in, 1, 1) -> (out, in)
+        value = (
+            own[name].flatten(1) if ".attentions." in others[0] and own[name].ndim > 1 else own[name]
+        )  # (out, in, 1, 1) -> (out, in)
         theirs |= {other: part.clone() for other, part in zip(others, value.chunk(len(others)), strict=True)}
     return theirs
 
@@ -108,7 +120,10 @@ def _names(vae: VAE, constructor: dict[str, Any]) -> Iterator[tuple[str, list[st
         for (index, layer), prefix in zip(with_weights, prefixes, strict=True):
             for own in layer.state_dict():
                 inner, _, leaf = own.rpartition(".")
-                yield f"{half}.layers.{index}.{own}", [".".join(filter(None, (prefix, other, leaf))) for other in _INNER[type(layer)][inner]]
+                yield (
+                    f"{half}.layers.{index}.{own}",
+                    [".".join(filter(None, (prefix, other, leaf))) for other in _INNER[type(layer)][inner]],
+                )
 
 
 def _encoder_prefixes(constructor: dict[str, Any]) -> list[str]:
@@ -118,7 +133,13 @@ def _encoder_prefixes(constructor: dict[str, Any]) -> list[str]:
         block = f"encoder.down_blocks.{level}"
         names += _level_prefixes(block, count, level in constructor["attention_levels"])
         names += [f"{block}.downsamplers.0"] if level < len(constructor["encoder_blocks"]) - 1 else []
-    return [*names, *_middle_prefixes("encoder", constructor), "encoder.conv_norm_out", "encoder.conv_out", "quant_conv"]
+    return [
+        *names,
+        *_middle_prefixes("encoder", constructor),
+        "encoder.conv_norm_out",
+        "encoder.conv_out",
+        "quant_conv",
+    ]
 
 
 def _decoder_prefixes(constructor: dict[str, Any]) -> list[str]:

@@ -15,17 +15,17 @@ import torch
 from torch import Tensor
 
 from latentline.core.arrays import load_arrays, save_arrays
-from latentline.core.attributes import Column, all_columns, all_values, columns_from_json
+from latentline.core.attributes import Attribute, all_columns, all_values, schema_from_json
 from latentline.core.errors import UserError
 from latentline.core.files import read_sealed_json, replaced_folder, require_sha256, write_sealed_json
-from latentline.core.shards import SHARD_BYTES, StoredRows, read_rows, write_rows
+from latentline.core.shards import SHARD_BYTES, ShardedArray, read_rows, write_rows
 from latentline.latents.normalizer import Moments, Normalizer
 
 MADE_BY = "encode_and_cache_latents"
 _STATS = "stats.json"
 _KIND = "latents"
 _MOST_KNOWN = 65_536
-L = TypeVar("L", Tensor, StoredRows)
+L = TypeVar("L", Tensor, ShardedArray)
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class LatentStats:
 
     shape: tuple[int, ...]  # (C, H, W) or (D,)
     classes: tuple[str, ...]  # empty = no class label
-    attributes: tuple[Column, ...]
+    attributes: tuple[Attribute, ...]
     autoencoder: str  # sha256 of the checkpoint that encoded
     normalizer: Normalizer
 
     @property
-    def columns(self) -> tuple[Column, ...]:
+    def columns(self) -> tuple[Attribute, ...]:
         """The class, where there is one, then the attributes."""
         return all_columns(self.classes, self.attributes)
 
@@ -68,7 +68,11 @@ class LatentSplit(Generic[L]):
     @property
     def known(self) -> dict[str, Tensor]:
         """Labels and attributes by name, those that there are."""
-        return {name: tensor for name, tensor in (("labels", self.labels), ("attributes", self.attributes)) if tensor is not None}
+        return {
+            name: tensor
+            for name, tensor in (("labels", self.labels), ("attributes", self.attributes))
+            if tensor is not None
+        }
 
 
 def write_cache(
@@ -76,7 +80,7 @@ def write_cache(
     splits: dict[str, Iterable[LatentSplit[Tensor]]],
     *,
     classes: tuple[str, ...],
-    attributes: tuple[Column, ...],
+    attributes: tuple[Attribute, ...],
     autoencoder: str,
     scaling: float | None = None,
     shard_bytes: int = SHARD_BYTES,
@@ -97,9 +101,15 @@ def write_cache(
         described, train = {}, _Measured()
         for name, portions in splits.items():
             watched = train.watch(portions) if name == "train" else portions
-            described[name] = write_rows(folder, name, ({"latents": part.latents, **part.known} for part in watched), meta, shard_bytes)
+            described[name] = write_rows(
+                folder, name, ({"latents": part.latents, **part.known} for part in watched), meta, shard_bytes
+            )
         normalizer = train.moments.normalizer() if scaling is None else Normalizer.constant(scaling, train.shape)
-        save_arrays(folder / "known.safetensors", {name: torch.cat(parts)[:_MOST_KNOWN] for name, parts in train.known.items()}, meta)
+        save_arrays(
+            folder / "known.safetensors",
+            {name: torch.cat(parts)[:_MOST_KNOWN] for name, parts in train.known.items()},
+            meta,
+        )
         write_sealed_json(
             folder / _STATS,
             {
@@ -142,10 +152,16 @@ def read_stats(path: Path) -> LatentStats:
     shape = tuple(stats["shape"])
     per_channel = (shape[0], *[1] * (len(shape) - 1))  # (C, 1, 1) or (D,)
     mean, std = (torch.tensor(stats[key], dtype=torch.float32).reshape(per_channel) for key in ("mean", "std"))
-    return LatentStats(shape, tuple(stats["classes"]), columns_from_json(stats["attributes"]), stats["autoencoder"], Normalizer(mean, std))
+    return LatentStats(
+        shape,
+        tuple(stats["classes"]),
+        schema_from_json(stats["attributes"]),
+        stats["autoencoder"],
+        Normalizer(mean, std),
+    )
 
 
-def read_latents(root: Path, name: str) -> LatentSplit[StoredRows]:
+def read_latents(root: Path, name: str) -> LatentSplit[ShardedArray]:
     """Read split ``name`` (train, val or test). Raises UserError when a shard is missing or damaged.
 
     Every byte is read once, to compare the shards with the digests in stats.json; from then on latents are read as they are used.
@@ -158,7 +174,7 @@ def read_latents(root: Path, name: str) -> LatentSplit[StoredRows]:
     return LatentSplit(latents, beside.get("labels"), beside.get("attributes"))
 
 
-def read_known(path: Path) -> Tensor:
+def read_labels(path: Path) -> Tensor:
     """Values (N, A) of training images, columns as in ``LatentStats.columns``; (0, 0) where nothing is known.
 
     Raises UserError when missing or damaged.

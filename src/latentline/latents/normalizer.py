@@ -47,7 +47,9 @@ class Moments:
 
     def __init__(self) -> None:
         self._shape: tuple[int, ...] = ()  # of a latent
-        self._origin: NDArray[np.float64] = np.empty((0, 1))  # (C, 1), a value of each channel: differences from it lose no digits
+        self._origin: NDArray[np.float64] = np.empty(
+            (0, 1)
+        )  # (C, 1), a value of each channel: differences from it lose no digits
         self._sums: NDArray[np.float64] = np.empty((2, 0, 0))  # (2, 1, C): of the differences and of their squares
         self._images = 0
 
@@ -59,7 +61,9 @@ class Moments:
             self._sums = np.zeros((2, 1, len(self._origin)))
         differences = values - self._origin
         by_image = np.stack([differences.sum(axis=2), np.square(differences).sum(axis=2)])  # (2, B, C)
-        self._sums = np.add.accumulate(np.concatenate([self._sums, by_image], axis=1), axis=1)[:, -1:]  # one after the other, by definition
+        self._sums = np.add.accumulate(np.concatenate([self._sums, by_image], axis=1), axis=1)[
+            :, -1:
+        ]  # one after the other, by definition
         self._images += len(values)
 
     def normalizer(self) -> Normalizer:

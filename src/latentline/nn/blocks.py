@@ -35,14 +35,20 @@ class ResBlock(nn.Module):
     """
 
     def __init__(
-        self, channels_in: int, channels_out: int, condition_channels: int | None = None, norm: Callable[[int], nn.GroupNorm] = group_norm
+        self,
+        channels_in: int,
+        channels_out: int,
+        condition_channels: int | None = None,
+        norm: Callable[[int], nn.GroupNorm] = group_norm,
     ) -> None:
         super().__init__()
         self.norm_in = norm(channels_in)
         self.conv_in = conv3x3(channels_in, channels_out)
         self.norm_out = norm(channels_out)
         self.conv_out = conv3x3(channels_out, channels_out)
-        self.skip = nn.Identity() if channels_in == channels_out else nn.Conv2d(channels_in, channels_out, kernel_size=1)
+        self.skip = (
+            nn.Identity() if channels_in == channels_out else nn.Conv2d(channels_in, channels_out, kernel_size=1)
+        )
         self.modulation = None if condition_channels is None else nn.Linear(condition_channels, 2 * channels_out)
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(cast(Tensor, self.conv_out.bias))
@@ -69,7 +75,9 @@ class SelfAttention2d(nn.Module):
         norm: makes the normalisation of a map from its channels.
     """
 
-    def __init__(self, channels: int, heads: int, *, causal: bool = False, norm: Callable[[int], nn.GroupNorm] = group_norm) -> None:
+    def __init__(
+        self, channels: int, heads: int, *, causal: bool = False, norm: Callable[[int], nn.GroupNorm] = group_norm
+    ) -> None:
         super().__init__()
         self.heads = heads
         self.causal = causal

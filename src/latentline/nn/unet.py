@@ -66,7 +66,10 @@ class UNet(nn.Module):
             skips += [width] * (blocks + (level > 0))
         self.up = nn.ModuleList()
         for level, width in reversed(list(enumerate(channels))):
-            self.up.extend(_Block(width + skips.pop(), width, embedding_width, level in attention_levels) for _ in range(blocks + 1))
+            self.up.extend(
+                _Block(width + skips.pop(), width, embedding_width, level in attention_levels)
+                for _ in range(blocks + 1)
+            )
             if level > 0:
                 self.up.append(Upsample(width, channels[level - 1]))
         self.norm = group_norm(channels[0])
@@ -83,9 +86,15 @@ class UNet(nn.Module):
         h = self.stem(F.pixel_unshuffle(padded, p))  # (B, C p^2, H'/p, W'/p) -> (B, channels[0], H'/p, W'/p)
         skips = [h]
         for layer in self.down:
-            h = layer(h) if isinstance(layer, Downsample) else layer(h, embedded)  # (B, channels[level], H' / (p 2^level), W' / (p 2^level))
+            h = (
+                layer(h) if isinstance(layer, Downsample) else layer(h, embedded)
+            )  # (B, channels[level], H' / (p 2^level), W' / (p 2^level))
             skips.append(h)
         for layer in self.up:
-            h = layer(h, skips[-1].shape[-2:]) if isinstance(layer, Upsample) else layer(torch.cat([h, skips.pop()], dim=1), embedded)
+            h = (
+                layer(h, skips[-1].shape[-2:])
+                if isinstance(layer, Upsample)
+                else layer(torch.cat([h, skips.pop()], dim=1), embedded)
+            )
         folded = self.out(F.silu(self.norm(h)))  # (B, C p^2, H'/p, W'/p)
         return F.pixel_shuffle(folded, p)[..., :height, :width]  # (B, C, H', W') -> (B, C, H, W)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from latentline.core.attributes import Column
+from latentline.core.attributes import Attribute
 
 Logistic = Literal["multinomial", "one_vs_rest"]
 STRENGTHS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # inverse ones, to choose from
@@ -18,7 +18,7 @@ _NEVER = -1e6  # output for a class without a training image
 
 @dataclass(frozen=True)
 class Probe:
-    """A linear map whose outputs mean what ``Column`` says."""
+    """A linear map whose outputs mean what ``Attribute`` says."""
 
     weight: Tensor  # (outputs, F)
     bias: Tensor  # (outputs,)
@@ -28,7 +28,14 @@ class Probe:
         return features @ self.weight.T + self.bias
 
 
-def fit_probe(column: Column, features: Tensor, known: Tensor, logistic: Logistic, inverse_regularization: float, max_iterations: int) -> Probe:
+def fit_probe(
+    column: Attribute,
+    features: Tensor,
+    known: Tensor,
+    logistic: Logistic,
+    inverse_regularization: float,
+    max_iterations: int,
+) -> Probe:
     """The probe of one column; its weights are zeros where nothing could be learnt.
 
     Args:
@@ -39,10 +46,15 @@ def fit_probe(column: Column, features: Tensor, known: Tensor, logistic: Logisti
         inverse_regularization: scikit-learn's C; of a continuous column 1 / alpha.
         max_iterations: of the solver, at most.
     """
-    from sklearn.linear_model import LogisticRegression, Ridge  # after the thread count is fixed; and it takes seconds to import
+    from sklearn.linear_model import (
+        LogisticRegression,
+        Ridge,
+    )  # after the thread count is fixed; and it takes seconds to import
 
     if column.kind == "continuous":
-        ridge = Ridge(alpha=1 / inverse_regularization).fit(features.numpy(), ((known - column.mean) / column.std).numpy())
+        ridge = Ridge(alpha=1 / inverse_regularization).fit(
+            features.numpy(), ((known - column.mean) / column.std).numpy()
+        )
         return Probe(torch.from_numpy(ridge.coef_)[None].float(), torch.tensor([ridge.intercept_]).float())
     kinds, present = len(column.classes) or 2, np.unique(known.numpy()).astype(int)
     weight, bias = torch.zeros(kinds, features.shape[1]), torch.full((kinds,), _NEVER)  # (kinds, F), (kinds,)
@@ -53,7 +65,9 @@ def fit_probe(column: Column, features: Tensor, known: Tensor, logistic: Logisti
             truth = (known[:, None] == torch.from_numpy(present)).float()  # (N, classes)
             normals, offsets = _one_vs_rest(features, truth, inverse_regularization, max_iterations)
         else:
-            model = LogisticRegression(C=inverse_regularization, max_iter=max_iterations).fit(features.numpy(), known.numpy().astype(int))
+            model = LogisticRegression(C=inverse_regularization, max_iter=max_iterations).fit(
+                features.numpy(), known.numpy().astype(int)
+            )
             normals, offsets = torch.from_numpy(model.coef_).float(), torch.from_numpy(model.intercept_).float()
         if len(present) == 2:  # of which scikit-learn fits one logit: the difference of two, or either's own
             normals, offsets = (torch.cat([-part, part]) / (1 if one_vs_rest else 2) for part in (normals, offsets))
@@ -61,13 +75,17 @@ def fit_probe(column: Column, features: Tensor, known: Tensor, logistic: Logisti
     return Probe(weight, bias) if column.classes else Probe(weight[1:] - weight[:1], bias[1:] - bias[:1])
 
 
-def _one_vs_rest(features: Tensor, truth: Tensor, inverse_regularization: float, max_iterations: int) -> tuple[Tensor, Tensor]:
+def _one_vs_rest(
+    features: Tensor, truth: Tensor, inverse_regularization: float, max_iterations: int
+) -> tuple[Tensor, Tensor]:
     """A logistic model of each class against the others, from features (N, F) and truth (N, K): weights (K, F) and biases (K,).
 
     scikit-learn's objective and tolerance, but all classes at once: one product of matrices instead of a pass over the features for each.
     """
     parameters = torch.zeros(truth.shape[1], features.shape[1] + 1, requires_grad=True)  # (K, F + 1)
-    solver = torch.optim.LBFGS([parameters], max_iter=max_iterations, tolerance_grad=1e-4, tolerance_change=0, line_search_fn="strong_wolfe")
+    solver = torch.optim.LBFGS(
+        [parameters], max_iter=max_iterations, tolerance_grad=1e-4, tolerance_change=0, line_search_fn="strong_wolfe"
+    )
 
     def objective() -> Tensor:
         solver.zero_grad()
@@ -83,7 +101,7 @@ def _one_vs_rest(features: Tensor, truth: Tensor, inverse_regularization: float,
 
 
 def choose_probe(
-    column: Column, train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], logistic: Logistic, max_iterations: int
+    column: Attribute, train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], logistic: Logistic, max_iterations: int
 ) -> tuple[Probe, float]:
     """The probe with the least loss on validation images, and its inverse regularisation, one of ``STRENGTHS``.
 
@@ -106,7 +124,7 @@ def choose_probe(
     return probe, strength
 
 
-def probabilities(column: Column, outputs: Tensor, logistic: Logistic) -> Tensor:
+def probabilities(column: Attribute, outputs: Tensor, logistic: Logistic) -> Tensor:
     """Outputs (N, outputs) of a probe of classes -> probabilities float64 (N, classes); of a binary column (N, 2)."""
     exact = outputs.double()
     if not column.classes:
@@ -123,12 +141,14 @@ def pooling(latents: Tensor) -> Tensor:
     Its transpose takes directions among such means back to the flat latent, all positions alike.
     """
     positions = latents[0, 0].numel()
-    spread = latents.flatten(1).unflatten(1, (-1, positions)).mean(dim=2).std(dim=0)  # (C,): means vary less than what they are means of
+    spread = (
+        latents.flatten(1).unflatten(1, (-1, positions)).mean(dim=2).std(dim=0)
+    )  # (C,): means vary less than what they are means of
     scale = spread.where(spread > 0, spread.new_ones(()))
     return torch.diag(1 / scale).repeat_interleave(positions, dim=0) / positions  # (F, C)
 
 
-def _loss(column: Column, outputs: Tensor, known: Tensor, logistic: Logistic) -> float:
+def _loss(column: Attribute, outputs: Tensor, known: Tensor, logistic: Logistic) -> float:
     if column.kind == "continuous":
         return float(column.loss(outputs, known))
     true = probabilities(column, outputs, logistic).gather(1, known.long()[:, None])  # (N, 1)

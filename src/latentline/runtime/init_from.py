@@ -20,7 +20,9 @@ def initial_checkpoint(kind: str, folder: Path, sha256: str | None) -> Checkpoin
     """
     path = folder / f"{kind}.safetensors"
     if not path.is_file():
-        raise UserError(f"{kind}.init_from: {folder} has no {path.name}; expected a folder that train_{kind} wrote in another run; correct the path")
+        raise UserError(
+            f"{kind}.init_from: {folder} has no {path.name}; expected a folder that train_{kind} wrote in another run; correct the path"
+        )
     try:
         checkpoint = load_checkpoint(path, kind=kind, made_by=f"train_{kind}")
     except UserError as error:
@@ -46,7 +48,11 @@ def require_same(section: str, folder: Path, found: dict[str, Any], wanted: dict
         found: knob (or what else shapes a network) -> value.
         wanted: the same of this run; only what both have is compared, since a network of another name has other knobs.
     """
-    different = [f"{knob} ({found[knob]}, here {value})" for knob, value in wanted.items() if knob in found and found[knob] != value]
+    different = [
+        f"{knob} ({found[knob]}, here {value})"
+        for knob, value in wanted.items()
+        if knob in found and found[knob] != value
+    ]
     if different:
         raise UserError(
             f"{section}.init_from: the network in {folder} has another {', '.join(different)}; expected the same; change that, or the folder"

@@ -26,7 +26,10 @@ def shard(module: nn.Module, ranks: Ranks) -> None:
     Gradients become the sums over all processes. Each must call the network as often as the others, and backwards too.
     """
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method  # a second to import, which no other run needs
+    from torch.distributed.fsdp import (  # a second to import, which no other run needs
+        fully_shard,
+        register_fsdp_forward_method,
+    )
 
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")  # cropped maps, which nobody changes in place
     mesh = init_device_mesh(torch.device(ranks.device).type, (ranks.count,))

@@ -3,19 +3,21 @@
 from torch import Tensor
 
 from latentline.diffusion.process import Model
-from latentline.diffusion.steps import DrawNoise, OnStep, walk
+from latentline.diffusion.steps import Callback, NoiseFn, integrate
 from latentline.samplers.posterior import posterior
 
 
-def ddim(model: Model, z: Tensor, times: Tensor, on_step: OnStep | None = None, *, draw_noise: DrawNoise, eta: float = 0.0) -> Tensor:
+def ddim(
+    model: Model, z: Tensor, times: Tensor, callback: Callback | None = None, *, noise_fn: NoiseFn, eta: float = 0.0
+) -> Tensor:
     """Step by eq. 12 (see the package's docstring); without noise for eta = 0 and in the last step.
 
     Args:
         model: the network.
         z: (B, ...).
         times: (K + 1,), falling unless eta = 0.
-        on_step: sees each state.
-        draw_noise: step -> (B, ...).
+        callback: sees each state.
+        noise_fn: step -> (B, ...).
         eta: share of the ancestral step's standard deviation (eq. 16): 0 = the ODE (``euler``), 1 = ``ddpm`` with the posterior variance.
     """
 
@@ -25,6 +27,6 @@ def ddim(model: Model, z: Tensor, times: Tensor, on_step: OnStep | None = None, 
             return end.alpha * here.z0 + end.sigma * here.noise
         variance = eta**2 * posterior(model.path.at(now), end).variance
         direction = (end.sigma.square() - variance).sqrt()
-        return end.alpha * here.z0 + direction * here.noise + variance.sqrt() * draw_noise(index)
+        return end.alpha * here.z0 + direction * here.noise + variance.sqrt() * noise_fn(index)
 
-    return walk(step, z, times, on_step)
+    return integrate(step, z, times, callback)

@@ -5,7 +5,7 @@ from typing import Literal
 from torch import Tensor
 
 from latentline.diffusion.process import Model
-from latentline.diffusion.steps import DrawNoise, OnStep, walk
+from latentline.diffusion.steps import Callback, NoiseFn, integrate
 from latentline.samplers.posterior import posterior
 
 Variance = Literal["beta", "posterior"]
@@ -15,9 +15,9 @@ def ddpm(
     model: Model,
     z: Tensor,
     times: Tensor,
-    on_step: OnStep | None = None,
+    callback: Callback | None = None,
     *,
-    draw_noise: DrawNoise,
+    noise_fn: NoiseFn,
     variance: Variance = "posterior",
     sigma_scale: float = 1.0,
 ) -> Tensor:
@@ -27,8 +27,8 @@ def ddpm(
         model: the network.
         z: (B, ...).
         times: (K + 1,), falling.
-        on_step: sees each state.
-        draw_noise: step -> (B, ...).
+        callback: sees each state.
+        noise_fn: step -> (B, ...).
         variance: of each step: ``beta``, what the forward step added, right where the data are N(0, I); or ``posterior``, right where the
             data are a point (section 3.2). The two differ little on fine grids.
         sigma_scale: multiplies the standard deviation of each step; below 1 = less varied and smoother samples.
@@ -41,6 +41,6 @@ def ddpm(
         if end.sigma == 0:
             return mean
         deviation = (q.beta if variance == "beta" else q.variance).sqrt()
-        return mean + sigma_scale * deviation * draw_noise(index)
+        return mean + sigma_scale * deviation * noise_fn(index)
 
-    return walk(step, z, times, on_step)
+    return integrate(step, z, times, callback)

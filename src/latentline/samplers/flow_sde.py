@@ -11,18 +11,20 @@ most where the state is noise anyway, none at the data.
 from torch import Tensor
 
 from latentline.diffusion.process import Model
-from latentline.diffusion.steps import DrawNoise, OnStep, walk
+from latentline.diffusion.steps import Callback, NoiseFn, integrate
 
 
-def flow_sde(model: Model, z: Tensor, times: Tensor, on_step: OnStep | None = None, *, draw_noise: DrawNoise, diffusion: float) -> Tensor:
+def flow_sde(
+    model: Model, z: Tensor, times: Tensor, callback: Callback | None = None, *, noise_fn: NoiseFn, diffusion: float
+) -> Tensor:
     """Euler-Maruyama steps (see the package's docstring); the last one is the ODE's, since noise added there would stay in the data.
 
     Args:
         model: the network, of the straight path.
         z: (B, ...).
         times: (K + 1,), falling.
-        on_step: sees each state.
-        draw_noise: step -> (B, ...).
+        callback: sees each state.
+        noise_fn: step -> (B, ...).
         diffusion: noise level, at least 0; 0 = ``euler``.
     """
 
@@ -31,6 +33,6 @@ def flow_sde(model: Model, z: Tensor, times: Tensor, on_step: OnStep | None = No
         if after == 0:
             return z + here.velocity * dt
         g = diffusion * now
-        return z + (here.velocity - g**2 / 2 * here.score) * dt + g * abs(dt) ** 0.5 * draw_noise(index)
+        return z + (here.velocity - g**2 / 2 * here.score) * dt + g * abs(dt) ** 0.5 * noise_fn(index)
 
-    return walk(step, z, times, on_step)
+    return integrate(step, z, times, callback)

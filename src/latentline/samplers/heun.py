@@ -9,10 +9,10 @@ from torch import Tensor
 
 from latentline.diffusion.path import increments
 from latentline.diffusion.process import Model
-from latentline.diffusion.steps import OnStep, walk
+from latentline.diffusion.steps import Callback, integrate
 
 
-def heun(model: Model, z: Tensor, times: Tensor, on_step: OnStep | None = None) -> Tensor:
+def heun(model: Model, z: Tensor, times: Tensor, callback: Callback | None = None) -> Tensor:
     """Integrate dz = z0 d(alpha) + noise d(sigma) along ``times`` (see the package's docstring)."""
 
     def step(_: int, z: Tensor, now: float, after: float) -> Tensor:
@@ -21,4 +21,4 @@ def heun(model: Model, z: Tensor, times: Tensor, on_step: OnStep | None = None) 
         there = model.at(z + d_alpha * here.z0 + d_sigma * here.noise, after)
         return z + d_alpha * (here.z0 + there.z0) / 2 + d_sigma * (here.noise + there.noise) / 2
 
-    return walk(step, z, times, on_step)
+    return integrate(step, z, times, callback)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from latentline.diffusion.path import PathPoint
+from latentline.diffusion.path import Coefficients
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,11 @@ class Posterior:
     beta: Tensor
 
 
-def posterior(now: PathPoint, after: PathPoint) -> Posterior:
+def posterior(now: Coefficients, after: Coefficients) -> Posterior:
     """Of the state at ``after`` (s) given that at ``now`` (t), the noisier one."""
     ratio = now.alpha / after.alpha  # alpha_{t|s}
     beta = now.sigma.square() - ratio.square() * after.sigma.square()  # sigma^2_{t|s}
     share = after.sigma.square() / now.sigma.square()
-    return Posterior(of_z=ratio * share, of_z0=after.alpha * beta / now.sigma.square(), variance=beta * share, beta=beta)
+    return Posterior(
+        of_z=ratio * share, of_z0=after.alpha * beta / now.sigma.square(), variance=beta * share, beta=beta
+    )

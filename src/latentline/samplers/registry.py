@@ -11,7 +11,7 @@ from latentline.core.errors import UserError
 from latentline.denoisers.guidance import Guidance
 from latentline.diffusion.dpmpp_2m import dpmpp_2m
 from latentline.diffusion.euler import euler
-from latentline.diffusion.steps import DrawNoise, Sampler
+from latentline.diffusion.steps import NoiseFn, Sampler
 from latentline.samplers.ddim import ddim
 from latentline.samplers.ddpm import Variance, ddpm
 from latentline.samplers.flow_sde import flow_sde
@@ -20,7 +20,7 @@ from latentline.samplers.unipc import unipc
 
 
 @dataclass(frozen=True)
-class SamplerKnobs:
+class SamplerOptions:
     """Every knob of every sampler; each takes its own (see its module) and none sees the others'."""
 
     eta: float = 0.0
@@ -40,28 +40,30 @@ class SamplerKind:
         only_path: the one path it serves; None = all.
     """
 
-    fill_in: Callable[[SamplerKnobs, DrawNoise], Sampler]
-    draws: Callable[[SamplerKnobs], bool] = lambda knobs: False
+    fill_in: Callable[[SamplerOptions, NoiseFn], Sampler]
+    sample_training_noise: Callable[[SamplerOptions], bool] = lambda params: False
     evaluates_both_ends: bool = False
     only_path: str | None = None
 
 
 _KINDS: dict[str, SamplerKind] = {
-    "euler": SamplerKind(lambda knobs, draw_noise: euler),
-    "heun": SamplerKind(lambda knobs, draw_noise: heun, evaluates_both_ends=True),
-    "dpmpp_2m": SamplerKind(lambda knobs, draw_noise: dpmpp_2m),
-    "unipc": SamplerKind(lambda knobs, draw_noise: unipc),
+    "euler": SamplerKind(lambda params, noise_fn: euler),
+    "heun": SamplerKind(lambda params, noise_fn: heun, evaluates_both_ends=True),
+    "dpmpp_2m": SamplerKind(lambda params, noise_fn: dpmpp_2m),
+    "unipc": SamplerKind(lambda params, noise_fn: unipc),
     "ddim": SamplerKind(
-        lambda knobs, draw_noise: partial(ddim, draw_noise=draw_noise, eta=knobs.eta),
-        draws=lambda knobs: knobs.eta > 0,
+        lambda params, noise_fn: partial(ddim, noise_fn=noise_fn, eta=params.eta),
+        sample_training_noise=lambda params: params.eta > 0,
     ),
     "ddpm": SamplerKind(
-        lambda knobs, draw_noise: partial(ddpm, draw_noise=draw_noise, variance=knobs.variance, sigma_scale=knobs.sigma_scale),
-        draws=lambda knobs: knobs.sigma_scale > 0,
+        lambda params, noise_fn: partial(
+            ddpm, noise_fn=noise_fn, variance=params.variance, sigma_scale=params.sigma_scale
+        ),
+        sample_training_noise=lambda params: params.sigma_scale > 0,
     ),
     "flow_sde": SamplerKind(
-        lambda knobs, draw_noise: partial(flow_sde, draw_noise=draw_noise, diffusion=knobs.diffusion),
-        draws=lambda knobs: knobs.diffusion > 0,
+        lambda params, noise_fn: partial(flow_sde, noise_fn=noise_fn, diffusion=params.diffusion),
+        sample_training_noise=lambda params: params.diffusion > 0,
         only_path="flow",
     ),
 }
@@ -89,20 +91,20 @@ def require_serves(name: str, path: str, prediction: str) -> None:
         )
 
 
-def build_sampler(name: str, knobs: SamplerKnobs, draw_noise: DrawNoise) -> Sampler:
+def build_sampler(name: str, params: SamplerOptions, noise_fn: NoiseFn) -> Sampler:
     """The sampler ``name`` (``sample.sampler``), ready to be called as ``sampler(model, z, times, on_step)``.
 
     Args:
         name: one of ``SAMPLERS``.
-        knobs: of which it takes its own.
-        draw_noise: step -> (B, ...) for the batch that it will be called with; never called where :func:`is_stochastic` says no.
+        params: of which it takes its own.
+        noise_fn: step -> (B, ...) for the batch that it will be called with; never called where :func:`is_stochastic` says no.
     """
-    return _KINDS[name].fill_in(knobs, draw_noise)
+    return _KINDS[name].fill_in(params, noise_fn)
 
 
-def is_stochastic(name: str, knobs: SamplerKnobs) -> bool:
+def is_stochastic(name: str, params: SamplerOptions) -> bool:
     """Whether the sampler draws noise on its way, beyond the state it starts from."""
-    return _KINDS[name].draws(knobs)
+    return _KINDS[name].sample_training_noise(params)
 
 
 def evaluation_times(name: str, times: Tensor) -> Tensor:

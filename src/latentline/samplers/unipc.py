@@ -23,7 +23,7 @@ from torch import Tensor
 
 from latentline.diffusion.exponential import Evaluation, exponential_step, extrapolate
 from latentline.diffusion.process import Model
-from latentline.diffusion.steps import OnStep, walk
+from latentline.diffusion.steps import Callback, integrate
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class _Step:
     before: Evaluation | None
 
 
-def unipc(model: Model, z: Tensor, times: Tensor, on_step: OnStep | None = None) -> Tensor:
+def unipc(model: Model, z: Tensor, times: Tensor, callback: Callback | None = None) -> Tensor:
     """Integrate d(z / sigma) = z0 d(alpha / sigma) along falling ``times`` (see the package's docstring).
 
-    ``on_step`` sees predicted states; the corrected ones are only known a step later.
+    ``callback`` sees predicted states; the corrected ones are only known a step later.
     """
     last: _Step | None = None
 
@@ -51,7 +51,7 @@ def unipc(model: Model, z: Tensor, times: Tensor, on_step: OnStep | None = None)
         last = _Step(z, here, before)
         return exponential_step(z, extrapolate(before, here, end), here.point, end)
 
-    return walk(step, z, times, on_step)
+    return integrate(step, z, times, callback)
 
 
 def _corrected(last: _Step, arrived: Evaluation) -> Tensor:

@@ -6,7 +6,7 @@ from typing import cast
 
 import torch
 
-from latentline.autoencoders.load import load_codec
+from latentline.autoencoders.load import load_autoencoder
 from latentline.autoencoders.vae import VAE
 from latentline.core.errors import UserError
 from latentline.core.paths import AUTOENCODER, LATENT_STATS
@@ -24,15 +24,19 @@ def export_diffusers(folder: Path) -> None:
     """
     checkpoint = load_checkpoint(AUTOENCODER, kind="autoencoder", made_by="train_autoencoder")
     if checkpoint.name != "vae":
-        raise UserError(f"autoencoder.name: {checkpoint.name} has no equal in diffusers' AutoencoderKL; expected vae; change it")
+        raise UserError(
+            f"autoencoder.name: {checkpoint.name} has no equal in diffusers' AutoencoderKL; expected vae; change it"
+        )
     config = diffusers_config(checkpoint.constructor)
     stats = read_stats(LATENT_STATS)
     stats.require_autoencoder(checkpoint.sha256)
     mean, std = stats.normalizer.mean.flatten().tolist(), stats.normalizer.std.flatten().tolist()
     scaling = {"scaling_factor": 1.0, "latents_mean": mean, "latents_std": std}
     sample_size = max(checkpoint.constructor["image_shape"][1:])
-    vae = cast(VAE, load_codec(torch.device("cpu")).codec)
-    write_diffusers_folder(folder, {**config, **scaling, "sample_size": sample_size}, to_diffusers(vae, checkpoint.constructor))
+    vae = cast(VAE, load_autoencoder(torch.device("cpu")).network)
+    write_diffusers_folder(
+        folder, {**config, **scaling, "sample_size": sample_size}, to_diffusers(vae, checkpoint.constructor)
+    )
 
 
 def main() -> None:

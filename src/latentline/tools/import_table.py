@@ -33,7 +33,9 @@ def table(source: Path) -> str:
     rows = ["| package | holds | may import |", "|---|---|---|"]
     for package, allowed in MAY_IMPORT.items():
         docstring = ast.get_docstring(ast.parse((source / package / "__init__.py").read_text(encoding="utf-8"))) or ""
-        rows.append(f"| `{package}` | {docstring.splitlines()[0]} | {', '.join(sorted(allowed)) or 'nothing of ours'} |")
+        rows.append(
+            f"| `{package}` | {docstring.splitlines()[0]} | {', '.join(sorted(allowed)) or 'nothing of ours'} |"
+        )
     return "\n".join(rows)
 
 

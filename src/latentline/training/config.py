@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from latentline.core.compute_params import ComputeParams
-from latentline.core.shards import StoredRows
+from latentline.core.shards import ShardedArray
 from latentline.runtime.resume import ResumeFile
 from latentline.runtime.trackers import Trackers
 from latentline.training.loop import Optimizer, Saving
@@ -15,20 +15,22 @@ from latentline.training.params import OptimizerParams
 _MOST_BYTES = 2 << 30  # of images or latents that are held in memory
 
 
-def optimizer_of(knobs: OptimizerParams) -> Optimizer:
+def optimizer_of(params: OptimizerParams) -> Optimizer:
     """The loop's view of an ``optimizer`` section."""
-    return Optimizer(**knobs.model_dump(exclude={"batch_size", "accumulate"}))
+    return Optimizer(**params.model_dump(exclude={"batch_size", "accumulate"}))
 
 
-def resident(rows: StoredRows, device: torch.device) -> Tensor | StoredRows:
+def resident(rows: ShardedArray, device: torch.device) -> Tensor | ShardedArray:
     """Training images or latents, to be indexed by rows (B,) on the CPU: in memory where they take little of it, else read at every step."""
     return rows.load().to(device) if rows.nbytes <= _MOST_BYTES else rows
 
 
-def saving_of(stage: str, knobs: dict[str, Any], inputs: dict[str, Any], compute: ComputeParams) -> Saving:
+def saving_of(stage: str, params: dict[str, Any], inputs: dict[str, Any], compute: ComputeParams) -> Saving:
     """State of ``stage`` under a key of its knobs and of what it reads. Without ``epochs`` among them a longer run may continue a shorter one.
 
     Raises UserError when a tracker's package is missing.
     """
-    file = ResumeFile(stage, {"knobs": knobs, "inputs": inputs})
-    return Saving(file, compute.save_every_seconds, Trackers(compute.trackers, stage, knobs), for_longer="epochs" not in knobs)
+    file = ResumeFile(stage, {"knobs": params, "inputs": inputs})
+    return Saving(
+        file, compute.save_every_seconds, Trackers(compute.trackers, stage, params), for_longer="epochs" not in params
+    )

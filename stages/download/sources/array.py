@@ -20,23 +20,31 @@ def read_array(request: Request) -> Source:
     """The arrays of ``data.path``, memory-mapped. Raises UserError when the file is missing, damaged or holds something else."""
     path = request.path
     if not path.is_file():
-        raise UserError(f"data.path: {path} is not a file; expected one that ends in .npz, .npy or .safetensors; correct the name")
+        raise UserError(
+            f"data.path: {path} is not a file; expected one that ends in .npz, .npy or .safetensors; correct the name"
+        )
     readers = {".npy": _npy, ".npz": map_npz, ".safetensors": _safetensors}
     if path.suffix not in readers:
         raise UserError(f"data.path: {path} ends in {path.suffix!r}, expected .npz, .npy or .safetensors; convert it")
     try:
         arrays = readers[path.suffix](path, request.scratch)
     except (OSError, ValueError, EOFError, KeyError) as error:
-        raise UserError(f"data.path: {path} is damaged or foreign ({' '.join(str(error).split())}); write it again") from None
+        raise UserError(
+            f"data.path: {path} is damaged or foreign ({' '.join(str(error).split())}); write it again"
+        ) from None
     if "images" not in arrays:
-        raise UserError(f"data.path: {path} holds {', '.join(arrays) or 'nothing'}; expected an array called images; rename it")
+        raise UserError(
+            f"data.path: {path} holds {', '.join(arrays) or 'nothing'}; expected an array called images; rename it"
+        )
     images = as_channels_first(arrays["images"], f"data.path: {path}")
     classes: tuple[str, ...] = ()
     labels = None
     if "labels" in arrays:
         raw = np.squeeze(arrays["labels"])
         if raw.shape != (len(images),) or raw.dtype.kind not in "iuUf":
-            raise UserError(f"data.path: {path}: labels are {raw.dtype} {raw.shape}, expected ({len(images)},) integers or texts")
+            raise UserError(
+                f"data.path: {path}: labels are {raw.dtype} {raw.shape}, expected ({len(images)},) integers or texts"
+            )
         classes, labels = class_labels(raw, f"data.path: {path}, labels")
     card = Card(name="array", classes=classes, licence="the owner's", source="data.path", citation="")
     return Source(card, {"train": SourceSplit(ArrayImages(images), labels)})
@@ -53,7 +61,9 @@ def as_channels_first(images: NDArray[Any], where: str) -> NDArray[np.uint8]:
         return images
     if images.shape[3] in (1, 3):
         return images.transpose(0, 3, 1, 2)
-    raise UserError(f"{where}: images are {images.dtype} {images.shape}, expected {_LAYOUTS}; drop or mix the other channels")
+    raise UserError(
+        f"{where}: images are {images.dtype} {images.shape}, expected {_LAYOUTS}; drop or mix the other channels"
+    )
 
 
 def map_npz(path: Path, scratch: Path) -> dict[str, NDArray[Any]]:
@@ -85,7 +95,14 @@ def _mapped(path: Path) -> NDArray[Any]:
     """A .npy file, memory-mapped; its header is read as a literal, never run. Raises OSError or ValueError when it is damaged."""
     try:
         return np.lib.format.open_memmap(path, mode="r")
-    except (TokenError, SyntaxError, TypeError, OverflowError, RecursionError, MemoryError) as error:  # of numpy's reader of headers
+    except (
+        TokenError,
+        SyntaxError,
+        TypeError,
+        OverflowError,
+        RecursionError,
+        MemoryError,
+    ) as error:  # of numpy's reader of headers
         raise ValueError(f"its header is no header: {error}") from None
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from latentline.core.attributes import Column
+from latentline.core.attributes import Attribute
 from latentline.core.errors import UserError
 from stages.download.archives import ZipImages, open_zip
 from stages.download.fetch import md5
@@ -42,7 +42,7 @@ def read_celeba(request: Request) -> Source:
         licence="for non-commercial research only",
         source=_PAGE,
         citation="Z. Liu, P. Luo, X. Wang, X. Tang: Deep Learning Face Attributes in the Wild. ICCV 2015",
-        attributes=tuple(Column(name, "binary") for name in names),
+        attributes=tuple(Attribute(name, "binary") for name in names),
     )
     splits = {}
     for split, part in _PARTS.items():
@@ -57,14 +57,18 @@ def _attributes(path: Path) -> tuple[list[str], list[str], NDArray[np.float32]]:
     names = lines[1].split() if len(lines) > 1 else []
     rows = [line.split() for line in lines[2:]]
     if not names or lines[0].strip() != str(len(rows)) or any(len(row) != len(names) + 1 for row in rows):
-        raise UserError(f"{path}: not CelebA's attribute list; expected the count, {len(names)} names, then a line per image; fetch it again")
+        raise UserError(
+            f"{path}: not CelebA's attribute list; expected the count, {len(names)} names, then a line per image; fetch it again"
+        )
     return names, [row[0] for row in rows], np.array([[value == "1" for value in row[1:]] for row in rows], np.float32)
 
 
 def _partition(path: Path, files: list[str]) -> NDArray[np.int64]:
     rows = [line.split() for line in _lines(path)]
     if [row[0] for row in rows] != files or any(len(row) != 2 or row[1] not in ("0", "1", "2") for row in rows):
-        raise UserError(f"{path}: expected the files of {_ATTRIBUTES} in the same order, each with 0, 1 or 2; fetch it again")
+        raise UserError(
+            f"{path}: expected the files of {_ATTRIBUTES} in the same order, each with 0, 1 or 2; fetch it again"
+        )
     return np.array([int(row[1]) for row in rows], np.int64)
 
 

@@ -24,7 +24,11 @@ _LARGEST = 1 << 28  # bytes of one file in the archive
 
 def read_cifar10(request: Request) -> Source:
     """50,000 + 10,000 colour 32x32 images in 10 classes."""
-    archive = md5("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz")
+    archive = md5(
+        "cifar-10-binary.tar.gz",
+        "c32a1d4ab5d03f1284b67883e8d87530",
+        "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+    )
     path = publisher_files(request, "CIFAR-10", [archive], _PAGE)[archive.name]
     folder = "cifar-10-batches-bin"
     train = [f"{folder}/data_batch_{number}.bin" for number in range(1, 6)]
@@ -33,10 +37,16 @@ def read_cifar10(request: Request) -> Source:
 
 def read_cifar100(request: Request) -> Source:
     """50,000 + 10,000 colour 32x32 images in 100 classes (the fine labels)."""
-    archive = md5("cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8", "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz")
+    archive = md5(
+        "cifar-100-binary.tar.gz",
+        "03b5dce01913d631647c71ecec9e9cb8",
+        "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
+    )
     path = publisher_files(request, "CIFAR-100", [archive], _PAGE)[archive.name]
     folder = "cifar-100-binary"
-    return _read(path, "cifar100", f"{folder}/fine_label_names.txt", [f"{folder}/train.bin"], f"{folder}/test.bin", label_bytes=2)
+    return _read(
+        path, "cifar100", f"{folder}/fine_label_names.txt", [f"{folder}/train.bin"], f"{folder}/test.bin", label_bytes=2
+    )
 
 
 def _read(path: Path, name: str, names_file: str, train: list[str], test: str, *, label_bytes: int) -> Source:
@@ -51,7 +61,9 @@ def _read(path: Path, name: str, names_file: str, train: list[str], test: str, *
 
 def _split(content: bytes, classes: int, label_bytes: int, path: Path) -> SourceSplit:
     if not content or len(content) % (label_bytes + _PIXELS):
-        raise UserError(f"{path}: {len(content)} bytes are no whole number of records of {label_bytes + _PIXELS}; fetch it again")
+        raise UserError(
+            f"{path}: {len(content)} bytes are no whole number of records of {label_bytes + _PIXELS}; fetch it again"
+        )
     records = np.frombuffer(content, np.uint8).reshape(-1, label_bytes + _PIXELS)
     labels = records[:, label_bytes - 1].astype(np.int64)
     if labels.max() >= classes:

@@ -41,7 +41,13 @@ def _download(package: str, work: Path, timeout_seconds: float, *options: str) -
 def _limits(timeout_seconds: float) -> list[str]:
     seconds = str(max(1, round(timeout_seconds)))
     # The sandbox user of apt may not write into our folder: apt then only warns, but as root it need not try at all.
-    return ["-qq", f"-oAcquire::http::Timeout={seconds}", f"-oAcquire::https::Timeout={seconds}", "-oAcquire::Retries=0", "-oAPT::Sandbox::User=root"]
+    return [
+        "-qq",
+        f"-oAcquire::http::Timeout={seconds}",
+        f"-oAcquire::https::Timeout={seconds}",
+        "-oAcquire::Retries=0",
+        "-oAPT::Sandbox::User=root",
+    ]
 
 
 def _made(path: Path) -> Path:
@@ -56,4 +62,6 @@ def _run(command: list[str], folder: Path) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SourceError(f"`{command[0]} {command[-1]}`: {error}") from None
     if done.returncode:
-        raise SourceError(f"`{command[0]} {command[-1]}`: {' '.join(done.stderr.split()) or f'exit status {done.returncode}'}")
+        raise SourceError(
+            f"`{command[0]} {command[-1]}`: {' '.join(done.stderr.split()) or f'exit status {done.returncode}'}"
+        )

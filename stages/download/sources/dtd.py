@@ -27,7 +27,10 @@ def read_dtd(request: Request) -> Source:
     gunzip(packed, path, _LARGEST)
     spans = tar_spans(path)
     try:
-        lists = {split: read_span(path, spans[f"dtd/labels/{split}1.txt"]).decode("ascii").split() for split in ("train", "val", "test")}
+        lists = {
+            split: read_span(path, spans[f"dtd/labels/{split}1.txt"]).decode("ascii").split()
+            for split in ("train", "val", "test")
+        }
         classes = sorted({name.split("/")[0] for names in lists.values() for name in names})
         splits = {}
         for split, names in lists.items():

@@ -17,7 +17,12 @@ def publisher_files(request: Request, title: str, files: list[RemoteFile], page:
         page: where a person can fetch them.
     """
     try:
-        return obtain(files, root=request.root, downloads=request.downloads / request.name, timeout_seconds=request.timeout_seconds)
+        return obtain(
+            files,
+            root=request.root,
+            downloads=request.downloads / request.name,
+            timeout_seconds=request.timeout_seconds,
+        )
     except SourceError as error:
         raise unavailable(title, files, page, error) from None
 

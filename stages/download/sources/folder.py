@@ -91,5 +91,7 @@ def _image_names(root: Path) -> list[str]:
                 others[Path(file).suffix.lower() or "no suffix"] += 1
     if not names:
         found = ", ".join(f"{count} of {suffix}" for suffix, count in others.most_common(3)) or "nothing"
-        raise UserError(f"data.path: {root} holds no image ({found}); expected {', '.join(SUFFIXES)}; put your images there, or name their folder")
+        raise UserError(
+            f"data.path: {root} holds no image ({found}); expected {', '.join(SUFFIXES)}; put your images there, or name their folder"
+        )
     return sorted(names)

@@ -48,17 +48,23 @@ def read_huggingface(request: Request) -> Source:
     try:
         from datasets import Dataset, load_from_disk
     except ImportError:
-        raise UserError("data.name: huggingface needs the package datasets; install it with `pip install latentline[huggingface]`") from None
+        raise UserError(
+            "data.name: huggingface needs the package datasets; install it with `pip install latentline[huggingface]`"
+        ) from None
 
     try:
         loaded = load_from_disk(str(request.path))
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"data.path: {request.path} is no folder that datasets' save_to_disk wrote ({' '.join(str(error).split())})") from None
+        raise UserError(
+            f"data.path: {request.path} is no folder that datasets' save_to_disk wrote ({' '.join(str(error).split())})"
+        ) from None
     named = {"train": loaded} if isinstance(loaded, Dataset) else dict(loaded)
     if unknown := next((name for name in named if name not in _SPLITS), None):
         raise UserError(f"data.path: {request.path} has split {unknown!r}, expected {', '.join(_SPLITS)}; rename it")
     if "train" not in named:
-        raise UserError(f"data.path: {request.path} has splits {', '.join(named)}, expected train among them; rename one")
+        raise UserError(
+            f"data.path: {request.path} has splits {', '.join(named)}, expected train among them; rename one"
+        )
     column = _image_column(named["train"].features, request.path)
     label = next((name for name in _LABELS if name in named["train"].features), None)
     classes, splits = _labelled(named, label, column, request.path)
@@ -78,25 +84,38 @@ def _image_column(features: Any, path: Path) -> str:
     for name, feature in features.items():
         if isinstance(feature, Image):
             return str(name)
-    raise UserError(f"data.path: {path} has columns {', '.join(features)}, expected one of images; cast_column(name, Image()) makes one")
+    raise UserError(
+        f"data.path: {path} has columns {', '.join(features)}, expected one of images; cast_column(name, Image()) makes one"
+    )
 
 
-def _labelled(named: dict[str, Any], label: str | None, column: str, path: Path) -> tuple[tuple[str, ...], dict[str, SourceSplit]]:
+def _labelled(
+    named: dict[str, Any], label: str | None, column: str, path: Path
+) -> tuple[tuple[str, ...], dict[str, SourceSplit]]:
     from datasets import ClassLabel, Image, Value
 
-    images = {name: HubImages(split.select_columns([column]).cast_column(column, Image(decode=False)), column, name) for name, split in named.items()}
+    images = {
+        name: HubImages(split.select_columns([column]).cast_column(column, Image(decode=False)), column, name)
+        for name, split in named.items()
+    }
     if label is None:
         return (), {_SPLITS[name]: SourceSplit(found) for name, found in images.items()}
     where = f"data.path: {path}, column {label!r}"
     feature = named["train"].features[label]
     scalar = isinstance(feature, ClassLabel | Value)
-    values = {name: np.asarray(split.select_columns([label])[:][label]) for name, split in named.items()} if scalar else {}
+    values = (
+        {name: np.asarray(split.select_columns([label])[:][label]) for name, split in named.items()} if scalar else {}
+    )
     if not scalar or any(part.dtype.kind not in "biuU" for part in values.values()):
-        raise UserError(f"{where}: expected one integer or text in every row; remove the rows without, or rename the column")
+        raise UserError(
+            f"{where}: expected one integer or text in every row; remove the rows without, or rename the column"
+        )
     if isinstance(feature, ClassLabel):
         classes, numbers = tuple(feature.names), values
         if any(len(part) and (part.min() < 0 or part.max() >= len(classes)) for part in values.values()):
-            raise UserError(f"{where}: has rows without a class; expected one of {len(classes)} in every row; remove them")
+            raise UserError(
+                f"{where}: has rows without a class; expected one of {len(classes)} in every row; remove them"
+            )
     else:
         classes, together = class_labels(np.concatenate(list(values.values())), where)
         edges = np.cumsum([len(part) for part in values.values()])[:-1]

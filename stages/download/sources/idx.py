@@ -44,5 +44,7 @@ def read_idx(path: Path, dimensions: int, scratch: Path) -> NDArray[np.uint8]:
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: not a gzip file ({error}); fetch it again") from None
     if raw.stat().st_size != math.prod(shape) or not math.prod(shape):
-        raise UserError(f"{path}: IDX header promises {math.prod(shape)} bytes, file has {raw.stat().st_size}; fetch it again")
+        raise UserError(
+            f"{path}: IDX header promises {math.prod(shape)} bytes, file has {raw.stat().st_size}; fetch it again"
+        )
     return np.memmap(raw, np.uint8, mode="r", shape=shape)

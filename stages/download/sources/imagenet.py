@@ -24,7 +24,9 @@ _LARGEST_TABLE = 64 << 20  # bytes
 
 def read_imagenet(request: Request) -> Source:
     """Train, and val as test. Its files need an account, so they must be in ``data.root``; they are read in place, not unpacked."""
-    from torchvision.datasets.imagenet import ARCHIVE_META  # torchvision takes seconds to import: only when it is needed
+    from torchvision.datasets.imagenet import (
+        ARCHIVE_META,
+    )  # torchvision takes seconds to import: only when it is needed
 
     files = [md5(*ARCHIVE_META[part]) for part in ("train", "val", "devkit")]
     train, val, devkit = publisher_files(request, "ImageNet", files, _PAGE).values()
@@ -41,7 +43,13 @@ def read_imagenet(request: Request) -> Source:
         source=_PAGE,
         citation="O. Russakovsky et al.: ImageNet Large Scale Visual Recognition Challenge. IJCV 115, 2015",
     )
-    return Source(card, {"train": _train(train, order), "test": SourceSplit(TarImages(list(val_spans), val, list(val_spans.values())), test_labels)})
+    return Source(
+        card,
+        {
+            "train": _train(train, order),
+            "test": SourceSplit(TarImages(list(val_spans), val, list(val_spans.values())), test_labels),
+        },
+    )
 
 
 def _train(path: Path, order: dict[str, int]) -> SourceSplit:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from latentline.core.attributes import Column
+from latentline.core.attributes import Attribute
 from latentline.core.errors import UserError
 from stages.download.fetch import md5
 from stages.download.images import ArrayImages
@@ -25,7 +25,9 @@ def read_medmnist(request: Request) -> Source:
     try:
         from medmnist import INFO
     except ImportError:
-        raise UserError(f"data.name: {request.name} needs the package medmnist; install it with `pip install latentline[medmnist]`") from None
+        raise UserError(
+            f"data.name: {request.name} needs the package medmnist; install it with `pip install latentline[medmnist]`"
+        ) from None
 
     info = INFO[request.name]
     size = "" if request.medmnist_size == 28 else f"_{request.medmnist_size}"
@@ -39,13 +41,16 @@ def read_medmnist(request: Request) -> Source:
         licence=info["license"],
         source="https://medmnist.com",
         citation=_CITATION,
-        attributes=tuple(Column(name, "binary") for name in names) if several else (),
+        attributes=tuple(Attribute(name, "binary") for name in names) if several else (),
     )
     try:
         arrays = map_npz(path, request.scratch)
         return Source(
             card,
-            {split: _split(arrays[f"{split}_images"], arrays[f"{split}_labels"], len(names), several, path) for split in ("train", "val", "test")},
+            {
+                split: _split(arrays[f"{split}_images"], arrays[f"{split}_labels"], len(names), several, path)
+                for split in ("train", "val", "test")
+            },
         )
     except (ValueError, KeyError) as error:
         if isinstance(error, UserError):
@@ -56,7 +61,9 @@ def read_medmnist(request: Request) -> Source:
 def _split(images: np.ndarray, raw: np.ndarray, names: int, several: bool, path: Path) -> SourceSplit:
     width = names if several else 1
     if raw.shape != (len(images), width) or raw.max() > (1 if several else names - 1):
-        raise UserError(f"{path}: labels are {raw.shape} up to {raw.max()}, expected ({len(images)}, {width}) of {names} names; fetch it again")
+        raise UserError(
+            f"{path}: labels are {raw.shape} up to {raw.max()}, expected ({len(images)}, {width}) of {names} names; fetch it again"
+        )
     source = ArrayImages(as_channels_first(images, str(path)))
     if several:
         return SourceSplit(source, attributes=raw.astype(np.float32))

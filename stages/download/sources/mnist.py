@@ -50,25 +50,48 @@ def read_fashion_mnist(request: Request) -> Source:
     from torchvision.datasets import FashionMNIST  # torchvision takes seconds to import: only when it is needed
 
     files = [
-        RemoteFile(name, tuple(mirror + name for mirror in FashionMNIST.mirrors), Checksum("sha256", digest, unpacked=True))
+        RemoteFile(
+            name, tuple(mirror + name for mirror in FashionMNIST.mirrors), Checksum("sha256", digest, unpacked=True)
+        )
         for name, digest in FASHION_SHA256.items()
     ]
     card = Card(
         name="fashion_mnist",
-        classes=("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+        classes=(
+            "T-shirt/top",
+            "Trouser",
+            "Pullover",
+            "Dress",
+            "Coat",
+            "Sandal",
+            "Shirt",
+            "Sneaker",
+            "Bag",
+            "Ankle boot",
+        ),
         licence="MIT",
         source=_FASHION_PAGE,
         citation="H. Xiao, K. Rasul, R. Vollgraf: Fashion-MNIST, a Novel Dataset for Benchmarking Machine Learning Algorithms. arXiv:1708.07747",
     )
     try:
-        paths = obtain(files, root=request.root, downloads=request.downloads / "fashion_mnist", timeout_seconds=request.timeout_seconds)
+        paths = obtain(
+            files,
+            root=request.root,
+            downloads=request.downloads / "fashion_mnist",
+            timeout_seconds=request.timeout_seconds,
+        )
     except SourceError as error:
         if request.root is not None:
             raise unavailable("Fashion-MNIST", files, _FASHION_PAGE, error) from None
         try:
             paths = _from_debian(files, request)
         except SourceError as second:
-            raise unavailable("Fashion-MNIST", files, _FASHION_PAGE, SourceError(f"{error}; Debian package {_DEBIAN_PACKAGE}: {second}")) from None
+            raise unavailable(
+                "Fashion-MNIST",
+                files,
+                _FASHION_PAGE,
+                SourceError(f"{error}; Debian package {_DEBIAN_PACKAGE}: {second}"),
+            ) from None
     return Source(card, _splits(paths, card.classes, request.scratch))
 
 
@@ -78,7 +101,11 @@ def read_emnist(request: Request) -> Source:
 
     archive = md5("gzip.zip", EMNIST.md5, EMNIST.url)
     prefix = f"emnist-{request.emnist_split}-"
-    single = [RemoteFile(f"{prefix}{part}-{kind}.gz") for part in ("train", "test") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
+    single = [
+        RemoteFile(f"{prefix}{part}-{kind}.gz")
+        for part in ("train", "test")
+        for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
+    ]
     card = Card(
         name=f"emnist_{request.emnist_split}",
         classes=tuple(EMNIST.classes_split_dict[request.emnist_split]),
@@ -89,7 +116,9 @@ def read_emnist(request: Request) -> Source:
     if request.root is not None and all((request.root / file.name).is_file() for file in single):
         paths = {file.name: request.root / file.name for file in single}
     else:
-        packed = publisher_files(request, "EMNIST", [archive], f"{_EMNIST_PAGE}; or, unpacked, {', '.join(file.name for file in single)}")["gzip.zip"]
+        packed = publisher_files(
+            request, "EMNIST", [archive], f"{_EMNIST_PAGE}; or, unpacked, {', '.join(file.name for file in single)}"
+        )["gzip.zip"]
         paths = {file.name: _member(packed, f"gzip/{file.name}", request.scratch) for file in single}
     renamed = {name.removeprefix(prefix).replace("test-", "t10k-"): path for name, path in paths.items()}
     # The publisher's images lie on their side: rows and columns are exchanged (arXiv:1702.05373 follows MATLAB's column order).
@@ -119,7 +148,9 @@ def _member(archive: Path, name: str, scratch: Path) -> Path:
     return target
 
 
-def _splits(paths: dict[str, Path], classes: tuple[str, ...], scratch: Path, *, transposed: bool = False) -> dict[str, SourceSplit]:
+def _splits(
+    paths: dict[str, Path], classes: tuple[str, ...], scratch: Path, *, transposed: bool = False
+) -> dict[str, SourceSplit]:
     splits = {}
     for split, part in _PARTS.items():
         images_path, labels_path = paths[f"{part}-images-idx3-ubyte.gz"], paths[f"{part}-labels-idx1-ubyte.gz"]
@@ -132,5 +163,7 @@ def _splits(paths: dict[str, Path], classes: tuple[str, ...], scratch: Path, *, 
 def _labels(path: Path, count: int, classes: tuple[str, ...], scratch: Path) -> NDArray[np.int64]:
     labels = read_idx(path, 1, scratch).astype(np.int64)
     if len(labels) != count or labels.max() >= len(classes):
-        raise UserError(f"{path}: {len(labels)} labels up to {labels.max()}, expected {count} below {len(classes)}; fetch it again")
+        raise UserError(
+            f"{path}: {len(labels)} labels up to {labels.max()}, expected {count} below {len(classes)}; fetch it again"
+        )
     return labels

@@ -24,7 +24,11 @@ def read_places365(request: Request) -> Source:
     """Train, and val as test."""
     from torchvision.datasets import Places365  # torchvision takes seconds to import: only when it is needed
 
-    known = [Places365._IMAGES_META["train-standard", True], Places365._IMAGES_META["val", True], Places365._DEVKIT_META["standard"]]
+    known = [
+        Places365._IMAGES_META["train-standard", True],
+        Places365._IMAGES_META["val", True],
+        Places365._DEVKIT_META["standard"],
+    ]
     files = [md5(name, digest, Places365._BASE_URL + name) for name, digest in [*known, Places365._CATEGORIES_META]]
     train, val, lists, categories = publisher_files(request, "Places365", files, _PAGE).values()
     numbered = dict(line.rsplit(" ", 1) for line in categories.read_text(encoding="utf-8").splitlines())
@@ -53,7 +57,9 @@ def _split(images: Path, folder: str, lists: Path, name: str, classes: int) -> S
     except KeyError as error:
         raise UserError(f"{images} or {lists}: holds no {error}; fetch it again") from None
     except ValueError as error:
-        raise UserError(f"{lists}: {name} has a bad line ({error}); expected a file and a class number; fetch it again") from None
+        raise UserError(
+            f"{lists}: {name} has a bad line ({error}); expected a file and a class number; fetch it again"
+        ) from None
     if labels.min() < 0 or labels.max() >= classes:
         raise UserError(f"{lists}: {name} has labels up to {labels.max()}, expected below {classes}; fetch it again")
     return split

@@ -21,7 +21,11 @@ def read_svhn(request: Request) -> Source:
     """73,257 + 26,032 colour 32x32 digits; the publisher's easier ``extra`` images are left out."""
     from torchvision.datasets import SVHN  # torchvision takes seconds to import: only when it is needed
 
-    files = {split: md5(name, digest, url) for split, (url, name, digest) in SVHN.split_list.items() if split in ("train", "test")}
+    files = {
+        split: md5(name, digest, url)
+        for split, (url, name, digest) in SVHN.split_list.items()
+        if split in ("train", "test")
+    }
     paths = publisher_files(request, "SVHN", list(files.values()), _PAGE)
     card = Card(
         name="svhn",
@@ -42,6 +46,12 @@ def _split(path: Path) -> SourceSplit:
         images, labels = content["X"], content["y"].reshape(-1).astype(np.int64)
     except (OSError, ValueError, TypeError, KeyError, NotImplementedError, MatReadError) as error:
         raise UserError(f"{path}: not SVHN's MATLAB file ({error}); fetch it again") from None
-    if images.dtype != np.uint8 or images.shape != (32, 32, 3, len(labels)) or not set(np.unique(labels)) <= set(range(1, 11)):
-        raise UserError(f"{path}: X is {images.dtype} {images.shape}, expected uint8 (32, 32, 3, {len(labels)}) and labels 1 to 10; fetch it again")
+    if (
+        images.dtype != np.uint8
+        or images.shape != (32, 32, 3, len(labels))
+        or not set(np.unique(labels)) <= set(range(1, 11))
+    ):
+        raise UserError(
+            f"{path}: X is {images.dtype} {images.shape}, expected uint8 (32, 32, 3, {len(labels)}) and labels 1 to 10; fetch it again"
+        )
     return SourceSplit(ArrayImages(images.transpose(3, 2, 0, 1)), labels % 10)

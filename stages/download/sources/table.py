@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from latentline.core.attributes import Column
+from latentline.core.attributes import Attribute
 from latentline.core.errors import UserError
 from stages.download.columns import attribute, class_labels
 from stages.download.splits import SPLITS
@@ -24,7 +24,7 @@ class Table:
     names: list[str]
     classes: tuple[str, ...]
     labels: NDArray[np.int64] | None  # (N,)
-    attributes: tuple[Column, ...]
+    attributes: tuple[Attribute, ...]
     values: NDArray[np.float32] | None  # (N, A)
     split: NDArray[np.str_] | None  # (N,)
 
@@ -38,12 +38,16 @@ def read_table(path: Path) -> Table:
     except FileNotFoundError:
         raise UserError(f"{knob}: no such file; expected a CSV; correct the name") from None
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise UserError(f"{knob}: not a readable CSV ({' '.join(str(error).split())}); expected a header line, then one row per image") from None
+        raise UserError(
+            f"{knob}: not a readable CSV ({' '.join(str(error).split())}); expected a header line, then one row per image"
+        ) from None
     if frame.empty:
         raise UserError(f"{knob}: has no rows; expected a header line, then one row per image")
     if (empty := frame.isna()).any(axis=None):
         row, column = (int(index[0]) for index in np.nonzero(empty.to_numpy()))
-        raise UserError(f"{knob}: row {row + 2} has no {frame.columns[column]!r}; expected a value in every cell; fill it in or remove the row")
+        raise UserError(
+            f"{knob}: row {row + 2} has no {frame.columns[column]!r}; expected a value in every cell; fill it in or remove the row"
+        )
     names = [str(name) for name in frame.iloc[:, 0]]
     _check_names(names, knob)
     others = {str(column): frame[column] for column in frame.columns[1:]}

@@ -33,14 +33,20 @@ def read_tinyimagenet(request: Request) -> Source:
         members = opened.namelist()
     wnids = {wnid: index for index, wnid in enumerate(tables["wnids.txt"].split())}
     words = dict(line.split("\t", 1) for line in tables["words.txt"].splitlines() if "\t" in line)
-    train = [(name, found[1]) for name in members if (found := re.fullmatch(rf"{_FOLDER}/train/(n\d+)/images/[^/]+\.JPEG", name))]
+    train = [
+        (name, found[1])
+        for name in members
+        if (found := re.fullmatch(rf"{_FOLDER}/train/(n\d+)/images/[^/]+\.JPEG", name))
+    ]
     annotated = [line.split("\t")[:2] for line in tables["val/val_annotations.txt"].splitlines()]
     test = [(f"{_FOLDER}/val/images/{file}", wnid) for file, wnid in annotated]
     splits = {}
     for split, rows in {"train": train, "test": test}.items():
         if unknown := next((wnid for _, wnid in rows if wnid not in wnids), None):
             raise UserError(f"{path}: class {unknown} is not in wnids.txt; fetch it again")
-        splits[split] = SourceSplit(ZipImages([name for name, _ in rows], path), np.array([wnids[wnid] for _, wnid in rows], np.int64))
+        splits[split] = SourceSplit(
+            ZipImages([name for name, _ in rows], path), np.array([wnids[wnid] for _, wnid in rows], np.int64)
+        )
     card = Card(
         name="tinyimagenet",
         classes=tuple(f"{words[wnid].split(',')[0]} ({wnid})" if wnid in words else wnid for wnid in wnids),

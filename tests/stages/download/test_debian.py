@@ -33,7 +33,9 @@ def tools(tmp_path, monkeypatch):
     def install(*, knows: bool, update_works: bool) -> Path:
         log = tmp_path / "log"
         scripts = {
-            "apt-get": APT_GET.format(log=log, knows="yes" if knows else "no", update_works="yes" if update_works else "no"),
+            "apt-get": APT_GET.format(
+                log=log, knows="yes" if knows else "no", update_works="yes" if update_works else "no"
+            ),
             "dpkg-deb": DPKG_DEB,
         }
         for name, text in scripts.items():

@@ -16,7 +16,14 @@ from stages.download.registry import read_source
 from support.source_files import encoded, flat, pixels, read, request_for
 
 OPTIONS = Options(
-    image_size=None, channels=None, shares={"val": 0.2, "test": 0.2}, limit=None, max_unreadable=0.0, horizontal_flip=False, seed=0, workers=0
+    image_size=None,
+    channels=None,
+    shares={"val": 0.2, "test": 0.2},
+    limit=None,
+    max_unreadable=0.0,
+    horizontal_flip=False,
+    seed=0,
+    workers=0,
 )
 
 
@@ -33,8 +40,8 @@ def many(tmp_path) -> Path:
     return _fill(tmp_path / "many", [f"{name}/{number:02d}.png" for name in ("cat", "dog") for number in range(30)])
 
 
-def _prepared(folder: Path, target: Path, **knobs):
-    report = prepare(read("image_folder", target, path=folder), target / "prepared", replace(OPTIONS, **knobs))
+def _prepared(folder: Path, target: Path, **params):
+    report = prepare(read("image_folder", target, path=folder), target / "prepared", replace(OPTIONS, **params))
     return report, {name: read_split(target / "prepared", name) for name in ("train", "val", "test")}
 
 
@@ -43,7 +50,9 @@ def _levels(splits) -> dict[str, list[int]]:
 
 
 def test_the_first_sub_folder_is_the_class(tmp_path):
-    folder = _fill(tmp_path / "x", ["b/1.png", "a/deep/er/2.PNG", "a/0.png", "b/.hidden.png", ".hidden/3.png", "b/notes.txt"])
+    folder = _fill(
+        tmp_path / "x", ["b/1.png", "a/deep/er/2.PNG", "a/0.png", "b/.hidden.png", ".hidden/3.png", "b/notes.txt"]
+    )
     source = read("image_folder", tmp_path, path=folder)
     train = source.splits["train"]
     assert source.card.classes == ("a", "b")
@@ -58,7 +67,9 @@ def test_a_folder_without_sub_folders_is_unlabelled(tmp_path):
     assert (source.splits["train"].labels, source.splits["train"].attributes) == (None, None)
 
 
-@pytest.mark.parametrize(("names", "hint"), [(["a/1.png", "2.png"], "beside"), ([], "no image"), (["a.tif"], "1 of .tif")])
+@pytest.mark.parametrize(
+    ("names", "hint"), [(["a/1.png", "2.png"], "beside"), ([], "no image"), (["a.tif"], "1 of .tif")]
+)
 def test_a_folder_that_makes_no_sense_is_refused_with_the_remedy(tmp_path, names, hint):
     (tmp_path / "x").mkdir()
     with pytest.raises(UserError, match=hint) as caught:
@@ -112,7 +123,11 @@ def test_a_limit_keeps_the_first_images_of_each_split(tmp_path, many, limit):
 
 def test_three_images_are_enough_and_two_are_not(tmp_path):
     folder = _fill(tmp_path / "x", ["1.png", "2.png", "3.png"])
-    assert {name: len(split) for name, split in _prepared(folder, tmp_path)[1].items()} == {"train": 1, "val": 1, "test": 1}
+    assert {name: len(split) for name, split in _prepared(folder, tmp_path)[1].items()} == {
+        "train": 1,
+        "val": 1,
+        "test": 1,
+    }
     (folder / "3.png").unlink()
     with pytest.raises(UserError, match=r"data\.splits: 2 readable images"):
         _prepared(folder, tmp_path)
@@ -146,7 +161,9 @@ def test_of_equally_common_sizes_the_largest_is_taken(tmp_path):
 
 def test_unreadable_files_are_left_out_and_listed_until_there_are_too_many(tmp_path, many):
     (many / "cat" / "05.png").write_bytes(b"no image")
-    (many / "dog" / "05.png").write_bytes(encoded(np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8))[:-25])  # header is whole
+    (many / "dog" / "05.png").write_bytes(
+        encoded(np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8))[:-25]
+    )  # header is whole
     with pytest.raises(UserError, match=r"data\.max_unreadable: \d of 60 images"):
         _prepared(many, tmp_path)
     assert not (tmp_path / "prepared").exists()
@@ -249,7 +266,10 @@ def test_numbers_as_classes_are_sorted_as_numbers(tmp_path):
 
 
 def test_a_row_without_a_file_counts_as_unreadable(tmp_path):
-    source = _table(tmp_path, "file,age\n" + "".join(f"{name},1.5\n" for name in ("a.png", "b.png", "sub/c.png", "d.png", "gone.png")))
+    source = _table(
+        tmp_path,
+        "file,age\n" + "".join(f"{name},1.5\n" for name in ("a.png", "b.png", "sub/c.png", "d.png", "gone.png")),
+    )
     report = prepare(source, tmp_path / "prepared", replace(OPTIONS, max_unreadable=0.2))
     assert report.unreadable == {"gone.png": "No such file or directory"}
     assert read_split(tmp_path / "prepared", "val").attributes.tolist() == [[1.5]]

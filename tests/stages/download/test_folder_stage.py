@@ -36,9 +36,15 @@ def place(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def _set(place: Path, **knobs) -> None:
+def _set(place: Path, **params) -> None:
     content = read_params(ROOT / "params.yaml")
-    content["data"] |= {"name": "image_folder", "path": "pictures", "labels": "no_labels.csv", "splits": {"val": 0.2, "test": 0.2}, **knobs}
+    content["data"] |= {
+        "name": "image_folder",
+        "path": "pictures",
+        "labels": "no_labels.csv",
+        "splits": {"val": 0.2, "test": 0.2},
+        **params,
+    }
     with (place / "params.yaml").open("w") as file:
         YAML().dump(content, file)
 
@@ -63,12 +69,24 @@ def test_a_labelled_folder_shows_its_classes(place):
 
 def test_attributes_are_shown_and_an_unlabelled_folder_shows_images_only(place):
     names = sorted(path.relative_to(place / "pictures").as_posix() for path in (place / "pictures").rglob("*.png"))
-    frame = pd.DataFrame({"file": names, "smiling": np.arange(40) % 2, "age": random.normal(size=40), "hair": ["a", "b", "c", "d"] * 10})
+    frame = pd.DataFrame(
+        {"file": names, "smiling": np.arange(40) % 2, "age": random.normal(size=40), "hair": ["a", "b", "c", "d"] * 10}
+    )
     frame.to_csv(place / "labels.csv", index=False)
     _set(place, labels="labels.csv")
     download.main()
-    assert _figures(place) == {"images.png", "attributes.png", "attribute_frequencies.png", "unreadable.csv", "duplicates.csv"}
-    assert [known.kind for known in read_card(place / "data" / "prepared").attributes] == ["binary", "continuous", "categorical"]
+    assert _figures(place) == {
+        "images.png",
+        "attributes.png",
+        "attribute_frequencies.png",
+        "unreadable.csv",
+        "duplicates.csv",
+    }
+    assert [known.kind for known in read_card(place / "data" / "prepared").attributes] == [
+        "binary",
+        "continuous",
+        "categorical",
+    ]
     frame[["file"]].to_csv(place / "labels.csv", index=False)
     download.main()
     assert _figures(place) == {"images.png", "unreadable.csv", "duplicates.csv"}
@@ -143,7 +161,9 @@ def _dvc(folder: Path, *command: str) -> str:
         "DVC_SITE_CACHE_DIR": f"{folder}-site",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
-    done = subprocess.run(["dvc", *command], cwd=folder, env=kept | quiet, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(
+        ["dvc", *command], cwd=folder, env=kept | quiet, capture_output=True, text=True, check=False, timeout=300
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -12,7 +12,17 @@ import pytest
 from latentline.core.errors import UserError
 from latentline.data.decode import UnreadableError
 from stages.download import archives
-from stages.download.archives import FileImages, TarImages, ZipImages, gunzip, open_zip, read_span, read_tar_gz, tar_spans, zip_member
+from stages.download.archives import (
+    FileImages,
+    TarImages,
+    ZipImages,
+    gunzip,
+    open_zip,
+    read_span,
+    read_tar_gz,
+    tar_spans,
+    zip_member,
+)
 from support.source_files import encoded, flat, tar_bytes, write_tar, write_zip
 
 HOSTILE_NAMES = ["/etc/passwd", "../outside", "a/../../outside"]
@@ -113,7 +123,10 @@ def test_members_larger_than_they_should_be_are_refused(tmp_path):
     (tmp_path / "x.tar.gz").write_bytes(gzip.compress(tar_bytes({"big": bytes(1000)})))
     with pytest.raises(UserError, match="big has 1000 bytes"):
         read_tar_gz(tmp_path / "x.tar.gz", ["big"], 999)
-    with open_zip(write_zip(tmp_path / "x.zip", {"big": bytes(1000)})) as archive, pytest.raises(UserError, match="big has 1000 bytes"):
+    with (
+        open_zip(write_zip(tmp_path / "x.zip", {"big": bytes(1000)})) as archive,
+        pytest.raises(UserError, match="big has 1000 bytes"),
+    ):
         zip_member(archive, "big", 999)
     (tmp_path / "x.gz").write_bytes(gzip.compress(bytes(5 << 20)))
     with pytest.raises(UserError, match="more than 1000 bytes"):
@@ -143,7 +156,13 @@ def test_missing_members_and_damaged_archives_are_refused(tmp_path):
 def _header(kind: bytes, size: bytes, name: bytes = b"x") -> bytes:
     """One block of a tar (POSIX.1-1988, ustar), its size field as given."""
     block = bytearray(tarfile.BLOCKSIZE)
-    block[: len(name)], block[100:107], block[124:136], block[156:157], block[257:263] = name, b"0000644", size, kind, b"ustar\0"
+    block[: len(name)], block[100:107], block[124:136], block[156:157], block[257:263] = (
+        name,
+        b"0000644",
+        size,
+        kind,
+        b"ustar\0",
+    )
     block[148:156] = b" " * 8
     block[148:155] = b"%06o\0" % sum(block)
     return bytes(block)
@@ -152,12 +171,17 @@ def _header(kind: bytes, size: bytes, name: bytes = b"x") -> bytes:
 @pytest.mark.parametrize(
     "content",
     [
-        _header(tarfile.XHDTYPE, b"77777777777\0") + bytes(1024),  # 8 GiB of extended header, which would be read into memory
+        _header(tarfile.XHDTYPE, b"77777777777\0")
+        + bytes(1024),  # 8 GiB of extended header, which would be read into memory
         _header(tarfile.XGLTYPE, b"77777777777\0") + bytes(1024),
         _header(tarfile.GNUTYPE_LONGNAME, b"77777777777\0") + bytes(1024),
-        _header(tarfile.REGTYPE, b"\xff" * 11 + b"\0") + bytes(1024),  # minus 256 bytes: the next header would be this one, for ever
+        _header(tarfile.REGTYPE, b"\xff" * 11 + b"\0")
+        + bytes(1024),  # minus 256 bytes: the next header would be this one, for ever
         _header(tarfile.REGTYPE, b"77777777777\0") + bytes(1024),  # promises 8 GiB and ends
-        _header(tarfile.XHDTYPE, b"00000000015\0") + b"13 size=-512\n".ljust(512, b"\0") + _header(tarfile.REGTYPE, b"00000000000\0") + bytes(1024),
+        _header(tarfile.XHDTYPE, b"00000000015\0")
+        + b"13 size=-512\n".ljust(512, b"\0")
+        + _header(tarfile.REGTYPE, b"00000000000\0")
+        + bytes(1024),
         _header(tarfile.GNUTYPE_SPARSE, b"00000000000\0") + bytes(1024),
         _header(b"V", b"00000000000\0") + bytes(1024),  # a volume's label
         tar_bytes({"a": b"x"})[:1024] + b"damaged header".ljust(512) + tar_bytes({"b": b"x"}),

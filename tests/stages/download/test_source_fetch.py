@@ -207,15 +207,23 @@ def test_mnist_of_other_bytes_or_incomplete_is_refused_with_checksum_and_remedie
 @pytest.fixture
 def known_fashion(monkeypatch):
     files = _four_files()
-    monkeypatch.setattr(mnist, "FASHION_SHA256", {name: hashlib.sha256(gzip.decompress(content)).hexdigest() for name, content in files.items()})
+    monkeypatch.setattr(
+        mnist,
+        "FASHION_SHA256",
+        {name: hashlib.sha256(gzip.decompress(content)).hexdigest() for name, content in files.items()},
+    )
     return files
 
 
-def test_fashion_mnist_comes_from_the_mirrors_and_where_they_fail_from_debian(tmp_path, server, known_fashion, monkeypatch):
+def test_fashion_mnist_comes_from_the_mirrors_and_where_they_fail_from_debian(
+    tmp_path, server, known_fashion, monkeypatch
+):
     from torchvision.datasets import FashionMNIST
 
     monkeypatch.setattr(FashionMNIST, "mirrors", [server.address + "gone/x-", server.address])
-    monkeypatch.setattr(mnist, "debian_files", lambda package, names, seconds: {name: known_fashion[name] for name in names})
+    monkeypatch.setattr(
+        mnist, "debian_files", lambda package, names, seconds: {name: known_fashion[name] for name in names}
+    )
     _assert_whole(read("fashion_mnist", tmp_path))
     server.files = known_fashion
     server.asked.clear()
@@ -230,7 +238,13 @@ def test_fashion_mnist_out_of_reach_names_every_source_and_remedy(tmp_path, serv
     monkeypatch.setenv("PATH", str(tmp_path))  # no apt-get
     with pytest.raises(UserError) as caught:
         read("fashion_mnist", tmp_path)
-    for hint in (server.address, "dataset-fashion-mnist", "data.root", "t10k-labels-idx1-ubyte.gz (sha256 unpacked ", "digits"):
+    for hint in (
+        server.address,
+        "dataset-fashion-mnist",
+        "data.root",
+        "t10k-labels-idx1-ubyte.gz (sha256 unpacked ",
+        "digits",
+    ):
         assert hint in str(caught.value)
     with pytest.raises(UserError, match=r"data\.root"):
         read("fashion_mnist", tmp_path, root=tmp_path)
@@ -266,7 +280,11 @@ def test_emnist_out_of_reach_names_the_archive_and_the_files_that_do_as_well(tmp
     (tmp_path / "root").mkdir()
     with pytest.raises(UserError) as caught:
         read("emnist", tmp_path, root=tmp_path / "root")
-    for hint in ("gzip.zip (md5 58c8d27c78d21e728a6bc7b3cc06412e)", "emnist-balanced-test-labels-idx1-ubyte.gz", "data.root"):
+    for hint in (
+        "gzip.zip (md5 58c8d27c78d21e728a6bc7b3cc06412e)",
+        "emnist-balanced-test-labels-idx1-ubyte.gz",
+        "data.root",
+    ):
         assert hint in str(caught.value)
 
 
@@ -288,19 +306,25 @@ def _bad_idx() -> dict[str, bytes]:
 
 @pytest.mark.parametrize("kind", _bad_idx())
 def test_a_file_that_is_not_the_idx_it_should_be_is_refused_by_name(tmp_path, kind):
-    files = _four_files("emnist-balanced-", ("train", "test")) | {"emnist-balanced-test-images-idx3-ubyte.gz": _bad_idx()[kind]}
+    files = _four_files("emnist-balanced-", ("train", "test")) | {
+        "emnist-balanced-test-images-idx3-ubyte.gz": _bad_idx()[kind]
+    }
     with pytest.raises(UserError, match="emnist-balanced-test-images"):
         read("emnist", tmp_path, root=_folder(tmp_path, files))
 
 
 @pytest.mark.parametrize("labels", [LABELS[:5], LABELS + 40])
 def test_labels_that_do_not_fit_the_images_are_refused(tmp_path, labels):
-    files = _four_files("emnist-balanced-", ("train", "test")) | {"emnist-balanced-train-labels-idx1-ubyte.gz": idx(labels)}
+    files = _four_files("emnist-balanced-", ("train", "test")) | {
+        "emnist-balanced-train-labels-idx1-ubyte.gz": idx(labels)
+    }
     with pytest.raises(UserError, match="emnist-balanced-train-labels"):
         read("emnist", tmp_path, root=_folder(tmp_path, files))
 
 
-@pytest.mark.parametrize("answer", [b"no http\r\n\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"])
+@pytest.mark.parametrize(
+    "answer", [b"no http\r\n\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"]
+)
 def test_a_server_that_breaks_the_protocol_is_a_source_error(tmp_path, answer):
     with socket.create_server(("127.0.0.1", 0)) as listener:
 

@@ -88,12 +88,19 @@ def _records(*label_columns) -> bytes:
 def test_cifar10_is_read_from_its_binary_archive(tmp_path, root, monkeypatch):
     _trust(monkeypatch, cifar)
     names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-    files = {f"cifar-10-batches-bin/data_batch_{number}.bin": _records([number, 0, 0, 0, 0, 9]) for number in range(1, 6)}
-    files |= {"cifar-10-batches-bin/test_batch.bin": _records([3] * 6), "cifar-10-batches-bin/batches.meta.txt": "\n".join([*names, ""]).encode()}
+    files = {
+        f"cifar-10-batches-bin/data_batch_{number}.bin": _records([number, 0, 0, 0, 0, 9]) for number in range(1, 6)
+    }
+    files |= {
+        "cifar-10-batches-bin/test_batch.bin": _records([3] * 6),
+        "cifar-10-batches-bin/batches.meta.txt": "\n".join([*names, ""]).encode(),
+    }
     write_tar(root / "cifar-10-binary.tar.gz", files, "w:gz")
     source = read("cifar10", tmp_path, root=root)
     assert source.card.classes == tuple(names)
-    assert source.splits["train"].labels.tolist() == [label for number in range(1, 6) for label in (number, 0, 0, 0, 0, 9)]
+    assert source.splits["train"].labels.tolist() == [
+        label for number in range(1, 6) for label in (number, 0, 0, 0, 0, 9)
+    ]
     assert np.array_equal(pixels(source, "train", 13), PICTURES[1])
     assert source.splits["test"].labels.tolist() == [3] * 6
 
@@ -101,8 +108,15 @@ def test_cifar10_is_read_from_its_binary_archive(tmp_path, root, monkeypatch):
 def test_cifar100_takes_the_fine_label_which_comes_second(tmp_path, root, monkeypatch):
     _trust(monkeypatch, cifar)
     files = {"train.bin": _records([19] * 6, range(6)), "test.bin": _records([1] * 6, [99] * 6)}
-    files |= {"fine_label_names.txt": "\n".join(f"fine{number}" for number in range(100)).encode(), "coarse_label_names.txt": b"coarse"}
-    write_tar(root / "cifar-100-binary.tar.gz", {f"cifar-100-binary/{name}": content for name, content in files.items()}, "w:gz")
+    files |= {
+        "fine_label_names.txt": "\n".join(f"fine{number}" for number in range(100)).encode(),
+        "coarse_label_names.txt": b"coarse",
+    }
+    write_tar(
+        root / "cifar-100-binary.tar.gz",
+        {f"cifar-100-binary/{name}": content for name, content in files.items()},
+        "w:gz",
+    )
     source = read("cifar100", tmp_path, root=root)
     assert source.splits["train"].labels.tolist() == list(range(6))
     assert source.card.classes[99] == "fine99"
@@ -113,7 +127,9 @@ def test_cifar100_takes_the_fine_label_which_comes_second(tmp_path, root, monkey
 def test_cifar_of_a_wrong_length_or_label_is_refused(tmp_path, root, monkeypatch, content):
     _trust(monkeypatch, cifar)
     names = [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]
-    files = {f"cifar-10-batches-bin/{name}": _records([1] * 6) for name in names} | {"cifar-10-batches-bin/batches.meta.txt": b"a " * 10}
+    files = {f"cifar-10-batches-bin/{name}": _records([1] * 6) for name in names} | {
+        "cifar-10-batches-bin/batches.meta.txt": b"a " * 10
+    }
     write_tar(root / "cifar-10-binary.tar.gz", files | {"cifar-10-batches-bin/test_batch.bin": content}, "w:gz")
     with pytest.raises(UserError, match="cifar-10-binary"):
         read("cifar10", tmp_path, root=root)
@@ -125,8 +141,15 @@ def _svhn(root, monkeypatch, **arrays):
 
     images = PICTURES.transpose(2, 3, 1, 0)
     for split in ("train", "test"):
-        savemat(root / f"{split}_32x32.mat", {"X": images, "y": np.array([[1], [10], [2], [9], [10], [5]], np.uint8), **arrays}, do_compression=True)
-    known = {split: [url, name, md5(root / name) if split != "extra" else digest] for split, (url, name, digest) in SVHN.split_list.items()}
+        savemat(
+            root / f"{split}_32x32.mat",
+            {"X": images, "y": np.array([[1], [10], [2], [9], [10], [5]], np.uint8), **arrays},
+            do_compression=True,
+        )
+    known = {
+        split: [url, name, md5(root / name) if split != "extra" else digest]
+        for split, (url, name, digest) in SVHN.split_list.items()
+    }
     monkeypatch.setattr(SVHN, "split_list", known)
 
 
@@ -138,7 +161,9 @@ def test_svhn_is_read_from_its_matlab_files_and_ten_is_zero(tmp_path, root, monk
     assert set(source.splits) == {"train", "test"}
 
 
-@pytest.mark.parametrize("arrays", [{"y": np.array([[1]])}, {"y": np.zeros((6, 1))}, {"X": PICTURES.astype(float)}, {"X": PICTURES}])
+@pytest.mark.parametrize(
+    "arrays", [{"y": np.array([[1]])}, {"y": np.zeros((6, 1))}, {"X": PICTURES.astype(float)}, {"X": PICTURES}]
+)
 def test_svhn_of_another_form_is_refused(tmp_path, root, monkeypatch, arrays):
     _svhn(root, monkeypatch, **arrays)
     with pytest.raises(UserError, match="32x32"):
@@ -186,7 +211,12 @@ def test_chestmnist_has_fourteen_binary_attributes_and_every_size(tmp_path, root
 
 
 @pytest.mark.parametrize(
-    "changed", [{"val_labels": np.zeros((3, 1), np.uint8)}, {"test_labels": np.full((5, 1), 9)}, {"train_images": np.zeros((6, 5))}]
+    "changed",
+    [
+        {"val_labels": np.zeros((3, 1), np.uint8)},
+        {"test_labels": np.full((5, 1), 9)},
+        {"train_images": np.zeros((6, 5))},
+    ],
 )
 def test_medmnist_of_another_form_is_refused(tmp_path, root, monkeypatch, changed):
     _medmnist(root, monkeypatch, "octmnist", **changed)
@@ -206,15 +236,26 @@ def _celeba(root, monkeypatch, partition: str = ["0", "0", "1", "2", "0"]):
     from torchvision.datasets import CelebA
 
     names = [f"{number:06d}.jpg" for number in range(1, 6)]
-    rows = [f"{name} {' '.join(f'{1 if (row + column) % 3 == 0 else -1:2d}' for column in range(40))}" for row, name in enumerate(names)]
+    rows = [
+        f"{name} {' '.join(f'{1 if (row + column) % 3 == 0 else -1:2d}' for column in range(40))}"
+        for row, name in enumerate(names)
+    ]
     lines = ["5", " ".join(f"Attribute_{column}" for column in range(40)) + " ", *rows]
     (root / "list_attr_celeba.txt").write_text("\r\n".join(lines) + "\r\n")
-    (root / "list_eval_partition.txt").write_text("".join(f"{name} {part}\n" for name, part in zip(names, partition, strict=False)))
+    (root / "list_eval_partition.txt").write_text(
+        "".join(f"{name} {part}\n" for name, part in zip(names, partition, strict=False))
+    )
     write_zip(
-        root / "img_align_celeba.zip", {f"img_align_celeba/{name}": encoded(flat(40 * row, (218, 178)), "JPEG") for row, name in enumerate(names)}
+        root / "img_align_celeba.zip",
+        {f"img_align_celeba/{name}": encoded(flat(40 * row, (218, 178)), "JPEG") for row, name in enumerate(names)},
     )
     monkeypatch.setattr(
-        CelebA, "file_list", [(place, md5(root / name) if (root / name).exists() else digest, name) for place, digest, name in CelebA.file_list]
+        CelebA,
+        "file_list",
+        [
+            (place, md5(root / name) if (root / name).exists() else digest, name)
+            for place, digest, name in CelebA.file_list
+        ],
     )
 
 
@@ -247,7 +288,10 @@ def _dtd(root, monkeypatch, **changed):
         "test": ["dotted/dotted_0001.jpg"],
     }
     files = {f"dtd/labels/{split}1.txt": "\n".join(names).encode() for split, names in lists.items()}
-    files |= {f"dtd/images/{name}": encoded(flat(50 * number, (9 + number, 7)), "JPEG") for number, name in enumerate(chain(*lists.values()))}
+    files |= {
+        f"dtd/images/{name}": encoded(flat(50 * number, (9 + number, 7)), "JPEG")
+        for number, name in enumerate(chain(*lists.values()))
+    }
     write_tar(root / "dtd-r1.0.1.tar.gz", files | changed, "w:gz")
     monkeypatch.setattr(DTD, "_MD5", md5(root / "dtd-r1.0.1.tar.gz"))
 
@@ -256,7 +300,11 @@ def test_dtd_is_read_in_its_first_division(tmp_path, root, monkeypatch):
     _dtd(root, monkeypatch)
     source = read("dtd", tmp_path, root=root)
     assert source.card.classes == ("banded", "dotted", "zigzagged")
-    assert {name: split.labels.tolist() for name, split in source.splits.items()} == {"train": [0, 2], "val": [0], "test": [1]}
+    assert {name: split.labels.tolist() for name, split in source.splits.items()} == {
+        "train": [0, 2],
+        "val": [0],
+        "test": [1],
+    }
     assert _level(source, "test", 0) == 150
     assert pixels(source, "test", 0).shape == (3, 12, 7)
 
@@ -306,14 +354,28 @@ def _places(root, monkeypatch, train_list: bytes = b"/a/airfield/00000001.jpg 0\
             "data_256_standard/b/bedroom/00000002.jpg": encoded(flat(20), "JPEG"),
         },
     )
-    write_tar(root / "val_256.tar", {f"val_256/Places365_val_0000000{n}.jpg": encoded(flat(30 * n), "JPEG") for n in (1, 2)})
-    lists = {"places365_train_standard.txt": train_list, "places365_val.txt": b"Places365_val_00000002.jpg 1\nPlaces365_val_00000001.jpg 0\n"}
+    write_tar(
+        root / "val_256.tar", {f"val_256/Places365_val_0000000{n}.jpg": encoded(flat(30 * n), "JPEG") for n in (1, 2)}
+    )
+    lists = {
+        "places365_train_standard.txt": train_list,
+        "places365_val.txt": b"Places365_val_00000002.jpg 1\nPlaces365_val_00000001.jpg 0\n",
+    }
     write_tar(root / "filelist_places365-standard.tar", lists)
     (root / "categories_places365.txt").write_text("/a/airfield 0\n/a/apartment_building/outdoor 1\n/b/bedroom 2\n")
-    small = {key: (name, md5(root / name) if (root / name).exists() else digest) for key, (name, digest) in Places365._IMAGES_META.items()}
+    small = {
+        key: (name, md5(root / name) if (root / name).exists() else digest)
+        for key, (name, digest) in Places365._IMAGES_META.items()
+    }
     monkeypatch.setattr(Places365, "_IMAGES_META", small)
-    monkeypatch.setattr(Places365, "_DEVKIT_META", {"standard": ("filelist_places365-standard.tar", md5(root / "filelist_places365-standard.tar"))})
-    monkeypatch.setattr(Places365, "_CATEGORIES_META", ("categories_places365.txt", md5(root / "categories_places365.txt")))
+    monkeypatch.setattr(
+        Places365,
+        "_DEVKIT_META",
+        {"standard": ("filelist_places365-standard.tar", md5(root / "filelist_places365-standard.tar"))},
+    )
+    monkeypatch.setattr(
+        Places365, "_CATEGORIES_META", ("categories_places365.txt", md5(root / "categories_places365.txt"))
+    )
 
 
 def test_places365_is_read_in_place_with_val_as_test(tmp_path, root, monkeypatch):
@@ -326,7 +388,9 @@ def test_places365_is_read_in_place_with_val_as_test(tmp_path, root, monkeypatch
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
-@pytest.mark.parametrize("line", [b"/a/airfield/absent.jpg 0\n", b"/a/airfield/00000001.jpg 3\n", b"/a/airfield/00000001.jpg x\n"])
+@pytest.mark.parametrize(
+    "line", [b"/a/airfield/absent.jpg 0\n", b"/a/airfield/00000001.jpg 3\n", b"/a/airfield/00000001.jpg x\n"]
+)
 def test_places365_lists_that_do_not_fit_are_refused(tmp_path, root, monkeypatch, line):
     _places(root, monkeypatch, line)
     with pytest.raises(UserError, match="filelist_places365"):
@@ -340,19 +404,34 @@ def _imagenet(root, monkeypatch, truth: bytes = b"2\n1\n"):
     kinds = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("gloss", "O"), ("num_children", "O")]
     synsets = np.zeros((3, 1), kinds)
     for row, (wnid, words, children) in enumerate(
-        [("n02119789", "kit fox, Vulpes macrotis", 0), ("n01440764", "tench, Tinca tinca", 0), ("n00001740", "entity", 2)]
+        [
+            ("n02119789", "kit fox, Vulpes macrotis", 0),
+            ("n01440764", "tench, Tinca tinca", 0),
+            ("n00001740", "entity", 2),
+        ]
     ):
         synsets[row, 0] = (row + 1, wnid, words, "gloss", children)
     meta = io.BytesIO()
     savemat(meta, {"synsets": synsets})
     folder = "ILSVRC2012_devkit_t12"
-    files = {f"{folder}/data/meta.mat": meta.getvalue(), f"{folder}/data/ILSVRC2012_validation_ground_truth.txt": truth, f"{folder}/readme.txt": b""}
+    files = {
+        f"{folder}/data/meta.mat": meta.getvalue(),
+        f"{folder}/data/ILSVRC2012_validation_ground_truth.txt": truth,
+        f"{folder}/readme.txt": b"",
+    }
     write_tar(root / f"{folder}.tar.gz", files, "w:gz")
     fox = tar_bytes({"n02119789_7.JPEG": encoded(flat(10), "JPEG"), "n02119789_9.JPEG": encoded(flat(20), "JPEG")})
     tench = tar_bytes({"n01440764_18.JPEG": encoded(flat(30), "JPEG")})
     write_tar(root / "ILSVRC2012_img_train.tar", {"n02119789.tar": fox, "n01440764.tar": tench})
-    write_tar(root / "ILSVRC2012_img_val.tar", {f"ILSVRC2012_val_0000000{n}.JPEG": encoded(flat(40 + n), "JPEG") for n in (2, 1)})
-    monkeypatch.setattr(reference, "ARCHIVE_META", {part: (name, md5(root / name)) for part, (name, _) in reference.ARCHIVE_META.items()})
+    write_tar(
+        root / "ILSVRC2012_img_val.tar",
+        {f"ILSVRC2012_val_0000000{n}.JPEG": encoded(flat(40 + n), "JPEG") for n in (2, 1)},
+    )
+    monkeypatch.setattr(
+        reference,
+        "ARCHIVE_META",
+        {part: (name, md5(root / name)) for part, (name, _) in reference.ARCHIVE_META.items()},
+    )
 
 
 def test_imagenet_is_read_from_tars_within_a_tar_with_val_as_test(tmp_path, root, monkeypatch):
@@ -377,7 +456,9 @@ def _saved(tmp_path, columns: dict, features: dict | None = None, *, named: bool
     from datasets import Dataset, DatasetDict, Features
 
     data = Dataset.from_dict(columns, features=Features(features) if features else None)
-    (DatasetDict({"train": data, "validation": data, "test": data}) if named else data).save_to_disk(str(tmp_path / "saved"))
+    (DatasetDict({"train": data, "validation": data, "test": data}) if named else data).save_to_disk(
+        str(tmp_path / "saved")
+    )
     return tmp_path / "saved"
 
 
@@ -403,7 +484,9 @@ def test_a_hugging_face_set_without_labels_or_with_texts_is_read(tmp_path, pictu
 
     assert read("huggingface", tmp_path, path=_saved(tmp_path, {"img": pictures}, {"img": Image()})).card.classes == ()
     (tmp_path / "b").mkdir()
-    path = _saved(tmp_path / "b", {"img": pictures, "labels": ["x", "y", "x"]}, {"img": Image(), "labels": Value("string")})
+    path = _saved(
+        tmp_path / "b", {"img": pictures, "labels": ["x", "y", "x"]}, {"img": Image(), "labels": Value("string")}
+    )
     source = read("huggingface", tmp_path, path=path)
     assert source.splits["train"].labels.tolist() == [0, 1, 0]
 
@@ -416,7 +499,11 @@ def test_other_hugging_face_folders_are_refused_with_the_remedy(tmp_path, pictur
     with pytest.raises(UserError, match="expected one of images"):
         read("huggingface", tmp_path, path=_saved(tmp_path, {"text": ["a"]}))
     (tmp_path / "b").mkdir()
-    path = _saved(tmp_path / "b", {"image": pictures, "label": [1, -1, 0]}, {"image": Image(), "label": ClassLabel(names=["cat", "dog"])})
+    path = _saved(
+        tmp_path / "b",
+        {"image": pictures, "label": [1, -1, 0]},
+        {"image": Image(), "label": ClassLabel(names=["cat", "dog"])},
+    )
     with pytest.raises(UserError, match="without a class"):
         read("huggingface", tmp_path, path=path)
     kinds = [([1, None, 0], Value("int64")), ([[1, 0], [0], []], List(Value("int64")))]
@@ -442,4 +529,6 @@ def test_the_real_fashion_mnist_serves_as_emnist_format_too(tmp_path, root):
         path.rename(root / f"emnist-balanced-{path.name.replace('t10k', 'test')}")
     turned = read("emnist", tmp_path, root=root)
     assert np.array_equal(pixels(turned, "train", 7)[0], pixels(real, "train", 7)[0].T)
-    assert gzip.decompress((root / "emnist-balanced-test-labels-idx1-ubyte.gz").read_bytes())[8:] == bytes(turned.splits["test"].labels.tolist())
+    assert gzip.decompress((root / "emnist-balanced-test-labels-idx1-ubyte.gz").read_bytes())[8:] == bytes(
+        turned.splits["test"].labels.tolist()
+    )

@@ -7,20 +7,26 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from latentline.core.attributes import Column
+from latentline.core.attributes import Attribute
 from latentline.core.errors import UserError
 from latentline.latents.cache import LatentSplit, LatentStats, write_cache
 from stages.encode_and_cache_latents import export
 from stages.encode_and_cache_latents.export import export_latents, require_format
 
-ATTRIBUTES = (Column("smiling", "binary"), Column("age", "continuous", mean=0.1, std=2.5), Column("hair", "categorical", ("black", "red")))
+ATTRIBUTES = (
+    Attribute("smiling", "binary"),
+    Attribute("age", "continuous", mean=0.1, std=2.5),
+    Attribute("hair", "categorical", ("black", "red")),
+)
 FORMATS = ("npz", "parquet", "safetensors")
 
 
 @pytest.fixture(params=[(2, 3, 4), (6,)], ids=["maps", "vectors"])
 def splits(request) -> dict[str, LatentSplit]:
     return {
-        name: LatentSplit((torch.randn(count, *request.param) * 3 + 5).half(), torch.arange(count) % 3, torch.rand(count, 3).round())
+        name: LatentSplit(
+            (torch.randn(count, *request.param) * 3 + 5).half(), torch.arange(count) % 3, torch.rand(count, 3).round()
+        )
         for name, count in {"train": 20, "val": 4, "test": 5}.items()
     }
 
@@ -28,13 +34,19 @@ def splits(request) -> dict[str, LatentSplit]:
 @pytest.fixture
 def stats(tmp_path, splits) -> LatentStats:
     portions = {name: [split] for name, split in splits.items()}
-    return write_cache(tmp_path / "cache", portions, classes=("a", "b", "c"), attributes=ATTRIBUTES, autoencoder="ab" * 32)
+    return write_cache(
+        tmp_path / "cache", portions, classes=("a", "b", "c"), attributes=ATTRIBUTES, autoencoder="ab" * 32
+    )
 
 
 @pytest.mark.parametrize("name", ["npz", "safetensors"])
 def test_arrays_are_standardised_latents_with_all_that_is_known(tmp_path, splits, stats, name):
     export_latents(tmp_path / "export", splits, stats, name)
-    assert sorted(path.name for path in (tmp_path / "export").iterdir()) == [f"test.{name}", f"train.{name}", f"val.{name}"]
+    assert sorted(path.name for path in (tmp_path / "export").iterdir()) == [
+        f"test.{name}",
+        f"train.{name}",
+        f"val.{name}",
+    ]
     described = json.loads((tmp_path / "cache" / "stats.json").read_text())
     for split_name, split in splits.items():
         path = tmp_path / "export" / f"{split_name}.{name}"

@@ -6,24 +6,31 @@ from pathlib import Path
 import pytest
 import torch
 
-from latentline.core.attributes import CLASS, Column
+from latentline.core.attributes import CLASS, Attribute
 from latentline.core.compute_params import ComputeParams
 from latentline.core.load_params import read_params
 from latentline.core.paths import FEATURE_EXTRACTOR
-from latentline.feature_extractors.build import build_judge
-from latentline.feature_extractors.load import Judge, load_judge
+from latentline.feature_extractors.build import build_feature_extractor
+from latentline.feature_extractors.load import FeatureExtractor, load_feature_extractor
 from latentline.runtime.checkpoint import save_checkpoint
 from stages.evaluate.accuracy_score import Labelled, accuracy_on_real
 
-COMPUTE = ComputeParams(device="cpu", threads=1, devices=1, nodes=1, strategy="ddp", workers=0, save_every_seconds=60.0, trackers=[])
-COLUMNS = (Column(CLASS, "categorical", ("dark", "bright")), Column("other", "binary"))
+COMPUTE = ComputeParams(
+    device="cpu", threads=1, devices=1, nodes=1, strategy="ddp", workers=0, save_every_seconds=60.0, trackers=[]
+)
+COLUMNS = (Attribute(CLASS, "categorical", ("dark", "bright")), Attribute("other", "binary"))
 
 
 @pytest.fixture
-def judge(workplace: Path, root: Path) -> Judge:
+def judge(workplace: Path, root: Path) -> FeatureExtractor:
     """An untrained one that knows a class and an attribute."""
     constructor = {"shape": [1, 8, 8], "outputs": 3, "channels": 8, "features": 8, "dropout": 0.1}
-    optimizer = {**read_params(root / "recipes" / "default.yaml")["feature_extractor"]["optimizer"], "batch_size": 16, "lr": 0.01, "warmup_steps": 2}
+    optimizer = {
+        **read_params(root / "recipes" / "default.yaml")["feature_extractor"]["optimizer"],
+        "batch_size": 16,
+        "lr": 0.01,
+        "warmup_steps": 2,
+    }
     lessons = {"epochs": 6, "label_smoothing": 0.05, "optimizer": optimizer}
     save_checkpoint(
         FEATURE_EXTRACTOR,
@@ -31,10 +38,10 @@ def judge(workplace: Path, root: Path) -> Judge:
         name="classifier",
         constructor=constructor,
         trained_on={},
-        tensors=build_judge("classifier", **constructor).state_dict(),
+        tensors=build_feature_extractor("classifier", **constructor).state_dict(),
         settings={"columns": [asdict(column) for column in COLUMNS], "lessons": lessons},
     )
-    return load_judge(torch.device("cpu"))
+    return load_feature_extractor(torch.device("cpu"))
 
 
 def _images(count: int) -> Labelled:

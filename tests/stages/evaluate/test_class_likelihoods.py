@@ -9,7 +9,15 @@ from latentline.diffusion.path import add_noise
 from latentline.diffusion.prediction import training_target
 from latentline.diffusion.process import PATHS, Network, build_process, conditional_model
 from latentline.diffusion.time_grid import time_grid
-from stages.evaluate.class_likelihoods import WEIGHTINGS, by_denoising, by_inversion, by_likelihood, denoising_errors, error_weight, posterior
+from stages.evaluate.class_likelihoods import (
+    WEIGHTINGS,
+    by_denoising,
+    by_inversion,
+    by_likelihood,
+    denoising_errors,
+    error_weight,
+    posterior,
+)
 from support.exact_models import COMBINATIONS
 
 MEANS = torch.tensor([[1.0, 0.0], [-1.0, 0.5], [0.0, -1.2]], dtype=torch.float64)
@@ -25,7 +33,9 @@ def _network(path: str, prediction: str, deviations: torch.Tensor) -> Network:
         kinds, point = condition.argmax(dim=1), PATHS[path](t)
         at, mean, deviation = point.expand(2), MEANS[kinds], deviations[kinds, None]
         away, variance = z_t - at.alpha * mean, (at.alpha * deviation) ** 2 + at.sigma**2
-        return training_target(prediction, mean + at.alpha * deviation**2 / variance * away, at.sigma / variance * away, point)
+        return training_target(
+            prediction, mean + at.alpha * deviation**2 / variance * away, at.sigma / variance * away, point
+        )
 
     return network
 
@@ -46,26 +56,38 @@ def _evenly(count: int) -> torch.Tensor:
     return (torch.arange(count, dtype=torch.float64) + 0.5) / count
 
 
-def _denoising(network: Network, path: str, prediction: str, z0: torch.Tensor, conditions: torch.Tensor) -> torch.Tensor:
+def _denoising(
+    network: Network, path: str, prediction: str, z0: torch.Tensor, conditions: torch.Tensor
+) -> torch.Tensor:
     """Each time with four draws whose mean and covariance are exactly those of noise: all that matters to a network that is linear in z_t."""
-    draws = 2**0.5 * torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]], dtype=torch.float64)
-    t, noise = _evenly(100).repeat_interleave(4), draws.repeat(100, 1)
+    sample_training_noise = 2**0.5 * torch.tensor(
+        [[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]], dtype=torch.float64
+    )
+    t, noise = _evenly(100).repeat_interleave(4), sample_training_noise.repeat(100, 1)
     return by_denoising(network, build_process(path, prediction), z0, conditions, t, noise, "elbo")
 
 
-def _likelihood(network: Network, path: str, prediction: str, z0: torch.Tensor, conditions: torch.Tensor) -> torch.Tensor:
+def _likelihood(
+    network: Network, path: str, prediction: str, z0: torch.Tensor, conditions: torch.Tensor
+) -> torch.Tensor:
     signs = torch.randint(2, (1, *z0.shape), generator=generator(0, "signs")).double() * 2 - 1
     return by_likelihood(network, build_process(path, prediction), z0, conditions, time_grid(40), signs)
 
 
-def _inversion(network: Network, path: str, prediction: str, z0: torch.Tensor, conditions: torch.Tensor) -> torch.Tensor:
+def _inversion(
+    network: Network, path: str, prediction: str, z0: torch.Tensor, conditions: torch.Tensor
+) -> torch.Tensor:
     return by_inversion(network, build_process(path, prediction), z0, conditions, time_grid(40))
 
 
 @pytest.mark.parametrize(
     ("method", "path", "prediction", "tolerance"),
     [
-        *((method, path, prediction, 0.01) for method in (_inversion, _likelihood) for path, prediction in COMBINATIONS),
+        *(
+            (method, path, prediction, 0.01)
+            for method in (_inversion, _likelihood)
+            for path, prediction in COMBINATIONS
+        ),
         (_denoising, "flow", "velocity", 0.01),
         (_denoising, "vp_cosine", "v", 0.01),
     ],
@@ -79,7 +101,10 @@ def test_of_classes_of_equal_shape_every_method_finds_the_exact_posterior(method
 @pytest.mark.parametrize(("method", "tolerance"), [(_likelihood, 0.01), (_denoising, 0.01)])
 def test_of_classes_of_different_shape_those_do_that_know_how_the_flow_squeezes(method, tolerance):
     z0, conditions = _images()
-    found, expected = posterior(method(_network("flow", "v", UNEQUAL), "flow", "v", z0, conditions), PRIOR), _closed_form(z0, UNEQUAL)
+    found, expected = (
+        posterior(method(_network("flow", "v", UNEQUAL), "flow", "v", z0, conditions), PRIOR),
+        _closed_form(z0, UNEQUAL),
+    )
     torch.testing.assert_close(found, expected, atol=tolerance, rtol=0)
     without = posterior(_inversion(_network("flow", "v", UNEQUAL), "flow", "v", z0, conditions), PRIOR)
     assert (without - expected).abs().max() > 0.2
@@ -92,7 +117,13 @@ def test_few_times_of_any_weighting_choose_as_the_closed_form_does(weighting):
     conditions = torch.eye(3, dtype=torch.float64).expand(60, 3, 3)
     process = build_process("flow", "velocity")
     evidence = by_denoising(
-        _network("flow", "velocity", EQUAL / 2), process, z0, conditions, _evenly(32), torch.randn(32, 2, dtype=torch.float64), weighting
+        _network("flow", "velocity", EQUAL / 2),
+        process,
+        z0,
+        conditions,
+        _evenly(32),
+        torch.randn(32, 2, dtype=torch.float64),
+        weighting,
     )
     best = (z0[:, None] - MEANS).square().sum(2).argmin(dim=1)
     assert (evidence.argmax(dim=1) == best).float().mean() > 0.9

@@ -3,17 +3,21 @@
 import pytest
 import torch
 
-from latentline.core.attributes import CLASS, Column
+from latentline.core.attributes import CLASS, Attribute
 from latentline.core.errors import UserError
 from latentline.core.seeds import generator
-from latentline.denoisers.conditioning import Conditions
+from latentline.denoisers.conditioning import Conditioning
 from latentline.denoisers.load import Denoiser
 from latentline.diffusion.prediction import training_target
 from latentline.diffusion.process import PATHS, build_process
 from stages.evaluate.diffusion_classifier import bayes_scores, classify, require_class
 from stages.evaluate.params import BayesParams
 
-COLUMNS = (Column(CLASS, "categorical", ("left", "middle", "right")), Column("size", "continuous"), Column("raised", "binary"))
+COLUMNS = (
+    Attribute(CLASS, "categorical", ("left", "middle", "right")),
+    Attribute("size", "continuous"),
+    Attribute("raised", "binary"),
+)
 CENTRES = torch.tensor([[-1.0, 0.0], [0.0, 0.5], [1.0, 0.0]])
 RAISE = torch.tensor([0.0, 2.0])  # where the attribute is present
 EVEN = torch.ones(3) / 3
@@ -30,7 +34,7 @@ def _denoiser(places: tuple[int, ...]) -> Denoiser:
         away, variance = z_t - at.alpha * mean, (at.alpha * 0.5) ** 2 + at.sigma**2
         return training_target("velocity", mean + at.alpha * 0.25 / variance * away, at.sigma / variance * away, point)
 
-    conditions = Conditions(tuple(COLUMNS[place] for place in places), places)
+    conditions = Conditioning(tuple(COLUMNS[place] for place in places), places)
     return Denoiser(network, build_process("flow", "velocity"), conditions, (2,), torch.device("cpu"))
 
 
@@ -79,8 +83,14 @@ def test_a_class_without_training_images_is_not_chosen_and_the_commonest_is_wher
     never = classify(_knobs("inversion"), 0, _denoiser((0, 2)), z0, values, torch.tensor([0.5, 0.5, 0.0]))
     assert set(never.tolist()) == {0, 1}
     between = CENTRES[:2].mean(dim=0, keepdim=True)
-    assert classify(_knobs("inversion"), 0, _denoiser((0, 2)), between, values[:1], torch.tensor([0.2, 0.7, 0.1])).item() == 1
-    assert classify(_knobs("inversion"), 0, _denoiser((0, 2)), between, values[:1], torch.tensor([0.7, 0.2, 0.1])).item() == 0
+    assert (
+        classify(_knobs("inversion"), 0, _denoiser((0, 2)), between, values[:1], torch.tensor([0.2, 0.7, 0.1])).item()
+        == 1
+    )
+    assert (
+        classify(_knobs("inversion"), 0, _denoiser((0, 2)), between, values[:1], torch.tensor([0.7, 0.2, 0.1])).item()
+        == 0
+    )
 
 
 def test_scores_are_of_the_chosen_images_beside_judge_and_floor(workplace):
@@ -101,7 +111,9 @@ def test_scores_are_of_the_chosen_images_beside_judge_and_floor(workplace):
 
 def test_a_denoiser_that_is_not_told_the_class_is_refused_in_one_line():
     require_class(_denoiser((0, 2)))
-    with pytest.raises(UserError, match=r"^evaluate\.bayes\.count: the denoiser is told raised, .* set it to 0") as caught:
+    with pytest.raises(
+        UserError, match=r"^evaluate\.bayes\.count: the denoiser is told raised, .* set it to 0"
+    ) as caught:
         require_class(_denoiser((2,)))
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="the denoiser is told nothing"):

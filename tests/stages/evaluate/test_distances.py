@@ -19,7 +19,9 @@ def _exact_gaussian(mean: torch.Tensor, deviation: torch.Tensor, count: int = 50
     return mean + white * deviation
 
 
-@pytest.mark.parametrize(("count", "width"), [(200, 5), (40, 16), (10, 30)], ids=["many", "few", "fewer than dimensions"])
+@pytest.mark.parametrize(
+    ("count", "width"), [(200, 5), (40, 16), (10, 30)], ids=["many", "few", "fewer than dimensions"]
+)
 def test_the_frechet_distance_is_torchmetrics(count, width):
     a, b = _features(count, width), _features(count + 13, width, shift=0.3)
     moments = [part for x in (a, b) for part in (x.double().mean(dim=0), torch.cov(x.double().T))]
@@ -30,7 +32,9 @@ def test_the_frechet_distance_of_known_gaussians_is_the_closed_form():
     m1, m2 = torch.tensor([1.0, -2.0, 0.5]).double(), torch.tensor([0.0, 0.0, 4.0]).double()
     s1, s2 = torch.tensor([1.0, 0.2, 3.0]).double(), torch.tensor([2.0, 0.2, 0.5]).double()
     expected = (m1 - m2).square().sum() + (s1 - s2).square().sum()
-    assert frechet_distance(_exact_gaussian(m1, s1), _exact_gaussian(m2, s2)) == pytest.approx(expected.item(), rel=1e-6)
+    assert frechet_distance(_exact_gaussian(m1, s1), _exact_gaussian(m2, s2)) == pytest.approx(
+        expected.item(), rel=1e-6
+    )
 
 
 def test_a_set_has_no_frechet_distance_to_itself_in_any_order():

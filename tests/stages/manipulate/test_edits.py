@@ -1,9 +1,13 @@
 import torch
 
-from latentline.core.attributes import Column
+from latentline.core.attributes import Attribute
 from stages.manipulate.edits import unchanged
 
-COLUMNS = (Column("label", "categorical", ("cat", "dog", "owl")), Column("smiling", "binary"), Column("age", "continuous", mean=40.0, std=10.0))
+COLUMNS = (
+    Attribute("label", "categorical", ("cat", "dog", "owl")),
+    Attribute("smiling", "binary"),
+    Attribute("age", "continuous", mean=40.0, std=10.0),
+)
 
 
 def test_what_is_counted_must_be_equal_and_numbers_may_stray_by_half_a_deviation():

@@ -4,8 +4,8 @@ import pytest
 import torch
 from PIL import Image
 
-from latentline.autoencoders.load import TrainedCodec
-from latentline.core.attributes import CLASS, Column
+from latentline.autoencoders.load import TrainedAutoencoder
+from latentline.core.attributes import CLASS, Attribute
 from latentline.editing.targets import Target
 from latentline.latents.cache import LatentStats
 from latentline.latents.normalizer import Normalizer
@@ -15,21 +15,21 @@ from stages.manipulate.report import draw_mixtures
 from support.small_diffae import small_diffae
 
 CLASSES = ("cat", "dog")
-TARGETS = [Target(0, Column(CLASS, "categorical", CLASSES), kind) for kind in range(2)]
+TARGETS = [Target(0, Attribute(CLASS, "categorical", CLASSES), kind) for kind in range(2)]
 CELL = 2 * (8 + 2)  # pixels of an image and its gap, twice as large
 
 
 @pytest.fixture
 def editor(awake) -> Editor:
     stats = LatentStats((4,), CLASSES, (), "ab", Normalizer(torch.randn(4), torch.rand(4) + 0.5))
-    return Editor(TrainedCodec(awake(small_diffae(20)).eval(), torch.device("cpu"), "ab", (1, 8, 8)), stats, None)
+    return Editor(TrainedAutoencoder(awake(small_diffae(20)).eval(), torch.device("cpu"), "ab", (1, 8, 8)), stats, None)
 
 
 def _pictures(editor: Editor, count: int) -> Pictures:
     images = torch.randint(0, 256, (count, 1, 8, 8), dtype=torch.uint8)
     values = (torch.arange(count) % 3 == 0).float()[:, None]
     raw = editor.stats.normalizer.restore(torch.randn(count, 4))
-    return Choice(images, values, raw).pictures(torch.arange(count), editor.codec, editor.stats)
+    return Choice(images, values, raw).pictures(torch.arange(count), editor.autoencoder, editor.stats)
 
 
 def test_an_image_decodes_from_its_own_noise_to_itself(editor):

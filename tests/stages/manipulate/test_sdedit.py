@@ -1,13 +1,13 @@
 import torch
 from torch import Tensor, nn
 
-from latentline.core.attributes import Column, all_columns
-from latentline.denoisers.conditioning import named_conditions
+from latentline.core.attributes import Attribute, all_columns
+from latentline.denoisers.conditioning import conditioning_on
 from latentline.denoisers.load import Denoiser
 from latentline.diffusion.process import build_process
 from stages.manipulate.sdedit import Renoiser
 
-COLUMNS = all_columns((), (Column("smiling", "binary"),))
+COLUMNS = all_columns((), (Attribute("smiling", "binary"),))
 SHAPE = (2, 3, 3)
 
 
@@ -19,7 +19,9 @@ class OneSided(nn.Module):
 
 
 def _renoiser(t: float, seed: int = 0) -> Renoiser:
-    denoiser = Denoiser(OneSided(), build_process("flow", "x0"), named_conditions(["smiling"], COLUMNS), SHAPE, torch.device("cpu"))
+    denoiser = Denoiser(
+        OneSided(), build_process("flow", "x0"), conditioning_on(["smiling"], COLUMNS), SHAPE, torch.device("cpu")
+    )
     return Renoiser(denoiser, t, 4, 1.0, seed)
 
 
@@ -31,7 +33,9 @@ class Keeping(nn.Module):
 
 
 def _noised(t: float, z0: Tensor, numbers: Tensor, seed: int = 0) -> Tensor:
-    denoiser = Denoiser(Keeping(), build_process("flow", "velocity"), named_conditions([], COLUMNS), SHAPE, torch.device("cpu"))
+    denoiser = Denoiser(
+        Keeping(), build_process("flow", "velocity"), conditioning_on([], COLUMNS), SHAPE, torch.device("cpu")
+    )
     return Renoiser(denoiser, t, 4, 1.0, seed)(z0, torch.zeros(len(z0), 1), numbers)
 
 

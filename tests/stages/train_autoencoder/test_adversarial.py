@@ -10,7 +10,15 @@ from torch import Tensor, nn
 
 from latentline.autoencoders.vae import VAE
 from latentline.core.errors import UserError
-from stages.train_autoencoder.adversarial import HINGE, LOSSES, NON_SATURATING, Adversary, Watch, adaptive_weight, last_layer
+from stages.train_autoencoder.adversarial import (
+    HINGE,
+    LOSSES,
+    NON_SATURATING,
+    Adversary,
+    Watch,
+    adaptive_weight,
+    last_layer,
+)
 from stages.train_autoencoder.discriminator import PatchDiscriminator
 
 LOGITS = st.lists(st.floats(-6, 6), min_size=1, max_size=5)
@@ -27,7 +35,9 @@ def test_hinge_losses_are_the_mean_shortfalls_from_the_margin(real, fake):
 @given(LOGITS, LOGITS)
 def test_non_saturating_losses_are_cross_entropies_of_real_and_reconstructed(real, fake):
     r, f = torch.tensor(real), torch.tensor(fake)
-    expected = F.binary_cross_entropy_with_logits(r, torch.ones_like(r)) + F.binary_cross_entropy_with_logits(f, torch.zeros_like(f))
+    expected = F.binary_cross_entropy_with_logits(r, torch.ones_like(r)) + F.binary_cross_entropy_with_logits(
+        f, torch.zeros_like(f)
+    )
     torch.testing.assert_close(NON_SATURATING.discriminator(r, f), expected)
     torch.testing.assert_close(NON_SATURATING.generator(f), F.binary_cross_entropy_with_logits(f, torch.ones_like(f)))
 
@@ -70,7 +80,15 @@ def test_the_adaptive_weight_stays_finite_below_its_maximum_for_a_discriminator_
 
 def _vae() -> VAE:
     torch.manual_seed(3)
-    vae = VAE((1, 12, 12), kl_weight=1e-3, latent_channels=2, encoder_channels=[8], encoder_blocks=[1], decoder_channels=[8], decoder_blocks=[1])
+    vae = VAE(
+        (1, 12, 12),
+        kl_weight=1e-3,
+        latent_channels=2,
+        encoder_channels=[8],
+        encoder_blocks=[1],
+        decoder_channels=[8],
+        decoder_blocks=[1],
+    )
     for parameter in vae.parameters():
         nn.init.normal_(parameter, std=0.1)
     return vae
@@ -94,7 +112,14 @@ class Game:
     def __init__(self, enters_at: int = 0, weight: float = 0.5) -> None:
         self.vae = _vae()
         self.discriminator = PatchDiscriminator(1, channels=8, layers=1)
-        self.adversary = Adversary(self.discriminator, last_layer(self.vae.decoder), HINGE, weight=weight, adaptive_max=1e4, enters_at=enters_at)
+        self.adversary = Adversary(
+            self.discriminator,
+            last_layer(self.vae.decoder),
+            HINGE,
+            weight=weight,
+            adaptive_max=1e4,
+            enters_at=enters_at,
+        )
         self.x = torch.rand(4, 1, 12, 12, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
     def play(self, step: int = 0) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -110,10 +135,14 @@ def test_the_autoencoder_receives_the_discriminators_gradient_as_strong_as_its_o
     game = Game(weight=1.0)
     own, total, terms = game.play()
     layer = [last_layer(game.vae.decoder)]
-    (gradient_own,), (gradient_added,) = (torch.autograd.grad(value, layer, retain_graph=True) for value in (own, total - own))
+    (gradient_own,), (gradient_added,) = (
+        torch.autograd.grad(value, layer, retain_graph=True) for value in (own, total - own)
+    )
     torch.testing.assert_close(gradient_added.norm(), gradient_own.norm(), rtol=1e-2, atol=0)
     assert terms["adaptive_weight"] > 0
-    assert all(not torch.equal(one, other) for one, other in zip(game.gradients(own), game.gradients(total), strict=True))
+    assert all(
+        not torch.equal(one, other) for one, other in zip(game.gradients(own), game.gradients(total), strict=True)
+    )
 
 
 def test_following_it_makes_the_discriminator_take_reconstructions_for_real():

@@ -45,7 +45,9 @@ def test_it_is_the_published_network(network, photographs, monkeypatch):
         y = (x + 0.3 * torch.randn_like(x)).clamp(-1, 1)
         with torch.no_grad():
             torch.testing.assert_close(network(x, y), published(x, y).flatten(), atol=1e-6, rtol=1e-4)
-            torch.testing.assert_close(network(x, _blurred(x, 4)), published(x, _blurred(x, 4)).flatten(), atol=1e-6, rtol=1e-4)
+            torch.testing.assert_close(
+                network(x, _blurred(x, 4)), published(x, _blurred(x, 4)).flatten(), atol=1e-6, rtol=1e-4
+            )
 
 
 def test_equal_images_have_no_distance_and_order_does_not_matter(network, photographs):

@@ -15,7 +15,7 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from ruamel.yaml import YAML
 
-from latentline.autoencoders.load import load_codec
+from latentline.autoencoders.load import load_autoencoder
 from latentline.autoencoders.vae import VAE
 from latentline.core.errors import UserError
 from latentline.core.files import sha256_file
@@ -63,9 +63,15 @@ FIGURES = {
 def _write_params(folder: Path, root: Path, autoencoder: dict, latents: dict) -> None:
     content = read_params(root / "recipes" / "digits.yaml")
     content["data"] |= {"limit": 40}
-    content["autoencoder"] |= {**TINY, **autoencoder, "diffae": {**content["autoencoder"]["diffae"], **TINY_DIFFAE, **autoencoder.get("diffae", {})}}
+    content["autoencoder"] |= {
+        **TINY,
+        **autoencoder,
+        "diffae": {**content["autoencoder"]["diffae"], **TINY_DIFFAE, **autoencoder.get("diffae", {})},
+    }
     content["latents"] |= latents
-    content["denoiser"]["name"] = "mlp" if autoencoder.get("latent_dim") or autoencoder.get("name") == "diffae" else "unet"
+    content["denoiser"]["name"] = (
+        "mlp" if autoencoder.get("latent_dim") or autoencoder.get("name") == "diffae" else "unet"
+    )
     content["compute"] |= {"threads": 1, "workers": 0, "device": "cpu"}
     with (folder / "params.yaml").open("w") as file:
         YAML().dump(content, file)
@@ -85,7 +91,10 @@ def prepared(tmp_path_factory, root) -> Path:
 @pytest.fixture
 def run(prepared, workplace, root, monkeypatch):
     """Run both stages with changed knobs; gives what they left."""
-    for stage in (train_autoencoder, encode_and_cache_latents):  # the real one changes this process for the tests that follow
+    for stage in (
+        train_autoencoder,
+        encode_and_cache_latents,
+    ):  # the real one changes this process for the tests that follow
         monkeypatch.setattr(stage, "set_up", lambda device, threads: torch.device(device))
     shutil.copytree(prepared / "data", workplace / "data")
 
@@ -93,8 +102,14 @@ def run(prepared, workplace, root, monkeypatch):
         _write_params(workplace, root, autoencoder, latents or {})
         train_autoencoder.main()
         encode_and_cache_latents.main()
-        checkpoint = load_checkpoint(Path("checkpoints/autoencoder/autoencoder.safetensors"), kind="autoencoder", made_by="")
-        return checkpoint, json.loads(Path("metrics/autoencoder.json").read_text()), read_stats(Path("encoded_img/stats.json"))
+        checkpoint = load_checkpoint(
+            Path("checkpoints/autoencoder/autoencoder.safetensors"), kind="autoencoder", made_by=""
+        )
+        return (
+            checkpoint,
+            json.loads(Path("metrics/autoencoder.json").read_text()),
+            read_stats(Path("encoded_img/stats.json")),
+        )
 
     return both
 
@@ -114,7 +129,7 @@ def test_the_identity_trains_nothing_loses_nothing_and_leaves_all_that_others_le
     assert pd.read_csv("fig/autoencoder/loss.csv")["val_loss"].tolist() == [0]
     raw = read_latents(Path("encoded_img"), "test").latents.load()
     restored = stats.normalizer.restore(stats.normalizer.standardise(raw))
-    decoded = load_codec(torch.device("cpu")).decode(restored)
+    decoded = load_autoencoder(torch.device("cpu")).decode(restored)
     assert torch.equal(decoded, read_split(Path("data/prepared"), "test").images.load())
 
 
@@ -172,8 +187,13 @@ def test_averaged_weights_are_the_ones_kept(run):
 
 
 def test_batches_in_parts_give_the_same_autoencoder_to_float_tolerance(run, root):
-    optimizer = read_params(root / "recipes" / "digits.yaml")["autoencoder"]["optimizer"] | {"batch_size": 10, "warmup_steps": 0}
-    (whole, expected, _), (cut, metrics, _) = (run(optimizer=optimizer | {"accumulate": accumulate}) for accumulate in (1, 3))
+    optimizer = read_params(root / "recipes" / "digits.yaml")["autoencoder"]["optimizer"] | {
+        "batch_size": 10,
+        "warmup_steps": 0,
+    }
+    (whole, expected, _), (cut, metrics, _) = (
+        run(optimizer=optimizer | {"accumulate": accumulate}) for accumulate in (1, 3)
+    )
     for name in ("mse", "kl", "test_loss"):
         assert metrics[name] == pytest.approx(expected[name], rel=1e-3)
     assert any(not torch.equal(cut.tensors[name], tensor) for name, tensor in whole.tensors.items())  # it was cut
@@ -182,7 +202,14 @@ def test_batches_in_parts_give_the_same_autoencoder_to_float_tolerance(run, root
 @pytest.fixture
 def pretrained(tmp_path_factory) -> Path:
     torch.manual_seed(3)
-    sizes = {"block_out_channels": [8, 16], "layers_per_block": 1, "norm_num_groups": 8, "in_channels": 1, "out_channels": 1, "latent_channels": 2}
+    sizes = {
+        "block_out_channels": [8, 16],
+        "layers_per_block": 1,
+        "norm_num_groups": 8,
+        "in_channels": 1,
+        "out_channels": 1,
+        "latent_channels": 2,
+    }
     types = {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2}
     folder = tmp_path_factory.mktemp("pretrained")
     AutoencoderKL(**sizes, **types).save_pretrained(folder)
@@ -197,7 +224,9 @@ def test_a_pretrained_autoencoder_is_used_as_it_is_and_remembered_by_its_digest(
     checkpoint, metrics, _ = run(**PRETRAINED, init_from=str(pretrained), epochs=0)
     theirs = AutoencoderKL.from_pretrained(pretrained, low_cpu_mem_usage=False)
     x = torch.rand(3, 1, 8, 8) * 2 - 1
-    torch.testing.assert_close(load_codec(torch.device("cpu")).codec.encode(x), theirs.encode(x).latent_dist.mean, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        load_autoencoder(torch.device("cpu")).network.encode(x), theirs.encode(x).latent_dist.mean, atol=1e-5, rtol=1e-4
+    )
     weights = sha256_file(pretrained / "diffusion_pytorch_model.safetensors")
     assert checkpoint.trained_on == {**read_card(Path("data/prepared")).sha256, "init_from": weights}
     assert str(pretrained).encode() not in checkpoint.path.read_bytes()
@@ -219,12 +248,17 @@ def test_another_architecture_than_the_pretrained_one_stops_the_stage(run, pretr
 def test_an_exported_autoencoder_gives_diffusers_the_same_images_and_the_same_scale(run, tmp_path):
     _, _, stats = run(**PRETRAINED)
     export_diffusers.export_diffusers(tmp_path / "exported")
-    theirs, ours = AutoencoderKL.from_pretrained(tmp_path / "exported", low_cpu_mem_usage=False), load_codec(torch.device("cpu")).codec
+    theirs, ours = (
+        AutoencoderKL.from_pretrained(tmp_path / "exported", low_cpu_mem_usage=False),
+        load_autoencoder(torch.device("cpu")).network,
+    )
     assert isinstance(ours, VAE)
     x = torch.rand(3, 1, 8, 8) * 2 - 1
     with torch.no_grad():
         torch.testing.assert_close(theirs.encode(x).latent_dist.mean, ours.encode(x), atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(theirs.decode(ours.encode(x)).sample, ours.decode(ours.encode(x)), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            theirs.decode(ours.encode(x)).sample, ours.decode(ours.encode(x)), atol=1e-5, rtol=1e-4
+        )
     assert theirs.config.latents_mean == pytest.approx(stats.normalizer.mean.flatten().tolist())
     assert theirs.config.latents_std == pytest.approx(stats.normalizer.std.flatten().tolist())
 
@@ -240,9 +274,11 @@ def test_an_export_lies_beside_the_cache_and_changes_nothing_in_it(run):
     assert torch.equal(torch.from_numpy(exported["labels"]), latents.labels)
 
 
-@pytest.mark.parametrize(("knobs", "named"), [({"name": "identity"}, "autoencoder.name"), ({"network": "conv"}, "autoencoder.network")])
-def test_what_diffusers_does_not_have_is_not_exported(run, tmp_path, knobs, named):
-    run(**knobs)
+@pytest.mark.parametrize(
+    ("params", "named"), [({"name": "identity"}, "autoencoder.name"), ({"network": "conv"}, "autoencoder.network")]
+)
+def test_what_diffusers_does_not_have_is_not_exported(run, tmp_path, params, named):
+    run(**params)
     with pytest.raises(UserError, match=named):
         export_diffusers.export_diffusers(tmp_path / "exported")
     assert not (tmp_path / "exported").exists()
@@ -250,7 +286,12 @@ def test_what_diffusers_does_not_have_is_not_exported(run, tmp_path, knobs, name
 
 @pytest.mark.parametrize(
     ("active", "said"),
-    [([4, 0, 2], "1 of 3 latent channels say nothing about the image (1)"), ([0, 0], "the posterior has collapsed"), ([1, 4], ""), (None, "")],
+    [
+        ([4, 0, 2], "1 of 3 latent channels say nothing about the image (1)"),
+        ([0, 0], "the posterior has collapsed"),
+        ([1, 4], ""),
+        (None, ""),
+    ],
 )
 def test_silent_channels_and_a_collapsed_posterior_are_reported_in_one_line(caplog, active, said):
     with caplog.at_level(logging.WARNING):
@@ -291,21 +332,23 @@ def test_the_perceptual_distance_is_reported_on_demand_and_changes_no_weight(run
 
 def test_each_image_is_decoded_from_the_noise_of_its_number_or_from_the_one_given(run):
     run(name="diffae")
-    codec, test = load_codec(torch.device("cpu")), read_split(Path("data/prepared"), "test")
+    autoencoder, test = load_autoencoder(torch.device("cpu")), read_split(Path("data/prepared"), "test")
     images = test.images[:4]
-    own_latents = codec.codec.encode(to_unit_range(images))  # (4, 6)
+    own_latents = autoencoder.network.encode(to_unit_range(images))  # (4, 6)
     raw = own_latents[:1].expand(4, 6)
-    decoded = codec.decode(raw)
+    decoded = autoencoder.decode(raw)
     assert len(decoded.unique(dim=0)) == 4
-    assert torch.equal(codec.decode(raw[2:], first=2), decoded[2:])
+    assert torch.equal(autoencoder.decode(raw[2:], first=2), decoded[2:])
     raw = own_latents
-    own = codec.decode(raw, codec.invert(images, raw))
-    assert (own.float() - images.float()).abs().mean() < (codec.decode(raw).float() - images.float()).abs().mean() / 4
+    own = autoencoder.decode(raw, autoencoder.invert(images, raw))
+    assert (own.float() - images.float()).abs().mean() < (
+        autoencoder.decode(raw).float() - images.float()
+    ).abs().mean() / 4
 
 
 def test_a_pretrained_encoder_is_the_same_however_long_the_decoder_trains(run):
-    knobs = {"name": "diffae", "diffae": {"encoder_training": "pretrained", "pretrain_epochs": 1}}
-    once, twice = run(**knobs)[0].tensors, run(**knobs, epochs=2)[0].tensors
+    params = {"name": "diffae", "diffae": {"encoder_training": "pretrained", "pretrain_epochs": 1}}
+    once, twice = run(**params)[0].tensors, run(**params, epochs=2)[0].tensors
     changed = {name.split(".")[0] for name in once if not torch.equal(once[name], twice[name])}
     assert changed == {"decoder"}
     assert len(pd.read_csv("fig/autoencoder/loss_encoder.csv")) == 1
@@ -313,15 +356,19 @@ def test_a_pretrained_encoder_is_the_same_however_long_the_decoder_trains(run):
 
 
 def test_a_stage_killed_after_its_trainings_continues_each_of_them(run, monkeypatch, caplog):
-    knobs = {"name": "diffae", "epochs": 2, "diffae": {"inner": "vae", "inner_epochs": 3, "patch_size": 1}}
-    whole = run(**knobs)[0].sha256
+    params = {"name": "diffae", "epochs": 2, "diffae": {"inner": "vae", "inner_epochs": 3, "patch_size": 1}}
+    whole = run(**params)[0].sha256
     saving_of = autoencoder_training.saving_of
     with monkeypatch.context() as patch:
-        patch.setattr(autoencoder_training, "saving_of", lambda *arguments: replace(saving_of(*arguments), every_seconds=0.0))
+        patch.setattr(
+            autoencoder_training, "saving_of", lambda *arguments: replace(saving_of(*arguments), every_seconds=0.0)
+        )
         patch.setattr(train_autoencoder, "save_checkpoint", lambda *_, **__: pytest.fail("killed"))
         with pytest.raises(pytest.fail.Exception, match="killed"):
-            run(**knobs)
+            run(**params)
     with caplog.at_level(logging.INFO):
-        assert run(**knobs)[0].sha256 == whole
-    assert [message for message in caplog.messages if "resumed" in message] == [f"resumed train_autoencoder at step {step}" for step in (3, 2)]
+        assert run(**params)[0].sha256 == whole
+    assert [message for message in caplog.messages if "resumed" in message] == [
+        f"resumed train_autoencoder at step {step}" for step in (3, 2)
+    ]
     assert {path.name for path in Path(".state").rglob("*.safetensors")} == {"ended.safetensors"}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from latentline.core.paths import DENOISER
-from latentline.core.shards import StoredRows
+from latentline.core.shards import ShardedArray
 from latentline.runtime.checkpoint import load_checkpoint
 from latentline.training import config as training
 from stages.download import __main__ as download
@@ -58,7 +58,9 @@ def run(encoded: Path, write_params, monkeypatch) -> Run:
     def train(**changes: object) -> tuple[dict[str, Tensor], dict[str, Any]]:
         write_params(encoded, {**KNOBS, **changes})
         train_denoiser.main()
-        return load_checkpoint(DENOISER, kind="denoiser", made_by="").tensors, json.loads(Path("metrics/denoiser.json").read_text())
+        return load_checkpoint(DENOISER, kind="denoiser", made_by="").tensors, json.loads(
+            Path("metrics/denoiser.json").read_text()
+        )
 
     return train
 
@@ -73,8 +75,12 @@ def test_of_several_averages_the_one_with_the_lowest_validation_loss_is_kept_and
         assert metrics["ema_decay"] == best
         assert metrics["val_loss_by_ema_decay"] == {str(decay): loss for decay, loss in losses.items()}
         assert all(torch.equal(tensors[name], kept) for name, kept in alone[best][0].items())
-        assert {name: metrics[name] for name in ("val_loss", "test_loss")} == {name: alone[best][1][name] for name in ("val_loss", "test_loss")}
-        assert pd.read_csv("fig/denoiser/loss.csv")["val_loss"].iloc[-1] == pytest.approx(losses[decays[0]])  # the curve is the first one's
+        assert {name: metrics[name] for name in ("val_loss", "test_loss")} == {
+            name: alone[best][1][name] for name in ("val_loss", "test_loss")
+        }
+        assert pd.read_csv("fig/denoiser/loss.csv")["val_loss"].iloc[-1] == pytest.approx(
+            losses[decays[0]]
+        )  # the curve is the first one's
 
 
 def test_batches_in_parts_give_the_same_denoiser_to_float_tolerance(run):
@@ -90,7 +96,7 @@ def test_batches_in_parts_give_the_same_denoiser_to_float_tolerance(run):
 def test_latents_read_from_disk_at_every_step_give_the_same_bytes_as_latents_in_memory(run, monkeypatch):
     in_memory, metrics = run()
     monkeypatch.setattr(training, "_MOST_BYTES", 0)
-    monkeypatch.setattr(StoredRows, "load", lambda rows: pytest.fail("a whole split was read"))
+    monkeypatch.setattr(ShardedArray, "load", lambda rows: pytest.fail("a whole split was read"))
     from_disk, metrics_from_disk = run()
     assert metrics == metrics_from_disk
     for name, tensor in in_memory.items():
@@ -98,8 +104,11 @@ def test_latents_read_from_disk_at_every_step_give_the_same_bytes_as_latents_in_
 
 
 def test_each_schedule_trains_another_denoiser(run):
-    knobs = {"denoiser.optimizer.milestones": [1, 2]}
-    losses = {run(**knobs, **{"denoiser.optimizer.schedule": name})[1]["test_loss"] for name in ("warmup_stable_decay", "cosine", "milestones")}
+    params = {"denoiser.optimizer.milestones": [1, 2]}
+    losses = {
+        run(**params, **{"denoiser.optimizer.schedule": name})[1]["test_loss"]
+        for name in ("warmup_stable_decay", "cosine", "milestones")
+    }
     assert len(losses) == 3
 
 

@@ -13,7 +13,9 @@ def test_the_error_is_torchmetrics(sharpness, bins):
     probabilities = (sharpness * logits).softmax(dim=1)
     confidence, decided = probabilities.max(dim=1)
     ours = calibration_error(reliability(confidence, decided == truth, bins))
-    assert ours == pytest.approx(float(multiclass_calibration_error(probabilities, truth, num_classes=4, n_bins=bins)), abs=1e-5)
+    assert ours == pytest.approx(
+        float(multiclass_calibration_error(probabilities, truth, num_classes=4, n_bins=bins)), abs=1e-5
+    )
 
 
 def test_who_says_three_quarters_and_is_right_three_times_of_four_has_no_error():

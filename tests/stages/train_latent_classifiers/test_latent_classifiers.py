@@ -13,7 +13,7 @@ from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 from sklearn.multiclass import OneVsRestClassifier
 
 from latentline.core.arrays import load_arrays
-from latentline.core.attributes import Column, all_columns, columns_from_json, decide
+from latentline.core.attributes import Attribute, all_columns, decide, schema_from_json
 from latentline.latents.cache import LatentSplit, read_latents, write_cache
 from stages.train_latent_classifiers import __main__ as train_latent_classifiers
 
@@ -22,7 +22,11 @@ pytestmark = pytest.mark.usefixtures("machine")
 C = 1000.0
 SHAPE = (2, 3, 4)
 COUNTS = {"train": 400, "val": 5, "test": 100}
-ATTRIBUTES = (Column("smiling", "binary"), Column("age", "continuous", mean=40.0, std=12.5), Column("hair", "categorical", ("black", "red", "none")))
+ATTRIBUTES = (
+    Attribute("smiling", "binary"),
+    Attribute("age", "continuous", mean=40.0, std=12.5),
+    Attribute("hair", "categorical", ("black", "red", "none")),
+)
 CLASSES = ("cat", "dog", "owl")
 SCORED = {"auroc.png", "f1.png", "precision.png", "recall.png", "reliability.png"}
 
@@ -37,7 +41,9 @@ def _splits(labels: bool = True, attributes: int = 3) -> dict[str, LatentSplit]:
         latents = 3 * torch.randn(count, *SHAPE) + 1
         seen = ((latents - 1) / 3).flatten(1) @ planes.T  # (N, 8)
         known = torch.stack([(seen[:, 3] > 0).float(), 40 + 2.5 * seen[:, 4], seen[:, 5:].argmax(dim=1).float()], dim=1)
-        splits[name] = LatentSplit(latents, seen[:, :3].argmax(dim=1) if labels else None, known[:, :attributes] if attributes else None)
+        splits[name] = LatentSplit(
+            latents, seen[:, :3].argmax(dim=1) if labels else None, known[:, :attributes] if attributes else None
+        )
     return splits
 
 
@@ -46,9 +52,14 @@ def stage(workplace: Path, write_params: Callable[[Path, dict[str, object]], Non
     """Runs the stage on a cache of the given splits and returns its metrics."""
 
     def run(
-        splits: dict[str, LatentSplit], classes: tuple[str, ...] = CLASSES, attributes: tuple[Column, ...] = ATTRIBUTES, **knobs: object
+        splits: dict[str, LatentSplit],
+        classes: tuple[str, ...] = CLASSES,
+        attributes: tuple[Attribute, ...] = ATTRIBUTES,
+        **params: object,
     ) -> dict[str, Any]:
-        changed = {f"latent_classifiers.{name}": value for name, value in {"inverse_regularization": C, **knobs}.items()}
+        changed = {
+            f"latent_classifiers.{name}": value for name, value in {"inverse_regularization": C, **params}.items()
+        }
         write_params(workplace, {**changed, "compute.threads": 1})
         write_cache(
             workplace / "encoded_img",
@@ -64,7 +75,9 @@ def stage(workplace: Path, write_params: Callable[[Path, dict[str, object]], Non
 
 
 def _probes() -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
-    tensors, meta = load_arrays(Path("checkpoints/latent_classifiers/latent_classifiers.safetensors"), "train_latent_classifiers")
+    tensors, meta = load_arrays(
+        Path("checkpoints/latent_classifiers/latent_classifiers.safetensors"), "train_latent_classifiers"
+    )
     return tensors["weight"], tensors["bias"], meta
 
 
@@ -86,7 +99,7 @@ def test_what_is_linear_in_the_latents_is_learnt_whatever_its_kind(stage, workpl
     assert by_attribute["age"] == {"r2": pytest.approx(1, abs=1e-3)}
     weight, bias, meta = _probes()
     assert (weight.shape, bias.shape) == ((3 + 1 + 1 + 3, 24), (8,))
-    assert columns_from_json(meta["columns"]) == all_columns(CLASSES, ATTRIBUTES)
+    assert schema_from_json(meta["columns"]) == all_columns(CLASSES, ATTRIBUTES)
     assert {path.name for path in (workplace / "fig" / "latent_classifiers").iterdir()} == {"confusion.png", *SCORED}
 
 
@@ -109,8 +122,12 @@ def test_two_classes_give_two_outputs_which_decide_as_scikit_learn_does(stage):
     stage(splits, classes=CLASSES[:2], attributes=())
     weight, bias, _ = _probes()
     assert weight.shape == (2, 24)
-    expected = LogisticRegression(C=C, max_iter=200).fit(_standardised("train"), splits["train"].labels).predict(_standardised("test"))
-    decided = decide((Column("label", "categorical", CLASSES[:2]),), _standardised("test") @ weight.T + bias)[:, 0]
+    expected = (
+        LogisticRegression(C=C, max_iter=200)
+        .fit(_standardised("train"), splits["train"].labels)
+        .predict(_standardised("test"))
+    )
+    decided = decide((Attribute("label", "categorical", CLASSES[:2]),), _standardised("test") @ weight.T + bias)[:, 0]
     assert decided.tolist() == expected.tolist()
     assert len(set(expected.tolist())) == 2
 
@@ -131,10 +148,16 @@ def test_binary_and_continuous_outputs_are_scikit_learns_logit_and_number(stage)
     weight, bias, _ = _probes()
     logit, age = (_standardised("test") @ weight.T + bias).T
     smiling, ages = splits["train"].attributes.T
-    expected = LogisticRegression(C=C, max_iter=200).fit(_standardised("train"), smiling).decision_function(_standardised("test"))
+    expected = (
+        LogisticRegression(C=C, max_iter=200)
+        .fit(_standardised("train"), smiling)
+        .decision_function(_standardised("test"))
+    )
     torch.testing.assert_close(logit, torch.from_numpy(expected).float(), atol=0.05, rtol=0.01)
     expected = Ridge(alpha=1 / C).fit(_standardised("train"), ages).predict(_standardised("test"))
-    torch.testing.assert_close(ATTRIBUTES[1].decide(age[:, None]), torch.from_numpy(expected).float(), atol=1e-2, rtol=0)
+    torch.testing.assert_close(
+        ATTRIBUTES[1].decide(age[:, None]), torch.from_numpy(expected).float(), atol=1e-2, rtol=0
+    )
 
 
 def test_a_class_without_a_training_image_is_never_decided_and_the_others_are_learnt(stage):
@@ -144,7 +167,9 @@ def test_a_class_without_a_training_image_is_never_decided_and_the_others_are_le
         splits[split].attributes[:, 2].clamp_(max=1)
     metrics = stage(splits)
     weight, bias, _ = _probes()
-    decided = decide((Column("label", "categorical", CLASSES),), (_standardised("test") @ weight.T + bias)[:, :3])[:, 0]
+    decided = decide((Attribute("label", "categorical", CLASSES),), (_standardised("test") @ weight.T + bias)[:, :3])[
+        :, 0
+    ]
     assert set(decided.tolist()) == {0, 1}
     assert metrics["by_class"]["owl"] == {"auroc": 0.5, "f1": 0.0, "precision": 0.0, "recall": 0.0}
     assert metrics["by_class"]["dog"]["auroc"] > 0.95
@@ -155,7 +180,9 @@ def test_what_never_varies_is_always_decided_and_has_no_direction(stage):
     splits = _splits(labels=False)
     for split in splits.values():
         split.attributes.copy_(torch.tensor([1.0, 7.5, 2.0]))
-    metrics = stage(splits, classes=(), attributes=(ATTRIBUTES[0], Column("age", "continuous", mean=7.5), ATTRIBUTES[2]))
+    metrics = stage(
+        splits, classes=(), attributes=(ATTRIBUTES[0], Attribute("age", "continuous", mean=7.5), ATTRIBUTES[2])
+    )
     assert metrics["by_attribute"] == {
         "smiling": {"accuracy": 1, "accuracy_of_the_commonest_class": 1, "calibration_error": 0},
         "age": {"r2": 1},
@@ -169,7 +196,12 @@ def test_a_single_class_leaves_nothing_to_tell_apart(stage):
     for split in splits.values():
         split.labels.zero_()
     metrics = stage(splits, classes=("cat",), attributes=())
-    assert metrics == {"accuracy": 1, "accuracy_of_the_commonest_class": 1, "calibration_error": 0, "inverse_regularization": {"label": C}}
+    assert metrics == {
+        "accuracy": 1,
+        "accuracy_of_the_commonest_class": 1,
+        "calibration_error": 0,
+        "inverse_regularization": {"label": C},
+    }
 
 
 def test_where_nothing_is_known_the_stage_succeeds_and_says_so(stage, workplace, caplog):
@@ -184,10 +216,14 @@ def test_where_nothing_is_known_the_stage_succeeds_and_says_so(stage, workplace,
 def test_one_model_per_class_decides_as_scikit_learns_does(stage):
     splits = _splits(attributes=0)
     metrics = stage(splits, attributes=(), logistic="one_vs_rest")
-    expected = OneVsRestClassifier(LogisticRegression(C=C, max_iter=200)).fit(_standardised("train"), splits["train"].labels)
+    expected = OneVsRestClassifier(LogisticRegression(C=C, max_iter=200)).fit(
+        _standardised("train"), splits["train"].labels
+    )
     truth = splits["test"].labels
     assert metrics["accuracy"] == pytest.approx(accuracy_score(truth, expected.predict(_standardised("test"))))
-    assert metrics["auroc"] == pytest.approx(roc_auc_score(truth, expected.predict_proba(_standardised("test")), multi_class="ovr"), abs=1e-3)
+    assert metrics["auroc"] == pytest.approx(
+        roc_auc_score(truth, expected.predict_proba(_standardised("test")), multi_class="ovr"), abs=1e-3
+    )
 
 
 def test_pooled_probes_know_the_channels_means_alone_and_fit_the_flat_latent(stage):

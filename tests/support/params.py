@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def set_knobs(content: dict[str, Any], knobs: Mapping[str, object]) -> None:
+def set_params(content: dict[str, Any], params: Mapping[str, object]) -> None:
     """Change values of a params file as read; each knob, ``section.name``, must be there already."""
-    for knob, value in knobs.items():
+    for knob, value in params.items():
         *parents, name = knob.split(".")
         section = content
         for parent in parents:
