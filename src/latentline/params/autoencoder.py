@@ -98,7 +98,7 @@ class AutoencoderParams(Section):
     perceptual_weight: NonNegative = 0.0
     """Weight of the perceptual distance (LPIPS, needs the package stlpips-pytorch); 0 = off."""
     report_lpips: bool = False
-    """Add the perceptual distance of reconstructions to the metrics without training on it (needs the same package)."""
+    """Add the perceptual distance to the metrics without training on it (needs the same package)."""
     adversarial: AdversarialParams = AdversarialParams()
     """A discriminator of image patches, trained against the autoencoder; see docs/adversarial.md."""
     diffae: DiffAEParams = DiffAEParams()
@@ -111,7 +111,7 @@ class AutoencoderParams(Section):
     freeze_encoder: bool = False
     """Train the decoder alone; needs init_from."""
     ema_decay: Fraction | None = None
-    """Decay per step of averaged weights (EMA), which the checkpoint then stores; null = the last weights."""
+    """Decay per step of averaged weights (EMA), which the checkpoint stores; null = the last weights."""
     figures: CodecFiguresParams = CodecFiguresParams()
     optimizer: OptimizerParams = OptimizerParams()
 
@@ -197,6 +197,6 @@ class AutoencoderParams(Section):
         if self.diffae.inner != "identity" and self.latent_dim is not None:
             raise ValueError(
                 f"autoencoder.latent_dim ({self.latent_dim}) must be null for "
-                f"autoencoder.diffae.inner {self.diffae.inner}, since the diffusion decoder works on latent maps; set it to null"
+                f"autoencoder.diffae.inner {self.diffae.inner}, since its decoder works on maps; set it to null"
             )
         return self

@@ -26,5 +26,4 @@ class ComputeParams(Section):
     save_every_seconds: Annotated[float, Field(gt=0)] = 60.0
     """Seconds between two saves of a running stage; a killed stage loses at most this much work."""
     trackers: list[Literal["tensorboard", "wandb", "mlflow", "dvclive"]] = Field(default=[])
-    """Experiment trackers that also receive each epoch's metrics: tensorboard, wandb, mlflow, dvclive; see
-    docs/library.md. Those that write files write them to tracking/."""
+    """tensorboard, wandb, mlflow, dvclive: trackers that also get each epoch's metrics; see docs/library.md."""

@@ -49,8 +49,7 @@ class DataParams(Section):
     path: Annotated[str, Field(min_length=1)] = "data/source"
     """Your own images (image_folder, array, huggingface). DVC depends on this path, so it is never null."""
     labels: Annotated[str, Field(min_length=1)] = "data/source/no_labels.csv"
-    """CSV of labels for image_folder; an empty file, like this one = the sub-folders are the labels. DVC depends on it,
-    so it is never null."""
+    """CSV of labels for image_folder; an empty file = the sub-folders are the labels; never null, see path."""
     root: str | None = None
     """Folder that already holds the publisher's files of a named data set; null = fetch them."""
     classes: Annotated[list[str], Field(min_length=1)] | None = None
@@ -78,5 +77,5 @@ class DataParams(Section):
     @model_validator(mode="after")
     def _no_mirrored_characters(self) -> "DataParams":
         if self.horizontal_flip and self.name in _CHARACTERS:
-            raise ValueError(f"data.horizontal_flip (true) must be false for the characters of {self.name}; set it to false")
+            raise ValueError(f"data.horizontal_flip (true) must be false for the characters of {self.name}; set it so")
         return self

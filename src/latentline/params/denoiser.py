@@ -67,7 +67,7 @@ class DenoiserParams(Section):
     """Passes over the cached latents; 0 only with init_from. A larger number trains only the extra epochs, from the
     step before the learning rate fell."""
     channels: Widths = Field(default=[64, 64])
-    """Width of each level, from the latent's own size down; each further level halves the map; unet only."""
+    """Width of each level, from the latent's size down; each further level halves the map; unet only."""
     blocks: Depth = 1
     """Residual blocks per level on the way down; one more on the way up; unet only."""
     attention_levels: list[Count] = Field(default=[])

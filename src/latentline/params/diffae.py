@@ -20,7 +20,7 @@ class DiffAEParams(Section):
     embedding_dim: Positive = 512
     """Length of the semantic vector, which is the latent."""
     encoder_channels: Widths = Field(default=[32, 64])
-    """Width of each level of the semantic encoder, from the image down; each level halves the map."""
+    """Width of each level of the semantic encoder, from the image down."""
     encoder_blocks: list[Count] = Field(default=[1, 1])
     """Residual blocks of each level of the semantic encoder."""
     encoder_training: Literal["joint", "pretrained"] = "joint"
@@ -34,14 +34,13 @@ class DiffAEParams(Section):
     attention_levels: list[Count] = Field(default=[1])
     """Levels of the U-Net with self-attention, counted from 0."""
     patch_size: Positive = 2
-    """Pixels per side of the squares that the U-Net folds into channels, so that nothing runs at full size; 1 =
-    none."""
+    """Pixels per side of the squares that the U-Net folds into channels; 1 = none (runs at full size)."""
     condition_width: Width = 128
     """Length of the vector that embeds time and semantic vector and modulates every block."""
     path: Literal["flow", "vp_linear", "vp_cosine"] = "flow"
     """flow | vp_linear (as in the paper) | vp_cosine: noise path of the decoder."""
     prediction: Literal["velocity", "v", "epsilon", "x0"] = "velocity"
-    """velocity (path flow only) | v | epsilon (vp paths only; as in the paper) | x0: output of the U-Net."""
+    """velocity (path flow only) | v | epsilon (vp paths; as in the paper) | x0: output of the U-Net."""
     sample_timesteps: Positive = 100
     """Steps of decoding, and of inverting an image to its noise."""
 

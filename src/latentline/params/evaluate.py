@@ -14,8 +14,7 @@ class BayesParams(Section):
     """denoising (errors at several t) | inversion (density of the noise that the ODE leads to) | likelihood (inversion
     with the divergence of the flow): estimate of log p(z0 | class)."""
     steps: Positive = 32
-    """Times t of denoising, one network evaluation each; Heun steps of the others, two evaluations each. For every
-    class."""
+    """denoising: times t, one network evaluation each. Others: Heun steps, two evaluations each. For every class."""
     weighting: Literal["z0_early", "noise", "elbo"] = "z0_early"
     """z0_early (errors of z0, less with more noise) | noise (errors of the noise, all alike) | elbo (as in the
     likelihood bound): weight of the error at each t; denoising only."""

@@ -11,8 +11,7 @@ class LatentsParams(Section):
     dtype: Literal["float16", "float32"] = "float16"
     """float16 | float32: number format of the cached latents."""
     posterior: Literal["mean", "sample"] = "mean"
-    """mean | sample (one seeded draw): which latent of a vae's posterior is cached; other autoencoders give a single
-    latent."""
+    """mean | sample (one seeded draw): latent of a vae to cache; other autoencoders give one latent only."""
     scaling: Literal["per_channel"] | PositiveFloat = "per_channel"
     """per_channel (standardise by each channel's mean and standard deviation) | a number to multiply by, such as
     0.18215."""

@@ -34,13 +34,17 @@ def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
     Raises:
         UserError: one line with the file, what is wrong and the remedy.
     """
+    return parse_params(read_text(path), path)
+
+
+def read_text(path: Path = PARAMS_FILE) -> str:
+    """Return the text of a params file. Raises UserError where it is missing or no text."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run `git checkout {path}` or `make recipe NAME=default`") from None
     except (OSError, ValueError) as error:  # ValueError: no UTF-8
         raise UserError(f"{path} must be readable UTF-8 text ({_one_line(error)}); mend it") from None
-    return parse_params(text, path)
 
 
 def parse_params(text: str, path: Path = PARAMS_FILE) -> dict[str, Any]:
@@ -71,7 +75,7 @@ def _require_plain(text: str, path: Path) -> None:
         depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
         line = event.start_mark.line + 1
         if depth > _DEEPEST:
-            raise UserError(f"{path}: line {line} ({depth} levels deep) must be at most {_DEEPEST} levels deep; mend it")
+            raise UserError(f"{path}: line {line} (level {depth}) must be at most {_DEEPEST} levels deep; mend it")
         if isinstance(event, AliasEvent):
             raise UserError(f"{path}: line {line} (alias *{event.anchor}) must be a plain value; write the value out")
 
@@ -202,11 +206,11 @@ def _expected(annotation: Any, value: Any, limits: dict[str, Any] | None = None)
         return f"one of {', '.join(map(str, args))}" if len(args) > 1 else str(args[0])
     if origin is list:
         return f"a list of {_size(limits)}, each {_expected(args[0], value)}"
-    text = f"text of the form {limits['pattern']}" if "pattern" in limits else "text that is not empty" if limits else "text"
+    text = "text that is not empty" if "min_length" in limits else "text"
     return {
         int: "an integer" + _range(limits, value),
         float: "a number" + _range(limits, value),
-        str: text,
+        str: f"text of the form {limits['pattern']}" if "pattern" in limits else text,
         bool: "true or false",
         type(None): "null",
     }[annotation]

@@ -28,8 +28,7 @@ class ManipulateParams(Section):
     targets: Positive = 20
     """Upper limit of the targets (classes, attributes and numbers); of more, evenly spaced ones are taken."""
     renoise: Fraction = 0.5
-    """SDEdit: time t up to which an edited latent is noised before the denoiser, conditioned on the target, denoises
-    it; 0 = off."""
+    """SDEdit noises an edited latent up to this t, and denoises it conditioned on the target; 0 = off."""
     renoise_steps: Positive = 4
     """SDEdit: DPM-Solver++ steps from t back to 0."""
     renoise_guidance_scale: NonNegative = 1.0

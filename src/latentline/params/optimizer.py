@@ -13,18 +13,17 @@ class OptimizerParams(Section):
     batch_size: Positive = 32
     """Images (for the denoiser: latents) per step."""
     accumulate: Positive = 1
-    """Micro-batches per step, computed one after the other where memory is short; 1 = the whole batch at once."""
+    """Micro-batches per step, computed one after the other where memory is short."""
     lr: PositiveFloat = 4e-3
     """Learning rate after the warm-up (AdamW)."""
     weight_decay: NonNegative = 0.01
     """Decoupled weight decay (AdamW)."""
     schedule: Literal["warmup_stable_decay", "cosine", "milestones"] = "warmup_stable_decay"
-    """warmup_stable_decay (the learning rate falls at the end) | cosine (it falls all along) | milestones (it falls
-    after chosen epochs); see docs/denoisers.md."""
+    """warmup_stable_decay (falls at the end) | cosine | milestones; see docs/denoisers.md."""
     warmup_steps: Count = 100
     """Steps over which the learning rate rises linearly from 0."""
     decay_fraction: Fraction = 0.8
-    """Fraction of all steps, at the end, over which the rate falls linearly to 0; warmup_stable_decay only."""
+    """Fraction of all steps, at the end, with a linear fall to 0; warmup_stable_decay only."""
     milestones: list[Positive] = Field(default=[])
     """Epochs after which the learning rate is multiplied by gamma, such as [5, 8]; milestones only."""
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.2

@@ -45,7 +45,7 @@ class SampleParams(Section):
     guidance_end: Annotated[float, Field(ge=0, le=1)] = 0.6
     """Largest t with guidance."""
     guidance_rescale: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """How far guided outputs are rescaled to the standard deviation of unguided ones: 0 = not at all, 1 = fully."""
+    """Rescale guided outputs to the standard deviation of unguided ones: from 0 (off) to 1 (fully)."""
     count: Positive = 10000
     """Images to draw, classes in turn."""
     batch_size: Positive = 250

@@ -109,7 +109,7 @@ class Params(Section):
         ):
             if wanted and self.denoiser.condition == "none":
                 expected = f"{off} while denoiser.condition is none"
-                raise ValueError(f"{setting} ({value}) must be {expected}; set it so, or denoiser.condition to class or all")
+                raise ValueError(f"{setting} ({value}) must be {expected}; set it so, or denoiser.condition to class")
         return self
 
     @model_validator(mode="after")
