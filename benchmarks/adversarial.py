@@ -26,10 +26,11 @@ from latentline.data.store import read_split, to_uint8, to_unit_range
 from latentline.evaluation.distances import frechet_distance
 from latentline.evaluation.reconstruction import psnr
 from latentline.params.autoencoder import AutoencoderParams
-from latentline.params.load import read_params, validate
+from latentline.params.load import validate
 from latentline.pipeline.judge import Judge, load_judge
 from latentline.pipeline.paths import PREPARED
 from latentline.runtime.compute import set_up
+from latentline.tools.params_file import read_recipe
 
 _SERIES = "benchmark_adversarial"
 _BATCH = 500
@@ -110,7 +111,7 @@ def _print_table(results: dict[Setting, Result], settings: list[Setting]) -> Non
 def main() -> None:
     """Run what the CSV file does not have yet, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recipe", type=Path, default=Path("recipes/default.yaml"))
+    parser.add_argument("--recipe", default="default")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--seconds", type=float, default=320.0, help="of each training, CPU time per thread")
     parser.add_argument("--threads", type=int, default=1)
@@ -119,7 +120,7 @@ def main() -> None:
     parser.add_argument("--start", type=float, default=0.5, help="share of the steps after which the discriminator begins to train")
     parser.add_argument("--csv", type=Path, default=Path("benchmarks/adversarial.csv"))
     arguments = parser.parse_args()
-    params = validate(read_params(arguments.recipe), arguments.recipe)
+    params = validate(read_recipe(arguments.recipe, Path(__file__).resolve().parent.parent))
     judge = load_judge(set_up(params.compute.device, arguments.threads))
 
     train = read_split(PREPARED, "train").images.load()

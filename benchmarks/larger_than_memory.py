@@ -38,11 +38,11 @@ from latentline.diffusion.objective import denoising_loss  # noqa: E402
 from latentline.diffusion.process import build_process  # noqa: E402
 from latentline.latents.cache import LatentSplit, read_latents, read_stats, write_cache  # noqa: E402
 from latentline.models.denoisers import build_denoiser  # noqa: E402
-from latentline.params.load import read_params  # noqa: E402
 from latentline.pipeline.paths import AUTOENCODER, LATENT_STATS, LATENTS  # noqa: E402
 from latentline.pipeline.train_denoiser import Latents  # noqa: E402
 from latentline.runtime.checkpoint import save_checkpoint  # noqa: E402
 from latentline.runtime.compute import fast_layout, place, set_up  # noqa: E402
+from latentline.tools.params_file import read_recipe  # noqa: E402
 
 _SHAPE, _CLASSES = (4, 32, 32), 10
 _PORTION = 500
@@ -142,7 +142,7 @@ def training(latents: Latents, batch: int, device: torch.device) -> Callable[[in
 
 def stage(folder: Path, batch: int, threads: int, seconds: float) -> dict[str, float]:
     """Peak resident memory of the stage, in GiB, until it is told to stop."""
-    content = read_params(ROOT / "recipes" / "default.yaml")
+    content = read_recipe("default", ROOT)
     knobs = {f"denoiser.{name}": value for name, value in _KNOBS.items()}
     set_knobs(content, {**knobs, "denoiser.optimizer.batch_size": batch, "compute.threads": threads, "compute.device": "cpu"})
     YAML().dump(content, folder / "params.yaml")

@@ -27,11 +27,12 @@ from latentline.common.seeds import generator
 from latentline.diffusion.objective import denoising_loss
 from latentline.diffusion.process import build_process
 from latentline.models.denoisers import build_denoiser
-from latentline.params.load import read_params, validate
+from latentline.params.load import validate
 from latentline.pipeline.training import optimizer_of
 from latentline.runtime.compute import fast_layout, place, set_up
 from latentline.runtime.parallel import Ranks, join
 from latentline.runtime.resume import ResumeFile
+from latentline.tools.params_file import read_recipe
 from latentline.training.loop import Loss, Part, Saving, fit, parts
 
 _IMAGE, _CLASSES = (1, 28, 28), 10
@@ -78,7 +79,7 @@ NETWORKS = {"autoencoder": _autoencoder, "denoiser": _denoiser}
 
 def measure(name: str, processes: int, threads: int) -> None:
     """In each process: train, and let the first print the seconds of a step on the clock, and the processors' of all processes."""
-    params = validate(read_params(Path(__file__).resolve().parent.parent / "recipes" / "default.yaml"))
+    params = validate(read_recipe("default", Path(__file__).resolve().parent.parent))
     _, ranks = join(set_up("cpu", threads), processes, 1)
     network, loss = NETWORKS[name](params, ranks)
     times: list[tuple[float, float]] = []

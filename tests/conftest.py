@@ -10,7 +10,7 @@ from knobs import set_knobs
 from ruamel.yaml import YAML
 from torch import nn
 
-from latentline.params.load import read_params
+from latentline.tools.params_file import read_recipe
 
 settings.register_profile("latentline", deadline=None, derandomize=True, database=None, max_examples=25, suppress_health_check=list(HealthCheck))
 settings.load_profile("latentline")
@@ -39,10 +39,10 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def write_params(root: Path) -> Callable[[Path, dict[str, object]], None]:
-    """Writes params.yaml into a folder: the default recipe with other values of some knobs, which are named ``section.knob``."""
+    """Write params.yaml into a folder: the default recipe with other values of some settings, named ``section.setting``."""
 
     def write(folder: Path, knobs: dict[str, object]) -> None:
-        content = read_params(root / "recipes" / "default.yaml")
+        content = read_recipe("default", root)
         set_knobs(content, knobs)
         YAML().dump(content, folder / "params.yaml")
 

@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from latentline.devtools.deps import import_closure, script_of, with_code_deps
 from latentline.params.load import read_params
 from latentline.pipeline import paths
+from latentline.tools.params_file import read_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 PIPELINE = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")
@@ -68,7 +69,7 @@ def test_what_a_stage_reads_besides_code_some_other_stage_writes(stage):
 
 def test_what_users_bring_is_watched_and_its_place_is_there_in_a_fresh_clone():
     assert {(stage, dep) for stage in STAGES for dep in STAGES[stage]["deps"] if dep.startswith("$")} == USERS_OWN
-    knobs = read_params(ROOT / "recipes" / "default.yaml")
+    knobs = read_recipe("default", ROOT)
     for _, dep in USERS_OWN:
         section, knob = dep.strip("${}").split(".")
         assert subprocess.run(["git", "ls-files", knobs[section][knob]], cwd=ROOT, capture_output=True, check=True).stdout, dep

@@ -6,11 +6,12 @@ from diffusers import AutoencoderKL
 from latentline.codecs.build import build_codec
 from latentline.models.coders import build_coders
 from latentline.models.stable_diffusion_coder import NearestUpsample, PaddedDownsample
-from latentline.params.load import read_params, validate
+from latentline.params.load import validate
+from latentline.tools.params_file import read_recipe
 
 
 def test_the_recipes_network_has_stable_diffusions_shapes_and_number_of_parameters(root):
-    knobs = validate(read_params(root / "recipes" / "sd_vae.yaml")).autoencoder
+    knobs = validate(read_recipe("sd_vae", root)).autoencoder
     with torch.device("meta"):  # shapes without numbers
         codec = build_codec(knobs.name, image_shape=[3, 256, 256], **knobs.constructor())
         theirs = AutoencoderKL(

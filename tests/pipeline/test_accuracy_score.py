@@ -9,11 +9,11 @@ import torch
 from latentline.common.column import CLASS, Column
 from latentline.models.judges import build_judge
 from latentline.params.compute import ComputeParams
-from latentline.params.load import read_params
 from latentline.pipeline.accuracy_score import Labelled, accuracy_on_real
 from latentline.pipeline.judge import Judge, load_judge
 from latentline.pipeline.paths import FEATURE_EXTRACTOR
 from latentline.runtime.checkpoint import save_checkpoint
+from latentline.tools.params_file import read_recipe
 
 COMPUTE = ComputeParams(device="cpu", threads=1, devices=1, nodes=1, strategy="ddp", workers=0, save_every_seconds=60.0, trackers=[])
 COLUMNS = (Column(CLASS, "categorical", ("dark", "bright")), Column("other", "binary"))
@@ -23,7 +23,7 @@ COLUMNS = (Column(CLASS, "categorical", ("dark", "bright")), Column("other", "bi
 def judge(workplace: Path, root: Path) -> Judge:
     """An untrained one that knows a class and an attribute."""
     constructor = {"shape": [1, 8, 8], "outputs": 3, "channels": 8, "features": 8, "dropout": 0.1}
-    optimizer = {**read_params(root / "recipes" / "default.yaml")["feature_extractor"]["optimizer"], "batch_size": 16, "lr": 0.01, "warmup_steps": 2}
+    optimizer = {**read_recipe("default", root)["feature_extractor"]["optimizer"], "batch_size": 16, "lr": 0.01, "warmup_steps": 2}
     lessons = {"epochs": 6, "label_smoothing": 0.05, "optimizer": optimizer}
     save_checkpoint(
         FEATURE_EXTRACTOR,

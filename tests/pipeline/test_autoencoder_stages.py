@@ -20,11 +20,11 @@ from latentline.common.errors import UserError
 from latentline.common.files import sha256_file
 from latentline.data.store import read_card, read_split, to_unit_range
 from latentline.latents.cache import LatentStats, read_latents, read_stats
-from latentline.params.load import read_params
 from latentline.pipeline import autoencoder_training, download, encode_and_cache_latents, export_diffusers, train_autoencoder, training
 from latentline.pipeline.autoencoder_report import warn_of_silence
 from latentline.pipeline.codec import load_codec
 from latentline.runtime.checkpoint import Checkpoint, load_checkpoint
+from latentline.tools.params_file import read_recipe
 
 TINY = {
     "epochs": 1,
@@ -56,7 +56,7 @@ FIGURES = {
 
 
 def _write_params(folder: Path, root: Path, autoencoder: dict, latents: dict) -> None:
-    content = read_params(root / "recipes" / "digits.yaml")
+    content = read_recipe("digits", root)
     content["data"] |= {"limit": 40}
     content["autoencoder"] |= {**TINY, **autoencoder, "diffae": {**content["autoencoder"]["diffae"], **TINY_DIFFAE, **autoencoder.get("diffae", {})}}
     content["latents"] |= latents
@@ -167,7 +167,7 @@ def test_averaged_weights_are_the_ones_kept(run):
 
 
 def test_batches_in_parts_give_the_same_autoencoder_to_float_tolerance(run, root):
-    optimizer = read_params(root / "recipes" / "digits.yaml")["autoencoder"]["optimizer"] | {"batch_size": 10, "warmup_steps": 0}
+    optimizer = read_recipe("digits", root)["autoencoder"]["optimizer"] | {"batch_size": 10, "warmup_steps": 0}
     (whole, expected, _), (cut, metrics, _) = (run(optimizer=optimizer | {"accumulate": accumulate}) for accumulate in (1, 3))
     for name in ("mse", "kl", "test_loss"):
         assert metrics[name] == pytest.approx(expected[name], rel=1e-3)

@@ -8,10 +8,10 @@ from latentline.codecs.vae import VAE
 from latentline.common.errors import UserError
 from latentline.models.discriminator import PatchDiscriminator
 from latentline.params.autoencoder import AutoencoderParams
-from latentline.params.load import read_params
 from latentline.pipeline.critics import build_critics, save_discriminator
 from latentline.pipeline.critics_report import draw_critics, perceptual_scores
 from latentline.runtime.checkpoint import load_checkpoint
+from latentline.tools.params_file import read_recipe
 
 CPU = torch.device("cpu")
 HISTORY = [
@@ -23,7 +23,7 @@ HISTORY = [
 @pytest.fixture
 def knobs(root):
     def build(**adversarial) -> AutoencoderParams:
-        section = read_params(root / "recipes" / "default.yaml")["autoencoder"]
+        section = read_recipe("default", root)["autoencoder"]
         section["adversarial"] |= {"channels": 8, "layers": 1, "start_step": 2, "warmup_steps": 3, **adversarial}
         return AutoencoderParams.model_validate(section)
 

@@ -136,7 +136,7 @@ class Params(Section):
             params: OptimizerParams = getattr(self, section).optimizer
             name = f"{section}.optimizer"
             if params.milestones != sorted(set(params.milestones)):
-                raise ValueError(f"{name}.milestones ({params.milestones}) must ascend, each epoch once; sort it")
+                raise ValueError(f"{name}.milestones ({params.milestones}) must be ascending, each once; sort it")
             if processes > params.batch_size:
                 raise ValueError(
                     f"compute.devices ({self.compute.devices}) x compute.nodes ({self.compute.nodes}) must be at most "

@@ -25,6 +25,7 @@ HEADER = [
     "# Plain values only: no anchors, no ${...} (experiments rewrite this file and would drop them).",
 ]
 _Path = tuple[str, ...]
+_Reasons = dict[_Path, str]
 _PLAIN = re.compile(r"[\w./]([\w./ +-]*[\w./+-])?", re.ASCII)
 _WORDS_OF_YAML_1_1 = {"y", "n", "yes", "no", "on", "off"}
 
@@ -57,13 +58,20 @@ def read_recipe(name: str, root: Path) -> dict[str, Any]:
 def value_text(value: Any) -> str:
     """Return a value in YAML, always in the same form.
 
-    Floats below 0.01 or from 1e4 on have an exponent. Text has quotes only where YAML would read something else without.
+    Floats below 0.01 or from 1e4 on have an exponent. Text has quotes only where YAML would else read another value.
     """
     if isinstance(value, list):
         return f"[{', '.join(map(value_text, value))}]"
     if isinstance(value, str):
-        return value if _is_plain(value) else json.dumps(value, ensure_ascii=not value.isprintable())
+        return value if _is_plain(value) else f'"{"".join(map(_escaped, value))}"'
     return _number(value) if isinstance(value, float) else json.dumps(value)
+
+
+def _escaped(character: str) -> str:
+    """Return a character as YAML has it between double quotes."""
+    if character in '"\\':
+        return f"\\{character}"
+    return character if character.isprintable() else f"\\U{ord(character):08x}"
 
 
 def _number(value: float) -> str:
@@ -85,7 +93,7 @@ def _is_plain(text: str) -> bool:
         return False
 
 
-def _settings(model: type[Section], content: dict[str, Any], reasons: dict[_Path, str], path: _Path = ()) -> list[Setting]:
+def _settings(model: type[Section], content: dict[str, Any], reasons: _Reasons, path: _Path = ()) -> list[Setting]:
     """Return the settings of ``model`` in its order, with the values in ``content`` or else their defaults."""
     settings = []
     for name, field in model.model_fields.items():

@@ -1,7 +1,7 @@
 """Write params.yaml from a recipe: ``make recipe NAME=digits``.
 
 recipes/default.yaml is whole. Every other recipe has only the settings in which it differs, nested in the same way, and
-a comment where the reason is not obvious. The result has all settings, the default's comments, and the recipe's reasons.
+a comment where the reason is not obvious. The result has all settings with the default's comments and these reasons.
 This file needs Python 3.8 or newer and nothing else, so that it works before anything is installed.
 """
 
@@ -139,7 +139,7 @@ def render(header: list[str], settings: list[Setting]) -> str:
 
 
 def _split_comment(rest: str) -> tuple[str, str]:
-    """Return value and comment of what follows a setting's colon; a # in quotes or without a blank before it is text."""
+    """Return value and comment of what follows a setting's colon; a # in quotes or after no blank is text."""
     quote = ""
     for index, character in enumerate(rest):
         before = rest[:index].rstrip()
