@@ -26,8 +26,9 @@ MAY_IMPORT = {  # of latentline, besides itself
     "codecs": {"models", "nn", "diffusion", "common"},
     "training": {"runtime", "common"},
     "devtools": set(),
+    "tools": {"params", "common"},
 }
-MAY_IMPORT["pipeline"] = MAY_IMPORT.keys() - {"devtools"}
+MAY_IMPORT["pipeline"] = MAY_IMPORT.keys() - {"devtools", "tools"}
 
 
 def _name(path: Path) -> str:

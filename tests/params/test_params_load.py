@@ -67,7 +67,7 @@ def test_a_name_close_to_a_setting_is_answered_with_that(content, tmp_path):
     assert line.endswith("data.nmae ('digits') must be a setting that recipes/default.yaml has; rename it to name, or remove it")
 
 
-def test_what_is_missing_is_named_setting_by_setting_and_not_judged_by_rules_across_settings(content, tmp_path):
+def test_what_is_missing_is_named_setting_by_setting_without_the_rules_across_settings(content, tmp_path):
     content["autoencoder"]["name"] = "diffae"  # which needs the mlp
     del content["denoiser"]["name"], content["denoiser"]["heads"], content["compute"]["trackers"]
     content["seed"] = -1

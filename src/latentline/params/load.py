@@ -95,7 +95,7 @@ def validate(content: dict[str, Any], path: Path = PARAMS_FILE) -> Any:
     """
     absent = missing(content, schema())
     lines = [f"{name} (missing) must be set; run `make params`, which adds its default" for name in absent]
-    problems: dict[str, tuple[list[int | str], Any]] = {}
+    problems: dict[str, str] = {}  # one line per setting, also where it has several types that all refuse its value
     try:
         params = schema().model_validate(content)
     except ValidationError as error:
@@ -103,10 +103,9 @@ def validate(content: dict[str, Any], path: Path = PARAMS_FILE) -> Any:
             if problem["type"] == "value_error" and lines:  # a rule across settings, of which some are missing
                 continue
             parts = _location(problem, content)
-            if problem["type"] == "value_error":
-                parts = [str(problem["ctx"]["error"])]
-            problems.setdefault(_dotted(parts), (parts, problem))
-    lines += [_explain(parts, problem) for parts, problem in problems.values()]
+            rule = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else ""
+            problems.setdefault(rule or _dotted(parts), rule or _explain(parts, problem))
+    lines += problems.values()
     if lines:
         raise UserError("\n".join(f"{path}: {line}" for line in lines))
     return params
@@ -154,8 +153,6 @@ def _dotted(parts: list[int | str]) -> str:
 
 def _explain(parts: list[int | str], problem: Any) -> str:
     """Return one line for pydantic's problem with the setting at ``parts``: name, value, expectation, remedy."""
-    if problem["type"] == "value_error":
-        return str(problem["ctx"]["error"])
     model: type[Section] | None = schema()
     annotation: Any = None
     default: Any = None
@@ -165,7 +162,7 @@ def _explain(parts: list[int | str], problem: Any) -> str:
         elif model is not None and (field := model.model_fields.get(part)):
             annotation, default, model = _annotation(field), field.default, section_of(field)
     name, value = _dotted(parts), _shown(problem["input"])
-    if problem["type"] == "extra_forbidden":
+    if problem["type"] in ("extra_forbidden", "invalid_key"):
         close = difflib.get_close_matches(str(parts[-1]), model.model_fields, 1) if model else []
         remedy = f"rename it to {close[0]}, or remove it" if close else "correct its name, or remove it"
         return f"{name} ({value}) must be a setting that recipes/default.yaml has; {remedy}"

@@ -18,7 +18,7 @@ from latentline.common.errors import UserError
 from latentline.common.files import replaced_file
 from latentline.params.base import Section
 from latentline.params.load import PARAMS_FILE, parse_params, read_text, schema, section_of, validate
-from latentline.tools.recipe import REASON, Setting, complete_text, read_settings, render
+from latentline.tools.recipe import REASON, SettingLine, complete_text, read_settings, render
 
 HEADER = [
     "# All settings. Change a value, then run `dvc repro`; or try one with `dvc exp run -S denoiser.epochs=30`.",
@@ -93,7 +93,7 @@ def _is_plain(text: str) -> bool:
         return False
 
 
-def _settings(model: type[Section], content: dict[str, Any], reasons: _Reasons, path: _Path = ()) -> list[Setting]:
+def _settings(model: type[Section], content: dict[str, Any], reasons: _Reasons, path: _Path = ()) -> list[SettingLine]:
     """Return the settings of ``model`` in its order, with the values in ``content`` or else their defaults."""
     settings = []
     for name, field in model.model_fields.items():
@@ -102,7 +102,7 @@ def _settings(model: type[Section], content: dict[str, Any], reasons: _Reasons, 
         comment = " ".join((field.description or "").split())
         if here in reasons:
             comment += REASON + reasons[here]
-        settings.append(Setting(here, "" if section else value_text(value), comment.strip()))
+        settings.append(SettingLine(here, "" if section else value_text(value), comment.strip()))
         if section:
             settings += _settings(section, {**_default(field), **value}, reasons, here)
     return settings

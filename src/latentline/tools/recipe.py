@@ -27,7 +27,7 @@ class RecipeError(ValueError):
     """A recipe that is missing or wrong. The message is one line."""
 
 
-class Setting(NamedTuple):
+class SettingLine(NamedTuple):
     """One line of a params file: a setting, or the head of a section, whose value is empty."""
 
     path: tuple[str, ...]
@@ -71,11 +71,11 @@ def merge(default: str, recipe: str, source: str) -> str:
             raise RecipeError(f"{source}: {change.name} must have a value on its own line; write one")
         setting = merged[change.path]
         comment = f"{setting.comment}{REASON}{change.comment}" if change.comment else setting.comment
-        merged[change.path] = Setting(change.path, change.value, comment.strip())
+        merged[change.path] = SettingLine(change.path, change.value, comment.strip())
     return render([*header, "#", *own_header] if own_header else header, list(merged.values()))
 
 
-def read_settings(text: str, source: str, strict: bool = True) -> tuple[list[str], list[Setting]]:
+def read_settings(text: str, source: str, strict: bool = True) -> tuple[list[str], list[SettingLine]]:
     """Return the lines of the header comment, and the settings in the file's order, sections before their settings.
 
     A setting's comment stands behind its value, or above it. The header is the comment that the file begins with, if an
@@ -85,7 +85,7 @@ def read_settings(text: str, source: str, strict: bool = True) -> tuple[list[str
     header = head.splitlines()
     if not blank or not all(line.startswith("#") for line in header):
         header, body = [], text
-    settings: dict[tuple[str, ...], Setting] = {}
+    settings: dict[tuple[str, ...], SettingLine] = {}
     above: list[str] = []
     path: tuple[str, ...] = ()
     for number, line in enumerate(body.splitlines(), start=text[: len(text) - len(body)].count("\n") + 1):
@@ -103,7 +103,7 @@ def read_settings(text: str, source: str, strict: bool = True) -> tuple[list[str
             path = (*path[:level], match["name"])
             if path in settings:
                 raise RecipeError(f"{source}: line {number} ({'.'.join(path)}) must not repeat a setting; remove one")
-            settings[path] = Setting(path, value, " ".join([*above, comment]).strip())
+            settings[path] = SettingLine(path, value, " ".join([*above, comment]).strip())
         elif strict:
             expected = "`name: value` with a plain value, indented by 2 for each section"
             raise RecipeError(f"{source}: line {number} ({line.strip()}) must be {expected}; mend it")
@@ -111,7 +111,7 @@ def read_settings(text: str, source: str, strict: bool = True) -> tuple[list[str
     return header, list(settings.values())
 
 
-def render(header: list[str], settings: list[Setting]) -> str:
+def render(header: list[str], settings: list[SettingLine]) -> str:
     """Return the text of a params file. A comment stands behind its value where the line stays within 120 columns."""
     lines = list(header)
     for setting in settings:
