@@ -29,8 +29,9 @@ lint: $(INSTALLED)  ## ruff and mypy
 	ruff format --check .
 	mypy
 
-deps: $(INSTALLED)  ## write each stage's code dependencies into dvc.yaml
-	python -m latentline.devtools.deps
+deps: $(INSTALLED)  ## write each stage's code dependencies into dvc.yaml, and the table of imports into CONTRIBUTING.md
+	python -m latentline.tools.deps
+	python -m latentline.tools.import_table
 
 recipe:  ## write params.yaml from a recipe, without an installation: make recipe NAME=digits
 	@$(PYTHON) -c "import sys; sys.exit('error: $(PYTHON) is Python %d.%d; make recipe needs 3.8 or newer: make recipe PYTHON=python3.11' % sys.version_info[:2] if sys.version_info < (3, 8) else 0)"
@@ -41,7 +42,7 @@ params: $(INSTALLED)  ## write recipes/default.yaml from the models, and bring p
 
 export-diffusers: $(INSTALLED)  ## write the autoencoder as a diffusers folder: make export-diffusers DIR=exported
 	@test -n "$(DIR)" || { echo "error: DIR is empty; expected a folder to write: make export-diffusers DIR=exported" >&2; exit 2; }
-	python -m latentline.pipeline.export_diffusers "$(DIR)"
+	python -m latentline.tools.export_diffusers "$(DIR)"
 
 show:  ## open the latest grid of samples on screen
 	@test -f fig/sample/grid.png || { echo "error: fig/sample/grid.png is missing; run \`dvc repro sample\`" >&2; exit 2; }
@@ -55,7 +56,7 @@ ship-weights: $(INSTALLED)  ## put the checkpoints of the finished run into weig
 	dvc push --remote weights $(WEIGHTS)
 
 push-runs: $(INSTALLED)  ## send DVC's run cache to the default remote, with the results of every run (dvc push --run-cache sends no figures)
-	python -m latentline.devtools.push_runs
+	python -m latentline.tools.push_runs
 
 clean-state:  ## forget the saved state of interrupted trainings
 	rm -rf .state

@@ -21,16 +21,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 from common import record, recorded, seconds_per_step, timed, train_codec
 
-from latentline.codecs.base import Codec
+from latentline.autoencoders.base import Codec
+from latentline.core.load_params import validate
+from latentline.core.paths import PREPARED
 from latentline.data.store import read_split, to_uint8, to_unit_range
-from latentline.evaluation.distances import frechet_distance
 from latentline.evaluation.reconstruction import psnr
-from latentline.params.autoencoder import AutoencoderParams
-from latentline.params.load import validate
-from latentline.pipeline.judge import Judge, load_judge
-from latentline.pipeline.paths import PREPARED
+from latentline.feature_extractors.load import Judge, load_judge
 from latentline.runtime.compute import set_up
 from latentline.tools.params_file import read_recipe
+from stages.evaluate.distances import frechet_distance
+from stages.train_autoencoder.params import AutoencoderParams
 
 _SERIES = "benchmark_adversarial"
 _BATCH = 500

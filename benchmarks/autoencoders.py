@@ -23,16 +23,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 from common import build_seeded, features_of, markdown_table, record, recorded, seconds_per_step, timed, train_codec
 
-from latentline.common.files import sha256_file
+from latentline.core.files import sha256_file
+from latentline.core.load_params import read_params, validate
+from latentline.core.paths import FEATURE_EXTRACTOR, PREPARED
 from latentline.data.store import ImageSplit, read_split
-from latentline.evaluation.distances import frechet_distance
-from latentline.params.autoencoder import AutoencoderParams
-from latentline.params.load import read_params, validate
-from latentline.pipeline.autoencoder_report import score
-from latentline.pipeline.judge import Judge, load_judge
-from latentline.pipeline.paths import FEATURE_EXTRACTOR, PREPARED
+from latentline.feature_extractors.load import Judge, load_judge
 from latentline.runtime.compute import set_up
 from latentline.tools.params_file import read_recipe
+from stages.evaluate.distances import frechet_distance
+from stages.train_autoencoder.params import AutoencoderParams
+from stages.train_autoencoder.report import score
 
 _SERIES = "benchmark_autoencoders"
 _TOLD_BY = 12  # digits of a sha256

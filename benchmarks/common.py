@@ -10,19 +10,19 @@ from typing import Any, cast, get_type_hints
 import torch
 from torch import Tensor
 
-from latentline.codecs.base import Codec
-from latentline.codecs.build import build_codec
-from latentline.common.seeds import derive_seed, generator
+from latentline.autoencoders.base import Codec
+from latentline.autoencoders.build import build_codec
+from latentline.core.seeds import derive_seed, generator
 from latentline.data.batches import EpochSampler
 from latentline.data.store import ImageSplit, to_unit_range
-from latentline.params.autoencoder import AutoencoderParams
-from latentline.pipeline.critics import build_critics
-from latentline.pipeline.judge import Judge
-from latentline.pipeline.training import optimizer_of
+from latentline.feature_extractors.load import Judge
 from latentline.runtime.compute import place
 from latentline.runtime.resume import ResumeFile
+from latentline.training.config import optimizer_of
 from latentline.training.ema import Ema
 from latentline.training.loop import Part, Saving, fit, parts
+from stages.train_autoencoder.auxiliary_losses import build_critics
+from stages.train_autoencoder.params import AutoencoderParams
 
 _TIMED_STEPS = 20
 _TRIES = 5

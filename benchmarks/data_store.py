@@ -36,9 +36,9 @@ def write_images(folder: Path, count: int) -> None:
 
 def prepare_part(folder: Path, workers: int) -> int:
     """Write the store; images prepared."""
-    from latentline.data.prepare import Options, prepare
-    from latentline.data.read import read_source
-    from latentline.data.source import Request
+    from stages.download.prepare import Options, prepare
+    from stages.download.registry import read_source
+    from stages.download.source import Request
 
     none = folder / "none"
     none.mkdir(exist_ok=True)

@@ -15,7 +15,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
-from latentline.models.denoisers import build_denoiser
+from latentline.denoisers.build import build_denoiser
 
 _BATCH = 64
 _CLASSES = 10

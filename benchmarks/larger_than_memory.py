@@ -29,20 +29,20 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
-from knobs import set_knobs  # noqa: E402 - the path is set first
 from ruamel.yaml import YAML  # noqa: E402
 
-from latentline.common.seeds import generator  # noqa: E402
+from latentline.core.paths import AUTOENCODER, LATENT_STATS, LATENTS  # noqa: E402
+from latentline.core.seeds import generator  # noqa: E402
 from latentline.data.batches import EpochSampler  # noqa: E402
+from latentline.denoisers.build import build_denoiser  # noqa: E402
 from latentline.diffusion.objective import denoising_loss  # noqa: E402
 from latentline.diffusion.process import build_process  # noqa: E402
 from latentline.latents.cache import LatentSplit, read_latents, read_stats, write_cache  # noqa: E402
-from latentline.models.denoisers import build_denoiser  # noqa: E402
-from latentline.pipeline.paths import AUTOENCODER, LATENT_STATS, LATENTS  # noqa: E402
-from latentline.pipeline.train_denoiser import Latents  # noqa: E402
 from latentline.runtime.checkpoint import save_checkpoint  # noqa: E402
 from latentline.runtime.compute import fast_layout, place, set_up  # noqa: E402
 from latentline.tools.params_file import read_recipe  # noqa: E402
+from stages.train_denoiser.__main__ import Latents  # noqa: E402
+from support.knobs import set_knobs  # noqa: E402 - the path is set first
 
 _SHAPE, _CLASSES = (4, 32, 32), 10
 _PORTION = 500
@@ -67,7 +67,7 @@ def write(folder: Path, count: int) -> None:
 
 def write_autoencoder(folder: Path) -> str:
     """The identity, for "images" of the latents' shape; its sha256."""
-    from latentline.common.files import sha256_file
+    from latentline.core.files import sha256_file
 
     constructor = {"image_shape": list(_SHAPE)}
     save_checkpoint(folder / AUTOENCODER, kind="autoencoder", name="identity", constructor=constructor, trained_on={}, tensors={})
@@ -146,7 +146,7 @@ def stage(folder: Path, batch: int, threads: int, seconds: float) -> dict[str, f
     knobs = {f"denoiser.{name}": value for name, value in _KNOBS.items()}
     set_knobs(content, {**knobs, "denoiser.optimizer.batch_size": batch, "compute.threads": threads, "compute.device": "cpu"})
     YAML().dump(content, folder / "params.yaml")
-    process = subprocess.Popen([sys.executable, ROOT / "stages" / "train_denoiser.py"], cwd=folder)
+    process = subprocess.Popen([sys.executable, "-m", "stages.train_denoiser"], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)})
     time.sleep(seconds)
     process.send_signal(signal.SIGTERM)
     _, status, usage = os.wait4(process.pid, 0)

@@ -22,17 +22,17 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
-from latentline.codecs.build import build_codec
-from latentline.common.seeds import generator
+from latentline.autoencoders.build import build_codec
+from latentline.core.load_params import validate
+from latentline.core.seeds import generator
+from latentline.denoisers.build import build_denoiser
 from latentline.diffusion.objective import denoising_loss
 from latentline.diffusion.process import build_process
-from latentline.models.denoisers import build_denoiser
-from latentline.params.load import validate
-from latentline.pipeline.training import optimizer_of
 from latentline.runtime.compute import fast_layout, place, set_up
 from latentline.runtime.parallel import Ranks, join
 from latentline.runtime.resume import ResumeFile
 from latentline.tools.params_file import read_recipe
+from latentline.training.config import optimizer_of
 from latentline.training.loop import Loss, Part, Saving, fit, parts
 
 _IMAGE, _CLASSES = (1, 28, 28), 10

@@ -29,24 +29,24 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 from common import features_of, markdown_table, record, recorded
 
-from latentline.common.errors import UserError
-from latentline.common.files import sha256_file
+from latentline.autoencoders.load import TrainedCodec, load_codec
+from latentline.core.errors import UserError
+from latentline.core.files import sha256_file
+from latentline.core.load_params import PARAMS_FILE, read_params, validate
+from latentline.core.paths import DENOISER, FEATURE_EXTRACTOR, LATENT_KNOWN, LATENT_STATS, PREPARED
 from latentline.data.store import read_split
-from latentline.diffusion.guidance import Guidance
+from latentline.denoisers.conditioning import values_in_turn
+from latentline.denoisers.guidance import Guidance
+from latentline.denoisers.load import Denoiser, load_denoiser
+from latentline.denoisers.sampling import Plan, draw_latents
 from latentline.diffusion.process import Process
-from latentline.diffusion.samplers.registry import SAMPLERS, SamplerKnobs, build_sampler, network_evaluations, require_serves
 from latentline.diffusion.time_grid import TIME_GRIDS, build_time_grid
-from latentline.evaluation.distances import frechet_distance
+from latentline.feature_extractors.load import load_judge
 from latentline.latents.cache import LatentStats, read_known, read_stats
-from latentline.params.load import PARAMS_FILE, read_params, validate
-from latentline.params.sample import SampleParams
-from latentline.pipeline.codec import TrainedCodec, load_codec
-from latentline.pipeline.conditions import values_in_turn
-from latentline.pipeline.denoiser import Denoiser, load_denoiser
-from latentline.pipeline.judge import load_judge
-from latentline.pipeline.paths import DENOISER, FEATURE_EXTRACTOR, LATENT_KNOWN, LATENT_STATS, PREPARED
-from latentline.pipeline.sampling import Plan, draw_latents
 from latentline.runtime.compute import set_up
+from latentline.samplers.registry import SAMPLERS, SamplerKnobs, build_sampler, network_evaluations, require_serves
+from stages.evaluate.distances import frechet_distance
+from stages.sample.params import SampleParams
 
 _SERIES = "benchmark_samplers"
 _TOLD_BY = 12  # digits of a sha256

@@ -1,10 +1,11 @@
-"""A Bayesian last layer on exported latents, by scikit-learn's BayesianRidge: one regression per class, of +1 for its images and -1 for others.
+"""Fit a Bayesian last layer on exported latents with scikit-learn's BayesianRidge.
 
     dvc repro encode_and_cache_latents     # after setting latents.export: npz in params.yaml
     python examples/bayesian_last_layer.py
 
-Fits few labelled images, where not knowing matters, and prints what the uncertainty of the weights is good for: less trust in wrong answers,
-and doubt about latents that look like nothing it has seen (noise, in the last line).
+There is one regression per class, to +1 for its images and -1 for all others. It is fitted on few labelled images,
+where the uncertainty of the weights matters. The printed table compares it with a point estimate of the weights: less
+confidence in wrong answers, and higher entropy for latents unlike the training data (noise, in the last line).
 """
 
 from pathlib import Path
@@ -20,7 +21,7 @@ COUNT = 1000  # labelled images
 
 
 class BayesianLinear:
-    """K linear regressions whose weights are Gaussian, as functions through which gradients flow.
+    """K linear regressions with Gaussian weights; gradients flow through them to the inputs.
 
     Args:
         mean: (K, F) of the weights.
@@ -36,12 +37,15 @@ class BayesianLinear:
         self.noise = noise
 
     def __call__(self, z0: Tensor) -> Tensor:
-        """Latents (B, *latent_shape) -> probabilities (B, K), over all weights: how likely each class's regression is above 0, normalised."""
+        """Return class probabilities (B, K) of latents (B, *latent_shape), averaged over the weights.
+
+        A class's probability is that of its regression being above 0, normalised over the classes.
+        """
         x = z0.flatten(1)  # (B, F)
         return self._probabilities(x, self.noise + torch.einsum("bf,kfg,bg->bk", x, self.covariance, x))
 
     def at_the_mean(self, z0: Tensor) -> Tensor:
-        """The same, as if the weights were known: what a point estimate says."""
+        """Return the probabilities (B, K) at the mean of the weights: a point estimate."""
         return self._probabilities(z0.flatten(1), self.noise)
 
     def _probabilities(self, x: Tensor, variance: Tensor) -> Tensor:
@@ -49,44 +53,49 @@ class BayesianLinear:
 
 
 def fit(z0: Tensor, labels: NDArray[np.int64]) -> BayesianLinear:
-    """Regress latents (N, *latent_shape) with labels (N,); the data decide how strong the prior is (MacKay 1992)."""
+    """Fit latents (N, *latent_shape) to labels (N,); the data set the strength of the prior (MacKay 1992)."""
     x = z0.flatten(1).numpy()
-    layers = [BayesianRidge().fit(x, np.where(labels == kind, 1.0, -1.0)) for kind in range(labels.max() + 1)]
-    mean, covariance, bias, noise = zip(*((layer.coef_, layer.sigma_, layer.intercept_, 1 / layer.alpha_) for layer in layers), strict=True)
-    return BayesianLinear(*(torch.from_numpy(np.stack(part)).float() for part in (mean, covariance, bias, noise)))
+    classes = range(labels.max() + 1)
+    layers = [BayesianRidge().fit(x, np.where(labels == index, 1.0, -1.0)) for index in classes]
+    parameters = [(layer.coef_, layer.sigma_, layer.intercept_, 1 / layer.alpha_) for layer in layers]
+    return BayesianLinear(*(torch.from_numpy(np.stack(arrays)).float() for arrays in zip(*parameters, strict=True)))
 
 
 def read(split: str) -> tuple[Tensor, NDArray[np.int64]]:
-    """Standardised latents (N, *latent_shape) and labels (N,)."""
+    """Read standardised latents (N, *latent_shape) and labels (N,)."""
     arrays = np.load(EXPORT / f"{split}.npz")
     return torch.from_numpy(arrays["z0"]), arrays["labels"]
 
 
 def entropy(p: Tensor) -> Tensor:
-    """Of probabilities (B, K), in nats: (B,)."""
+    """Return the entropy (B,) of probabilities (B, K), in nats."""
     return torch.special.entr(p).sum(dim=1)
 
 
 def main() -> None:
-    """Fit, and print a table."""
-    z0, known = read("train")
-    layer = fit(z0[:COUNT], known[:COUNT])
-    test, known = read("test")
-    labels = torch.from_numpy(known)
+    """Fit the layer and print the table."""
+    z0, labels = read("train")
+    layer = fit(z0[:COUNT], labels[:COUNT])
+    test, test_labels = read("test")
+    targets = torch.from_numpy(test_labels)
     noise = 3 * torch.randn(test.shape, generator=torch.Generator().manual_seed(0))
-    print(f"{COUNT} labelled images        weights known   Bayesian")
-    columns = (layer.at_the_mean, layer)
-    correct = [look(test).argmax(dim=1) == labels for look in columns]  # (N,) bool each
-    rows = {
-        "accuracy": [float(right.float().mean()) for right in correct],
-        "log loss, nats": [-float(look(test)[torch.arange(len(test)), labels].log().mean()) for look in columns],
-        "trust in wrong answers": [float(look(test).amax(dim=1)[~right].mean()) for look, right in zip(columns, correct, strict=True)],
-        "trust in right answers": [float(look(test).amax(dim=1)[right].mean()) for look, right in zip(columns, correct, strict=True)],
-        "entropy, test images": [float(entropy(look(test)).mean()) for look in columns],
-        "entropy, noise": [float(entropy(look(noise)).mean()) for look in columns],
-    }
-    for name, (point, bayes) in rows.items():
-        print(f"{name:28} {point:13.3f} {bayes:10.3f}")
+    rows: dict[str, list[float]] = {}
+    for predict in (layer.at_the_mean, layer):
+        p = predict(test)  # (N, K)
+        correct = p.argmax(dim=1) == targets  # (N,)
+        values = {
+            "accuracy": correct.float().mean(),
+            "log loss, nats": -p[torch.arange(len(test)), targets].log().mean(),
+            "confidence in wrong answers": p.amax(dim=1)[~correct].mean(),
+            "confidence in right answers": p.amax(dim=1)[correct].mean(),
+            "entropy, test images": entropy(p).mean(),
+            "entropy, noise": entropy(predict(noise)).mean(),
+        }
+        for name, value in values.items():
+            rows.setdefault(name, []).append(float(value))
+    print(f"{COUNT} labelled images        point estimate  Bayesian")
+    for name, (point, bayesian) in rows.items():
+        print(f"{name:28} {point:14.3f} {bayesian:9.3f}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Why is the classifier unsure of this image? CLUE (Antoran et al., arXiv 2006.06848): the nearest image of which it is sure.
+"""Find the nearest image that the classifier is certain about: CLUE (Antoran et al., arXiv 2006.06848, algorithm 1).
 
-    python examples/clue.py clue.png       # after what examples/bayesian_last_layer.py says
+    python examples/clue.py clue.png       # after the commands in examples/bayesian_last_layer.py
 
-Takes the test images that the Bayesian last layer is least sure of and walks in the latent space, by gradients through the decoder, the
-encoder and the layer, to where its entropy is low and the image still close (algorithm 1). The picture has three rows: the images as
-decoded, their counterfactuals, and what changed (grey = nothing).
+Takes the test images with the highest entropy under the Bayesian last layer. Gradient descent through decoder, encoder
+and layer moves their latents to low entropy while the image stays close. The figure has three rows: the decoded
+images, their counterfactuals, and the difference (grey = none).
 """
 
 import sys
@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from bayesian_last_layer import COUNT, entropy, fit, read
 
+from latentline import load
 from latentline.data.store import to_uint8
 from latentline.figures.grids import save_grid
-from latentline.pipeline.library import load
 
 IMAGES = 12
 STEPS = 100
@@ -25,8 +25,8 @@ CLOSENESS = 10.0  # weight of the mean absolute change of a pixel, beside the en
 
 def main(path: Path) -> None:
     """Explain the ``IMAGES`` least certain test images in ``path``."""
-    model, (known, labels) = load("."), read("train")
-    layer = fit(known[:COUNT], labels[:COUNT])
+    model, (train, labels) = load("."), read("train")
+    layer = fit(train[:COUNT], labels[:COUNT])
     test, _ = read("test")
     z0 = test[entropy(layer(test)).argsort(descending=True)[:IMAGES]]  # (B, *latent_shape)
     original = model.decode(z0)  # (B, C, H, W)
@@ -34,18 +34,21 @@ def main(path: Path) -> None:
     optimizer = torch.optim.Adam([z], lr=LEARNING_RATE)
     for _ in range(STEPS):
         image = model.decode(z)
-        unsure = entropy(layer(model.encode(image)))  # (B,)
+        uncertainty = entropy(layer(model.encode(image)))  # (B,)
         change = (image - original).abs().mean(dim=(1, 2, 3))  # (B,)
         optimizer.zero_grad()
-        (unsure + CLOSENESS * change).sum().backward()
+        (uncertainty + CLOSENESS * change).sum().backward()
         optimizer.step()
     with torch.no_grad():
         image = model.decode(z)
-        before, after = (layer(model.encode(shown)) for shown in (original, image))  # (B, K)
-    print(f"entropy {entropy(before).mean():.2f} -> {entropy(after).mean():.2f} nats, mean change of a pixel {change.mean() / 2:.3f} of its range")
-    for sure, classes in zip(after.max(dim=1).values.tolist(), zip(before.argmax(1).tolist(), after.argmax(1).tolist(), strict=True), strict=True):
-        print("{} -> {}".format(*(model.stats.classes[kind] for kind in classes)), f"({sure:.2f})")
-    save_grid(path, to_uint8(torch.cat([original, image, (image - original) / 2])), columns=IMAGES, scale=3)
+        before, after = (layer(model.encode(x)) for x in (original, image))  # (B, K)
+    print(f"entropy {entropy(before).mean():.2f} -> {entropy(after).mean():.2f} nats, ", end="")
+    print(f"mean change of a pixel {change.mean() / 2:.3f} of its range")
+    classes = model.stats.classes
+    for p_before, p_after in zip(before, after, strict=True):
+        print(f"{classes[p_before.argmax()]} -> {classes[p_after.argmax()]} ({p_after.max():.2f})")
+    difference = (image - original) / 2
+    save_grid(path, to_uint8(torch.cat([original, image, difference])), columns=IMAGES, scale=3)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Run a command on the first GPU that no other such command uses; wait until there is one.
+"""Run a command on the first GPU that no other such command uses; wait while all are in use.
 
     python examples/on_free_gpu.py 0,1,2,3 dvc --wait-for-lock exp run --temp --set-param denoiser.epochs=30
 
-A GPU is taken by locking a file of this machine, LATENTLINE_GPU_LOCKS/gpu-0.lock (the folder is the system's for temporary files by default). The
-command inherits the lock, and the system gives it back when the command ends, however it ends: nothing needs clearing away after a crash. The
-command sees its GPU as the only one, through CUDA_VISIBLE_DEVICES. For Linux and macOS.
+Takes a GPU by locking the file LATENTLINE_GPU_LOCKS/gpu-0.lock of this machine; the folder is the system's temporary
+one by default. The command inherits the lock, and the system releases it when the command ends, however it ends.
+Nothing is left behind after a crash. The command sees its GPU as the only one, through CUDA_VISIBLE_DEVICES. For Linux
+and macOS.
 """
 
 import fcntl
@@ -18,7 +19,7 @@ _SECONDS_BETWEEN_TRIES = 0.2
 
 
 def take(gpu: str, folder: Path) -> bool:
-    """Lock ``gpu`` for this process and the command it becomes; False if another has it."""
+    """Lock ``gpu`` for this process and the command that replaces it; return False if another process holds it."""
     file = os.open(folder / f"gpu-{gpu}.lock", os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -30,7 +31,7 @@ def take(gpu: str, folder: Path) -> bool:
 
 
 def main(gpus: list[str], command: list[str]) -> None:
-    """Become ``command``, on one of ``gpus``."""
+    """Replace this process by ``command`` on one of ``gpus``."""
     folder = Path(os.environ.get("LATENTLINE_GPU_LOCKS", tempfile.gettempdir()))
     while (free := next((gpu for gpu in gpus if take(gpu, folder)), None)) is None:
         time.sleep(_SECONDS_BETWEEN_TRIES)

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
-from knobs import set_knobs
 from ruamel.yaml import YAML
 from torch import nn
 
 from latentline.tools.params_file import read_recipe
+from support.knobs import set_knobs
 
 settings.register_profile("latentline", deadline=None, derandomize=True, database=None, max_examples=25, suppress_health_check=list(HealthCheck))
 settings.load_profile("latentline")

@@ -28,12 +28,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
+sys.path[:0] = [str(Path(__file__).resolve().parent.parent / "src")]
 
 import psutil
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
-from test_small_repro import TINY, Checkout, fresh_checkout
+
+from support.checkout import TINY, Checkout, fresh_checkout
 
 ROOT = Path(__file__).resolve().parent.parent
 LONGER = {
@@ -51,7 +52,7 @@ LONGER = {
 KINDS = ("SIGKILL to all", "SIGKILL to the stage", "SIGTERM", "Ctrl-C")
 MOST_KILLS = 5  # in one life
 PATIENCE = 900  # seconds
-STARTED = re.compile(r"^> python stages/", re.MULTILINE)
+STARTED = re.compile(r"^> python -m stages\.", re.MULTILINE)
 RESUMED = re.compile(r"resumed \w+ ")
 
 
@@ -102,7 +103,7 @@ class Attempt:
     def kill(self, kind: str) -> None:
         """Kill it and wait until nothing of it runs."""
         everyone = [psutil.Process(self._dvc.pid), *psutil.Process(self._dvc.pid).children(recursive=True)]
-        stage = [process for process in everyone if f"stages/{self.stage}.py" in _command(process)]
+        stage = [process for process in everyone if f"stages.{self.stage}" in _command(process)]
         if kind == "SIGKILL to the stage" and stage:
             for process in stage:
                 process.kill()

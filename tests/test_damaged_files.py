@@ -23,23 +23,23 @@ import torch
 from PIL import Image
 from safetensors.torch import save, save_file
 
-from latentline.common.arrays import load_arrays, save_arrays
-from latentline.common.errors import UserError
-from latentline.common.files import write_json
-from latentline.common.rows import StoredRows
-from latentline.data.archives import TarImages, ZipImages, gunzip, open_zip, read_span, read_tar_gz, tar_spans, zip_member
+from latentline.core.arrays import load_arrays, save_arrays
+from latentline.core.errors import UserError
+from latentline.core.files import write_json
+from latentline.core.load_params import read_params, validate
+from latentline.core.shards import StoredRows
 from latentline.data.decode import UnreadableError
-from latentline.data.images import ArrayImages
-from latentline.data.prepare import Options, prepare
-from latentline.data.source import Card, Request, Source, SourceSplit
-from latentline.data.sources.array import read_array
-from latentline.data.sources.idx import read_idx
-from latentline.data.sources.table import read_table
 from latentline.data.store import read_card, read_split
+from latentline.interop.diffusers_folder import read_diffusers_folder, write_diffusers_folder
 from latentline.latents.cache import LatentSplit, read_known, read_latents, read_stats, write_cache
-from latentline.params.load import read_params, validate
 from latentline.runtime.checkpoint import load_checkpoint, save_checkpoint
-from latentline.runtime.diffusers_folder import read_diffusers_folder, write_diffusers_folder
+from stages.download.archives import TarImages, ZipImages, gunzip, open_zip, read_span, read_tar_gz, tar_spans, zip_member
+from stages.download.images import ArrayImages
+from stages.download.prepare import Options, prepare
+from stages.download.source import Card, Request, Source, SourceSplit
+from stages.download.sources.array import read_array
+from stages.download.sources.idx import read_idx
+from stages.download.sources.table import read_table
 
 OPTIONS = Options(
     image_size=None, channels=None, shares={"val": 0.2, "test": 0.2}, limit=None, max_unreadable=0.0, horizontal_flip=False, seed=0, workers=0
@@ -129,7 +129,7 @@ def _read_all(images: TarImages | ZipImages) -> None:
 
 
 def _read_zip_images(path: Path) -> None:
-    from latentline.data import archives
+    from stages.download import archives
 
     archives._zip_of_this_process.cache_clear()
     with open_zip(path) as archive:

@@ -11,8 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from documented import Page
-from test_small_repro import Checkout, finished_checkout
+
+from support.checkout import Checkout, finished_checkout
+from support.documented import Page
 
 ON_FREE_GPU = Path("examples") / "on_free_gpu.py"
 SBATCH = Path("examples") / "slurm" / "experiments.sbatch"

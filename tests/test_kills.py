@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from kills import Subject, kill_stages
 from ruamel.yaml import YAML
-from test_small_repro import TINY, Checkout, fresh_checkout
+
+from kills import Subject, kill_stages
+from support.checkout import TINY, Checkout, fresh_checkout
 
 pytestmark = pytest.mark.slow
 STAGE = "train_feature_extractor"

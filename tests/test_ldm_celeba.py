@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from test_small_repro import EVERY_STAGE, fresh_checkout
 
-from latentline.params.load import validate
+from latentline.core.load_params import validate
 from latentline.tools.params_file import read_recipe
 from latentline.tools.recipe import complete_text
+from support.checkout import EVERY_STAGE, fresh_checkout
 
 SHORT = {
     "data.name": "digits",

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
-from test_small_repro import TINY, Checkout, fresh_checkout
 
-from latentline.common.arrays import load_arrays
+from latentline.core.arrays import load_arrays
+from support.checkout import TINY, Checkout, fresh_checkout
 
 pytestmark = pytest.mark.slow
 
@@ -152,7 +152,7 @@ def test_two_machines_train_what_one_trains(alone, copy, hosts):
     running = []
     for number, host in enumerate(hosts):
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--node-rank", str(number)]
-        command = [*torchrun, "--master-addr", FIRST, "--master-port", PORT, "stages/train_denoiser.py"]
+        command = [*torchrun, "--master-addr", FIRST, "--master-port", PORT, "-m", "stages.train_denoiser"]
         environment = {**os.environ, "GLOO_SOCKET_IFNAME": "cable"}
         in_host = ["ip", "netns", "exec", host, *command]
         running.append(subprocess.Popen(in_host, cwd=copy.folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))

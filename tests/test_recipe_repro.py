@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_small_repro import EVERY_STAGE, fresh_checkout
 
 from latentline.latents.cache import read_stats
 from latentline.tools.recipe import complete_text
+from support.checkout import EVERY_STAGE, fresh_checkout
 
 TINY_DIFFAE: dict[str, object] = {
     "autoencoder.epochs": 4,

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from documented import Page
-from test_small_repro import Checkout, finished_checkout
+
+from support.checkout import Checkout, finished_checkout
+from support.documented import Page
 
 pytestmark = pytest.mark.slow
 

@@ -15,9 +15,9 @@ import pytest
 import torch
 from PIL import Image
 from ruamel.yaml import YAML
-from test_small_repro import TINY, Checkout, fresh_checkout
 
 from latentline.runtime.checkpoint import load_checkpoint
+from support.checkout import TINY, Checkout, fresh_checkout
 
 pytestmark = pytest.mark.slow
 STAGES = ("download", "train_autoencoder")

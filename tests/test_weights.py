@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from documented import Page
 from ruamel.yaml import YAML
-from test_small_repro import Checkout, fresh_checkout
 
-from latentline.common.arrays import load_arrays
+from latentline.core.arrays import load_arrays
+from support.checkout import Checkout, fresh_checkout
+from support.documented import Page
 
 STORED = Path("weights") / "files" / "md5"
 LARGEST_MIB = 10

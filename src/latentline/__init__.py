@@ -1,6 +1,23 @@
 """Latentline: latent diffusion from scratch as a reproducible DVC pipeline.
 
-Packages, in the order of the data: ``data`` (images) -> ``codecs`` (pixels <-> latents) -> ``latents`` (the cache) ->
-``diffusion`` and ``models`` (denoisers) -> ``editing`` (directions) -> ``evaluation`` and ``figures``. ``pipeline`` joins them,
-one module per DVC stage. ``tests/test_architecture.py`` states which package may import which.
+``from latentline import load`` gives the networks of a finished run: see :mod:`latentline.trained_model`.
+
+Packages, in the order of the data: ``data`` (images), ``autoencoders`` (pixels <-> latents), ``latents`` (the cache), ``diffusion`` and
+``denoisers``, ``samplers``, ``probes`` and ``editing``, ``feature_extractors`` and ``evaluation``, ``figures``. The stages of the
+pipeline are not here but in ``stages/``.
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from latentline.trained_model import TrainedModel, load
+
+__all__ = ["TrainedModel", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public names when they are first used: a stage imports this package and must not depend on all of it."""
+    if name in __all__:
+        return getattr(importlib.import_module("latentline.trained_model"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

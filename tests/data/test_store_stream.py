@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from latentline.common.column import Column
-from latentline.common.errors import UserError
-from latentline.common.files import write_sealed_json
-from latentline.data.images import ArrayImages
-from latentline.data.prepare import Options, prepare
+from latentline.core.attributes import Column
+from latentline.core.errors import UserError
+from latentline.core.files import write_sealed_json
 from latentline.data.shards import Batch, write_shards
-from latentline.data.source import Card, Source, SourceSplit
-from latentline.data.splits import content_keys, cut_splits
 from latentline.data.store import read_card, read_shards, read_split, to_uint8, to_unit_range
-from latentline.data.survey import survey
-from latentline.data.workers import ordered_map
+from stages.download.images import ArrayImages
+from stages.download.prepare import Options, prepare
+from stages.download.scan import survey
+from stages.download.source import Card, Source, SourceSplit
+from stages.download.splits import content_keys, cut_splits
+from stages.download.workers import ordered_map
 
 random = np.random.default_rng(0)
 IMAGES = random.integers(0, 256, (40, 3, 4, 5), dtype=np.uint8)
@@ -172,9 +172,8 @@ def test_keys_are_uniform_and_depend_on_seed_and_content_alone():
 
 
 def test_resizing_an_array_is_what_resizing_its_files_would_be(tmp_path):
-    from source_files import encoded
-
     from latentline.data.decode import decode, fit
+    from support.source_files import encoded
 
     for array in (IMAGES, IMAGES[:, :1]):
         shape = (1, 8, 3)

@@ -2,15 +2,15 @@ from functools import partial
 
 import pytest
 import torch
-from exact_models import COMBINATIONS, gaussian, mixture
 
-from latentline.common.seeds import generator
+from latentline.core.seeds import generator
+from latentline.diffusion.euler import euler
 from latentline.diffusion.inversion import invert
 from latentline.diffusion.process import PATHS
-from latentline.diffusion.samplers.ddim import ddim
-from latentline.diffusion.samplers.euler import euler
-from latentline.diffusion.samplers.heun import heun
 from latentline.diffusion.time_grid import time_grid
+from latentline.samplers.ddim import ddim
+from latentline.samplers.heun import heun
+from support.exact_models import COMBINATIONS, gaussian, mixture
 
 SAMPLERS = {"euler": euler, "heun": heun, "ddim": partial(ddim, draw_noise=lambda step: pytest.fail("drew noise"))}
 

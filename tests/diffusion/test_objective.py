@@ -1,14 +1,14 @@
 import pytest
 import scipy.stats
 import torch
-from exact_models import COMBINATIONS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latentline.common.seeds import generator
+from latentline.core.seeds import generator
 from latentline.diffusion.objective import denoising_loss, draw_times, loss_weight
 from latentline.diffusion.prediction import training_target
 from latentline.diffusion.process import PATHS, build_process
+from support.exact_models import COMBINATIONS
 
 KINDS = ["uniform", "logit_normal"]
 combinations = pytest.mark.parametrize(("path", "prediction"), COMBINATIONS)

@@ -1,12 +1,12 @@
 import pytest
 import torch
-from exact_models import COMBINATIONS, gaussian
 from hypothesis import given
 from hypothesis import strategies as st
 
 from latentline.diffusion.path import add_noise, flow_path, velocity
 from latentline.diffusion.prediction import from_output, training_target, z0_error_per_output_error
 from latentline.diffusion.process import PATHS
+from support.exact_models import COMBINATIONS, gaussian
 
 combinations = pytest.mark.parametrize(("path", "prediction"), COMBINATIONS)
 UNKNOWN = {("x0", 0.0)}  # z_t is the data and z0 is predicted: nobody says anything of the noise

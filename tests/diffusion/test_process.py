@@ -1,10 +1,10 @@
 import pytest
 import torch
-from exact_models import COMBINATIONS
 
-from latentline.common.errors import UserError
+from latentline.core.errors import UserError
 from latentline.diffusion.prediction import PREDICTIONS
 from latentline.diffusion.process import PATHS, build_process, conditional_model, require_compatible
+from support.exact_models import COMBINATIONS
 
 REFUSED = [(path, prediction) for path in PATHS for prediction in PREDICTIONS if (path, prediction) not in COMBINATIONS]
 

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latentline.common.errors import UserError
+from latentline.core.errors import UserError
 from latentline.diffusion.process import PATHS
 from latentline.diffusion.time_grid import TIME_GRIDS, build_time_grid, discrete_grid, karras_grid, time_grid
 

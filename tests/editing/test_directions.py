@@ -1,6 +1,6 @@
 import torch
 
-from latentline.common.seeds import generator
+from latentline.core.seeds import generator
 from latentline.editing.directions import mean_differences, move, random_directions, spread, unit
 
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from latentline.common.column import Column, all_columns
-from latentline.common.errors import UserError
+from latentline.core.attributes import Column, all_columns
+from latentline.core.errors import UserError
 from latentline.editing.targets import Target, all_targets, require_known
 
 HAIR = Column("hair", "categorical", ("red", "none"))

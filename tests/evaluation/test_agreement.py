@@ -2,7 +2,7 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, confusion_matrix, r2_score
 
-from latentline.common.column import Column
+from latentline.core.attributes import Column
 from latentline.evaluation.agreement import agreement, agreement_floor, confusion_counts
 
 HAIR = Column("hair", "categorical", ("black", "red", "none"))

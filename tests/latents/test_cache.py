@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from latentline.common.column import Column
-from latentline.common.errors import UserError
+from latentline.core.attributes import Column
+from latentline.core.errors import UserError
 from latentline.latents import cache
 from latentline.latents.cache import LatentSplit, read_known, read_latents, read_stats, write_cache
 

@@ -1,6 +1,7 @@
 """Bad settings: each is refused in one line with name, value, expectation and remedy, before anything is written."""
 
 import copy
+import os
 import re
 import reprlib
 import subprocess
@@ -8,22 +9,20 @@ import sys
 from typing import Any
 
 import pytest
-from knobs import set_knobs
 
-from latentline.common.errors import UserError
-from latentline.params.load import read_params, validate
-from latentline.pipeline import (
-    download,
-    encode_and_cache_latents,
-    evaluate,
-    manipulate,
-    sample,
-    train_autoencoder,
-    train_denoiser,
-    train_feature_extractor,
-    train_latent_classifiers,
-)
-from latentline.runtime.stage import run_stage
+from latentline.core.errors import UserError
+from latentline.core.load_params import read_params, validate
+from latentline.core.stage import run_stage
+from stages.download import __main__ as download
+from stages.encode_and_cache_latents import __main__ as encode_and_cache_latents
+from stages.evaluate import __main__ as evaluate
+from stages.manipulate import __main__ as manipulate
+from stages.sample import __main__ as sample
+from stages.train_autoencoder import __main__ as train_autoencoder
+from stages.train_denoiser import __main__ as train_denoiser
+from stages.train_feature_extractor import __main__ as train_feature_extractor
+from stages.train_latent_classifiers import __main__ as train_latent_classifiers
+from support.knobs import set_knobs
 
 NAN, INF = float("nan"), float("inf")
 BAD_VALUES: list[tuple[str, Any]] = [
@@ -391,7 +390,9 @@ def test_every_stage_stops_at_a_bad_setting_of_any_section_and_writes_nothing(wo
 def test_a_stages_script_exits_with_2_and_one_line_and_writes_nothing(workplace, write_params, root):
     settings = {"sample.sampler": "flow_sde", "denoiser.process.path": "vp_cosine", "denoiser.process.prediction": "v"}
     write_params(workplace, settings)
-    done = subprocess.run([sys.executable, root / "stages" / "sample.py"], capture_output=True, text=True, check=False, timeout=120)
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    command = [sys.executable, "-m", "stages.sample"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert re.match(r"error: params\.yaml: sample\.sampler(: | \()flow_sde.* vp_cosine", line)

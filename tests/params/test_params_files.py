@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from latentline.params.load import parse_params, read_params, schema, validate
+from latentline.core.load_params import parse_params, read_params, schema, validate
 from latentline.tools.params_file import default_text
 from latentline.tools.recipe import complete_text, read_settings
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from latentline.common.errors import UserError
-from latentline.params.compute import ComputeParams
-from latentline.params.data import DataParams
-from latentline.params.load import load, read_params, validate
-from latentline.params.sample import SampleParams
+from latentline.core.compute_params import ComputeParams
+from latentline.core.errors import UserError
+from latentline.core.load_params import load, read_params, validate
+from stages.download.params import DataParams
+from stages.sample.params import SampleParams
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from latentline.common.arrays import save_arrays
-from latentline.common.errors import UserError
+from latentline.core.arrays import save_arrays
+from latentline.core.errors import UserError
 from latentline.runtime.checkpoint import load_checkpoint, save_checkpoint
 from latentline.runtime.compute import place
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from latentline.common.errors import UserError
+from latentline.core.errors import UserError
 from latentline.runtime import compute, memory
 from latentline.runtime.compute import memory_bytes
 from latentline.runtime.memory import require_memory, require_trainable

@@ -7,12 +7,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from several import several
 from torch import Tensor
 
-from latentline.common.errors import UserError
-from latentline.runtime.interrupt import LostRankError
+from latentline.core.errors import UserError
+from latentline.core.interrupt import LostRankError
 from latentline.runtime.parallel import ALONE, Ranks, join
+from support.several import several
 
 CPU = torch.device("cpu")
 

@@ -10,14 +10,14 @@ import time
 
 import pytest
 import torch
-from several import several
 
-from latentline.common.errors import UserError
+from latentline.core.errors import UserError
+from latentline.core.interrupt import InterruptedRunError, LostRankError
 from latentline.runtime import pieces as module
-from latentline.runtime.interrupt import InterruptedRunError, LostRankError
 from latentline.runtime.parallel import Ranks
 from latentline.runtime.pieces import Piece, Pieces, kept_pieces
 from latentline.runtime.resume import ResumeFile
+from support.several import several
 
 COUNT = 7
 IDENTITY = {"knobs": {"count": COUNT}}

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from latentline.common.errors import UserError
+from latentline.core.errors import UserError
 from latentline.runtime import resume
 from latentline.runtime.resume import ResumeFile
 

@@ -1,11 +1,11 @@
 import torch
 import torch._dynamo
-from several import several
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from latentline.runtime.parallel import Ranks
 from latentline.runtime.sharding import cut, joined, joined_by_first, shard
+from support.several import several
 
 
 class _Squares(nn.Module):

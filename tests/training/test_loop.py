@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from latentline.common.errors import UserError
-from latentline.common.seeds import derive_seed, generator
+from latentline.core.errors import UserError
+from latentline.core.interrupt import InterruptedRunError
+from latentline.core.seeds import derive_seed, generator
 from latentline.data.batches import EpochSampler
 from latentline.runtime.compute import place
-from latentline.runtime.interrupt import InterruptedRunError
 from latentline.runtime.resume import ResumeFile
 from latentline.training.ema import Ema
 from latentline.training.loop import Optimizer, Part, Saving, fit, parts

@@ -9,19 +9,19 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from several import several
 from torch import Tensor, nn
 
-from latentline.codecs.vae import VAE
-from latentline.common.errors import UserError
-from latentline.common.seeds import generator
-from latentline.models.discriminator import PatchDiscriminator
-from latentline.runtime.interrupt import InterruptedRunError, LostRankError
+from latentline.autoencoders.vae import VAE
+from latentline.core.errors import UserError
+from latentline.core.interrupt import InterruptedRunError, LostRankError
+from latentline.core.seeds import generator
 from latentline.runtime.parallel import ALONE, Ranks
 from latentline.runtime.resume import ResumeFile
-from latentline.training.adversarial import HINGE, Adversary, last_layer
 from latentline.training.ema import Ema
 from latentline.training.loop import Optimizer, Part, Rival, Saving, fit, parts
+from stages.train_autoencoder.adversarial import HINGE, Adversary, last_layer
+from stages.train_autoencoder.discriminator import PatchDiscriminator
+from support.several import several
 
 EPOCHS, STEPS = 2, 3
 OPTIMIZER = Optimizer(lr=1e-2, weight_decay=0.01, warmup_steps=2, decay_fraction=0.4, clip_norm=1.0)

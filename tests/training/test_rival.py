@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from latentline.codecs.vae import VAE
-from latentline.common.arrays import load_arrays
-from latentline.common.errors import UserError
-from latentline.common.seeds import generator
-from latentline.models.discriminator import PatchDiscriminator
+from latentline.autoencoders.vae import VAE
+from latentline.core.arrays import load_arrays
+from latentline.core.errors import UserError
+from latentline.core.interrupt import InterruptedRunError
+from latentline.core.seeds import generator
 from latentline.runtime.compute import place
-from latentline.runtime.interrupt import InterruptedRunError
 from latentline.runtime.resume import ResumeFile
-from latentline.training.adversarial import HINGE, Adversary, last_layer
 from latentline.training.ema import Ema
 from latentline.training.loop import Optimizer, Part, Rival, Saving, fit
+from stages.train_autoencoder.adversarial import HINGE, Adversary, last_layer
+from stages.train_autoencoder.discriminator import PatchDiscriminator
 
 EPOCHS, STEPS = 3, 4
 FIRST, ENTERS = 3, 6  # steps at which the discriminator begins to train, and to have a say

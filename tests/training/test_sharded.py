@@ -9,20 +9,20 @@ from dataclasses import dataclass
 import pytest
 import torch
 import torch._dynamo
-from several import several
-from small_diffae import small_diffae
 from torch import Tensor, nn
 
-from latentline.codecs.base import Codec
-from latentline.codecs.vae import VAE
-from latentline.common.seeds import generator
-from latentline.models.dit import DiT
-from latentline.models.unet import UNet
-from latentline.runtime.interrupt import InterruptedRunError, LostRankError
+from latentline.autoencoders.base import Codec
+from latentline.autoencoders.vae import VAE
+from latentline.core.interrupt import InterruptedRunError, LostRankError
+from latentline.core.seeds import generator
+from latentline.denoisers.dit import DiT
+from latentline.nn.unet import UNet
 from latentline.runtime.parallel import ALONE, Ranks
 from latentline.runtime.resume import ResumeFile
 from latentline.training.ema import Ema
 from latentline.training.loop import Optimizer, Part, Saving, fit, parts
+from support.several import several
+from support.small_diffae import small_diffae
 
 EPOCHS, STEPS = 2, 3
 STOPPED = 3  # the step after which some runs end early

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from latentline.common.seeds import generator
+from latentline.core.seeds import generator
 
 
 def mirror_half(x: Tensor, draw: torch.Generator) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from latentline.common.rows import SHARD_BYTES, write_rows
+from latentline.core.shards import SHARD_BYTES, write_rows
 
 
 @dataclass(frozen=True)

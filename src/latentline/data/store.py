@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentline.common.column import Column, all_columns, all_values, columns_from_json
-from latentline.common.files import read_sealed_json, require_sha256
-from latentline.common.rows import StoredRows, read_rows
+from latentline.core.attributes import Column, all_columns, all_values, columns_from_json
+from latentline.core.files import read_sealed_json, require_sha256
+from latentline.core.shards import StoredRows, read_rows
 
 MADE_BY = "download"
 

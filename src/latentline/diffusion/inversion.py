@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from latentline.diffusion.process import Model
-from latentline.diffusion.samplers.steps import OnStep, Sampler
+from latentline.diffusion.steps import OnStep, Sampler
 
 
 def invert(sampler: Sampler, model: Model, z0: Tensor, times: Tensor, on_step: OnStep | None = None) -> Tensor:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from latentline.common.errors import UserError
+from latentline.core.errors import UserError
 from latentline.diffusion.path import NoisePath, flow_path
 from latentline.diffusion.prediction import PREDICTIONS, Prediction, from_output
 from latentline.diffusion.vp import vp_cosine_path, vp_linear_path

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from latentline.common.errors import UserError
+from latentline.core.errors import UserError
 from latentline.diffusion.path import NoisePath
 from latentline.diffusion.vp import DISCRETE_STEPS
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from latentline.common.column import CLASS, Column
-from latentline.common.errors import UserError
+from latentline.core.attributes import CLASS, Column
+from latentline.core.errors import UserError
 
 _MOST_LISTED = 60  # names in an error
 

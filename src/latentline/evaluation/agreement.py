@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from latentline.common.column import Column
+from latentline.core.attributes import Column
 
 
 def agreement(column: Column, decided: Tensor, known: Tensor) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from latentline.common.files import replaced_file
+from latentline.core.files import replaced_file
 from latentline.figures.grids import tile
 
 _FRAME_MS = 120

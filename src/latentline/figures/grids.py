@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from latentline.common.files import replaced_file
+from latentline.core.files import replaced_file
 
 _GAP = 2  # pixels between images
 _PAPER = 255  # white

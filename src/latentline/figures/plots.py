@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from latentline.common.files import replaced_file
+from latentline.core.files import replaced_file
 
 _DPI = 80
 _MOST_BARS = 62

@@ -14,11 +14,11 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from latentline.common.arrays import load_arrays, save_arrays
-from latentline.common.column import Column, all_columns, all_values, columns_from_json
-from latentline.common.errors import UserError
-from latentline.common.files import read_sealed_json, replaced_folder, require_sha256, write_sealed_json
-from latentline.common.rows import SHARD_BYTES, StoredRows, read_rows, write_rows
+from latentline.core.arrays import load_arrays, save_arrays
+from latentline.core.attributes import Column, all_columns, all_values, columns_from_json
+from latentline.core.errors import UserError
+from latentline.core.files import read_sealed_json, replaced_folder, require_sha256, write_sealed_json
+from latentline.core.shards import SHARD_BYTES, StoredRows, read_rows, write_rows
 from latentline.latents.normalizer import Moments, Normalizer
 
 MADE_BY = "encode_and_cache_latents"

@@ -1,1 +1,1 @@
-"""One module per DVC stage: knobs -> build -> run -> files. The only package that joins all others."""
+"""The old place of ``latentline.load``; gone with version 0.3."""

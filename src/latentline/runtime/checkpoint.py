@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from latentline.common.arrays import load_arrays, save_arrays
-from latentline.common.errors import UserError
-from latentline.common.files import sha256_file
+from latentline.core.arrays import load_arrays, save_arrays
+from latentline.core.errors import UserError
+from latentline.core.files import sha256_file
 
 
 @dataclass(frozen=True)

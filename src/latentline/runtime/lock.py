@@ -4,7 +4,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from latentline.common.errors import UserError
+from latentline.core.errors import UserError
 
 
 def lock(path: Path, owner: str) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from latentline.common.errors import UserError
+from latentline.core.errors import UserError
 from latentline.runtime.compute import memory_bytes
 from latentline.runtime.parallel import ALONE, Ranks
 

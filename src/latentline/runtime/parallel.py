@@ -21,9 +21,9 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from latentline.common.errors import UserError
+from latentline.core.errors import UserError
+from latentline.core.interrupt import LostRankError
 from latentline.runtime.compute import devices_there
-from latentline.runtime.interrupt import LostRankError
 
 _PATIENCE = timedelta(hours=1)  # a process may validate for so long while the others wait; one that has ended is noticed at once
 _SHOWN = 160  # characters of torch's own words

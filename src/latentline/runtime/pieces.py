@@ -12,8 +12,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from latentline.common.arrays import load_arrays
-from latentline.runtime.interrupt import InterruptedRunError, deferred_interrupts
+from latentline.core.arrays import load_arrays
+from latentline.core.interrupt import InterruptedRunError, deferred_interrupts
 from latentline.runtime.parallel import ALONE, Ranks
 from latentline.runtime.resume import ResumeFile
 

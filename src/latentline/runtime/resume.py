@@ -18,9 +18,9 @@ from typing import Any
 
 from torch import Tensor
 
-from latentline.common.arrays import load_arrays, save_arrays
-from latentline.common.errors import UserError
-from latentline.common.files import canonical_json, sha256_bytes, sha256_file
+from latentline.core.arrays import load_arrays, save_arrays
+from latentline.core.errors import UserError
+from latentline.core.files import canonical_json, sha256_bytes, sha256_file
 from latentline.runtime.lock import lock
 
 _KIND = "state"

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
-from latentline.common.errors import UserError
+from latentline.core.errors import UserError
 
 _PROJECT = "latentline"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from latentline.common.errors import UserError
-from latentline.common.files import sha256_file
+from latentline.core.errors import UserError
+from latentline.core.files import sha256_file
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Commands for people who work in this repository."""
+"""Tools for people who work on this repository; no stage imports them."""

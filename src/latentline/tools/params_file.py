@@ -14,10 +14,10 @@ from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from latentline.common.errors import UserError
-from latentline.common.files import replaced_file
-from latentline.params.base import Section
-from latentline.params.load import PARAMS_FILE, parse_params, read_text, schema, section_of, validate
+from latentline.core.errors import UserError
+from latentline.core.files import replaced_file
+from latentline.core.load_params import PARAMS_FILE, parse_params, read_text, schema, section_of, validate
+from latentline.core.params import Section
 from latentline.tools.recipe import REASON, SettingLine, complete_text, read_settings, render
 
 HEADER = [

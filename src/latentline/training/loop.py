@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from latentline.common.errors import UserError
-from latentline.runtime.interrupt import InterruptedRunError, deferred_interrupts
+from latentline.core.errors import UserError
+from latentline.core.interrupt import InterruptedRunError, deferred_interrupts
 from latentline.runtime.parallel import ALONE, Ranks, noticing_loss
 from latentline.runtime.resume import ResumeFile
 from latentline.runtime.sharding import joined

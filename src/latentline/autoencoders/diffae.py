@@ -1,0 +1,145 @@
+"""The diffusion autoencoder (Preechakul et al., arXiv 2111.15640): a semantic vector, and a diffusion model told it that writes the image."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from latentline.autoencoders.ae import AE
+from latentline.autoencoders.base import Codec
+from latentline.core.seeds import generator
+from latentline.diffusion.euler import euler
+from latentline.diffusion.inversion import invert
+from latentline.diffusion.objective import denoising_loss, draw_times
+from latentline.diffusion.process import Model, build_process, conditional_model
+from latentline.diffusion.sdedit import redraw
+from latentline.diffusion.time_grid import time_grid
+from latentline.nn.unet import UNet
+
+
+class DiffAE(Codec):
+    """The latent z is a vector of what the image is about; all else, such as the exact place of each fold, is the noise x_T.
+
+    ``encode(x)`` gives z, ``invert(x, z)`` the x_T, and ``decode(z, x_T)`` the image again, almost exactly; with another x_T, another image of
+    the same z. Decoding is DDIM without noise (the paper's section 3.1), inverting the same steps upwards (its section 3.3). Gradients flow
+    through all three.
+
+    Diffusion takes place in the latents of ``inner``, standardised; for the identity, in pixels.
+
+    Args:
+        inner: a codec whose latents are maps. It does not train here.
+        image_shape: (C, H, W) of the images; any H and W.
+        embedding_dim: D, length of z.
+        encoder_channels: width of each level of the semantic encoder, from the image down; each level halves the map.
+        encoder_blocks: residual blocks of each level.
+        channels: width of each level of the decoder's U-Net; every further level halves the map.
+        blocks: its residual blocks per level on the way down; one more on the way up.
+        attention_levels: its levels with self-attention.
+        patch_size: its first folding of pixels into channels.
+        condition_width: of the vector in which time and z meet; it scales and shifts every residual block (the paper's AdaGN, section 3.2).
+        path: noise path.
+        prediction: what the U-Net predicts.
+        sample_timesteps: steps of decoding and of inverting, one evaluation each.
+    """
+
+    noise_shape: tuple[int, ...]
+
+    def __init__(
+        self,
+        inner: Codec,
+        *,
+        image_shape: Sequence[int],
+        embedding_dim: int,
+        encoder_channels: Sequence[int],
+        encoder_blocks: Sequence[int],
+        channels: Sequence[int],
+        blocks: int,
+        attention_levels: Sequence[int],
+        patch_size: int,
+        condition_width: int,
+        path: str,
+        prediction: str,
+        sample_timesteps: int,
+    ) -> None:
+        super().__init__()
+        self.inner = inner.requires_grad_(False)
+        self.latent_shape = (embedding_dim,)
+        self.noise_shape = inner.latent_shape
+        self.sample_timesteps = sample_timesteps
+        self.process = build_process(path, prediction)
+        self.encoder = plain_autoencoder(image_shape, embedding_dim, encoder_channels, encoder_blocks).encoder
+        self.decoder = UNet(inner.latent_shape, embedding_dim, channels, blocks, attention_levels, patch_size, condition_width)
+        per_channel = (inner.latent_shape[0], *[1] * (len(inner.latent_shape) - 1))
+        self.register_buffer("mean", torch.zeros(per_channel))
+        self.register_buffer("std", torch.ones(per_channel))
+        own_noise = torch.randn(inner.latent_shape, generator=generator(0, "diffae", "noise"))
+        self.register_buffer("own_noise", own_noise, persistent=False)
+
+    def adopt_inner(self, trained: Codec, latents: Tensor) -> None:
+        """Take the weights of ``trained``, built as ``inner`` was, and standardise by its ``latents`` (N, *inner.latent_shape) from now on."""
+        self.inner.load_state_dict(trained.state_dict())
+        axes = (0, *range(2, latents.ndim))
+        self.get_buffer("mean").copy_(latents.mean(axes).view_as(self.get_buffer("mean")))
+        self.get_buffer("std").copy_(latents.std(axes, correction=0).view_as(self.get_buffer("std")))
+
+    def adopt_encoder(self, trained: AE) -> None:
+        """Take the encoder of ``trained``, from :func:`plain_autoencoder` of the same arguments; it trains no more."""
+        self.encoder.load_state_dict(trained.encoder.state_dict())
+        self.encoder.requires_grad_(False)
+
+    def encode(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """See :meth:`Codec.encode`; draws nothing."""
+        return self.encoder(x)
+
+    def decode(self, z: Tensor, noise: Tensor | None = None, *, steps: int | None = None) -> Tensor:
+        """See :meth:`Codec.decode`; in ``steps`` of the same length, None = ``sample_timesteps``."""
+        start = self.get_buffer("own_noise").expand(len(z), *self.noise_shape) if noise is None else noise  # (B, *noise_shape)
+        return self._restored(euler(self._model(z), start, time_grid(steps or self.sample_timesteps)))
+
+    def invert(self, x: Tensor, z: Tensor, *, steps: int | None = None) -> Tensor:
+        """See :meth:`Codec.invert`; in ``steps`` of the same length, None = ``sample_timesteps``."""
+        return invert(euler, self._model(z), self._standardised(x), time_grid(steps or self.sample_timesteps))
+
+    def redraw(self, x: Tensor, z: Tensor, t: float, noise: Tensor) -> Tensor:
+        """See :meth:`Codec.redraw`; in steps about as long as those of decoding."""
+        return self._restored(redraw(euler, self._model(z), self._standardised(x), noise, t, math.ceil(t * self.sample_timesteps)))
+
+    def draws(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """See :meth:`Codec.draws`: times (count,) and noise (count, *noise_shape)."""
+        t, noise = torch.empty(count), torch.empty(count, *self.noise_shape)
+        for row in range(count):
+            t[row : row + 1] = draw_times(1, "uniform", generator)
+            noise[row].normal_(generator=generator)
+        return t, noise
+
+    def loss(self, x: Tensor, generator: torch.Generator, step: int | None = None) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
+        """The denoising loss at uniform times (the paper's section 3.1), with no reconstruction: that would take all of the sampler's steps."""
+        x0 = self._standardised(x)
+        t, noise = (drawn.to(x0) for drawn in self.draws(len(x), generator))
+        loss = denoising_loss(self.decoder, self.process, x0, self.encode(x), t, noise).mean()
+        return loss, {"loss": loss}, None
+
+    def _model(self, z: Tensor) -> Model:
+        return conditional_model(self.decoder, self.process, z)
+
+    def _standardised(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) -> (B, *noise_shape), what diffusion works on."""
+        return (self.inner.encode(x) - self.get_buffer("mean")) / self.get_buffer("std")
+
+    def _restored(self, state: Tensor) -> Tensor:
+        """The inverse of :meth:`_standardised`."""
+        return self.inner.decode(state * self.get_buffer("std") + self.get_buffer("mean"))  # (B, C, H, W)
+
+
+def plain_autoencoder(image_shape: Sequence[int], embedding_dim: int, encoder_channels: Sequence[int], encoder_blocks: Sequence[int]) -> AE:
+    """The semantic encoder with a decoder that mirrors it, to train it with before the diffusion."""
+    return AE(
+        image_shape,
+        latent_dim=embedding_dim,
+        latent_channels=encoder_channels[-1],
+        encoder_channels=encoder_channels,
+        encoder_blocks=encoder_blocks,
+        decoder_channels=encoder_channels,
+        decoder_blocks=encoder_blocks,
+    )

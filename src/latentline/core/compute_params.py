@@ -1,0 +1,29 @@
+"""Section ``compute``: where the stages run. No stage depends on it; it enters no checkpoint."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from latentline.core.params import Section
+
+
+class ComputeParams(Section):
+    """Settings that change only the last digits of a result (``threads`` and ``device``), or nothing of it."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """auto (cuda, else mps, else cpu) | cpu | cuda | mps."""
+    threads: Annotated[int, Field(ge=1, le=1024)] = 2
+    """CPU threads per process. The last digits depend on this number, so it is never taken from the machine."""
+    devices: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Processes per machine that share a training: one per GPU, or any number on the CPU; see docs/scaling.md."""
+    nodes: Annotated[int, Field(ge=1, le=65536)] = 1
+    """Machines that share a training; each needs the address of the first, see docs/scaling.md."""
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """ddp (each process holds all weights of the training) | fsdp (each process holds its shard); see
+    docs/scaling.md."""
+    workers: Annotated[int, Field(ge=0, le=1024)] = 2
+    """Processes that prepare images."""
+    save_every_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds between two saves of a running stage; a killed stage loses at most this much work."""
+    trackers: list[Literal["tensorboard", "wandb", "mlflow", "dvclive"]] = Field(default=[])
+    """tensorboard, wandb, mlflow, dvclive: trackers that also get each epoch's metrics; see docs/library.md."""

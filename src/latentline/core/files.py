@@ -1,0 +1,136 @@
+"""Files appear whole or not at all: write beside, fsync, rename."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from latentline.core.errors import UserError
+
+_TEMPORARY = ".partial-"  # ignored by git and by DVC, so that a killed stage leaves nothing that either would track
+_SEAL = "sha256"
+
+
+def canonical_json(value: Any) -> str:
+    """``value`` as JSON with sorted keys and no spaces: equal values give equal bytes. Refuses NaN and infinity."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def sha256_bytes(content: bytes) -> str:
+    """Hex sha256 of ``content``."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Hex sha256 of a file's bytes, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digests(paths: Iterable[Path]) -> dict[str, str]:
+    """sha256 of each file, by its path."""
+    return {str(path): sha256_file(path) for path in paths}
+
+
+@contextmanager
+def replaced_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success it is flushed to disk and renamed onto ``path``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{_TEMPORARY}{path.name}")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replaced_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder beside ``path``; on success it takes the place of ``path`` and all that was in it."""
+    with scratch_folder(path) as temporary:
+        yield temporary
+        shutil.rmtree(path, ignore_errors=True)
+        temporary.replace(path)
+
+
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``path`` that is gone afterwards; what a killed run left there goes first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{_TEMPORARY}{path.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_metrics(path: Path, metrics: dict[str, Any]) -> None:
+    """Write metrics as JSON, floats to six significant digits: more would only be noise in every diff."""
+    write_json(path, _rounded(metrics))
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON with sorted keys, whole or not at all."""
+    with replaced_file(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path, made_by: str) -> Any:
+    """Read a JSON file that stage ``made_by`` writes. Raises UserError when it is missing or not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; run `dvc repro {made_by}`") from None
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: no text, no JSON, or a number of absurd length
+        raise UserError(f"{path} is not readable JSON ({error}); remove it and run `dvc repro {made_by}`") from None
+
+
+def write_sealed_json(path: Path, value: dict[str, Any]) -> None:
+    """As :func:`write_json`, with an entry ``sha256`` of all others: for what later stages compute with."""
+    write_json(path, {**value, _SEAL: _seal(value)})
+
+
+def read_sealed_json(path: Path, made_by: str) -> dict[str, Any]:
+    """Read what :func:`write_sealed_json` wrote. Raises UserError when it is missing, damaged, changed since or foreign."""
+    value = read_json(path, made_by)
+    try:
+        intact = value.pop(_SEAL) == _seal(value)
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):  # no mapping, no such entry, or nothing that was ever written
+        intact = False
+    if not intact:
+        raise UserError(f"{path} is damaged or foreign: it does not have the sha256 that it names; remove it and run `dvc repro {made_by}`")
+    return cast(dict[str, Any], value)
+
+
+def require_sha256(path: Path, expected: str, described_in: Path, made_by: str) -> None:
+    """Raise UserError unless the file at ``path`` is the one that ``described_in`` names the sha256 of."""
+    try:
+        found = sha256_file(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; run `dvc repro {made_by}`") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error}); remove it and run `dvc repro {made_by}`") from None
+    if found != expected:
+        raise UserError(
+            f"{path} is damaged or foreign: its sha256 is {found[:12]}, {described_in} says {expected[:12]}; remove it and run `dvc repro {made_by}`"
+        )
+
+
+def _seal(value: dict[str, Any]) -> str:
+    return sha256_bytes(canonical_json(value).encode())

@@ -1,0 +1,32 @@
+"""Speeds and memory: metrics/timing.json, which no stage's outs contain, since they differ from run to run."""
+
+import resource
+import sys
+from pathlib import Path
+
+from latentline.core.errors import UserError
+from latentline.core.files import read_json, write_json
+
+_FILE = Path("metrics/timing.json")
+
+
+def record_timing(stage: str, **values: float) -> None:
+    """Set ``values`` (rounded) and the peak memory of this process under ``stage``."""
+    timings = _recorded(stage)
+    rounded = {name: round(value, 1) for name, value in values.items()}
+    write_json(_FILE, {**timings, stage: {**timings.get(stage, {}), **rounded, "peak_memory_mib": round(_peak_memory_mib())}})
+
+
+def _recorded(stage: str) -> dict[str, dict[str, float]]:
+    """What the file says; nothing when it is damaged: that is no reason to lose a training."""
+    try:
+        timings = read_json(_FILE, stage) if _FILE.exists() else {}
+    except UserError:
+        return {}
+    intact = isinstance(timings, dict) and all(isinstance(values, dict) for values in timings.values())
+    return timings if intact else {}
+
+
+def _peak_memory_mib() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20) if sys.platform == "darwin" else peak / (1 << 10)  # bytes on macOS, KiB elsewhere

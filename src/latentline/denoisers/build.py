@@ -1,0 +1,26 @@
+"""Name -> denoiser network."""
+
+from typing import Any
+
+from torch import nn
+
+from latentline.core.errors import UserError
+from latentline.denoisers.dit import DiT
+from latentline.denoisers.mlp import LatentMLP
+from latentline.nn.unet import UNet
+
+_OF_MAPS: dict[str, type[nn.Module]] = {"unet": UNet, "dit": DiT}  # latents (C, H, W)
+_OF_VECTORS: dict[str, type[nn.Module]] = {"mlp": LatentMLP}  # latents (D,)
+
+
+def build_denoiser(name: str, **constructor: Any) -> nn.Module:
+    """A new denoiser ``name`` (``denoiser.name``) from its constructor's arguments.
+
+    Raises:
+        UserError: the network is made for latents of another kind than ``latent_shape``.
+    """
+    shape = tuple(constructor["latent_shape"])
+    fitting = _OF_VECTORS if len(shape) == 1 else _OF_MAPS
+    if name not in fitting:
+        raise UserError(f"denoiser.name: {name} is not made for latents of shape {shape}; expected one of {', '.join(fitting)}")
+    return fitting[name](**constructor)

@@ -1,0 +1,134 @@
+"""The diffusion transformer (DiT; Peebles and Xie, arXiv 2212.09748) for latent maps. Here N counts patches."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from latentline.core.errors import UserError
+from latentline.nn.embeddings import ConditionEmbedding
+
+
+class DiT(nn.Module):
+    """Predicts one map of the latent's shape from a noisy one, its time and its condition.
+
+    DiT-S/2 of the paper is ``patch_size=2, width=384, depth=12, heads=6``.
+
+    Args:
+        latent_shape: (C, H, W) of the latents; any H and W.
+        features: F, length of the condition; 0 = unconditional.
+        patch_size: side of the square patches that become tokens; maps are filled up with zeros to a multiple of it.
+        width: D, channels of a token, a multiple of 4 and of ``heads``.
+        depth: number of blocks.
+        heads: attention heads of each block.
+
+    Raises:
+        UserError: such a width cannot be, or a patch is larger than the map.
+    """
+
+    def __init__(self, latent_shape: Sequence[int], features: int, patch_size: int, width: int, depth: int, heads: int) -> None:
+        super().__init__()
+        if width % 4 or width % heads:
+            raise UserError(
+                f"denoiser.width: {width} with denoiser.heads: {heads}; expected a width that is a multiple of 4 and of the heads; change one"
+            )
+        channels, height, image_width = latent_shape
+        if patch_size > max(height, image_width):
+            raise UserError(f"denoiser.patch_size: {patch_size} is more than latents of {height}x{image_width} have; expected at most that; lower it")
+        self.patch_size = patch_size
+        self.embedding = ConditionEmbedding(features, width)
+        self.stem = _linear(channels * patch_size**2, width)
+        positions = sin_cos_positions(-(-height // patch_size), -(-image_width // patch_size), width)
+        self.positions: Tensor
+        self.register_buffer("positions", positions, persistent=False)  # follows from the constructor, so no checkpoint needs it
+        self.blocks = nn.ModuleList(_AdaLNZeroBlock(width, heads) for _ in range(depth))
+        self.norm = _layer_norm(width)
+        self.modulation = _zero_linear(width, 2 * width)
+        self.out = _zero_linear(width, channels * patch_size**2)
+
+    def forward(self, z_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        """z_t (B, C, H, W), t (B,) in [0, 1], condition (B, F) -> prediction (B, C, H, W)."""
+        embedded = self.embedding(t, condition)  # (B, D)
+        height, width = z_t.shape[-2:]
+        p = self.patch_size
+        padded = F.pad(z_t, (0, -width % p, 0, -height % p))  # (B, C, H', W'), multiples of p
+        patches = F.pixel_unshuffle(padded, p)  # (B, C p^2, H'/p, W'/p)
+        h = self.stem(patches.flatten(2).transpose(1, 2)) + self.positions  # (B, N, D)
+        for block in self.blocks:
+            h = block(h, embedded)
+        shift, scale = self.modulation(embedded)[:, None].chunk(2, dim=-1)  # (B, 1, D) each
+        predicted = self.out(_modulate(self.norm(h), shift, scale))  # (B, N, C p^2)
+        predicted = predicted.transpose(1, 2).reshape(patches.shape)  # (B, C p^2, H'/p, W'/p)
+        return F.pixel_shuffle(predicted, p)[..., :height, :width]  # (B, C, H, W)
+
+
+class _AdaLNZeroBlock(nn.Module):
+    """Self-attention, then an MLP, each normalised, modulated and gated by the condition (section 3.2, adaLN-Zero block).
+
+    The gates start at zero, so that a new block is the identity.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.modulation = _zero_linear(width, 6 * width)
+        self.norm = _layer_norm(width)
+        self.qkv = _linear(width, 3 * width)
+        self.mix = _linear(width, width)
+        self.mlp = nn.Sequential(_linear(width, 4 * width), nn.GELU(approximate="tanh"), _linear(4 * width, width))
+
+    def forward(self, h: Tensor, embedded: Tensor) -> Tensor:
+        """H (B, N, D), embedded (B, D) -> (B, N, D)."""
+        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = self.modulation(embedded)[:, None].chunk(6, dim=-1)  # (B, 1, D) each
+        h = h + gate_1 * self._attend(_modulate(self.norm(h), shift_1, scale_1))
+        return h + gate_2 * self.mlp(_modulate(self.norm(h), shift_2, scale_2))
+
+    def _attend(self, h: Tensor) -> Tensor:
+        b, n, d = h.shape
+        q, k, v = self.qkv(h).reshape(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)  # (B, heads, N, D/heads) each
+        mixed = F.scaled_dot_product_attention(q, k, v)  # (B, heads, N, D/heads)
+        return self.mix(mixed.transpose(1, 2).reshape(b, n, d))
+
+
+def sin_cos_positions(rows: int, columns: int, width: int) -> Tensor:
+    """Sines and cosines of each position's column in the first half of the channels, of its row in the second.
+
+    Frequencies fall geometrically from 1 radian per patch towards 1/10000, as in Vaswani et al. (arXiv 1706.03762, section 3.5).
+
+    Args:
+        rows: patches from top to bottom.
+        columns: patches from left to right.
+        width: D, a multiple of 4.
+
+    Returns:
+        (rows * columns, D), row by row.
+    """
+    frequencies = 10000.0 ** -(torch.arange(width // 4) / (width // 4))  # (D/4,)
+    down, right = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")  # (rows, columns) each
+    angles = [place.reshape(-1, 1) * frequencies for place in (right, down)]  # (N, D/4) each
+    return torch.cat([part for angle in angles for part in (angle.sin(), angle.cos())], dim=1)
+
+
+def _modulate(h: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    return torch.addcmul(shift, h, 1 + scale)
+
+
+def _layer_norm(width: int) -> nn.LayerNorm:
+    """Without weights of its own: the condition gives scale and shift."""
+    return nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+
+
+def _linear(channels_in: int, channels_out: int) -> nn.Linear:
+    """Starts as in the authors' code: Glorot weights, no bias."""
+    layer = nn.Linear(channels_in, channels_out)
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _zero_linear(channels_in: int, channels_out: int) -> nn.Linear:
+    layer = nn.Linear(channels_in, channels_out)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,49 @@
+"""Load the denoiser, refuse it if it belongs to other latents."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from latentline.core.errors import UserError
+from latentline.core.files import sha256_file
+from latentline.core.paths import DENOISER, LATENT_STATS
+from latentline.denoisers.build import build_denoiser
+from latentline.denoisers.conditioning import Conditions, named_conditions
+from latentline.diffusion.process import Process, build_process
+from latentline.latents.cache import LatentStats
+from latentline.runtime.checkpoint import load_checkpoint
+from latentline.runtime.compute import place
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """A network on its device, the process it was trained for, and what it is told of an image."""
+
+    network: nn.Module
+    process: Process
+    conditions: Conditions
+    latent_shape: tuple[int, ...]
+    device: torch.device
+
+
+def load_denoiser(device: torch.device, stats: LatentStats, root: Path = Path()) -> Denoiser:
+    """Build the denoiser that ``root``/checkpoints/denoiser holds.
+
+    Raises:
+        UserError: missing, damaged, or trained on other latents than those of encoded_img, whose statistics are ``stats``.
+    """
+    checkpoint = load_checkpoint(root / DENOISER, kind="denoiser", made_by="train_denoiser")
+    if checkpoint.trained_on["latents"] != sha256_file(root / LATENT_STATS):  # the statistics name the autoencoder too
+        raise UserError(f"{root / DENOISER} was trained on other latents than encoded_img holds; run `dvc repro train_denoiser`")
+    network = build_denoiser(checkpoint.name, **checkpoint.constructor)
+    checkpoint.load_into(network)
+    place(network.eval().requires_grad_(False), device)
+    return Denoiser(
+        network,
+        build_process(**checkpoint.settings["process"]),
+        named_conditions(checkpoint.settings["condition"], stats.columns),
+        tuple(checkpoint.constructor["latent_shape"]),
+        device,
+    )

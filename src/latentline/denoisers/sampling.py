@@ -1,0 +1,49 @@
+"""Draw latents: the same image for the same (seed, index), whatever the batch size."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from latentline.core.seeds import start_noise
+from latentline.denoisers.guidance import Guidance, guided_model
+from latentline.denoisers.load import Denoiser
+from latentline.diffusion.process import Model
+from latentline.diffusion.steps import DrawNoise, OnStep, Sampler
+from latentline.runtime.compute import fast_layout
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How latents are drawn."""
+
+    sampler: Callable[[DrawNoise], Sampler]  # its knobs are filled in; a deterministic one has no use for the noise
+    times: Tensor  # (K + 1,)
+    guidance: Guidance
+
+
+@torch.no_grad()
+def draw_latents(denoiser: Denoiser, plan: Plan, seed: int, name: str, indices: Tensor, values: Tensor, on_step: OnStep | None = None) -> Tensor:
+    """Standardised latents (B, *latent_shape), on the denoiser's device.
+
+    Args:
+        denoiser: the network and what it was trained for.
+        plan: sampler, grid, guidance.
+        seed: with ``name`` and an image's index, all that its noise depends on.
+        name: of the series of images.
+        indices: (B,) of the images.
+        values: (B, A), what they are drawn for.
+        on_step: sees the state at each grid time.
+    """
+    noise = start_noise(seed, name, indices, denoiser.latent_shape).to(denoiser.device)
+
+    def draw_noise(step: int) -> Tensor:
+        return start_noise(seed, f"{name}/step {step}", indices, denoiser.latent_shape).to(noise)
+
+    return plan.sampler(draw_noise)(told_model(denoiser, values, plan.guidance), fast_layout(noise), plan.times, on_step)
+
+
+def told_model(denoiser: Denoiser, values: Tensor, guidance: Guidance) -> Model:
+    """The denoiser as samplers take it, told ``values`` (B, A)."""
+    return guided_model(denoiser.network, denoiser.process, denoiser.conditions.encode(values).to(denoiser.device), guidance)

@@ -1,1 +1,0 @@
-"""Tools for people who work on this repository; no stage imports them."""

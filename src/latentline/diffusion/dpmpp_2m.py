@@ -1,0 +1,20 @@
+"""DPM-Solver++(2M) (Lu et al., arXiv 2211.01095, algorithm 2): second order from one evaluation per step, by remembering the last one."""
+
+from torch import Tensor
+
+from latentline.diffusion.exponential import Evaluation, exponential_step, extrapolate
+from latentline.diffusion.process import Model
+from latentline.diffusion.steps import OnStep, walk
+
+
+def dpmpp_2m(model: Model, z: Tensor, times: Tensor, on_step: OnStep | None = None) -> Tensor:
+    """Integrate d(z / sigma) = z0 d(alpha / sigma) along falling ``times`` (see the package's docstring)."""
+    before: Evaluation | None = None
+
+    def step(_: int, z: Tensor, now: float, after: float) -> Tensor:
+        nonlocal before
+        here, end = Evaluation(model.at(z, now).z0, model.path.at(now)), model.path.at(after)
+        z0, before = extrapolate(before, here, end), here
+        return exponential_step(z, z0, here.point, end)
+
+    return walk(step, z, times, on_step)

@@ -1,0 +1,1 @@
+"""Weights and folders of other libraries, read and written."""

@@ -1,0 +1,36 @@
+"""A model folder as diffusers writes it: config.json and diffusion_pytorch_model.safetensors."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from latentline.core.errors import UserError
+from latentline.core.files import replaced_file, sha256_file, write_json
+
+CONFIG = "config.json"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+def read_diffusers_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
+    """(config, weights, sha256 of the weights' file). Raises UserError when a file is missing or damaged; no pickle is ever read."""
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder} has no {name}; expected a folder written by diffusers with safetensors; download or convert it")
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError(f"{CONFIG} holds no settings")
+        return config, load_file(folder / WEIGHTS), sha256_file(folder / WEIGHTS)
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
+        raise UserError(f"{folder} is damaged ({error}); download it again") from None
+
+
+def write_diffusers_folder(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Write both files; the folder is created, other files in it stay."""
+    with replaced_file(folder / WEIGHTS) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, {"format": "pt"})
+    write_json(folder / CONFIG, config)

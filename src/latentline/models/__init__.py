@@ -1,1 +1,0 @@
-"""Networks. They know nothing of schedules, losses, files or devices."""

@@ -1,0 +1,36 @@
+"""The straight path's stochastic twin: the ODE's marginals at every t, reached with noise (Song et al., arXiv 2011.13456, appendix D.1).
+
+For any g(t) the equation run backwards in time (dt < 0)
+
+    dz = (velocity - g^2 / 2 * score) dt + g dW
+
+has the marginals of dz = velocity dt: Langevin noise and the drift against it cancel in the Fokker-Planck equation. Here g(t) = diffusion * t,
+most where the state is noise anyway, none at the data.
+"""
+
+from torch import Tensor
+
+from latentline.diffusion.process import Model
+from latentline.diffusion.steps import DrawNoise, OnStep, walk
+
+
+def flow_sde(model: Model, z: Tensor, times: Tensor, on_step: OnStep | None = None, *, draw_noise: DrawNoise, diffusion: float) -> Tensor:
+    """Euler-Maruyama steps (see the package's docstring); the last one is the ODE's, since noise added there would stay in the data.
+
+    Args:
+        model: the network, of the straight path.
+        z: (B, ...).
+        times: (K + 1,), falling.
+        on_step: sees each state.
+        draw_noise: step -> (B, ...).
+        diffusion: noise level, at least 0; 0 = ``euler``.
+    """
+
+    def step(index: int, z: Tensor, now: float, after: float) -> Tensor:
+        here, dt = model.at(z, now), after - now
+        if after == 0:
+            return z + here.velocity * dt
+        g = diffusion * now
+        return z + (here.velocity - g**2 / 2 * here.score) * dt + g * abs(dt) ** 0.5 * draw_noise(index)
+
+    return walk(step, z, times, on_step)

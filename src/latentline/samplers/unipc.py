@@ -1,0 +1,79 @@
+"""UniPC-2, bh2 (Zhao et al., arXiv 2302.04867): the sampler for few evaluations.
+
+The predictor is :mod:`dpmpp_2m`'s. Its error shows at the next evaluation, which has to be made anyway: the corrector then redoes the step
+just made with that evaluation too, now interpolating where the predictor had to extrapolate. Third order for nothing but arithmetic.
+
+Why this one: root mean square distance to the ODE's solution, uniform grid, mean over 24 mixtures of ten Gaussians in 16 dimensions with exact
+scores, at 4 / 6 / 8 / 10 / 16 evaluations (standard deviations over mixtures 0.02 to 0.05: neighbours often swap on a single one):
+
+    path        unipc                           Adams-Bashforth 2               dpmpp_2m
+    flow        .262 .161 .087 .045 .011        .253 .146 .103 .074 .027        .307 .223 .167 .129 .061
+    vp_linear   .277 .172 .137 .114 .071        .286 .210 .156 .116 .056        .290 .188 .154 .130 .074
+    vp_cosine   .269 .175 .104 .061 .021        .288 .176 .118 .087 .032        .317 .245 .192 .155 .085
+
+It has the lowest mean at 8 and 10 everywhere. It is not the best everywhere: Adams-Bashforth on the velocity is ahead at 4 and 6 on the straight
+path and at 16 on ``vp_linear``; unipc was taken because it also leads at 4 and 6 on the others and can be checked against a library. Exact
+scores say nothing of a trained network's errors.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from latentline.diffusion.exponential import Evaluation, exponential_step, extrapolate
+from latentline.diffusion.process import Model
+from latentline.diffusion.steps import OnStep, walk
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A step just predicted: from the state ``z`` and the evaluation there, with the evaluation before it."""
+
+    z: Tensor
+    here: Evaluation
+    before: Evaluation | None
+
+
+def unipc(model: Model, z: Tensor, times: Tensor, on_step: OnStep | None = None) -> Tensor:
+    """Integrate d(z / sigma) = z0 d(alpha / sigma) along falling ``times`` (see the package's docstring).
+
+    ``on_step`` sees predicted states; the corrected ones are only known a step later.
+    """
+    last: _Step | None = None
+
+    def step(_: int, z: Tensor, now: float, after: float) -> Tensor:
+        nonlocal last
+        here, end = Evaluation(model.at(z, now).z0, model.path.at(now)), model.path.at(after)
+        if last is not None:
+            z = _corrected(last, here)
+        before = last.here if last else None
+        last = _Step(z, here, before)
+        return exponential_step(z, extrapolate(before, here, end), here.point, end)
+
+    return walk(step, z, times, on_step)
+
+
+def _corrected(last: _Step, arrived: Evaluation) -> Tensor:
+    """The state (B, ...) where ``last`` led, now that z0 is known there.
+
+    In u = (lambda - lambda_here) / h the evaluations lie at r < 0 (before), 0 (here) and 1 (arrived). The parabola through them,
+    averaged over the step with the weight e^(h u) that the integral has, is ``here`` plus two weighted differences.
+    """
+    start, change = last.here, arrived.z0 - last.here.z0
+    if last.before is None:
+        return exponential_step(last.z, start.z0 + change / 2, start.point, arrived.point)
+    h = arrived.point.log_snr - start.point.log_snr
+    r = (last.before.point.log_snr - start.point.log_snr) / h
+    mean_u, mean_u2 = _moments(h)
+    weight_before = (mean_u - mean_u2) / (1 - r)  # these two make the average exact for u and for u^2
+    weight_arrived = mean_u - weight_before
+    z0 = start.z0 + weight_before / r * (last.before.z0 - start.z0) + weight_arrived * change
+    return exponential_step(last.z, z0, start.point, arrived.point)
+
+
+def _moments(h: Tensor) -> tuple[Tensor, Tensor]:
+    """Means of u and u^2 over [0, 1] under the weight e^(h u)."""
+    end = -1 / torch.expm1(-h)
+    mean_u = end - 1 / h
+    return mean_u, end - 2 / h * mean_u

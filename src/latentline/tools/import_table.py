@@ -1,0 +1,54 @@
+"""Which package of the library may import which, and the table of it in CONTRIBUTING.md (``make deps`` writes it)."""
+
+import ast
+import sys
+from pathlib import Path
+
+MAY_IMPORT: dict[str, set[str]] = {
+    "core": set(),
+    "data": {"core"},
+    "nn": set(),
+    "diffusion": {"core"},
+    "evaluation": {"core"},
+    "figures": {"core"},
+    "editing": {"core"},
+    "probes": {"core"},
+    "latents": {"core"},
+    "runtime": {"core"},
+    "training": {"core", "runtime"},
+    "autoencoders": {"core", "data", "nn", "diffusion", "runtime"},
+    "denoisers": {"core", "nn", "diffusion", "latents", "runtime"},
+    "samplers": {"core", "diffusion", "denoisers"},
+    "feature_extractors": {"core", "data", "nn", "runtime", "training"},
+    "interop": {"core", "nn", "autoencoders"},
+    "tools": {"core", "autoencoders", "interop", "latents", "runtime"},
+}
+"""Packages of latentline that each may import, besides itself. Stages may import all but ``tools``."""
+
+_BEGIN, _END = "<!-- imports -->", "<!-- /imports -->"
+
+
+def table(source: Path) -> str:
+    """Return the table as Markdown; what a package holds is the first line of its docstring, in ``source``/PACKAGE/__init__.py."""
+    rows = ["| package | holds | may import |", "|---|---|---|"]
+    for package, allowed in MAY_IMPORT.items():
+        docstring = ast.get_docstring(ast.parse((source / package / "__init__.py").read_text(encoding="utf-8"))) or ""
+        rows.append(f"| `{package}` | {docstring.splitlines()[0]} | {', '.join(sorted(allowed)) or 'nothing of ours'} |")
+    return "\n".join(rows)
+
+
+def with_table(page: str, rows: str) -> str:
+    """Return ``page`` with ``rows`` between its two markers."""
+    before, after = page.split(_BEGIN, maxsplit=1)[0], page.split(_END)[1]
+    return f"{before}{_BEGIN}\n{rows}\n{_END}{after}"
+
+
+def main() -> None:
+    """Rewrite the table in ./CONTRIBUTING.md."""
+    page = Path("CONTRIBUTING.md")
+    page.write_text(with_table(page.read_text(encoding="utf-8"), table(Path("src/latentline"))), encoding="utf-8")
+    print("CONTRIBUTING.md: table of imports written", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

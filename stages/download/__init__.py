@@ -1,0 +1,1 @@
+"""Stage ``download``: fetch, verify, split, prepare and store the images."""

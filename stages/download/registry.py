@@ -1,0 +1,45 @@
+"""Name -> source."""
+
+from collections.abc import Callable
+
+from stages.download.source import Request, Source
+from stages.download.sources.array import read_array
+from stages.download.sources.celeba import read_celeba
+from stages.download.sources.cifar import read_cifar10, read_cifar100
+from stages.download.sources.digits import read_digits
+from stages.download.sources.dtd import read_dtd
+from stages.download.sources.folder import read_folder
+from stages.download.sources.huggingface import read_huggingface
+from stages.download.sources.imagenet import read_imagenet
+from stages.download.sources.medmnist import read_medmnist
+from stages.download.sources.mnist import read_emnist, read_fashion_mnist, read_mnist
+from stages.download.sources.places365 import read_places365
+from stages.download.sources.svhn import read_svhn
+from stages.download.sources.tinyimagenet import read_tinyimagenet
+
+_READERS: dict[str, Callable[[Request], Source]] = {
+    "mnist": read_mnist,
+    "fashion_mnist": read_fashion_mnist,
+    "emnist": read_emnist,
+    "cifar10": read_cifar10,
+    "cifar100": read_cifar100,
+    "svhn": read_svhn,
+    "celeba": read_celeba,
+    "chestmnist": read_medmnist,
+    "octmnist": read_medmnist,
+    "tissuemnist": read_medmnist,
+    "pneumoniamnist": read_medmnist,
+    "tinyimagenet": read_tinyimagenet,
+    "places365": read_places365,
+    "dtd": read_dtd,
+    "imagenet": read_imagenet,
+    "digits": read_digits,
+    "image_folder": read_folder,
+    "array": read_array,
+    "huggingface": read_huggingface,
+}
+
+
+def read_source(request: Request) -> Source:
+    """Find and check the files of data set ``request.name`` (``data.name``). Raises UserError when they cannot be had."""
+    return _READERS[request.name](request)

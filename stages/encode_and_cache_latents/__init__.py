@@ -1,0 +1,1 @@
+"""Stage ``encode_and_cache_latents``: encode every image once."""

@@ -1,0 +1,100 @@
+"""Stage ``encode_and_cache_latents``: encode every image once, so that nothing after it pays for the encoder."""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from latentline.autoencoders.load import TrainedCodec, inference_batch, load_codec
+from latentline.core.files import replaced_folder
+from latentline.core.load_params import load
+from latentline.core.paths import FIGURES, LATENTS, PREPARED
+from latentline.core.seeds import generator
+from latentline.core.shards import StoredRows
+from latentline.core.stage import run_stage
+from latentline.data.store import ImageSplit, StoreCard, read_card, read_split, to_unit_range
+from latentline.figures.latents import save_latents
+from latentline.figures.plots import histograms_against_normal
+from latentline.latents.cache import LatentSplit, LatentStats, read_latents, write_cache
+from latentline.runtime.compute import set_up
+from latentline.runtime.memory import require_memory
+from latentline.runtime.parallel import join
+from latentline.runtime.pieces import Piece, Pieces, kept_pieces
+from latentline.runtime.resume import ResumeFile
+from stages.encode_and_cache_latents.export import export_latents, require_format
+from stages.encode_and_cache_latents.params import LatentsParams
+
+STAGE = "encode_and_cache_latents"
+_SHOWN = 12
+_HISTOGRAMS = 16
+_COUNTED = 10_000  # test images in the histograms, at most
+
+
+def main() -> None:
+    """Read section ``latents``, data/prepared and checkpoints/autoencoder; write encoded_img and fig/latents."""
+    knobs, seed, compute = load("latents", LatentsParams)
+    device, ranks = join(set_up(compute.device, compute.threads), compute.devices, compute.nodes)
+    trained, card = load_codec(device), read_card(PREPARED)
+    if knobs.export:
+        _require_exportable(knobs.export, card, trained.codec.latent_shape)
+    inputs = {"seed": seed, "autoencoder": trained.sha256, "images": card.sha256}
+    state = ResumeFile(STAGE, {"knobs": knobs.model_dump(), "inputs": inputs})
+    with kept_pieces(state, compute.save_every_seconds, ranks) as pieces:
+        stats = _encode(knobs, seed, trained, card, pieces)
+    if knobs.export:
+        export_latents(LATENTS / "export", {name: read_latents(LATENTS, name) for name in card.counts}, stats, knobs.export)
+    _figures(read_latents(LATENTS, "test").latents, stats)
+    state.finish()
+
+
+def _require_exportable(name: str, card: StoreCard, shape: tuple[int, ...]) -> None:
+    """Raise UserError when format ``name`` needs a package that is not there, or a split more memory: it is exported in one piece."""
+    require_format(name)
+    count = max(card.counts.values())
+    what = f"latents.export: {name} of {count} latents of shape {shape}, in float32, needs"
+    require_memory(4 * count * math.prod(shape), torch.device("cpu"), what, "set it to null, or lower data.limit")
+
+
+def _encode(knobs: LatentsParams, seed: int, trained: TrainedCodec, card: StoreCard, pieces: Pieces) -> LatentStats:
+    """Write encoded_img, a batch of images being a piece."""
+    splits = {name: read_split(PREPARED, name) for name in card.counts}
+    size, dtype = inference_batch(trained.image_shape), getattr(torch, knobs.dtype)
+    places = [(name, start) for name, split in splits.items() for start in range(0, len(split), size)]  # of each piece
+
+    @torch.no_grad()
+    def encode(number: int) -> Piece:
+        name, start = places[number]
+        images = to_unit_range(splits[name].images[start : start + size])  # (B, C, H, W)
+        draw = generator(seed, STAGE, name, start) if knobs.posterior == "sample" else None
+        return {"latents": trained.codec.encode(images.to(trained.device), draw).cpu().to(dtype)}
+
+    made = pieces.each(len(places), encode)
+    return write_cache(
+        LATENTS,
+        {name: _portions(split, size, made) for name, split in splits.items()},
+        classes=card.classes,
+        attributes=card.attributes,
+        autoencoder=trained.sha256,
+        scaling=None if knobs.scaling == "per_channel" else knobs.scaling,
+    )
+
+
+def _portions(split: ImageSplit, size: int, made: Iterator[Piece]) -> Iterator[LatentSplit[Tensor]]:
+    """The next of the pieces that are ``made``, those of ``split``, with what is known of their images."""
+    for start in range(0, len(split), size):
+        labels, attributes = (None if known is None else known[start : start + size] for known in (split.labels, split.attributes))
+        yield LatentSplit(next(made)["latents"], labels, attributes)
+
+
+def _figures(raw: StoredRows, stats: LatentStats) -> None:
+    latents = stats.normalizer.standardise(raw[:_COUNTED])  # (N, C, H, W) or (N, D)
+    with replaced_folder(FIGURES / "latents") as folder:
+        by_channel = latents[:, :_HISTOGRAMS].transpose(0, 1).flatten(1)  # (C, N H W) or (D, N)
+        titles = [f"channel {channel}" for channel in range(len(by_channel))]
+        histograms_against_normal(folder / "histograms.png", by_channel.numpy(), titles)
+        save_latents(folder / "channels.png", latents[:_SHOWN], scale=4)
+
+
+if __name__ == "__main__":
+    run_stage("encode_and_cache_latents", main)

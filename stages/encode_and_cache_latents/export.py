@@ -1,0 +1,70 @@
+"""All latents for other tools: encoded_img/export/{train,val,test}.FORMAT, one row per image in the stored order.
+
+npz, safetensors   z0 float32 (N, *latent shape); labels int64 (N,) and attributes float32 (N, A), where known
+parquet            column z0: a list of all its numbers per row; one column per class label and attribute, by name, classes by their names
+
+z0 is standardised, as the denoiser and the probes see it; mean and std in encoded_img/stats.json make it raw again.
+"""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latentline.core.arrays import save_arrays
+from latentline.core.attributes import Column
+from latentline.core.errors import UserError
+from latentline.core.files import replaced_folder
+from latentline.core.shards import StoredRows
+from latentline.latents.cache import LatentSplit, LatentStats
+
+_PARQUET_NEEDS = "pyarrow"
+
+
+def require_format(name: str) -> None:
+    """Raise UserError when ``latents.export`` names a format whose package is not installed."""
+    if name == "parquet" and find_spec(_PARQUET_NEEDS) is None:
+        raise UserError(
+            f"latents.export: parquet needs the package {_PARQUET_NEEDS}; `pip install {_PARQUET_NEEDS}`, or set it to npz or safetensors"
+        )
+
+
+def export_latents(folder: Path, splits: dict[str, LatentSplit[StoredRows]], stats: LatentStats, name: str) -> None:
+    """Write ``folder`` in format ``name`` (``latents.export``), whole or not at all; equal latents give equal bytes. A split must fit into memory."""
+    with replaced_folder(folder) as temporary:
+        for split_name, split in splits.items():
+            _FORMATS[name](temporary / f"{split_name}.{name}", stats.normalizer.standardise(split.latents[:]), split, stats.columns)
+
+
+def _write_safetensors(path: Path, z0: Tensor, split: LatentSplit[StoredRows], columns: tuple[Column, ...]) -> None:
+    save_arrays(path, {"z0": z0, **split.known}, {"kind": "exported latents", "columns": [column.name for column in columns]})
+
+
+def _write_npz(path: Path, z0: Tensor, split: LatentSplit[StoredRows], columns: tuple[Column, ...]) -> None:
+    arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in {"z0": z0, **split.known}.items()}
+    np.savez(path, **arrays)
+
+
+def _write_parquet(path: Path, z0: Tensor, split: LatentSplit[StoredRows], columns: tuple[Column, ...]) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    flat = z0.flatten(1)  # (N, numbers of one latent)
+    table = {"z0": pa.FixedSizeListArray.from_arrays(pa.array(flat.flatten().numpy()), flat.shape[1])}
+    for column, values in zip(columns, split.values.T, strict=True):
+        names = pa.array(column.classes, pa.string())
+        table[column.name] = (
+            pa.DictionaryArray.from_arrays(pa.array(values.to(torch.int32).numpy()), names) if column.classes else pa.array(values.numpy())
+        )
+    parquet.write_table(pa.table(table), path)
+
+
+_FORMATS: dict[str, Callable[[Path, Tensor, LatentSplit[StoredRows], tuple[Column, ...]], None]] = {
+    "npz": _write_npz,
+    "parquet": _write_parquet,
+    "safetensors": _write_safetensors,
+}

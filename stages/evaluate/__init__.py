@@ -1,0 +1,1 @@
+"""Stage ``evaluate``: every score that needs the feature extractor."""

@@ -1,0 +1,107 @@
+"""Classify test latents by Bayes' rule: which class, told to the denoiser, explains them best."""
+
+import math
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from latentline.core.attributes import CLASS
+from latentline.core.errors import UserError
+from latentline.core.seeds import generator
+from latentline.core.timing import record_timing
+from latentline.denoisers.load import Denoiser
+from latentline.diffusion.time_grid import time_grid
+from latentline.evaluation.agreement import agreement, agreement_floor, confusion_counts
+from latentline.runtime.compute import fast_layout
+from stages.evaluate.class_likelihoods import by_denoising, by_inversion, by_likelihood, posterior
+from stages.evaluate.params import BayesParams
+
+_BATCH = 500  # candidates at a time: a latent told one class
+
+
+def require_class(denoiser: Denoiser) -> None:
+    """Raise UserError unless the denoiser is told the class."""
+    if CLASS not in denoiser.conditions.names:
+        told = ", ".join(denoiser.conditions.names) or "nothing"
+        raise UserError(
+            f"evaluate.bayes.count: the denoiser is told {told}, but Bayes' rule needs one that is told the class; set it to 0, "
+            "or train on labelled images with denoiser.condition class or all"
+        )
+
+
+def bayes_scores(
+    knobs: BayesParams, seed: int, denoiser: Denoiser, z0: Tensor, values: Tensor, shares: Tensor, judged: Tensor
+) -> tuple[dict[str, Any], Tensor]:
+    """Classify a part of the test split.
+
+    Args:
+        knobs: section ``evaluate.bayes``.
+        seed: of the choice of images, and see :func:`classify`.
+        denoiser: see :func:`classify`.
+        z0: see :func:`classify`.
+        values: see :func:`classify`.
+        shares: see :func:`classify`.
+        judged: the classes (N,) that the judge sees in the images.
+
+    Returns:
+        The metrics, and the confusion counts (K, K) of the classification.
+    """
+    chosen = torch.randperm(len(z0), generator=generator(seed, "bayes", "images"))[: knobs.count]
+    started = time.monotonic()
+    found = classify(knobs, seed, denoiser, z0[chosen], values[chosen], shares)
+    record_timing("evaluate", bayes_seconds=time.monotonic() - started)
+    known, column = values[chosen, 0], denoiser.conditions.columns[0]
+    accuracy = agreement(column, found, known)
+    metrics = {
+        "method": knobs.method,
+        "count": len(chosen),
+        "accuracy": accuracy,
+        "standard_error": math.sqrt(accuracy * (1 - accuracy) / len(chosen)),
+        "accuracy_of_the_judge": agreement(column, judged[chosen], known),
+        "accuracy_of_the_commonest_class": agreement_floor(column, known),
+    }
+    return metrics, confusion_counts(column, found, known)
+
+
+def classify(knobs: BayesParams, seed: int, denoiser: Denoiser, z0: Tensor, values: Tensor, shares: Tensor) -> Tensor:
+    """The most probable class of each latent.
+
+    Args:
+        knobs: section ``evaluate.bayes``.
+        seed: of the noise and of the probes.
+        denoiser: one that is told the class.
+        z0: standardised latents (N, *latent_shape).
+        values: all that is known of their images (N, A), the class first; the denoiser is told the rest as it is.
+        shares: of the classes among the training images, p(class) (K,).
+
+    Returns:
+        (N,), as values hold them.
+    """
+    batches = max(1, _BATCH // len(shares))
+    found = []
+    for z, known in tqdm(zip(z0.split(batches), values.split(batches), strict=True), total=math.ceil(len(z0) / batches), desc="bayes", disable=None):
+        conditions = torch.stack([denoiser.conditions.encode(_as_if(known, kind)) for kind in range(len(shares))], dim=1)  # (B, K, F)
+        evidence = _evidence(knobs, seed, denoiser, fast_layout(z.to(denoiser.device)), conditions.to(denoiser.device))
+        found.append(posterior(evidence.cpu(), shares).argmax(dim=1).float())
+    return torch.cat(found)
+
+
+def _as_if(values: Tensor, kind: int) -> Tensor:
+    """Values (B, A) with the class, which comes first, replaced."""
+    return torch.cat([torch.full_like(values[:, :1], kind), values[:, 1:]], dim=1)
+
+
+def _evidence(knobs: BayesParams, seed: int, denoiser: Denoiser, z0: Tensor, conditions: Tensor) -> Tensor:
+    """Log p(z0 | condition) (B, K), but for a number per row."""
+    network, process, steps = denoiser.network, denoiser.process, knobs.steps
+    if knobs.method == "inversion":
+        return by_inversion(network, process, z0, conditions, time_grid(steps))
+    if knobs.method == "likelihood":
+        signs = torch.randint(2, (knobs.probes, 1, *z0.shape[1:]), generator=generator(seed, "bayes", "probes")).to(z0) * 2 - 1
+        return by_likelihood(network, process, z0, conditions, time_grid(steps), signs.expand(-1, len(z0), *signs.shape[2:]))
+    t = (torch.arange(steps) + 0.5) / steps  # (M,)
+    noise = torch.randn(steps, *z0.shape[1:], generator=generator(seed, "bayes", "noise"))
+    return by_denoising(network, process, z0, conditions, t.to(z0), noise.to(z0), knobs.weighting)

@@ -1,8 +1,0 @@
-"""Run DVC stage ``manipulate``."""
-
-import checkout  # noqa: F401 - first: see there
-from latentline.pipeline.manipulate import main
-from latentline.runtime.stage import run_stage
-
-if __name__ == "__main__":
-    run_stage("manipulate", main)

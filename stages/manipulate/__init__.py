@@ -1,0 +1,1 @@
+"""Stage ``manipulate``: edit images along directions of the latents."""

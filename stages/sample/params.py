@@ -1,0 +1,53 @@
+"""Section ``sample``: how images are drawn."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from latentline.core.params import NonNegative, Positive, Section, Steps
+
+
+class SampleFiguresParams(Section):
+    """Grids in fig/sample."""
+
+    height: Positive = 10
+    """Upper limit of the rows of fig/sample/grid.png; with classes, each row is one class."""
+    width: Positive = 12
+    """Upper limit of the images per row."""
+    scale: Positive = 2
+    """Enlargement: each pixel is drawn as scale x scale pixels."""
+
+
+class SampleParams(Section):
+    """Settings of stage ``sample``."""
+
+    sampler: Literal["euler", "heun", "dpmpp_2m", "unipc", "ddim", "ddpm", "flow_sde"] = "unipc"
+    """euler | heun (2 network evaluations per step) | dpmpp_2m | unipc | ddim | ddpm | flow_sde; see
+    docs/diffusion.md."""
+    steps: Steps = 7
+    """Solver steps from noise to data."""
+    time_grid: Literal["uniform", "shifted", "karras", "discrete"] = "uniform"
+    """uniform (in t) | shifted (by time_shift) | karras (denser near data) | discrete (the 1000 times of DDPM)."""
+    time_shift: Annotated[float, Field(gt=0)] = 1.0
+    """Shift of the time grid: above 1 = more steps near noise; shifted only."""
+    eta: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Noise of each step: 0 = none, 1 = as much as ddpm; ddim only."""
+    variance: Literal["beta", "posterior"] = "posterior"
+    """beta (variance of the forward step) | posterior (variance of the reverse step): noise of each step; ddpm only."""
+    sigma_scale: NonNegative = 1.0
+    """Factor of the standard deviation of that noise; ddpm only."""
+    diffusion: NonNegative = 0.5
+    """Noise level divided by t; flow_sde only."""
+    guidance_scale: NonNegative = 2.4
+    """Scale of classifier-free guidance; 1 = off."""
+    guidance_start: Annotated[float, Field(ge=0, le=1)] = 0.15
+    """Smallest t with guidance."""
+    guidance_end: Annotated[float, Field(ge=0, le=1)] = 0.6
+    """Largest t with guidance."""
+    guidance_rescale: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Rescale guided outputs to the standard deviation of unguided ones: from 0 (off) to 1 (fully)."""
+    count: Positive = 10000
+    """Images to draw, classes in turn."""
+    batch_size: Positive = 250
+    """Images per batch; does not change the images."""
+    figures: SampleFiguresParams = SampleFiguresParams()

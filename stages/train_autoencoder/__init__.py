@@ -1,0 +1,1 @@
+"""Stage ``train_autoencoder``: learn pixels <-> latents."""

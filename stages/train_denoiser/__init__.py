@@ -1,0 +1,1 @@
+"""Stage ``train_denoiser``: learn to denoise the cached latents."""

@@ -1,0 +1,1 @@
+"""Stage ``train_feature_extractor``: the network whose features measure distances."""

@@ -1,0 +1,1 @@
+"""Stage ``train_latent_classifiers``: linear probes of the latents."""

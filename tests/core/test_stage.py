@@ -1,0 +1,93 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started deaf to it
+sys.path.insert(0, {src!r})
+from latentline.core.errors import UserError
+from latentline.core.interrupt import InterruptedRunError
+from latentline.core.stage import run_stage
+def main():
+    {body}
+run_stage("train_x", main)
+"""
+
+
+@pytest.fixture
+def run(workplace, root):
+    def run(body: str) -> subprocess.CompletedProcess[str]:
+        program = PROGRAM.format(src=str(root / "src"), body=body)
+        return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+
+    return run
+
+
+def test_bad_input_exits_with_2_and_one_line(run, workplace):
+    done = run("raise UserError('sample.steps: 0 is refused')")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "error: sample.steps: 0 is refused\n")
+    assert list(workplace.iterdir()) == []
+
+
+@pytest.mark.parametrize("body", ["raise InterruptedRunError", "raise KeyboardInterrupt", "os.kill(os.getpid(), signal.SIGINT)"])
+def test_an_interrupted_stage_exits_with_130_and_says_how_to_continue(run, workplace, body):
+    done = run(body)
+    assert done.returncode == 130
+    assert done.stderr == "train_x was interrupted; run the same command again to continue\n"
+    assert list(workplace.iterdir()) == []
+
+
+def test_a_bug_exits_with_1_and_a_traceback(run):
+    done = run("1 / 0")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_a_finished_stage_exits_with_0_and_records_its_time(run, workplace):
+    done = run("import logging; logging.getLogger('x').info('at work')")
+    assert done.returncode == 0
+    assert "train_x: at work" in done.stderr
+    assert json.loads((workplace / "metrics" / "timing.json").read_text())["train_x"]["seconds"] >= 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "raise MemoryError",
+        "import torch; torch.empty(1 << 60)",
+        "raise RuntimeError('CUDA out of memory. Tried to allocate 2 GiB')",
+    ],
+)
+def test_too_little_memory_is_one_line_with_the_remedy(run, workplace, body):
+    done = run(body)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: train_x: the memory of this machine is too small")
+    assert "lower its batch_size" in line
+    assert list(workplace.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        "from latentline.core.arrays import save_arrays; import torch; save_arrays(Path('out.safetensors'), {'a': torch.zeros(50_000)}, {})",
+        "from latentline.core.files import write_json; write_json(Path('out.json'), list(range(50_000)))",
+        "open('/dev/full', 'wb', 0).write(b'x')",
+    ],
+)
+def test_a_full_disk_is_one_line_and_leaves_nothing_half(run, workplace, write):
+    done = run(f"import resource; from pathlib import Path; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16)); {write}")
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: train_x: the disk is full (")
+    assert line.endswith("make room and run the same command again to continue")
+    assert list(workplace.iterdir()) == []
+
+
+def test_an_error_that_only_speaks_of_memory_is_still_a_bug(run):
+    done = run("raise ValueError('out of memory is a phrase')")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr

@@ -1,0 +1,112 @@
+"""Samples on disk: written as they are drawn, read as they are needed."""
+
+import gc
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from latentline.core.attributes import Column, all_columns
+from latentline.core.errors import UserError
+from latentline.data.samples import read_generated, write_generated
+from latentline.denoisers.conditioning import named_conditions
+
+SHAPE = (3, 4, 5)
+PIXELS = 3 * 4 * 5
+COLUMNS = all_columns(("a", "b", "c"), (Column("smiling", "binary"), Column("age", "continuous")))
+TOLD = {  # names -> labels, columns of the attributes
+    ("label", "smiling", "age"): (True, [1, 2]),
+    ("label", "age"): (True, [2]),
+    ("label",): (True, []),
+    ("smiling",): (False, [1]),
+    (): (False, []),
+}
+
+
+def _images(count: int) -> torch.Tensor:
+    return torch.randint(0, 256, (count, *SHAPE), dtype=torch.uint8)
+
+
+def _values(count: int) -> torch.Tensor:
+    return torch.stack([torch.arange(count) % 3.0, torch.rand(count).round(), torch.randn(count)], dim=1)
+
+
+def _write(root: Path, images: torch.Tensor, batch: int = 7, per_shard: int = 9, names: tuple[str, ...] = ("label",)) -> torch.Tensor:
+    values = _values(len(images))
+    write_generated(root, images.split(batch), named_conditions(names, COLUMNS).select(values), list(names), "its digest", per_shard * PIXELS)
+    return values
+
+
+@pytest.mark.parametrize("names", TOLD, ids=" ".join)
+def test_samples_come_back_with_what_they_were_drawn_for_and_nothing_else(tmp_path, names):
+    images = _images(40)
+    values = _write(tmp_path / "generated", images, names=names)
+    samples, told = read_generated(tmp_path / "generated", "its digest")
+    labelled, attributes = TOLD[names]
+    assert told == list(names)
+    assert torch.equal(samples.images.load(), images)
+    assert (samples.labels is None) == (not labelled)
+    assert samples.labels is None or samples.labels.tolist() == values[:, 0].tolist()
+    assert (samples.attributes is None) == (not attributes)
+    assert torch.equal(samples.values, values[:, [*([0] if labelled else []), *attributes]])
+
+
+def test_bytes_depend_on_the_shards_size_alone_and_images_on_nothing(tmp_path):
+    images = _images(40)
+    for name, batch, per_shard in (("one", 7, 9), ("other", 40, 9), ("single", 3, 100)):
+        torch.manual_seed(1)
+        _write(tmp_path / name, images, batch, per_shard)
+        assert torch.equal(read_generated(tmp_path / name, "its digest")[0].images.load(), images)
+    names = [f"samples-{number:05d}.safetensors" for number in range(5)]
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == names
+    assert all((tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes() for name in names)
+    assert [path.name for path in (tmp_path / "single").iterdir()] == names[:1]
+
+
+@pytest.mark.parametrize("count", [100, 1000])
+def test_no_more_is_held_than_a_shard_and_a_batch_whatever_the_count(tmp_path, count):
+    alive: weakref.WeakSet[torch.Tensor] = weakref.WeakSet()
+    waiting, held = [], []
+
+    def drawn() -> Iterator[torch.Tensor]:
+        for start in range(0, count, 10):
+            waiting.append(start - 30 * len(list(tmp_path.glob("*/samples-*.safetensors"))))
+            images = _images(10)
+            alive.add(images)
+            held.append(len(alive))
+            yield images
+
+    write_generated(tmp_path / "generated", drawn(), torch.empty(count, 0), [], "its digest", 30 * PIXELS)
+    assert max(waiting) < 30  # images drawn and not yet on disk, whenever the next are asked for
+    assert max(held) <= 2
+    gc.collect()
+    assert not alive
+    assert len(read_generated(tmp_path / "generated", "its digest")[0]) == count
+
+
+def test_a_drawing_that_fails_leaves_the_samples_of_before(tmp_path):
+    images = _images(20)
+    _write(tmp_path / "generated", images)
+
+    def failing() -> Iterator[torch.Tensor]:
+        yield _images(15)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_generated(tmp_path / "generated", failing(), torch.empty(30, 0), [], "another digest", 9 * PIXELS)
+    assert torch.equal(read_generated(tmp_path / "generated", "its digest")[0].images.load(), images)
+    assert [path.name for path in tmp_path.iterdir()] == ["generated"]
+
+
+def test_samples_that_are_missing_incomplete_or_of_another_autoencoder_are_refused_with_the_remedy(tmp_path):
+    root = tmp_path / "generated"
+    with pytest.raises(UserError, match=r"samples-00000\.safetensors is missing; run `dvc repro sample`"):
+        read_generated(root, "its digest")
+    _write(root, _images(40))
+    with pytest.raises(UserError, match=r"decoded by another autoencoder than .*; run `dvc repro sample`"):
+        read_generated(root, "another digest")
+    (root / "samples-00004.safetensors").unlink()
+    with pytest.raises(UserError, match="holds 36 of 40 samples: a shard is missing; run `dvc repro sample`"):
+        read_generated(root, "its digest")

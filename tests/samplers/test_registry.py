@@ -1,0 +1,86 @@
+import pytest
+import torch
+
+from latentline.core.errors import UserError
+from latentline.denoisers.guidance import Guidance, guided_model
+from latentline.diffusion.process import Model, build_process
+from latentline.diffusion.time_grid import time_grid
+from latentline.samplers.heun import heun
+from latentline.samplers.registry import (
+    SAMPLERS,
+    SamplerKnobs,
+    build_sampler,
+    evaluation_times,
+    is_stochastic,
+    network_evaluations,
+    require_serves,
+)
+from latentline.samplers.unipc import unipc
+from support.exact_models import COMBINATIONS
+
+GUIDANCES = [Guidance(), Guidance(0.0), Guidance(2.0), Guidance(2.0, start=0.3, end=0.8), Guidance(0.0, start=0.3, end=0.8), Guidance(2.0, 0.5, 0.5)]
+
+
+class _CountingNetwork:
+    """Zeros; remembers the rows and the times it was asked for."""
+
+    def __init__(self) -> None:
+        self.rows, self.times = 0, []
+
+    def __call__(self, z: torch.Tensor, t: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        self.rows += len(z)
+        self.times.append(t[0].item())
+        return torch.zeros_like(z)
+
+
+@pytest.mark.parametrize("guidance", GUIDANCES, ids=str)
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_network_evaluations_are_counted_as_they_are(name, guidance):
+    network, times, z = _CountingNetwork(), time_grid(10), torch.randn(3, 2)
+    model = guided_model(network, build_process("flow", "velocity"), torch.ones(3, 4), guidance)
+    build_sampler(name, SamplerKnobs(eta=1.0), lambda step: torch.zeros(3, 2))(model, z, times)
+    assert network.rows == 3 * network_evaluations(name, times, guidance)
+    assert sorted(network.times) == evaluation_times(name, times).sort().values.float().tolist()
+
+
+@pytest.mark.parametrize(("name", "per_step"), [("heun", 2), *((name, 1) for name in SAMPLERS if name != "heun")])
+def test_unguided_a_step_costs_one_evaluation_and_heuns_two(name, per_step):
+    assert network_evaluations(name, time_grid(7), Guidance()) == 7 * per_step
+
+
+def _refusal(name: str, path: str, prediction: str) -> str:
+    try:
+        require_serves(name, path, prediction)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def test_every_sampler_serves_every_process_but_for_two_reasons():
+    for path, prediction in COMBINATIONS:
+        for name in SAMPLERS:
+            refusal = _refusal(name, path, prediction)
+            if name == "flow_sde" and path != "flow":
+                assert refusal.startswith(f"sampler: flow_sde is refused on path {path}: ")
+            elif name == "heun" and prediction == "x0":
+                assert refusal.startswith("sampler: heun is refused for prediction x0: ")
+            else:
+                assert refusal == ""
+
+
+def test_heun_would_leave_half_of_the_last_noise_where_it_is_refused():
+    """All of the data at one point, which an x0 network knows."""
+    noise, target = torch.randn(2, 5, 2, dtype=torch.float64)
+    model = Model(build_process("flow", "x0"), lambda z_t, t: target)
+    torch.testing.assert_close(heun(model, noise, time_grid(10)), target + 0.05 * noise)
+    torch.testing.assert_close(unipc(model, noise, time_grid(10)), target)
+
+
+def test_an_unknown_sampler_is_refused():
+    assert _refusal("plms", "flow", "velocity").startswith("sampler: 'plms' is unknown; expected one of ")
+
+
+def test_who_draws_noise_says_so():
+    quiet, noisy = SamplerKnobs(eta=0.0, sigma_scale=0.0, diffusion=0.0), SamplerKnobs(eta=0.5)
+    assert {name for name in SAMPLERS if is_stochastic(name, quiet)} == set()
+    assert {name for name in SAMPLERS if is_stochastic(name, noisy)} == {"ddim", "ddpm", "flow_sde"}

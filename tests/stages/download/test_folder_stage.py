@@ -1,0 +1,186 @@
+"""Stage ``download`` as a whole, and what DVC makes of it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from ruamel.yaml import YAML
+
+from latentline.core.errors import UserError
+from latentline.core.load_params import read_params, validate
+from latentline.data.store import read_card, read_split
+from stages.download import __main__ as download
+from support.source_files import encoded, flat
+
+ROOT = Path(__file__).resolve().parents[3]
+random = np.random.default_rng(0)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Path:
+    """A current folder with params.yaml and a folder of 40 images in two classes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    for number in range(40):
+        path = tmp_path / "pictures" / ("cat" if number % 2 else "dog") / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded(random.integers(0, 256, (9, 7, 3), dtype=np.uint8)))
+    (tmp_path / "no_labels.csv").touch()
+    return tmp_path
+
+
+def _set(place: Path, **knobs) -> None:
+    content = read_params(ROOT / "params.yaml")
+    content["data"] |= {"name": "image_folder", "path": "pictures", "labels": "no_labels.csv", "splits": {"val": 0.2, "test": 0.2}, **knobs}
+    with (place / "params.yaml").open("w") as file:
+        YAML().dump(content, file)
+
+
+def _figures(place: Path) -> set[str]:
+    return {path.name for path in (place / "fig" / "download").iterdir()}
+
+
+def test_a_labelled_folder_shows_its_classes(place):
+    _set(place)
+    download.main()
+    metrics = json.loads((place / "metrics" / "data.json").read_text())
+    assert metrics["train"]["count"] + metrics["val"]["count"] + metrics["test"]["count"] == 40
+    assert (metrics["classes"], metrics["channels"], metrics["height"], metrics["width"]) == (2, 3, 9, 7)
+    assert (metrics["unreadable"], metrics["duplicates_across_splits"], metrics["train"]["duplicates"]) == (0, 0, 0)
+    images = read_split(place / "data" / "prepared", "train").images.load().double() / 255
+    assert metrics["train"]["mean"] == pytest.approx(float(images.mean()), abs=1e-6)
+    assert metrics["train"]["std"] == pytest.approx(float(images.std(correction=0)), abs=1e-6)
+    assert _figures(place) == {"images.png", "classes.png", "class_histogram.png", "unreadable.csv", "duplicates.csv"}
+    assert not list(place.rglob(".partial-*"))
+
+
+def test_attributes_are_shown_and_an_unlabelled_folder_shows_images_only(place):
+    names = sorted(path.relative_to(place / "pictures").as_posix() for path in (place / "pictures").rglob("*.png"))
+    frame = pd.DataFrame({"file": names, "smiling": np.arange(40) % 2, "age": random.normal(size=40), "hair": ["a", "b", "c", "d"] * 10})
+    frame.to_csv(place / "labels.csv", index=False)
+    _set(place, labels="labels.csv")
+    download.main()
+    assert _figures(place) == {"images.png", "attributes.png", "attribute_frequencies.png", "unreadable.csv", "duplicates.csv"}
+    assert [known.kind for known in read_card(place / "data" / "prepared").attributes] == ["binary", "continuous", "categorical"]
+    frame[["file"]].to_csv(place / "labels.csv", index=False)
+    download.main()
+    assert _figures(place) == {"images.png", "unreadable.csv", "duplicates.csv"}
+
+
+def test_what_is_wrong_with_the_data_is_listed(place):
+    (place / "pictures" / "cat" / "broken.png").write_bytes(b"no image")
+    for copy in ("x.bmp", "y.bmp"):
+        with Image.open(place / "pictures" / "cat" / "1.png") as image:
+            image.save(place / "pictures" / "cat" / copy)
+    _set(place, max_unreadable=0.1)
+    download.main()
+    unreadable = pd.read_csv(place / "fig" / "download" / "unreadable.csv")
+    assert unreadable.to_numpy().tolist() == [["cat/broken.png", "not a PNG, JPEG, WebP, BMP or GIF file"]]
+    duplicates = pd.read_csv(place / "fig" / "download" / "duplicates.csv")
+    assert set(duplicates["image"]) == {"cat/1.png", "cat/x.bmp", "cat/y.bmp"}
+    metrics = json.loads((place / "metrics" / "data.json").read_text())
+    assert metrics["unreadable"] == 1
+    _set(place, max_unreadable=0.0)
+    with pytest.raises(UserError, match=r"data\.max_unreadable: 1 of 43"):
+        download.main()
+
+
+def test_many_classes_and_large_images_still_give_small_figures(place):
+    for number in range(90):
+        path = place / "pictures" / f"class{number:02d}" / "1.jpg"
+        path.parent.mkdir()
+        path.write_bytes(encoded(flat(number, (200, 300)), "JPEG"))
+    _set(place, image_size=[200, 300])
+    download.main()
+    for name, most in (("classes.png", 40 * 70), ("class_histogram.png", 1000)):
+        with Image.open(place / "fig" / "download" / name) as image:
+            assert max(image.size) < most
+
+
+@pytest.mark.parametrize("name", ["mnist", "emnist", "svhn", "digits"])
+def test_mirrored_characters_are_refused(name):
+    content = read_params(ROOT / "params.yaml")
+    content["data"] |= {"name": name, "horizontal_flip": True}
+    with pytest.raises(UserError, match=rf"data\.horizontal_flip: true would mirror the characters of {name}"):
+        validate(content)
+
+
+@pytest.mark.parametrize(
+    ("knob", "value"),
+    [
+        ("image_size", [64]),
+        ("image_size", 0),
+        ("image_size", [8, 8, 8]),
+        ("channels", 2),
+        ("path", ""),
+        ("path", None),
+        ("labels", None),
+        ("splits", {"val": 0.6, "test": 0.1}),
+        ("max_unreadable", 1.0),
+        ("medmnist_size", 32),
+        ("emnist_split", "letters"),
+        ("name", "cifar"),
+    ],
+)
+def test_bad_knobs_are_refused_by_name(knob, value):
+    content = read_params(ROOT / "params.yaml")
+    content["data"][knob] = value
+    with pytest.raises(UserError, match=rf"data\.{knob}"):
+        validate(content)
+
+
+def _dvc(folder: Path, *command: str) -> str:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "DVC_", "PYTHON"))}
+    quiet = {
+        "DVC_NO_ANALYTICS": "1",
+        "DVC_SITE_CACHE_DIR": f"{folder}-site",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    done = subprocess.run(["dvc", *command], cwd=folder, env=kept | quiet, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_dvc_runs_the_stage_again_when_an_image_or_label_changed_and_only_then(place):
+    repository = place / "repository"
+    repository.mkdir()
+    for name in ("src", "stages", "data/source", "dvc.yaml", ".dvcignore"):
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, repository / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, repository / name)
+    _dvc(repository, "init", "--no-scm")
+    pictures = place / "pictures"  # outside the repository
+    labels = place / "labels.csv"
+    names = sorted(path.relative_to(pictures).as_posix() for path in pictures.rglob("*.png"))
+    labels.write_text("file,label\n" + "".join(f"{name},{name.split('/')[0]}\n" for name in names))
+    _set(repository, path=str(pictures), labels=str(labels), max_unreadable=0.1)
+
+    def changed() -> bool:
+        return "download" in json.loads(_dvc(repository, "status", "--json", "download"))
+
+    def change_label() -> None:
+        labels.write_text(labels.read_text().replace("cat/1.png,cat", "cat/1.png,dog"))
+
+    edits = [
+        dict,  # nothing: it never ran
+        lambda: (pictures / "cat" / "new.png").write_bytes(encoded(flat(3))),
+        lambda: (pictures / "cat" / "1.png").write_bytes(encoded(flat(4))),
+        (pictures / "dog" / "0.png").unlink,
+        change_label,
+    ]
+    for edit in edits:
+        edit()
+        assert changed()
+        _dvc(repository, "repro", "download")
+        assert not changed()
+    os.utime(pictures / "cat" / "3.png")
+    assert not changed()

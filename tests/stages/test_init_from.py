@@ -1,0 +1,216 @@
+"""``autoencoder.init_from`` and ``denoiser.init_from``: a second run that begins where a first one ended."""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from latentline.core.errors import UserError
+from latentline.core.files import sha256_file
+from latentline.core.paths import AUTOENCODER, DENOISER
+from latentline.runtime.checkpoint import Checkpoint, load_checkpoint
+from stages.download import __main__ as download
+from stages.encode_and_cache_latents import __main__ as encode_and_cache_latents
+from stages.train_autoencoder import __main__ as train_autoencoder
+from stages.train_denoiser import __main__ as train_denoiser
+
+pytestmark = pytest.mark.usefixtures("machine")
+
+KNOBS = {
+    "data.name": "digits",
+    "data.limit": 60,
+    "autoencoder.epochs": 3,
+    "autoencoder.latent_channels": 2,
+    "autoencoder.encoder_channels": [8],
+    "autoencoder.encoder_blocks": [1],
+    "autoencoder.decoder_channels": [8],
+    "autoencoder.decoder_blocks": [1],
+    "autoencoder.optimizer.batch_size": 20,
+    "autoencoder.optimizer.warmup_steps": 2,
+    "denoiser.epochs": 3,
+    "denoiser.channels": [16],
+    "denoiser.preview.every_epochs": 0,
+    "denoiser.optimizer.batch_size": 20,
+    "denoiser.optimizer.warmup_steps": 2,
+    "compute.device": "cpu",
+    "compute.threads": 1,
+    "compute.workers": 0,
+}
+OTHER_DIGEST = "0" * 64
+Run = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory, write_params) -> Path:
+    """A folder in which every stage up to the denoiser ran."""
+    folder = tmp_path_factory.mktemp("first")
+    write_params(folder, KNOBS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("DVC_ROOT", raising=False)
+        for stage in (download, train_autoencoder, encode_and_cache_latents, train_denoiser):
+            stage.main()
+    return folder
+
+
+@pytest.fixture
+def second(first: Path, workplace: Path, write_params) -> Run:
+    """Runs a stage in a copy of what ``first`` made, less its checkpoint and state; gives its metrics."""
+    for made in ("data", "encoded_img", "checkpoints/autoencoder"):
+        shutil.copytree(first / made, workplace / made)
+
+    def run(stage: Any, **changes: object) -> dict[str, Any]:
+        write_params(workplace, {**KNOBS, **changes})
+        stage.main()
+        return json.loads(Path(f"metrics/{stage.__name__.split('.')[1].removeprefix('train_')}.json").read_text())
+
+    return run
+
+
+def _metrics(folder: Path, section: str) -> dict[str, Any]:
+    return json.loads((folder / "metrics" / f"{section}.json").read_text())
+
+
+def _checkpoint(path: Path) -> Checkpoint:
+    return load_checkpoint(path, kind=path.stem, made_by="")
+
+
+def test_an_autoencoder_begins_where_another_run_ended_and_remembers_it_by_its_digest(first, second):
+    given = first / AUTOENCODER
+    metrics = second(train_autoencoder, **{"autoencoder.init_from": str(given.parent), "autoencoder.init_from_sha256": sha256_file(given)})
+    before = _metrics(first, "autoencoder")
+    assert metrics["untrained"] == {name: before[name] for name in metrics["untrained"]}
+    assert metrics["test_loss"] < before["test_loss"]
+    assert _checkpoint(AUTOENCODER).trained_on["init_from"] == sha256_file(given)
+    assert str(first).encode() not in AUTOENCODER.read_bytes()
+
+
+def test_a_denoiser_begins_where_another_run_ended(first, second):
+    given = first / DENOISER
+    knobs = {"denoiser.init_from": str(given.parent), "denoiser.init_from_sha256": sha256_file(given)}
+    metrics = second(train_denoiser, **knobs)
+    before = _metrics(first, "denoiser")
+    assert metrics["untrained"]["test_loss"] == before["test_loss"]
+    first_losses, losses = (pd.read_csv(folder / "fig" / "denoiser" / "loss.csv")["val_loss"] for folder in (first, Path()))
+    assert losses.iloc[0] < first_losses.iloc[0]
+    assert losses.iloc[-1] < first_losses.iloc[-1]
+    assert _checkpoint(DENOISER).trained_on["init_from"] == sha256_file(given)
+
+
+def test_no_epochs_use_the_weights_as_they_are(first, second):
+    for stage, path in ((train_denoiser, DENOISER), (train_autoencoder, AUTOENCODER)):
+        metrics = second(stage, **{f"{path.stem}.init_from": str((first / path).parent), f"{path.stem}.epochs": 0})
+        kept, given = _checkpoint(path).tensors, _checkpoint(first / path).tensors
+        assert all(torch.equal(kept[name], tensor) for name, tensor in given.items())
+        assert metrics["test_loss"] == _metrics(first, path.stem)["test_loss"]
+        assert pd.read_csv(f"fig/{path.stem}/loss.csv")["epoch"].tolist() == [0]
+
+
+def test_a_knob_that_shapes_no_weights_may_differ(first, second):
+    changes = {"autoencoder.kl_weight": 0.5, "autoencoder.reconstruction": "l1"}
+    assert second(train_autoencoder, **{"autoencoder.init_from": str((first / AUTOENCODER).parent), "autoencoder.epochs": 0, **changes})
+
+
+@pytest.mark.parametrize(
+    ("stage", "path", "changes", "hints"),
+    [
+        (train_autoencoder, AUTOENCODER, {"autoencoder.latent_channels": 4}, ["autoencoder.latent_channels (2, here 4)"]),
+        (train_autoencoder, AUTOENCODER, {"autoencoder.name": "ae"}, ["autoencoder.name (vae, here ae)"]),
+        (
+            train_autoencoder,
+            AUTOENCODER,
+            {"autoencoder.encoder_channels": [16], "autoencoder.encoder_blocks": [2]},
+            ["autoencoder.encoder_channels ([8], here [16])", "autoencoder.encoder_blocks ([1], here [2])"],
+        ),
+        (train_autoencoder, AUTOENCODER, {"autoencoder.init_from_sha256": OTHER_DIGEST}, ["autoencoder.init_from_sha256", OTHER_DIGEST]),
+        (train_autoencoder, DENOISER, {}, ["autoencoder.init_from", "has no autoencoder.safetensors"]),
+        (train_denoiser, DENOISER, {"denoiser.channels": [24]}, ["denoiser.channels ([16], here [24])"]),
+        (train_denoiser, DENOISER, {"denoiser.name": "dit"}, ["denoiser.name (unet, here dit)"]),
+        (
+            train_denoiser,
+            DENOISER,
+            {"denoiser.condition": "none"},
+            ["denoiser.condition (['label'], here [])", "width of the condition (10, here 0)"],
+        ),
+        (
+            train_denoiser,
+            DENOISER,
+            {"denoiser.process.path": "vp_linear", "denoiser.process.prediction": "v", "sample.sampler": "ddim"},
+            ["denoiser.process.path (flow, here vp_linear)", "denoiser.process.prediction (velocity, here v)"],
+        ),
+        (train_denoiser, DENOISER, {"denoiser.init_from_sha256": OTHER_DIGEST}, ["denoiser.init_from_sha256", OTHER_DIGEST]),
+        (train_denoiser, AUTOENCODER, {}, ["denoiser.init_from", "has no denoiser.safetensors"]),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_what_does_not_fit_is_refused_in_one_line_before_any_work(first, second, stage, path, changes, hints):
+    section = stage.__name__.split(".")[1].removeprefix("train_")
+    with pytest.raises(UserError) as caught:
+        second(stage, **{f"{section}.init_from": str((first / path).parent), **changes})
+    (line,) = str(caught.value).splitlines()
+    for hint in hints:
+        assert hint in line
+    assert not Path("fig").exists()
+    assert not Path("metrics").exists()
+    assert not Path(".state").exists()
+
+
+def test_latents_of_another_shape_are_refused(first, second):
+    second(train_autoencoder, **{"autoencoder.latent_channels": 3})
+    encode_and_cache_latents.main()
+    with pytest.raises(UserError, match=r"shape of the latents \(\[2, 4, 4\], here \[3, 4, 4\]\)"):
+        second(train_denoiser, **{"autoencoder.latent_channels": 3, "denoiser.init_from": str((first / DENOISER).parent)})
+
+
+def test_another_autoencoders_latents_of_the_same_shape_are_only_warned_of(first, second, caplog):
+    knobs = {"denoiser.init_from": str((first / DENOISER).parent)}
+    second(train_denoiser, **knobs)
+    assert not caplog.records
+    second(train_autoencoder, **{"autoencoder.epochs": 1})
+    encode_and_cache_latents.main()
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        second(train_denoiser, **knobs)
+    (message,) = caplog.messages
+    assert "was trained on the latents of another autoencoder" in message
+
+
+def test_a_damaged_checkpoint_is_refused_by_the_knobs_name(first, second, tmp_path):
+    content = bytearray((first / DENOISER).read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "denoiser.safetensors").write_bytes(content)
+    with pytest.raises(UserError, match=r"^denoiser\.init_from: .* is damaged"):
+        second(train_denoiser, **{"denoiser.init_from": str(tmp_path / "damaged")})
+
+
+def test_a_diffusion_autoencoder_brings_its_parts_along_and_trains_none_of_them_again(first, second):
+    shape = {
+        "autoencoder.name": "diffae",
+        "autoencoder.diffae.inner": "vae",
+        "autoencoder.diffae.encoder_training": "pretrained",
+        "autoencoder.diffae.encoder_channels": [8],
+        "autoencoder.diffae.encoder_blocks": [1],
+        "autoencoder.diffae.embedding_dim": 4,
+        "autoencoder.diffae.channels": [8],
+        "autoencoder.diffae.attention_levels": [],
+        "autoencoder.diffae.patch_size": 1,
+        "autoencoder.diffae.condition_width": 8,
+        "autoencoder.diffae.sample_timesteps": 4,
+        "autoencoder.diffae.pretrain_epochs": 1,
+        "autoencoder.diffae.inner_epochs": 1,
+        "autoencoder.epochs": 1,
+        "denoiser.name": "mlp",
+    }
+    second(train_autoencoder, **shape)
+    given = _checkpoint(Path(shutil.copytree(AUTOENCODER.parent, "given")) / AUTOENCODER.name).tensors
+    second(train_autoencoder, **shape, **{"autoencoder.init_from": "given"})
+    kept = _checkpoint(AUTOENCODER).tensors
+    assert {name.split(".")[0] for name in kept if not torch.equal(kept[name], given[name])} == {"decoder"}
+    assert not Path("fig/autoencoder/loss_inner.csv").exists()
