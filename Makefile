@@ -33,9 +33,12 @@ deps: $(INSTALLED)  ## write each stage's code dependencies into dvc.yaml, and t
 	python -m latentline.tools.deps
 	python -m latentline.tools.import_table
 
-recipe:  ## copy recipes/NAME.yaml over params.yaml: make recipe NAME=digits
-	@test -f "recipes/$(NAME).yaml" || { echo "error: NAME=$(NAME): no such recipe; expected one of: $(patsubst recipes/%.yaml,%,$(wildcard recipes/*.yaml))" >&2; exit 2; }
-	cp "recipes/$(NAME).yaml" params.yaml
+recipe:  ## write params.yaml from a recipe, without an installation: make recipe NAME=digits
+	@$(PYTHON) -c "import sys; sys.exit('error: $(PYTHON) is Python %d.%d; make recipe needs 3.8 or newer: make recipe PYTHON=python3.11' % sys.version_info[:2] if sys.version_info < (3, 8) else 0)"
+	@$(PYTHON) -I src/latentline/tools/recipe.py "$(NAME)"
+
+params: $(INSTALLED)  ## write recipes/default.yaml from the models, and bring params.yaml up to date with it
+	python -m latentline.tools.params_file
 
 export-diffusers: $(INSTALLED)  ## write the autoencoder as a diffusers folder: make export-diffusers DIR=exported
 	@test -n "$(DIR)" || { echo "error: DIR is empty; expected a folder to write: make export-diffusers DIR=exported" >&2; exit 2; }
@@ -65,5 +68,5 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
-.PHONY: help install repro test test-slow kills lint deps recipe export-diffusers show weights ship-weights push-runs clean-state
+.PHONY: help install repro test test-slow kills lint deps recipe params export-diffusers show weights ship-weights push-runs clean-state
 .DEFAULT_GOAL := help

@@ -22,12 +22,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 from common import record, recorded, seconds_per_step, timed, train_codec
 
 from latentline.autoencoders.base import Autoencoder
-from latentline.core.load_params import read_params, validate
+from latentline.core.load_params import validate
 from latentline.core.paths import PREPARED
 from latentline.data.store import read_split, to_uint8, to_unit_range
 from latentline.evaluation.reconstruction import psnr
 from latentline.feature_extractors.load import FeatureExtractor, load_feature_extractor
 from latentline.runtime.compute import set_up
+from latentline.tools.params_file import read_recipe
 from stages.evaluate.distances import frechet_distance
 from stages.train_autoencoder.params import AutoencoderParams
 
@@ -125,7 +126,7 @@ def _print_table(results: dict[Setting, Result], settings: list[Setting]) -> Non
 def main() -> None:
     """Run what the CSV file does not have yet, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recipe", type=Path, default=Path("recipes/default.yaml"))
+    parser.add_argument("--recipe", default="default")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--seconds", type=float, default=320.0, help="of each training, CPU time per thread")
     parser.add_argument("--threads", type=int, default=1)
@@ -136,7 +137,7 @@ def main() -> None:
     )
     parser.add_argument("--csv", type=Path, default=Path("benchmarks/adversarial.csv"))
     arguments = parser.parse_args()
-    params = validate(read_params(arguments.recipe), arguments.recipe)
+    params = validate(read_recipe(arguments.recipe, Path(__file__).resolve().parent.parent))
     judge = load_feature_extractor(set_up(params.compute.device, arguments.threads))
 
     train = read_split(PREPARED, "train").images.load()

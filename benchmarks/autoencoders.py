@@ -24,11 +24,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 from common import build_seeded, features_of, markdown_table, record, recorded, seconds_per_step, timed, train_codec
 
 from latentline.core.files import sha256_file
-from latentline.core.load_params import PARAMS_FILE, read_params, validate
+from latentline.core.load_params import read_params, validate
 from latentline.core.paths import FEATURE_EXTRACTOR, PREPARED
 from latentline.data.store import ImageSplit, read_split
 from latentline.feature_extractors.load import FeatureExtractor, load_feature_extractor
 from latentline.runtime.compute import set_up
+from latentline.tools.params_file import read_recipe
 from stages.evaluate.distances import frechet_distance
 from stages.train_autoencoder.params import AutoencoderParams
 from stages.train_autoencoder.report import score
@@ -179,14 +180,15 @@ def _table(results: dict[Setting, Result], settings: list[Setting]) -> str:
 def main() -> None:
     """Run what the CSV file does not have yet, print the table and write it beside that file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recipe", type=Path, default=PARAMS_FILE)
+    parser.add_argument("--recipe", help="name of a recipe; without it, params.yaml")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=650.0, help="of each training, CPU time per thread")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--csv", type=Path, default=Path("benchmarks/autoencoders.csv"))
     arguments = parser.parse_args()
-    params = validate(read_params(arguments.recipe), arguments.recipe)
+    root = Path(__file__).resolve().parent.parent
+    params = validate(read_recipe(arguments.recipe, root) if arguments.recipe else read_params())
     judge = load_feature_extractor(set_up(params.compute.device, arguments.threads))
     train_split, test = read_split(PREPARED, "train"), read_split(PREPARED, "test")
     train, reference = train_split.images.load(), features_of(judge, train_split)

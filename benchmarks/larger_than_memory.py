@@ -30,9 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
 from ruamel.yaml import YAML  # noqa: E402
-from support.params import set_params  # noqa: E402 - the path is set first
 
-from latentline.core.load_params import read_params  # noqa: E402
 from latentline.core.paths import AUTOENCODER, LATENT_STATS, LATENTS  # noqa: E402
 from latentline.core.seeds import generator  # noqa: E402
 from latentline.data.batches import EpochSampler  # noqa: E402
@@ -42,7 +40,9 @@ from latentline.diffusion.process import build_process  # noqa: E402
 from latentline.latents.cache import LatentSplit, read_latents, read_stats, write_cache  # noqa: E402
 from latentline.runtime.checkpoint import save_checkpoint  # noqa: E402
 from latentline.runtime.compute import fast_layout, place, set_up  # noqa: E402
+from latentline.tools.params_file import read_recipe  # noqa: E402
 from stages.train_denoiser.__main__ import Latents  # noqa: E402
+from support.params import set_params  # noqa: E402 - the path is set first
 
 _SHAPE, _CLASSES = (4, 32, 32), 10
 _PORTION = 500
@@ -154,7 +154,7 @@ def training(latents: Latents, batch: int, device: torch.device) -> Callable[[in
 
 def stage(folder: Path, batch: int, threads: int, seconds: float) -> dict[str, float]:
     """Peak resident memory of the stage, in GiB, until it is told to stop."""
-    content = read_params(ROOT / "recipes" / "default.yaml")
+    content = read_recipe("default", ROOT)
     params = {f"denoiser.{name}": value for name, value in _KNOBS.items()}
     set_params(
         content, {**params, "denoiser.optimizer.batch_size": batch, "compute.threads": threads, "compute.device": "cpu"}

@@ -23,7 +23,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 from latentline.autoencoders.build import build_autoencoder
-from latentline.core.load_params import read_params, validate
+from latentline.core.load_params import validate
 from latentline.core.seeds import generator
 from latentline.denoisers.build import build_denoiser
 from latentline.diffusion.objective import denoising_loss
@@ -31,6 +31,7 @@ from latentline.diffusion.process import build_process
 from latentline.runtime.compute import fast_layout, place, set_up
 from latentline.runtime.parallel import Ranks, join
 from latentline.runtime.resume import ResumeFile
+from latentline.tools.params_file import read_recipe
 from latentline.training.config import optimizer_of
 from latentline.training.loop import Loss, Part, Saving, fit, parts
 
@@ -86,7 +87,7 @@ NETWORKS = {"autoencoder": _autoencoder, "denoiser": _denoiser}
 
 def measure(name: str, processes: int, threads: int) -> None:
     """In each process: train, and let the first print the seconds of a step on the clock, and the processors' of all processes."""
-    params = validate(read_params(Path(__file__).resolve().parent.parent / "recipes" / "default.yaml"))
+    params = validate(read_recipe("default", Path(__file__).resolve().parent.parent))
     _, ranks = join(set_up("cpu", threads), processes, 1)
     network, loss = NETWORKS[name](params, ranks)
     times: list[tuple[float, float]] = []

@@ -1,8 +1,10 @@
 """The whole of params.yaml, and the rules across sections.
 
-No stage imports this file: it is loaded by name (``load.py``), because it can only refuse a run, never change what one
-computes. A new knob of one stage therefore re-runs no other.
+No stage imports this file: ``load_params.py`` loads it by name, because it can only refuse a run, never change its
+results. A new setting of one stage therefore re-runs no other.
 """
+
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
@@ -25,91 +27,50 @@ from stages.train_latent_classifiers.params import LatentClassifiersParams
 
 
 class Params(Section):
-    """params.yaml."""
+    """The whole of params.yaml."""
 
-    seed: int = Field(ge=0, lt=2**32)
-    data: DataParams
-    autoencoder: AutoencoderParams
-    latents: LatentsParams
-    denoiser: DenoiserParams
-    sample: SampleParams
-    feature_extractor: FeatureExtractorParams
-    latent_classifiers: LatentClassifiersParams
-    manipulate: ManipulateParams
-    evaluate: EvaluateParams
-    compute: ComputeParams
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Seed of all random numbers."""
+    data: DataParams = DataParams()
+    """The images and their preparation."""
+    autoencoder: AutoencoderParams = AutoencoderParams()
+    """Images to latents and back; see docs/autoencoders.md."""
+    latents: LatentsParams = LatentsParams()
+    """The cache of encoded images."""
+    denoiser: DenoiserParams = DenoiserParams()
+    """The diffusion model of the latents; see docs/denoisers.md."""
+    sample: SampleParams = SampleParams()
+    """Drawing images; see docs/diffusion.md."""
+    feature_extractor: FeatureExtractorParams = FeatureExtractorParams()
+    """The network of the metrics, which no other stage trains on; see docs/evaluation.md."""
+    latent_classifiers: LatentClassifiersParams = LatentClassifiersParams()
+    """Linear probes of the latents, one per class or attribute."""
+    manipulate: ManipulateParams = ManipulateParams()
+    """Edits of images through their latents; see docs/editing.md."""
+    evaluate: EvaluateParams = EvaluateParams()
+    """Metrics of samples and reconstructions; see docs/evaluation.md."""
+    compute: ComputeParams = ComputeParams()
+    """Where the stages run; no stage depends on this section."""
 
     @model_validator(mode="after")
-    def _sections_fit_together(self) -> "Params":
+    def _latents_fit_the_denoiser(self) -> "Params":
         levels = len(self.denoiser.channels)
-        for level in self.denoiser.attention_levels:
-            if level >= levels:
-                raise ValueError(
-                    f"denoiser.attention_levels: {level} is no level; expected numbers below {levels}, counted from 0, as denoiser.channels has "
-                    "so many; take it out"
-                )
+        if bad := [level for level in self.denoiser.attention_levels if level >= levels]:
+            raise ValueError(
+                f"denoiser.attention_levels ({self.denoiser.attention_levels}) must be numbers from 0 to {levels - 1}, "
+                f"the levels of denoiser.channels; take {bad[0]} out"
+            )
         vectors = self.autoencoder.makes_vectors
         if vectors != (self.denoiser.name == "mlp"):
-            latents, fitting = ("vectors (autoencoder.latent_dim, or diffae)", "mlp") if vectors else ("maps", "unet or dit")
-            raise ValueError(f"denoiser.name: {self.denoiser.name} is not made for latents that are {latents}; expected {fitting}; change it")
-        self._sampling_fits_the_process()
-        most = self.evaluate.max_images or self.sample.count
-        seen = {"sample.count": self.sample.count, "evaluate.pair_count": self.evaluate.pair_count, "evaluate.max_images": most}
-        knob = min(seen, key=seen.__getitem__)
-        if self.evaluate.neighbours >= seen[knob]:
+            expected = "mlp for latents that are vectors" if vectors else "unet or dit for latents that are maps"
             raise ValueError(
-                f"{knob}: {seen[knob]} images, but evaluate.neighbours is {self.evaluate.neighbours}; expected more images than neighbours; "
-                f"raise {knob} or lower evaluate.neighbours"
+                f"denoiser.name ({self.denoiser.name}) must be {expected}; change the name, "
+                "or autoencoder.latent_dim (null = maps; a diffae always has vectors)"
             )
-        for wanted, knob, off in (
-            (self.evaluate.bayes.count, "evaluate.bayes.count: above 0", 0),
-            (self.evaluate.classification_accuracy_score, "evaluate.classification_accuracy_score: true", "false"),
-        ):
-            if wanted and self.denoiser.condition == "none":
-                raise ValueError(f"{knob}, but the denoiser is told no class (denoiser.condition: none); set that to class or all, or this to {off}")
-        if self.manipulate.strengths != sorted(self.manipulate.strengths):
-            raise ValueError(f"manipulate.strengths: {self.manipulate.strengths} is out of order; expected ascending numbers; sort it")
-        for guided, knob in (
-            (self.sample.guidance_scale, "sample.guidance_scale"),
-            (self.denoiser.preview.guidance_scale, "denoiser.preview.guidance_scale"),
-            (self.manipulate.renoise_guidance_scale, "manipulate.renoise_guidance_scale"),
-        ):
-            if guided != 1 and self.denoiser.label_dropout == 0:
-                raise ValueError(f"{knob}: {guided} with denoiser.label_dropout 0; expected one above 0 (0.1 is usual); raise it, or set {knob} to 1")
         return self
 
     @model_validator(mode="after")
-    def _optimizers_make_sense(self) -> "Params":
-        processes = self.compute.devices * self.compute.nodes
-        for section in ("autoencoder", "denoiser", "feature_extractor"):
-            knobs: OptimizerParams = getattr(self, section).optimizer
-            if knobs.milestones != sorted(set(knobs.milestones)):
-                raise ValueError(
-                    f"{section}.optimizer.milestones: {knobs.milestones} is out of order; expected epochs in ascending order, each once; sort it"
-                )
-            if processes > knobs.batch_size:
-                raise ValueError(
-                    f"compute.devices: {self.compute.devices} and compute.nodes: {self.compute.nodes} make {processes} processes, for whom a batch "
-                    f"of {section}.optimizer.batch_size, {knobs.batch_size}, has too few rows; expected at most as many; lower one, or raise that"
-                )
-            if knobs.accumulate > knobs.batch_size:
-                raise ValueError(
-                    f"{section}.optimizer.accumulate: {knobs.accumulate} parts are too many; expected at most "
-                    f"{section}.optimizer.batch_size, {knobs.batch_size}; lower it"
-                )
-        if self.autoencoder.adversarial.weight and processes > 1 and self.compute.strategy == "fsdp":
-            raise ValueError(
-                f"compute.strategy: fsdp divides the weights among {processes} processes, but autoencoder.adversarial needs one of them whole at "
-                "every step; expected ddp; set it, or set autoencoder.adversarial.weight to 0"
-            )
-        if self.autoencoder.adversarial.weight and self.autoencoder.optimizer.accumulate > 1:
-            raise ValueError(
-                f"autoencoder.optimizer.accumulate: {self.autoencoder.optimizer.accumulate} parts cannot be judged one by one, since "
-                "autoencoder.adversarial balances its term once per step; expected 1; set it, or set autoencoder.adversarial.weight to 0"
-            )
-        return self
-
-    def _sampling_fits_the_process(self) -> None:
+    def _sampling_fits_the_process(self) -> "Params":
         process, sample, diffae = self.denoiser.process, self.sample, self.autoencoder.diffae
         for section, check in (
             ("autoencoder.diffae", lambda: require_compatible(diffae.path, diffae.prediction)),
@@ -123,6 +84,82 @@ class Params(Section):
                 raise ValueError(f"{section}.{error}") from None
         if sample.guidance_start > sample.guidance_end:
             raise ValueError(
-                f"sample.guidance_start: {sample.guidance_start} is above sample.guidance_end, {sample.guidance_end}; expected the smallest t "
-                "that is guided, and then the largest; change one"
+                f"sample.guidance_start ({sample.guidance_start}) must be at most sample.guidance_end "
+                f"({sample.guidance_end}); lower it, or raise sample.guidance_end"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _scores_can_be_computed(self) -> "Params":
+        images = {
+            "sample.count": self.sample.count,
+            "evaluate.pair_count": self.evaluate.pair_count,
+            "evaluate.max_images": self.evaluate.max_images or self.sample.count,
+        }
+        setting = min(images, key=images.__getitem__)
+        if self.evaluate.neighbours >= images[setting]:
+            raise ValueError(
+                f"{setting} ({images[setting]}) must be above evaluate.neighbours ({self.evaluate.neighbours}); "
+                f"raise {setting} or lower evaluate.neighbours"
+            )
+        score = self.evaluate.classification_accuracy_score
+        for wanted, setting, value, off in (
+            (self.evaluate.bayes.count > 0, "evaluate.bayes.count", self.evaluate.bayes.count, "0"),
+            (score, "evaluate.classification_accuracy_score", "true", "false"),
+        ):
+            if wanted and self.denoiser.condition == "none":
+                expected = f"{off} while denoiser.condition is none"
+                raise ValueError(f"{setting} ({value}) must be {expected}; set it so, or denoiser.condition to class")
+        return self
+
+    @model_validator(mode="after")
+    def _edits_and_guidance_make_sense(self) -> "Params":
+        strengths = self.manipulate.strengths
+        if strengths != sorted(strengths):
+            raise ValueError(f"manipulate.strengths ({strengths}) must be in ascending order; sort it")
+        for guidance_scale, setting in (
+            (self.sample.guidance_scale, "sample.guidance_scale"),
+            (self.denoiser.preview.guidance_scale, "denoiser.preview.guidance_scale"),
+            (self.manipulate.renoise_guidance_scale, "manipulate.renoise_guidance_scale"),
+        ):
+            if guidance_scale != 1 and self.denoiser.label_dropout == 0:
+                raise ValueError(
+                    f"{setting} ({guidance_scale}) must be 1 while denoiser.label_dropout is 0; "
+                    "set it to 1, or denoiser.label_dropout above 0 (0.1 is usual)"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _optimizers_make_sense(self) -> "Params":
+        processes = self.compute.devices * self.compute.nodes
+        for section in ("autoencoder", "denoiser", "feature_extractor"):
+            params: OptimizerParams = getattr(self, section).optimizer
+            name = f"{section}.optimizer"
+            if params.milestones != sorted(set(params.milestones)):
+                raise ValueError(f"{name}.milestones ({params.milestones}) must be ascending, each once; sort it")
+            if processes > params.batch_size:
+                raise ValueError(
+                    f"compute.devices ({self.compute.devices}) x compute.nodes ({self.compute.nodes}) must be at most "
+                    f"{name}.batch_size ({params.batch_size}); lower compute.devices or raise the batch size"
+                )
+            if params.accumulate > params.batch_size:
+                expected = f"at most {name}.batch_size ({params.batch_size})"
+                raise ValueError(f"{name}.accumulate ({params.accumulate}) must be {expected}; lower it")
+        return self
+
+    @model_validator(mode="after")
+    def _adversarial_training_is_possible(self) -> "Params":
+        if not self.autoencoder.adversarial.weight:
+            return self
+        remedy = "or set autoencoder.adversarial.weight to 0"
+        if self.compute.devices * self.compute.nodes > 1 and self.compute.strategy == "fsdp":
+            raise ValueError(
+                "compute.strategy (fsdp) must be ddp while autoencoder.adversarial.weight is above 0, since the "
+                f"adaptive weight needs one layer whole at every step; set it to ddp, {remedy}"
+            )
+        if (accumulate := self.autoencoder.optimizer.accumulate) > 1:
+            raise ValueError(
+                f"autoencoder.optimizer.accumulate ({accumulate}) must be 1 while autoencoder.adversarial.weight is "
+                f"above 0, since the adaptive weight is computed once per step; set it to 1, {remedy}"
+            )
+        return self

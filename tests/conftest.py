@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from ruamel.yaml import YAML
-from support.params import set_params
 from torch import nn
 
-from latentline.core.load_params import read_params
+from latentline.tools.params_file import read_recipe
+from support.params import set_params
 
 settings.register_profile(
     "latentline",
@@ -46,10 +46,10 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def write_params(root: Path) -> Callable[[Path, dict[str, object]], None]:
-    """Writes params.yaml into a folder: the default recipe with other values of some knobs, which are named ``section.knob``."""
+    """Write params.yaml into a folder: the default recipe with other values of some settings, named ``section.setting``."""
 
     def write(folder: Path, params: dict[str, object]) -> None:
-        content = read_params(root / "recipes" / "default.yaml")
+        content = read_recipe("default", root)
         set_params(content, params)
         YAML().dump(content, folder / "params.yaml")
 

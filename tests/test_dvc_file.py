@@ -14,6 +14,7 @@ from latentline.core import paths
 from latentline.core.closure import module_closure
 from latentline.core.load_params import read_params
 from latentline.tools.deps import NOT_LISTED, code_folders, with_code_deps
+from latentline.tools.params_file import read_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 PIPELINE = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")
@@ -94,7 +95,7 @@ def test_what_a_stage_reads_besides_code_some_other_stage_writes(stage):
 
 def test_what_users_bring_is_watched_and_its_place_is_there_in_a_fresh_clone():
     assert {(stage, dep) for stage in STAGES for dep in STAGES[stage]["deps"] if dep.startswith("$")} == USERS_OWN
-    params = read_params(ROOT / "recipes" / "default.yaml")
+    params = read_recipe("default", ROOT)
     for _, dep in USERS_OWN:
         section, knob = dep.strip("${}").split(".")
         assert subprocess.run(

@@ -1,12 +1,13 @@
 """The recipe with a discriminator, shortened, on images that need no network."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
-from latentline.core.load_params import read_params, validate
+from latentline.core.load_params import validate
+from latentline.tools.params_file import read_recipe
+from latentline.tools.recipe import complete_text
 from support.checkout import EVERY_STAGE, fresh_checkout
 
 SHORT = {
@@ -39,7 +40,7 @@ SHORT = {
 
 
 def test_it_is_seed_002(root):
-    params = validate(read_params(root / "recipes" / "ldm_celeba.yaml"))
+    params = validate(read_recipe("ldm_celeba", root))
     assert params.data.name == "celeba"
     assert params.autoencoder.name == "vae"
     assert params.autoencoder.kl_weight > 0
@@ -51,7 +52,7 @@ def test_it_is_seed_002(root):
 @pytest.mark.slow
 def test_it_runs_through_the_whole_pipeline_and_leaves_a_discriminator_and_its_figures(root: Path, tmp_path: Path):
     checkout = fresh_checkout(root, tmp_path / "checkout")
-    shutil.copy(root / "recipes" / "ldm_celeba.yaml", checkout.folder / "params.yaml")
+    (checkout.folder / "params.yaml").write_text(complete_text("ldm_celeba", root))
     checkout.change(**SHORT)
     checkout.commit()
     assert checkout.repro() == EVERY_STAGE

@@ -1,13 +1,13 @@
 """Recipes too large for every test run, shortened, through the whole pipeline."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from latentline.latents.cache import read_stats
+from latentline.tools.recipe import complete_text
 from support.checkout import EVERY_STAGE, fresh_checkout
 
 TINY_DIFFAE: dict[str, object] = {
@@ -89,7 +89,7 @@ NETWORK_EVALUATIONS = {
 @pytest.mark.parametrize("recipe", SHORTENED)
 def test_a_recipe_runs_through_every_stage(recipe: str, root: Path, tmp_path: Path) -> None:
     checkout = fresh_checkout(root, tmp_path / "checkout")
-    shutil.copy(root / "recipes" / f"{recipe}.yaml", checkout.folder / "params.yaml")
+    (checkout.folder / "params.yaml").write_text(complete_text(recipe, root))
     checkout.change(**SHORTENED[recipe])
     checkout.commit()
     assert checkout.repro() == EVERY_STAGE

@@ -184,5 +184,5 @@ def test_a_bad_knob_stops_every_stage_at_once_in_one_line_that_names_it(copy):
     copy.change(**{"evaluate.neighbours": 0})
     for stage in ("download", "train_autoencoder"):
         (line,) = copy.run(sys.executable, "-m", f"stages.{stage}", expect=2).stderr.splitlines()
-        assert line.startswith("error: params.yaml: evaluate.neighbours: 0 is refused")
+        assert line.startswith("error: params.yaml: evaluate.neighbours (0) must be an integer of at least 1; ")
     assert (copy.folder / "data" / "prepared" / "card.json").is_file()

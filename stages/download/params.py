@@ -1,4 +1,4 @@
-"""Section ``data``: which images, and how they are prepared."""
+"""Section ``data``: the images and their preparation."""
 
 from typing import Annotated, Literal
 
@@ -7,20 +7,20 @@ from pydantic import Field, model_validator
 from latentline.core.params import Fraction, Pixels, Positive, Section
 
 _CHARACTERS = ("mnist", "emnist", "svhn", "digits")
-"""Data sets in which a mirrored image is another character, or none."""
+"""Data sets of characters, which mirrored are other characters, or none."""
 
 
 class SplitParams(Section):
-    """Shares cut from the training images, each only where the source has no such split."""
+    """Fractions of the training images, each used only where the source has no such split."""
 
-    val: Annotated[float, Field(gt=0, lt=0.5)]
-    """Held out for validation."""
-    test: Annotated[float, Field(gt=0, lt=0.5)]
-    """Held out for the scores."""
+    val: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    """Fraction held out for validation."""
+    test: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
+    """Fraction held out for the metrics."""
 
 
 class DataParams(Section):
-    """Knobs of stage ``download``."""
+    """Settings of stage ``download``."""
 
     name: Literal[
         "mnist",
@@ -42,36 +42,40 @@ class DataParams(Section):
         "image_folder",
         "array",
         "huggingface",
-    ]
-    """Data set."""
-    path: Annotated[str, Field(min_length=1)]
-    """The user's own images: what ``image_folder``, ``array`` and ``huggingface`` read. A dependency of the stage, so never null."""
-    labels: Annotated[str, Field(min_length=1)]
-    """CSV of labels for ``image_folder``; an empty file = labels are the sub-folders. A dependency of the stage, so never null."""
-    root: str | None
+    ] = "fashion_mnist"
+    """Data set: mnist | fashion_mnist | emnist | cifar10 | cifar100 | svhn | celeba | chestmnist | octmnist |
+    tissuemnist | pneumoniamnist | tinyimagenet | places365 | dtd | imagenet | digits (needs no network) | image_folder
+    | array | huggingface; see docs/data.md."""
+    path: Annotated[str, Field(min_length=1)] = "data/source"
+    """Your own images (image_folder, array, huggingface). DVC depends on this path, so it is never null."""
+    labels: Annotated[str, Field(min_length=1)] = "data/source/no_labels.csv"
+    """CSV of labels for image_folder; an empty file = the sub-folders are the labels; never null, see path."""
+    root: str | None = None
     """Folder that already holds the publisher's files of a named data set; null = fetch them."""
-    classes: Annotated[list[str], Field(min_length=1)] | None
-    """Names of the classes whose images are kept, as if there were no others; null = all images."""
-    limit: Positive | None
+    classes: Annotated[list[str], Field(min_length=1)] | None = None
+    """Classes to keep, by name, such as [Pullover, Sneaker]; null = all images."""
+    limit: Positive | None = None
     """First N images of each split after a seeded shuffle; null = all."""
-    image_size: Pixels | Annotated[list[Pixels], Field(min_length=2, max_length=2)] | None
-    """Pixels, one number or [height, width]; null = the data's own size, or the commonest one."""
-    channels: Literal[1, 3] | None
+    image_size: Pixels | Annotated[list[Pixels], Field(min_length=2, max_length=2)] | None = None
+    """Pixels: one number, such as 64, or [height, width]; null = the data's own size, or the commonest one of a
+    folder."""
+    channels: Literal[1, 3] | None = None
     """1 = grey, 3 = colour; null = the data's own."""
-    splits: SplitParams
-    max_unreadable: Fraction
-    """Share of images that may be unreadable; above it the stage fails."""
-    horizontal_flip: bool
-    """Whether the autoencoder trains on mirrored images too."""
-    emnist_split: Literal["balanced", "byclass", "bymerge"]
-    """Which classes of EMNIST."""
-    medmnist_size: Literal[28, 64, 128, 224]
-    """Which of MedMNIST's sizes is fetched, in pixels."""
-    timeout_seconds: Annotated[float, Field(gt=0, le=600)]
-    """A source that sends nothing for so long is given up."""
+    splits: SplitParams = SplitParams()
+    """Fractions of the training images, each used only where the source has no such split."""
+    max_unreadable: Fraction = 0.01
+    """Fraction of the images that may be unreadable; above it the stage fails."""
+    horizontal_flip: bool = False
+    """Train the autoencoder on mirrored images too; wrong for letters and digits."""
+    emnist_split: Literal["balanced", "byclass", "bymerge"] = "balanced"
+    """balanced | byclass | bymerge: set of classes; emnist only."""
+    medmnist_size: Literal[28, 64, 128, 224] = 28
+    """28 | 64 | 128 | 224: size to fetch, in pixels; MedMNIST's data sets only."""
+    timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 10.0
+    """Seconds without data after which a download fails."""
 
     @model_validator(mode="after")
     def _no_mirrored_characters(self) -> "DataParams":
         if self.horizontal_flip and self.name in _CHARACTERS:
-            raise ValueError(f"data.horizontal_flip: true would mirror the characters of {self.name}; expected false for it; set it to false")
+            raise ValueError(f"data.horizontal_flip (true) must be false for the characters of {self.name}; set it so")
         return self

@@ -1,4 +1,4 @@
-"""Section ``manipulate``: edits of images by their latents."""
+"""Section ``manipulate``: edits of images through their latents."""
 
 from typing import Annotated, Literal
 
@@ -8,29 +8,30 @@ from latentline.core.params import Count, Fraction, NonNegative, Positive, Secti
 
 
 class ManipulateParams(Section):
-    """Knobs of stage ``manipulate``."""
+    """Settings of stage ``manipulate``."""
 
-    direction: Literal["classifier", "mean_difference"]
-    """The normal of the latent classifier's boundary, or the mean latent of the target's training images minus that of the others."""
-    strengths: list[float] = Field(min_length=2)
-    """Shifts, in standard deviations of the latents along the direction, ascending."""
-    files: Annotated[str, Field(min_length=1)]
-    """Folder of images to edit; without any, as in the tracked placeholder, images of the test split are. Never null: DVC watches it."""
-    images: Annotated[list[Count], Field(min_length=1)] | None
-    """Numbers of the images to edit, from 0; None = all."""
-    source_class: str | None
-    """Edit only images of this class; None = of any."""
-    count: Positive
-    """Images that are edited towards each target, at most."""
-    target_names: list[str]
-    """Classes and attributes to edit towards, by name; empty = all."""
-    targets: Positive
-    """Targets (classes, attributes, numbers) that images are edited towards, at most; of more, so many are chosen evenly."""
-    renoise: Fraction
-    """t up to which an edited latent is noised, for the denoiser to bring it back, told the target; 0 = off."""
-    renoise_steps: Positive
-    """Steps of DPM-Solver++ back from there."""
-    renoise_guidance_scale: NonNegative
-    """Classifier-free guidance on the way back; 1 = off."""
-    strips: Positive
-    """Strips drawn per figure, one target each."""
+    direction: Literal["classifier", "mean_difference"] = "classifier"
+    """classifier (normal of the latent classifier's boundary) | mean_difference (mean latent of the target's training
+    images minus the mean of all others)."""
+    strengths: list[float] = Field(default=[-4.0, -2.0, 0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0], min_length=2)
+    """Shifts in ascending order, in standard deviations of the latents along the direction."""
+    files: Annotated[str, Field(min_length=1)] = "data/edit"
+    """Folder of images to edit; where it holds none, test images are edited. DVC depends on it, so it is never null."""
+    images: Annotated[list[Count], Field(min_length=1)] | None = None
+    """Indices of the images to edit, from 0, such as [3, 17]; null = all."""
+    source_class: str | None = None
+    """Edit images of this class only; null = of any class."""
+    count: Positive = 50
+    """Upper limit of the images edited towards each target."""
+    target_names: list[str] = Field(default=[])
+    """Classes and attributes to edit towards, by name, such as [Bag, Sandal]; [] = all."""
+    targets: Positive = 20
+    """Upper limit of the targets (classes, attributes and numbers); of more, evenly spaced ones are taken."""
+    renoise: Fraction = 0.5
+    """SDEdit noises an edited latent up to this t, and denoises it conditioned on the target; 0 = off."""
+    renoise_steps: Positive = 4
+    """SDEdit: DPM-Solver++ steps from t back to 0."""
+    renoise_guidance_scale: NonNegative = 1.0
+    """SDEdit: scale of classifier-free guidance; 1 = off."""
+    strips: Positive = 10
+    """Rows of the figure, one per target."""

@@ -10,43 +10,44 @@ from latentline.core.params import NonNegative, Positive, Section, Steps
 class SampleFiguresParams(Section):
     """Grids in fig/sample."""
 
-    height: Positive
-    """Rows of images in the grid at most: one per class, where there are classes."""
-    width: Positive
-    """Images per row at most."""
-    scale: Positive
-    """Each pixel becomes ``scale`` x ``scale``."""
+    height: Positive = 10
+    """Upper limit of the rows of fig/sample/grid.png; with classes, each row is one class."""
+    width: Positive = 12
+    """Upper limit of the images per row."""
+    scale: Positive = 2
+    """Enlargement: each pixel is drawn as scale x scale pixels."""
 
 
 class SampleParams(Section):
-    """Knobs of stage ``sample``."""
+    """Settings of stage ``sample``."""
 
-    sampler: Literal["euler", "heun", "dpmpp_2m", "unipc", "ddim", "ddpm", "flow_sde"]
-    """How the steps are made."""
-    steps: Steps
+    sampler: Literal["euler", "heun", "dpmpp_2m", "unipc", "ddim", "ddpm", "flow_sde"] = "unipc"
+    """euler | heun (2 network evaluations per step) | dpmpp_2m | unipc | ddim | ddpm | flow_sde; see
+    docs/diffusion.md."""
+    steps: Steps = 7
     """Solver steps from noise to data."""
-    time_grid: Literal["uniform", "shifted", "karras", "discrete"]
-    """Where the steps lie: evenly in t, more of them at one end, or on the 1000 discrete times of DDPM."""
-    time_shift: Annotated[float, Field(gt=0)]
-    """Of the shifted grid: above 1 = more steps near noise."""
-    eta: Annotated[float, Field(ge=0, le=1)]
-    """Noise of ``ddim``: 0 = none, 1 = as much as ``ddpm``."""
-    variance: Literal["beta", "posterior"]
-    """Noise of ``ddpm``: the forward step's variance, or that of its reversal."""
-    sigma_scale: NonNegative
-    """Noise of ``ddpm``: multiplies its standard deviation."""
-    diffusion: NonNegative
-    """Noise of ``flow_sde``: its level is diffusion * t."""
-    guidance_scale: NonNegative
-    """Classifier-free guidance; 1 = off."""
-    guidance_start: Annotated[float, Field(ge=0, le=1)]
-    """Smallest t that is guided."""
-    guidance_end: Annotated[float, Field(ge=0, le=1)]
-    """Largest t that is guided."""
-    guidance_rescale: Annotated[float, Field(ge=0, le=1)]
-    """How far guided outputs are brought back to the standard deviation of unguided ones."""
-    count: Positive
+    time_grid: Literal["uniform", "shifted", "karras", "discrete"] = "uniform"
+    """uniform (in t) | shifted (by time_shift) | karras (denser near data) | discrete (the 1000 times of DDPM)."""
+    time_shift: Annotated[float, Field(gt=0)] = 1.0
+    """Shift of the time grid: above 1 = more steps near noise; shifted only."""
+    eta: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Noise of each step: 0 = none, 1 = as much as ddpm; ddim only."""
+    variance: Literal["beta", "posterior"] = "posterior"
+    """beta (variance of the forward step) | posterior (variance of the reverse step): noise of each step; ddpm only."""
+    sigma_scale: NonNegative = 1.0
+    """Factor of the standard deviation of that noise; ddpm only."""
+    diffusion: NonNegative = 0.5
+    """Noise level divided by t; flow_sde only."""
+    guidance_scale: NonNegative = 2.4
+    """Scale of classifier-free guidance; 1 = off."""
+    guidance_start: Annotated[float, Field(ge=0, le=1)] = 0.15
+    """Smallest t with guidance."""
+    guidance_end: Annotated[float, Field(ge=0, le=1)] = 0.6
+    """Largest t with guidance."""
+    guidance_rescale: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Rescale guided outputs to the standard deviation of unguided ones: from 0 (off) to 1 (fully)."""
+    count: Positive = 10000
     """Images to draw, classes in turn."""
-    batch_size: Positive
-    """Images per batch; has no influence on the images."""
-    figures: SampleFiguresParams
+    batch_size: Positive = 250
+    """Images per batch; does not change the images."""
+    figures: SampleFiguresParams = SampleFiguresParams()

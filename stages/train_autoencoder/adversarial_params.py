@@ -1,4 +1,4 @@
-"""Section ``autoencoder.adversarial``: the discriminator that reconstructions train against."""
+"""Section ``autoencoder.adversarial``: the patch discriminator and the autoencoder's adversarial loss."""
 
 from typing import Annotated, Literal
 
@@ -8,21 +8,21 @@ from latentline.core.params import Count, NonNegative, PositiveFloat, Section, W
 
 
 class AdversarialParams(Section):
-    """Knobs of the adversarial term (Esser et al., arXiv 2012.09841)."""
+    """Settings of the adversarial loss (Esser et al., arXiv 2012.09841)."""
 
-    weight: NonNegative
-    """Of the adversarial term, times the adaptive weight that makes it as strong as all other terms; 0 = no discriminator."""
-    loss: Literal["hinge", "non_saturating"]
-    """Which losses the two play with."""
-    start_step: Count
+    weight: NonNegative = 0.0
+    """Weight of the adversarial loss: 1 = as strong as all other losses (0.1 is stable); 0 = no discriminator."""
+    loss: Literal["hinge", "non_saturating"] = "hinge"
+    """hinge | non_saturating: losses of the discriminator and of the autoencoder."""
+    start_step: Count = 1000
     """Step at which the discriminator begins to train."""
-    warmup_steps: Count
-    """Steps that it trains alone, before its term enters the autoencoder's loss."""
-    adaptive_max: PositiveFloat
-    """Upper limit of the adaptive weight."""
-    channels: Width
-    """Width of the discriminator's first level; each further one is twice as wide, up to eight times."""
-    layers: Annotated[int, Field(ge=1, le=8)]
-    """How often the discriminator halves the map."""
-    lr: PositiveFloat
-    """Its learning rate after the warm-up; the rest of its optimizer is as autoencoder.optimizer says."""
+    warmup_steps: Count = 200
+    """Steps for which the discriminator trains alone, before the autoencoder's loss includes it."""
+    adaptive_max: PositiveFloat = 0.05
+    """Upper limit of the adaptive weight, which balances the gradients at the decoder's last layer."""
+    channels: Width = 32
+    """Width of the discriminator's first level; each further level doubles it, up to eight times."""
+    layers: Annotated[int, Field(ge=1, le=8)] = 2
+    """Halvings of the map. The receptive field is 14 pixels with 1, 28 with 2, 56 with 3."""
+    lr: PositiveFloat = 1e-3
+    """Learning rate of the discriminator after the warm-up; all else as in autoencoder.optimizer."""

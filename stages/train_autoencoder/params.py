@@ -23,7 +23,7 @@ from stages.train_autoencoder.diffae_params import DiffAEParams
 _ERROR = ("reconstruction",)
 _KL = ("kl_weight", "kl_warmup_steps")
 LOSSES = _ERROR + _KL
-"""Knobs of a codec that shape no weights."""
+"""Settings of the losses, which shape no weights."""
 _CODER = (
     "network",
     "latent_channels",
@@ -39,123 +39,129 @@ _CODER = (
     "causal_attention",
 )
 _CONSTRUCTORS = {"identity": (), "ae": _ERROR + _CODER, "vae": _ERROR + _KL + _CODER}
-"""Knobs that shape a codec, by kind, whether it works alone or inside a ``diffae``. All are valid for each; those of others do nothing."""
+"""Settings that shape each kind of autoencoder, alone or inside a ``diffae``. All others are valid too but have no
+effect."""
 
 
 class AutoencoderFiguresParams(Section):
     """Grids in fig/autoencoder."""
 
-    height: Annotated[int, Field(ge=2)]
-    """Rows of images at most; where originals stand above their reconstructions, both are counted."""
-    width: Positive
-    """Images per row at most."""
-    scale: Positive
-    """Each pixel becomes ``scale`` x ``scale``."""
-    preview_every_epochs: Count
-    """Draw reconstructions of validation images after every so many epochs; 0 = never."""
+    height: Annotated[int, Field(ge=2)] = 8
+    """Upper limit of the rows of images; originals above their reconstructions count as two."""
+    width: Positive = 16
+    """Upper limit of the images per row."""
+    scale: Positive = 2
+    """Enlargement: each pixel is drawn as scale x scale pixels."""
+    preview_every_epochs: Count = 0
+    """Draw reconstructions of validation images every so many epochs; 0 = never."""
 
 
 class AutoencoderParams(Section):
-    """Knobs of stage ``train_autoencoder``."""
+    """Settings of stage ``train_autoencoder``."""
 
-    name: Literal["identity", "ae", "vae", "diffae"]
-    """Kind of autoencoder."""
-    epochs: Count
-    """Passes over the training images; 0 only with ``init_from``. ``identity`` trains nothing."""
-    network: Literal["conv", "stable_diffusion"]
-    """``conv`` folds pixels into channels and is fast; ``stable_diffusion`` begins at full size."""
-    latent_channels: Positive
+    name: Literal["identity", "ae", "vae", "diffae"] = "vae"
+    """identity (pixels, no training) | ae (plain) | vae (KL-regularised) | diffae (vectors; decodes by diffusion).
+    Settings that a kind does not use have no effect."""
+    epochs: Count = 2
+    """Passes over the training images; 0 only with init_from. Another number trains from scratch."""
+    network: Literal["conv", "stable_diffusion"] = "conv"
+    """conv (fast: folds pixels into channels, halves the map at each level) | stable_diffusion (begins at full size,
+    halves the map after each level but the last)."""
+    latent_channels: Positive = 6
     """Channels of the latent map."""
-    latent_dim: Positive | None
-    """Length of a latent vector; null = the latent is a map."""
-    encoder_channels: Widths
-    """Width of each level of the encoder, from the image down; each level halves the map (``stable_diffusion``: each but the last)."""
-    encoder_blocks: list[Blocks]
+    latent_dim: Positive | None = None
+    """Length of a latent vector, computed from the latent map; null = the map is the latent."""
+    encoder_channels: Widths = Field(default=[32, 64])
+    """Width of each level of the encoder, from the image down."""
+    encoder_blocks: list[Blocks] = Field(default=[1, 1])
     """Residual blocks of each level of the encoder."""
-    decoder_channels: Widths
+    decoder_channels: Widths = Field(default=[32, 64])
     """Width of each level of the decoder, in the encoder's order."""
-    decoder_blocks: list[Blocks]
+    decoder_blocks: list[Blocks] = Field(default=[2, 2])
     """Residual blocks of each level of the decoder."""
-    groups: Positive
+    groups: Positive = 8
     """Normalisation groups; a divisor of every width."""
-    attention_levels: list[Count]
+    attention_levels: list[Count] = Field(default=[])
     """Levels (0 = next to the image) with self-attention after each residual block."""
-    middle_attention: bool
+    middle_attention: bool = False
     """Self-attention on the smallest map."""
-    attention_heads: Positive
+    attention_heads: Positive = 1
     """Heads of every self-attention."""
-    causal_attention: bool
-    """Whether a position sees only itself and those before it."""
-    reconstruction: Literal["l1", "l2"]
-    """Mean absolute or mean squared error."""
-    kl_weight: NonNegative
-    """Weight of the KL term (nats per image value) beside the reconstruction error. ``vae`` only."""
-    kl_warmup_steps: Count
-    """Steps over which that weight rises linearly from 0. ``vae`` only."""
-    perceptual_weight: NonNegative
-    """Weight of the perceptual distance between image and reconstruction; 0 = off."""
-    report_lpips: bool
-    """Whether the perceptual distance of reconstructions is among the metrics, too, where it does not train."""
-    adversarial: AdversarialParams
-    diffae: DiffAEParams
-    init_from: Annotated[str, Field(min_length=1)]
-    """Folder of weights to begin with: checkpoints/autoencoder of another run, or a diffusers ``AutoencoderKL`` (``vae`` with network
-    ``stable_diffusion`` only). :data:`NO_WEIGHTS` = random ones."""
-    init_from_sha256: Sha256 | None
-    """What the weights' file must have; null = whatever is there."""
-    freeze_encoder: bool
-    """Train the decoder alone; needs ``init_from``."""
-    ema_decay: Fraction | None
-    """Decay per step of the averaged weights, which are then the ones kept; null = keep the last weights."""
-    figures: AutoencoderFiguresParams
-    optimizer: OptimizerParams
+    causal_attention: bool = False
+    """true = each position attends only to itself and to positions before it, row by row."""
+    reconstruction: Literal["l1", "l2"] = "l2"
+    """l1 (mean absolute error) | l2 (mean squared error)."""
+    kl_weight: NonNegative = 3e-3
+    """Weight of the KL divergence, in nats per image value, beside the reconstruction error; vae only."""
+    kl_warmup_steps: Count = 0
+    """Steps over which that weight rises linearly from 0; vae only."""
+    perceptual_weight: NonNegative = 0.0
+    """Weight of the perceptual distance (LPIPS, needs the package stlpips-pytorch); 0 = off."""
+    report_lpips: bool = False
+    """Add the perceptual distance to the metrics without training on it (needs the same package)."""
+    adversarial: AdversarialParams = AdversarialParams()
+    """A discriminator of image patches, trained against the autoencoder; see docs/adversarial.md."""
+    diffae: DiffAEParams = DiffAEParams()
+    """Shape of a diffae, whose inner autoencoder, if any, has the shape given above; see docs/diffae.md."""
+    init_from: Annotated[str, Field(min_length=1)] = NO_WEIGHTS
+    """Folder of initial weights: checkpoints/autoencoder of another run, or a diffusers AutoencoderKL (vae with network
+    stable_diffusion only); data/no_weights = random weights."""
+    init_from_sha256: Sha256 | None = None
+    """Expected sha256 of the weights' file in that folder; null = any."""
+    freeze_encoder: bool = False
+    """Train the decoder alone; needs init_from."""
+    ema_decay: Fraction | None = None
+    """Decay per step of averaged weights (EMA), which the checkpoint stores; null = the last weights."""
+    figures: AutoencoderFiguresParams = AutoencoderFiguresParams()
+    optimizer: OptimizerParams = OptimizerParams()
 
     def constructor(self) -> dict[str, Any]:
-        """The arguments of the codec ``name``, but for the image's shape."""
+        """Return the arguments of the autoencoder ``name``, without the image's shape."""
         if self.name == "diffae":
-            return {"inner": {"name": self.diffae.inner, **self._knobs_of(self.diffae.inner)}, **self.diffae.constructor()}
-        return self._knobs_of(self.name)
+            inner = {"name": self.diffae.inner, **self._settings_of(self.diffae.inner)}
+            return {"inner": inner, **self.diffae.constructor()}
+        return self._settings_of(self.name)
 
     @property
     def makes_vectors(self) -> bool:
-        """Whether latents are vectors (D,) and not maps (C, H, W)."""
+        """True for latents that are vectors (D,), False for maps (C, H, W)."""
         return self.name == "diffae" or (self.name != "identity" and self.latent_dim is not None)
 
-    def _knobs_of(self, name: str) -> dict[str, Any]:
+    def _settings_of(self, name: str) -> dict[str, Any]:
         return self.model_dump(include=set(_CONSTRUCTORS[name]))
 
     @model_validator(mode="after")
     def _levels_match(self) -> "AutoencoderParams":
         levels = len(self.encoder_channels)
-        for knob in ("encoder_blocks", "decoder_channels", "decoder_blocks"):
-            if len(getattr(self, knob)) != levels:
+        for setting in ("encoder_blocks", "decoder_channels", "decoder_blocks"):
+            if len(getattr(self, setting)) != levels:
                 raise ValueError(
-                    f"autoencoder.{knob}: {getattr(self, knob)} has {len(getattr(self, knob))} levels; "
-                    f"expected {levels}, as autoencoder.encoder_channels has; give all four the same number"
+                    f"autoencoder.{setting} ({getattr(self, setting)}) must be a list of {levels} numbers, as "
+                    "autoencoder.encoder_channels is; give all four lists of levels the same length"
                 )
         if bad := [level for level in self.attention_levels if level >= levels]:
-            raise ValueError(f"autoencoder.attention_levels: {bad[0]} is no level; expected numbers below {levels}, counted from 0; take it out")
-        for knob in ("encoder_blocks", "decoder_blocks"):
-            if bare := [level for level in self.attention_levels if getattr(self, knob)[level] == 0]:
+            raise ValueError(
+                f"autoencoder.attention_levels ({self.attention_levels}) must be numbers from 0 to {levels - 1}, "
+                f"the levels of autoencoder.encoder_channels; take {bad[0]} out"
+            )
+        for setting in ("encoder_blocks", "decoder_blocks"):
+            if bare := [level for level in self.attention_levels if getattr(self, setting)[level] == 0]:
                 raise ValueError(
-                    f"autoencoder.attention_levels: {bare[0]} has no residual block in autoencoder.{knob}; expected one for attention to follow; "
-                    f"take it out, or give that level a block"
+                    f"autoencoder.attention_levels ({self.attention_levels}) must be levels with a residual block, and "
+                    f"level {bare[0]} of autoencoder.{setting} has none; take {bare[0]} out, or give that level a block"
                 )
         return self
 
     @model_validator(mode="after")
     def _widths_divide(self) -> "AutoencoderParams":
-        for knob in ("encoder_channels", "decoder_channels"):
-            for width in getattr(self, knob):
-                if width % self.groups:
-                    raise ValueError(
-                        f"autoencoder.groups: {self.groups} does not divide {width} of autoencoder.{knob}; expected a common divisor; lower it"
-                    )
-                if width % self.attention_heads:
-                    raise ValueError(
-                        f"autoencoder.attention_heads: {self.attention_heads} does not divide {width} of autoencoder.{knob}; "
-                        "expected a divisor; lower it"
-                    )
+        for setting in ("encoder_channels", "decoder_channels"):
+            for width in getattr(self, setting):
+                for divisor in ("groups", "attention_heads"):
+                    if width % getattr(self, divisor):
+                        raise ValueError(
+                            f"autoencoder.{divisor} ({getattr(self, divisor)}) must be a divisor of every width, "
+                            f"also of {width} in autoencoder.{setting}; lower it"
+                        )
         return self
 
     @model_validator(mode="after")
@@ -165,25 +171,32 @@ class AutoencoderParams(Section):
             return self
         if self.epochs == 0:
             raise ValueError(
-                f"autoencoder.epochs: 0 leaves the {self.name} untrained; expected at least 1, or a folder in autoencoder.init_from; set one"
+                f"autoencoder.epochs (0) must be at least 1 without initial weights for the {self.name}; "
+                "raise it, or set autoencoder.init_from to a folder of weights"
             )
         if self.freeze_encoder:
-            raise ValueError("autoencoder.freeze_encoder: true keeps a random encoder; expected a folder in autoencoder.init_from; set it, or false")
+            raise ValueError(
+                "autoencoder.freeze_encoder (true) must be false without initial weights, since the encoder would stay "
+                "random; set it to false, or autoencoder.init_from to a folder of weights"
+            )
         return self
 
     @model_validator(mode="after")
     def _diffusion_decodes_alone(self) -> "AutoencoderParams":
         if self.name != "diffae":
             return self
-        for knob, weight in (("perceptual_weight", self.perceptual_weight), ("adversarial.weight", self.adversarial.weight)):
+        for setting, weight in (
+            ("perceptual_weight", self.perceptual_weight),
+            ("adversarial.weight", self.adversarial.weight),
+        ):
             if weight:
                 raise ValueError(
-                    f"autoencoder.{knob}: {weight:g} looks at reconstructions, which a diffae has none of while it trains; "
-                    "expected 0; set it so, or autoencoder.name to ae or vae"
+                    f"autoencoder.{setting} ({weight:g}) must be 0 for a diffae, which makes no reconstructions while "
+                    "it trains; set it to 0, or autoencoder.name to ae or vae"
                 )
         if self.diffae.inner != "identity" and self.latent_dim is not None:
             raise ValueError(
-                f"autoencoder.latent_dim: {self.latent_dim} gives autoencoder.diffae.inner {self.diffae.inner} latents that are vectors; "
-                "expected null, since the decoder works on maps; set it so"
+                f"autoencoder.latent_dim ({self.latent_dim}) must be null for "
+                f"autoencoder.diffae.inner {self.diffae.inner}, since its decoder works on maps; set it to null"
             )
         return self

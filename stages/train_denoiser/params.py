@@ -24,94 +24,104 @@ _CONSTRUCTORS = {
     "dit": {"width", "depth", "heads", "patch_size"},
     "mlp": {"width", "depth"},
 }
-"""Knobs that shape a network, by kind. All are valid for each, so that changing the name alone works; the others do nothing."""
+"""Settings that shape each kind of network. All others are valid too but have no effect, so that changing the name
+alone works."""
 
 
 class ProcessParams(Section):
-    """The noise path and what the network predicts."""
+    """Diffusion process: noise path, prediction and loss weighting."""
 
-    path: Literal["flow", "vp_linear", "vp_cosine"]
-    """Noise path: rectified flow, or variance-preserving with linear beta or cosine alpha."""
-    prediction: Literal["velocity", "v", "epsilon", "x0"]
-    """What the network predicts."""
-    time_sampling: Literal["uniform", "logit_normal"]
-    """How training draws t."""
-    loss_weighting: Literal["uniform", "min_snr"]
-    """What the squared error is multiplied by at each t."""
+    path: Literal["flow", "vp_linear", "vp_cosine"] = "flow"
+    """flow (straight) | vp_linear (DDPM: beta from 1e-4 to 0.02) | vp_cosine: noise path."""
+    prediction: Literal["velocity", "v", "epsilon", "x0"] = "velocity"
+    """velocity (path flow only) | v | epsilon (vp paths only) | x0: output of the network."""
+    time_sampling: Literal["uniform", "logit_normal"] = "logit_normal"
+    """uniform | logit_normal (more often in the middle): distribution of t in training."""
+    loss_weighting: Literal["uniform", "min_snr"] = "uniform"
+    """uniform | min_snr: weight of the squared error at each t."""
 
 
 class PreviewParams(Section):
-    """Sample grids drawn while training."""
+    """Grids of samples drawn while training."""
 
-    every_epochs: Count
-    """Draw one grid after every so many epochs; 0 = never."""
-    height: Positive
-    """Rows of images in a grid at most: one per class, where there are classes."""
-    width: Positive
+    every_epochs: Count = 4
+    """Draw a grid of samples every so many epochs; 0 = never."""
+    height: Positive = 10
+    """Upper limit of the rows of a grid; with classes, each row is one class."""
+    width: Positive = 8
     """Images per row."""
-    scale: Positive
-    """Each pixel becomes ``scale`` x ``scale``."""
-    steps: Steps
-    """Steps of a preview (DPM-Solver++, one evaluation each)."""
-    guidance_scale: Annotated[float, Field(ge=0)]
-    """Guidance of a preview; 1 = off."""
+    scale: Positive = 2
+    """Enlargement: each pixel is drawn as scale x scale pixels."""
+    steps: Steps = 8
+    """DPM-Solver++ steps, one network evaluation each."""
+    guidance_scale: Annotated[float, Field(ge=0)] = 1.5
+    """Scale of classifier-free guidance; 1 = off."""
 
 
 class DenoiserParams(Section):
-    """Knobs of stage ``train_denoiser``."""
+    """Settings of stage ``train_denoiser``."""
 
-    name: Literal["unet", "dit", "mlp"]
-    """Kind of network: ``unet`` and ``dit`` for latent maps, ``mlp`` for latent vectors."""
-    epochs: Count
-    """Passes over the cached latents; 0 only with ``init_from``."""
-    channels: Widths
-    """Width of each level, from the latent's own size down; each further level halves the map. ``unet`` only."""
-    blocks: Depth
-    """Residual blocks per level, on the way down; one more on the way up. ``unet`` only."""
-    attention_levels: list[Count]
-    """Levels (0 = the latent's own size) with self-attention. ``unet`` only."""
-    width: Width
-    """Channels of every layer. ``dit`` and ``mlp`` only."""
-    depth: Depth
-    """Blocks of ``dit``, hidden layers of ``mlp``."""
-    heads: Positive
-    """Attention heads. ``dit`` only."""
-    patch_size: Positive
-    """Positions per side of the squares that are folded into channels at once: a token of ``dit``, a position of ``unet``."""
-    condition: Literal["all", "class", "none"]
-    """What the network is told of an image: all that is known (class and attributes), the class alone, or nothing."""
-    label_dropout: Fraction
-    """Share of training examples of which nothing is told, for classifier-free guidance."""
-    ema_decays: Annotated[list[Fraction], Field(min_length=1)]
-    """Decay per step of averaged weights, after warm-up. Of several averages sampling uses the one with the lowest validation loss at the end;
-    loss curves and previews are the first one's."""
-    init_from: Annotated[str, Field(min_length=1)]
-    """Folder of weights to begin with: checkpoints/denoiser of another run. :data:`NO_WEIGHTS` = random ones."""
-    init_from_sha256: Sha256 | None
-    """What the weights' file must have; null = whatever is there."""
-    process: ProcessParams
-    preview: PreviewParams
-    optimizer: OptimizerParams
+    name: Literal["unet", "dit", "mlp"] = "unet"
+    """unet | dit (both for latent maps) | mlp (for latent vectors); see docs/denoisers.md."""
+    epochs: Count = 8
+    """Passes over the cached latents; 0 only with init_from. A larger number trains only the extra epochs, from the
+    step before the learning rate fell."""
+    channels: Widths = Field(default=[64, 64])
+    """Width of each level, from the latent's size down; each further level halves the map; unet only."""
+    blocks: Depth = 1
+    """Residual blocks per level on the way down; one more on the way up; unet only."""
+    attention_levels: list[Count] = Field(default=[])
+    """Levels with self-attention (0 = the latent's own size); unet only."""
+    width: Width = 256
+    """Channels of every layer; dit and mlp only."""
+    depth: Depth = 6
+    """Blocks of a dit, hidden layers of an mlp."""
+    heads: Positive = 4
+    """Attention heads; dit only."""
+    patch_size: Positive = 1
+    """Positions per side of the squares folded into a token (dit) or into channels (unet); 1 = none."""
+    condition: Literal["all", "class", "none"] = "all"
+    """all (class and attributes, as far as there are any) | class | none: labels that the network is conditioned on."""
+    label_dropout: Fraction = 0.1
+    """Fraction of training examples with the null condition, for classifier-free guidance."""
+    ema_decays: Annotated[list[Fraction], Field(min_length=1)] = Field(default=[0.999])
+    """Decays per step of averaged weights (EMA), after a warm-up. Of several averages, sampling uses the one with the
+    lowest validation loss; loss curves and previews use the first."""
+    init_from: Annotated[str, Field(min_length=1)] = NO_WEIGHTS
+    """Folder of initial weights: checkpoints/denoiser of another run; data/no_weights = random weights."""
+    init_from_sha256: Sha256 | None = None
+    """Expected sha256 of the weights' file in that folder; null = any."""
+    process: ProcessParams = ProcessParams()
+    preview: PreviewParams = PreviewParams()
+    optimizer: OptimizerParams = OptimizerParams(batch_size=64, warmup_steps=200, decay_fraction=0.4)
 
     def constructor(self) -> dict[str, Any]:
-        """The arguments of the network ``name``, but for the latent's shape and the condition's width."""
+        """Return the arguments of the network ``name``, without the latent's shape and the condition's width."""
         return self.model_dump(include=_CONSTRUCTORS[self.name])
 
     @model_validator(mode="after")
     def _something_is_learnt(self) -> "DenoiserParams":
         require_weights_to_check("denoiser", self.init_from, self.init_from_sha256)
         if self.epochs == 0 and self.init_from == NO_WEIGHTS:
-            raise ValueError(f"denoiser.epochs: 0 leaves the {self.name} untrained; expected at least 1, or a folder in denoiser.init_from; set one")
+            raise ValueError(
+                f"denoiser.epochs (0) must be at least 1 without initial weights for the {self.name}; "
+                "raise it, or set denoiser.init_from to a folder of weights"
+            )
         return self
 
     @model_validator(mode="after")
     def _decays_differ(self) -> "DenoiserParams":
         if len(set(self.ema_decays)) < len(self.ema_decays):
-            raise ValueError(f"denoiser.ema_decays: {self.ema_decays} names a decay twice; expected each once; take one of them out")
+            raise ValueError(f"denoiser.ema_decays ({self.ema_decays}) must be different numbers; take the double out")
         return self
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> "DenoiserParams":
         if self.name == "dit" and self.width % self.heads:
-            raise ValueError(f"denoiser.width: {self.width} does not go into denoiser.heads, {self.heads}; expected a multiple of them; change one")
+            divisors = [heads for heads in range(1, self.width + 1) if self.width % heads == 0]
+            fewer = max(heads for heads in divisors if heads < self.heads)
+            more = min((heads for heads in divisors if heads > self.heads), default=None)
+            choice = f"{fewer}" if more is None else f"{fewer} or {more}"
+            expected = f"divisible by denoiser.heads ({self.heads})"
+            raise ValueError(f"denoiser.width ({self.width}) must be {expected}; set heads to {choice}")
         return self

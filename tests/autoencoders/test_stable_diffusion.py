@@ -6,11 +6,12 @@ from diffusers import AutoencoderKL
 from latentline.autoencoders.build import build_autoencoder
 from latentline.autoencoders.encoder_decoder import build_encoder_decoder
 from latentline.autoencoders.stable_diffusion import NearestUpsample, PaddedDownsample
-from latentline.core.load_params import read_params, validate
+from latentline.core.load_params import validate
+from latentline.tools.params_file import read_recipe
 
 
 def test_the_recipes_network_has_stable_diffusions_shapes_and_number_of_parameters(root):
-    params = validate(read_params(root / "recipes" / "sd_vae.yaml")).autoencoder
+    params = validate(read_recipe("sd_vae", root)).autoencoder
     with torch.device("meta"):  # shapes without numbers
         autoencoder = build_autoencoder(params.name, image_shape=[3, 256, 256], **params.constructor())
         theirs = AutoencoderKL(

@@ -628,14 +628,17 @@ def test_images_come_of_any_process_by_samplers_that_serve_it_whatever_the_batch
             "sample.sampler: heun is refused for prediction x0",
         ),
         ({"sample.time_grid": "discrete", "sample.steps": 1001}, "sample.steps: 1001"),
-        ({"sample.guidance_start": 0.7, "sample.guidance_end": 0.3}, "sample.guidance_start: 0.7 is above"),
+        (
+            {"sample.guidance_start": 0.7, "sample.guidance_end": 0.3},
+            "sample.guidance_start (0.7) must be at most sample.guidance_end (0.3); ",
+        ),
         (
             {"denoiser.condition": "none", "evaluate.bayes.count": 5},
-            "evaluate.bayes.count: above 0, but the denoiser is told no class",
+            "evaluate.bayes.count (5) must be 0 while denoiser.condition is none; ",
         ),
         (
             {"denoiser.condition": "none", "evaluate.classification_accuracy_score": True},
-            "evaluate.classification_accuracy_score: true, but the denoiser is told no class",
+            "evaluate.classification_accuracy_score (true) must be false while denoiser.condition is none; ",
         ),
     ],
 )

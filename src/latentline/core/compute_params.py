@@ -1,4 +1,4 @@
-"""Section ``compute``: where it runs. No stage's dependency; enters no checkpoint."""
+"""Section ``compute``: where the stages run. No stage depends on it; it enters no checkpoint."""
 
 from typing import Annotated, Literal
 
@@ -8,21 +8,22 @@ from latentline.core.params import Section
 
 
 class ComputeParams(Section):
-    """Knobs that do not change what is computed, but for the last digits that depend on ``threads`` and ``device``."""
+    """Settings that change only the last digits of a result (``threads`` and ``device``), or nothing of it."""
 
-    device: Literal["auto", "cpu", "cuda", "mps"]
-    """``auto`` = cuda, else mps, else cpu."""
-    threads: Annotated[int, Field(ge=1, le=1024)]
-    """CPU threads; a fixed number, since the last digits depend on it."""
-    workers: Annotated[int, Field(ge=0, le=1024)]
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """auto (cuda, else mps, else cpu) | cpu | cuda | mps."""
+    threads: Annotated[int, Field(ge=1, le=1024)] = 2
+    """CPU threads per process. The last digits depend on this number, so it is never taken from the machine."""
+    devices: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Processes per machine that share a training: one per GPU, or any number on the CPU; see docs/scaling.md."""
+    nodes: Annotated[int, Field(ge=1, le=65536)] = 1
+    """Machines that share a training; each needs the address of the first, see docs/scaling.md."""
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """ddp (each process holds all weights of the training) | fsdp (each process holds its shard); see
+    docs/scaling.md."""
+    workers: Annotated[int, Field(ge=0, le=1024)] = 2
     """Processes that prepare images."""
-    devices: Annotated[int, Field(ge=1, le=1024)]
-    """Processes on each machine that share the work of training: one a GPU, or any number on the CPU, each with ``threads`` threads."""
-    nodes: Annotated[int, Field(ge=1, le=65536)]
-    """Machines that do; each needs to be told of the first, see docs/scaling.md."""
-    strategy: Literal["ddp", "fsdp"]
-    """What each of several processes holds while the autoencoder or the denoiser trains: ``ddp`` all weights, ``fsdp`` its part of them."""
-    save_every_seconds: Annotated[float, Field(gt=0)]
-    """Seconds between two saves of a running stage; at most so much work is lost when it is killed."""
-    trackers: list[Literal["tensorboard", "wandb", "mlflow", "dvclive"]]
-    """Who else is told each epoch's numbers, beside fig/ and metrics/."""
+    save_every_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds between two saves of a running stage; a killed stage loses at most this much work."""
+    trackers: list[Literal["tensorboard", "wandb", "mlflow", "dvclive"]] = Field(default=[])
+    """tensorboard, wandb, mlflow, dvclive: trackers that also get each epoch's metrics; see docs/library.md."""

@@ -6,14 +6,26 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Section(BaseModel):
-    """One section: frozen, no unknown keys, no NaN or infinity, no silent conversion of types."""
+    """One section: frozen, no unknown keys, no NaN or infinity, no silent conversion of types.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    A field is a setting. Its default is the value in recipes/default.yaml, and the docstring under it is the comment
+    there; ``make params`` writes both. Params files still have to name every setting (``load_params.py``). Lists are
+    given as ``Field(default=[...])``.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
 
 
-_MOST = 10**9  # above it a number is a slip of the hand, and some would overflow
-Positive = Annotated[int, Field(ge=1, le=_MOST)]
-Count = Annotated[int, Field(ge=0, le=_MOST)]
+LARGEST_INTEGER = 10**9
+"""Upper limit of every integer without a lower one: above it a number is a slip, and some would overflow."""
+Positive = Annotated[int, Field(ge=1, le=LARGEST_INTEGER)]
+Count = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -32,13 +44,14 @@ Widths = Annotated[list[Width], Field(min_length=1, max_length=16)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 """Hex digest of a file."""
 NO_WEIGHTS = "data/no_weights"
-"""An empty folder: what ``init_from`` says where a training begins with random weights. DVC watches that path, so it is never null."""
+"""An empty folder: the value of ``init_from`` for random initial weights. DVC depends on that path, so it is never
+null."""
 
 
 def require_weights_to_check(section: str, init_from: str, sha256: str | None) -> None:
-    """Raise ValueError where ``init_from_sha256`` is given and no weights are."""
+    """Raise ValueError where ``init_from_sha256`` is given without weights to check."""
     if init_from == NO_WEIGHTS and sha256 is not None:
         raise ValueError(
-            f"{section}.init_from_sha256: {sha256}, but {section}.init_from is {NO_WEIGHTS}; expected null, or the folder of the weights that "
-            "have it; set one"
+            f"{section}.init_from_sha256 ({sha256}) must be null while {section}.init_from is {NO_WEIGHTS}; "
+            f"set it to null, or {section}.init_from to the folder of these weights"
         )

@@ -1,4 +1,4 @@
-"""Knobs of the optimizer, the same for everything that trains."""
+"""Settings of the optimizer, the same for everything that trains."""
 
 from typing import Annotated, Literal
 
@@ -8,25 +8,25 @@ from latentline.core.params import Count, Fraction, NonNegative, Positive, Posit
 
 
 class OptimizerParams(Section):
-    """AdamW, and how its learning rate goes. Knobs that a schedule does not use do nothing."""
+    """AdamW and its learning rate schedule. A setting that the chosen schedule does not use has no effect."""
 
-    batch_size: Positive
-    """Images per step."""
-    accumulate: Positive
-    """Parts that a step's images are computed in, one after the other, where they do not fit into memory at once; 1 = all at once."""
-    lr: PositiveFloat
-    """Learning rate after the warm-up."""
-    weight_decay: NonNegative
+    batch_size: Positive = 32
+    """Images (for the denoiser: latents) per step."""
+    accumulate: Positive = 1
+    """Micro-batches per step, computed one after the other where memory is short."""
+    lr: PositiveFloat = 4e-3
+    """Learning rate after the warm-up (AdamW)."""
+    weight_decay: NonNegative = 0.01
     """Decoupled weight decay (AdamW)."""
-    schedule: Literal["warmup_stable_decay", "cosine", "milestones"]
-    """How the learning rate falls: at the end, all along, or at once after chosen epochs."""
-    warmup_steps: Count
+    schedule: Literal["warmup_stable_decay", "cosine", "milestones"] = "warmup_stable_decay"
+    """warmup_stable_decay (falls at the end) | cosine | milestones; see docs/denoisers.md."""
+    warmup_steps: Count = 100
     """Steps over which the learning rate rises linearly from 0."""
-    decay_fraction: Fraction
-    """Share of all steps, at the end, over which the learning rate falls linearly to 0. ``warmup_stable_decay`` only."""
-    milestones: list[Positive]
-    """Epochs after which the learning rate is multiplied by ``gamma``. ``milestones`` only."""
-    gamma: Annotated[float, Field(gt=0, le=1)]
-    """What each milestone multiplies the learning rate by. ``milestones`` only."""
-    clip_norm: PositiveFloat
-    """Gradients are scaled down to this global norm."""
+    decay_fraction: Fraction = 0.8
+    """Fraction of all steps, at the end, with a linear fall to 0; warmup_stable_decay only."""
+    milestones: list[Positive] = Field(default=[])
+    """Epochs after which the learning rate is multiplied by gamma, such as [5, 8]; milestones only."""
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """Factor of the learning rate at each milestone; milestones only."""
+    clip_norm: PositiveFloat = 1.0
+    """Largest global norm of the gradients; larger gradients are scaled down to it."""

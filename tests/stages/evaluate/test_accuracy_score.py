@@ -8,11 +8,11 @@ import torch
 
 from latentline.core.attributes import CLASS, Attribute
 from latentline.core.compute_params import ComputeParams
-from latentline.core.load_params import read_params
 from latentline.core.paths import FEATURE_EXTRACTOR
 from latentline.feature_extractors.build import build_feature_extractor
 from latentline.feature_extractors.load import FeatureExtractor, load_feature_extractor
 from latentline.runtime.checkpoint import save_checkpoint
+from latentline.tools.params_file import read_recipe
 from stages.evaluate.accuracy_score import Labelled, accuracy_on_real
 
 COMPUTE = ComputeParams(
@@ -26,7 +26,7 @@ def judge(workplace: Path, root: Path) -> FeatureExtractor:
     """An untrained one that knows a class and an attribute."""
     constructor = {"shape": [1, 8, 8], "outputs": 3, "channels": 8, "features": 8, "dropout": 0.1}
     optimizer = {
-        **read_params(root / "recipes" / "default.yaml")["feature_extractor"]["optimizer"],
+        **read_recipe("default", root)["feature_extractor"]["optimizer"],
         "batch_size": 16,
         "lr": 0.01,
         "warmup_steps": 2,

@@ -6,8 +6,8 @@ import torch
 
 from latentline.autoencoders.vae import VAE
 from latentline.core.errors import UserError
-from latentline.core.load_params import read_params
 from latentline.runtime.checkpoint import load_checkpoint
+from latentline.tools.params_file import read_recipe
 from stages.train_autoencoder.auxiliary_losses import build_critics, save_discriminator
 from stages.train_autoencoder.auxiliary_report import draw_critics, perceptual_scores
 from stages.train_autoencoder.discriminator import PatchDiscriminator
@@ -30,7 +30,7 @@ HISTORY = [
 @pytest.fixture
 def params(root):
     def build(**adversarial) -> AutoencoderParams:
-        section = read_params(root / "recipes" / "default.yaml")["autoencoder"]
+        section = read_recipe("default", root)["autoencoder"]
         section["adversarial"] |= {"channels": 8, "layers": 1, "start_step": 2, "warmup_steps": 3, **adversarial}
         return AutoencoderParams.model_validate(section)
 

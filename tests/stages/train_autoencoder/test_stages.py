@@ -19,11 +19,11 @@ from latentline.autoencoders.load import load_autoencoder
 from latentline.autoencoders.vae import VAE
 from latentline.core.errors import UserError
 from latentline.core.files import sha256_file
-from latentline.core.load_params import read_params
 from latentline.data.store import read_card, read_split, to_unit_range
 from latentline.latents.cache import LatentStats, read_latents, read_stats
 from latentline.runtime.checkpoint import Checkpoint, load_checkpoint
 from latentline.tools import export_diffusers
+from latentline.tools.params_file import read_recipe
 from latentline.training import config as training
 from stages.download import __main__ as download
 from stages.encode_and_cache_latents import __main__ as encode_and_cache_latents
@@ -61,7 +61,7 @@ FIGURES = {
 
 
 def _write_params(folder: Path, root: Path, autoencoder: dict, latents: dict) -> None:
-    content = read_params(root / "recipes" / "digits.yaml")
+    content = read_recipe("digits", root)
     content["data"] |= {"limit": 40}
     content["autoencoder"] |= {
         **TINY,
@@ -187,10 +187,7 @@ def test_averaged_weights_are_the_ones_kept(run):
 
 
 def test_batches_in_parts_give_the_same_autoencoder_to_float_tolerance(run, root):
-    optimizer = read_params(root / "recipes" / "digits.yaml")["autoencoder"]["optimizer"] | {
-        "batch_size": 10,
-        "warmup_steps": 0,
-    }
+    optimizer = read_recipe("digits", root)["autoencoder"]["optimizer"] | {"batch_size": 10, "warmup_steps": 0}
     (whole, expected, _), (cut, metrics, _) = (
         run(optimizer=optimizer | {"accumulate": accumulate}) for accumulate in (1, 3)
     )

@@ -1,4 +1,4 @@
-"""Bad settings: each is refused in one line that names the knob, its value, what was expected and the remedy, before anything is written."""
+"""Bad settings: each is refused in one line with name, value, expectation and remedy, before anything is written."""
 
 import copy
 import os
@@ -67,8 +67,8 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("seed", 2**32),
     ("data.limit", 0),
     ("data.limit", -5),
-    ("data.val_fraction", 0.0),
-    ("data.val_fraction", 0.5),
+    ("data.splits.val", 0.0),
+    ("data.splits.test", 0.5),
     ("data.timeout_seconds", 0.0),
     ("data.timeout_seconds", 1e9),
     ("autoencoder.epochs", 0),
@@ -99,7 +99,6 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("autoencoder.optimizer.clip_norm", 0.0),
     ("denoiser.blocks", 0),
     ("denoiser.label_dropout", 1.0),
-    ("denoiser.ema_decay", 1.0),
     ("denoiser.preview.every_epochs", -1),
     ("denoiser.preview.guidance_scale", -1.0),
     ("sample.steps", 0),
@@ -172,7 +171,6 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("denoiser.process.time_sampling", "normal"),
     ("sample.sampler", "Heun"),
     ("feature_extractor.name", "inception"),
-    ("manipulate.direction", "random"),
     ("compute.device", "gpu"),
     ("compute.strategy", "zero"),
     ("autoencoder.optimizer.schedule", "linear"),
@@ -207,7 +205,6 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("manipulate.strengths", [1.0, 0.0]),
     ("autoencoder.diffae.encoder_blocks", [1]),
     ("autoencoder.diffae.attention_levels", [2]),
-    ("autoencoder.diffae.prediction", "epsilon"),
     # too much of a good thing
     ("data.image_size", 10**9),
     ("data.image_size", [64, 0]),
@@ -228,7 +225,7 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("compute.nodes", -1),
     ("compute.nodes", 1.5),
 ]
-TOGETHER: list[tuple[str, dict[str, Any]]] = [  # each right, but not together: the knob that is named first, and all that were changed
+TOGETHER: list[tuple[str, dict[str, Any]]] = [  # each right, but not together: what is named first, and all changes
     ("sample.guidance_scale", {"denoiser.label_dropout": 0.0, "denoiser.preview.guidance_scale": 1.0}),
     ("denoiser.preview.guidance_scale", {"denoiser.label_dropout": 0.0, "sample.guidance_scale": 1.0}),
     ("evaluate.pair_count", {"evaluate.neighbours": 5000}),
@@ -239,17 +236,25 @@ TOGETHER: list[tuple[str, dict[str, Any]]] = [  # each right, but not together: 
     ("denoiser.name", {"denoiser.name": "mlp"}),
     ("denoiser.name", {"autoencoder.latent_dim": 32}),
     ("denoiser.width", {"denoiser.name": "dit", "denoiser.heads": 5}),
-    ("denoiser.process.prediction", {"denoiser.process.path": "vp_cosine"}),
-    ("denoiser.process.prediction", {"denoiser.process.path": "vp_linear", "sample.sampler": "ddpm"}),
-    ("sample.sampler", {"denoiser.process.path": "vp_cosine", "denoiser.process.prediction": "v", "sample.sampler": "flow_sde"}),
-    ("sample.sampler", {"denoiser.process.prediction": "x0", "sample.sampler": "heun"}),
-    ("sample.steps", {"sample.time_grid": "discrete", "sample.steps": 1001}),
     ("sample.guidance_start", {"sample.guidance_start": 0.75, "sample.guidance_end": 0.5}),
     ("data.horizontal_flip", {"data.horizontal_flip": True, "data.name": "digits"}),
-    ("autoencoder.freeze_encoder", {"autoencoder.freeze_encoder": True}),
-    ("autoencoder.optimizer.accumulate", {"autoencoder.adversarial.weight": 0.1, "autoencoder.optimizer.accumulate": 2}),
+    (
+        "autoencoder.optimizer.accumulate",
+        {"autoencoder.adversarial.weight": 0.1, "autoencoder.optimizer.accumulate": 2},
+    ),
     ("compute.devices", {"compute.devices": 100, "compute.nodes": 2}),
     ("compute.strategy", {"compute.strategy": "fsdp", "compute.devices": 2, "autoencoder.adversarial.weight": 0.1}),
+]
+WITH_THE_PROCESS: list[tuple[str, dict[str, Any]]] = [  # as above, where the reason comes from latentline.diffusion
+    ("autoencoder.diffae.prediction", {"autoencoder.diffae.prediction": "epsilon"}),
+    ("denoiser.process.prediction", {"denoiser.process.path": "vp_cosine"}),
+    ("denoiser.process.prediction", {"denoiser.process.path": "vp_linear", "sample.sampler": "ddpm"}),
+    (
+        "sample.sampler",
+        {"denoiser.process.path": "vp_cosine", "denoiser.process.prediction": "v", "sample.sampler": "flow_sde"},
+    ),
+    ("sample.sampler", {"denoiser.process.prediction": "x0", "sample.sampler": "heun"}),
+    ("sample.steps", {"sample.time_grid": "discrete", "sample.steps": 1001}),
 ]
 STAGES = (
     download,
@@ -275,7 +280,9 @@ def content(default) -> dict[str, Any]:
 
 
 def _shows(text: str, value: object) -> bool:
-    """The value, shortened where it is long; of a list, at least the number that is wrong."""
+    """Return whether the text has the value, perhaps shortened; of a list, at least the number that is wrong."""
+    if value is None:
+        return "null" in text
     numbers = [repr(number) for number in value] if isinstance(value, list) else []
     return any(shown in text for shown in (reprlib.repr(value), str(value).lower(), *numbers))
 
@@ -287,54 +294,169 @@ def _refusal(content: dict[str, Any]) -> str:
     return line
 
 
-@pytest.mark.parametrize(("knob", "value"), BAD_VALUES, ids=[f"{knob}={reprlib.repr(value)}" for knob, value in BAD_VALUES])
-def test_a_bad_value_is_refused_in_one_line(content, knob, value):
-    *parents, name = knob.split(".")
-    section = content
-    for parent in parents:
-        section = section[parent]
-    section[name] = value
+@pytest.mark.parametrize(
+    ("setting", "value"), BAD_VALUES, ids=[f"{setting}={reprlib.repr(value)}" for setting, value in BAD_VALUES]
+)
+def test_a_bad_value_is_refused_in_one_line(content, setting, value):
+    set_params(content, {setting: value})
     line = _refusal(content)
-    found = re.fullmatch(r"params\.yaml: (?P<knob>[\w.]+): (?P<shown>[^;]+); expected [^;]+; [^;]+", line)
+    found = re.fullmatch(r"params\.yaml: (?P<name>[\w.]+) \((?P<value>[^;]+?)\)[^;]* must be [^;]+; [^;]+", line)
     assert found, line
-    assert found["knob"] == knob or re.fullmatch(re.escape(knob) + r"\.\d+", found["knob"])  # of a list, the number in it
-    assert _shows(found["shown"], value), line
+    assert found["name"] == setting or re.fullmatch(
+        re.escape(setting) + r"\.\d+", found["name"]
+    )  # of a list, the entry
+    assert _shows(found["value"], value), line
 
 
-@pytest.mark.parametrize(("knob", "changes"), TOGETHER, ids=[f"{knob}: {' '.join(changes)}" for knob, changes in TOGETHER])
-def test_knobs_that_cannot_work_together_are_refused_in_one_line(content, knob, changes):
+@pytest.mark.parametrize("setting", ["denoiser.ema_decay", "data.val_fraction", "autoencoder.adversarial.steps"])
+def test_these_tests_name_no_setting_that_does_not_exist(content, setting):
+    with pytest.raises(AssertionError, match=setting):
+        set_params(content, {setting: 1})
+
+
+def test_no_row_stands_twice():
+    rows = [(setting, repr(value)) for setting, value in (*BAD_VALUES, *TOGETHER, *WITH_THE_PROCESS)]
+    assert len(set(rows)) == len(rows)
+
+
+def _value(content: dict[str, Any], setting: str) -> Any:
+    value: Any = content
+    for part in setting.split("."):
+        value = value[part]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("setting", "changes"), TOGETHER, ids=[f"{setting}: {' '.join(changes)}" for setting, changes in TOGETHER]
+)
+def test_settings_that_cannot_work_together_are_refused_in_one_line(content, setting, changes):
     set_params(content, changes)
     line = _refusal(content)
-    assert re.fullmatch(rf"params\.yaml: {re.escape(knob)}: .+; expected .+; .+", line), line
-    value = content
-    for part in knob.split("."):
-        value = value[part]
-    assert _shows(line, value), line
+    found = re.fullmatch(rf"params\.yaml: {re.escape(setting)} \((?P<value>[^;]+?)\)[^;]* must be [^;]+; [^;].+", line)
+    assert found, line
+    assert _shows(found["value"], _value(content, setting)), line
+
+
+@pytest.mark.parametrize(
+    ("setting", "changes"),
+    WITH_THE_PROCESS,
+    ids=[f"{setting}: {' '.join(changes)}" for setting, changes in WITH_THE_PROCESS],
+)
+def test_settings_that_do_not_fit_the_process_are_refused_in_one_line(content, setting, changes):
+    set_params(content, changes)
+    line = _refusal(content)
+    assert re.fullmatch(rf"params\.yaml: {re.escape(setting)}(: | \().+; .+", line), line
+    assert _shows(line, _value(content, setting)), line
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "expected"),
+    [
+        (
+            "autoencoder.epochs",
+            -1,
+            "autoencoder.epochs (-1) must be an integer of at least 0; correct it, or take the default, 2",
+        ),
+        (
+            "denoiser.epochs",
+            10**10,
+            "denoiser.epochs (10000000000) must be an integer from 0 to 1000000000; correct it",
+        ),
+        ("compute.threads", True, "compute.threads (true) must be an integer from 1 to 1024; correct it"),
+        (
+            "denoiser.channels",
+            [64, 12],
+            "denoiser.channels.1 (12) must be an integer from 8 to 65536 and divisible by 8; ",
+        ),
+        (
+            "denoiser.channels",
+            [],
+            "denoiser.channels ([]) must be a list of 1 to 16 entries, each an integer from 8 to 65536 ",
+        ),
+        ("denoiser.label_dropout", 1.0, "denoiser.label_dropout (1.0) must be a number of at least 0 and below 1; "),
+        ("denoiser.optimizer.lr", INF, "denoiser.optimizer.lr (inf) must be a number above 0 and finite; correct it"),
+        ("denoiser.optimizer.gamma", 0.0, "denoiser.optimizer.gamma (0.0) must be a number above 0 and at most 1; "),
+        (
+            "data.splits.val",
+            None,
+            "data.splits.val (null) must be a number above 0 and below 0.5; correct it, or take ",
+        ),
+        (
+            "data.limit",
+            "9",
+            "data.limit ('9') must be an integer of at least 1 or null; correct it, or take the default, null",
+        ),
+        (
+            "data.image_size",
+            [8],
+            "data.image_size ([8]) must be an integer from 1 to 16384 or a list of 2 entries, each an ",
+        ),
+        (
+            "data.path",
+            "",
+            "data.path ('') must be text that is not empty; correct it, or take the default, data/source",
+        ),
+        (
+            "data.horizontal_flip",
+            1,
+            "data.horizontal_flip (1) must be true or false; correct it, or take the default, false",
+        ),
+        ("latents.scaling", "fixed", "latents.scaling ('fixed') must be per_channel or a number above 0; correct it"),
+        (
+            "denoiser.name",
+            "",
+            "denoiser.name ('') must be one of unet, dit, mlp; correct it, or take the default, unet",
+        ),
+        (
+            "denoiser.process",
+            3,
+            "denoiser.process (3) must be a section with settings; write them as in recipes/default.yaml",
+        ),
+        (
+            "manipulate.strengths",
+            [NAN, 0.0],
+            "manipulate.strengths.0 (nan) must be a number that is finite; correct it",
+        ),
+    ],
+)
+def test_a_bad_value_is_answered_with_the_bounds_in_words(content, setting, value, expected):
+    set_params(content, {setting: value})
+    assert _refusal(content).startswith(f"params.yaml: {expected}")
+
+
+@pytest.mark.parametrize(
+    ("width", "heads", "remedy"),
+    [(96, 5, "set heads to 4 or 6"), (256, 3, "set heads to 2 or 4"), (8, 9, "set heads to 8")],
+)
+def test_a_width_that_its_heads_do_not_divide_is_refused_with_heads_that_do(content, width, heads, remedy):
+    set_params(content, {"denoiser.name": "dit", "denoiser.width": width, "denoiser.heads": heads})
+    expected = f"divisible by denoiser.heads ({heads})"
+    assert _refusal(content) == f"params.yaml: denoiser.width ({width}) must be {expected}; {remedy}"
 
 
 def test_a_name_with_a_line_break_is_still_one_line(content):
     content["data"]["a\nb"] = 1
-    assert "data.'a\\nb': unknown knob" in _refusal(content)
+    assert "data.'a\\nb' (1) must be a setting that recipes/default.yaml has; " in _refusal(content)
 
 
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.__name__.rpartition(".")[2])
-def test_every_stage_stops_at_a_bad_knob_of_any_section_and_writes_nothing(workplace, write_params, capsys, stage):
+def test_every_stage_stops_at_a_bad_setting_of_any_section_and_writes_nothing(workplace, write_params, capsys, stage):
     write_params(workplace, {"manipulate.count": -3})
     with pytest.raises(SystemExit) as stopped:
         run_stage("a_stage", stage.main)
     assert stopped.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: params.yaml: manipulate.count: -3 is refused; expected a number greater than or equal to 1; ")
+    assert line.startswith("error: params.yaml: manipulate.count (-3) must be an integer of at least 1; correct it, ")
     assert [path.name for path in workplace.iterdir()] == ["params.yaml"]
 
 
 def test_a_stages_script_exits_with_2_and_one_line_and_writes_nothing(workplace, write_params, root):
-    knobs = {"sample.sampler": "flow_sde", "denoiser.process.path": "vp_cosine", "denoiser.process.prediction": "v"}
-    write_params(workplace, knobs)
+    settings = {"sample.sampler": "flow_sde", "denoiser.process.path": "vp_cosine", "denoiser.process.prediction": "v"}
+    write_params(workplace, settings)
     environment = {**os.environ, "PYTHONPATH": str(root)}
     command = [sys.executable, "-m", "stages.sample"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: params.yaml: sample.sampler: flow_sde is refused on path vp_cosine")
+    assert re.match(r"error: params\.yaml: sample\.sampler(: | \()flow_sde.* vp_cosine", line)
     assert [path.name for path in workplace.iterdir()] == ["params.yaml"]
