@@ -22,7 +22,7 @@ from latentline.pipeline.training import optimizer_of
 from latentline.runtime.compute import place
 from latentline.runtime.resume import ResumeFile
 from latentline.training.ema import Ema
-from latentline.training.loop import Part, Saving, fit, parts
+from latentline.training.loop import Part, Saving, TrainConfig, fit, parts
 
 _TIMED_STEPS = 20
 _TRIES = 5
@@ -89,13 +89,9 @@ def train_codec(images: Tensor, knobs: AutoencoderParams, device: torch.device, 
         used, _ = fit(
             codec,
             loss,
-            epochs=1,
-            steps_per_epoch=steps,
-            optimizer=optimizer_of(knobs.optimizer),
-            saving=never,
+            TrainConfig(series, 1, steps, optimizer_of(knobs.optimizer), never),
             averages=[] if knobs.ema_decay is None else [Ema(codec, knobs.ema_decay)],
-            rival=critics.rival,
-            section=series,
+            discriminator=critics.rival,
         )
     finally:
         never.file.finish()  # what an interrupt left: a continued training would not have taken the same time

@@ -32,7 +32,7 @@ from latentline.pipeline.training import optimizer_of
 from latentline.runtime.compute import fast_layout, place, set_up
 from latentline.runtime.parallel import Ranks, join
 from latentline.runtime.resume import ResumeFile
-from latentline.training.loop import Loss, Part, Saving, fit, parts
+from latentline.training.loop import Loss, Part, Saving, TrainConfig, fit, parts
 
 _IMAGE, _CLASSES = (1, 28, 28), 10
 _STEPS, _TURNS = 10, 3
@@ -85,16 +85,7 @@ def measure(name: str, processes: int, threads: int) -> None:
 
     def run(epochs: int) -> None:
         saving = Saving(ResumeFile("ranks", {}), float("inf"))
-        fit(
-            network,
-            loss,
-            epochs=epochs,
-            steps_per_epoch=_STEPS,
-            optimizer=optimizer_of(params.denoiser.optimizer),
-            saving=saving,
-            ranks=ranks,
-            section=name,
-        )
+        fit(network, loss, TrainConfig(name, epochs, _STEPS, optimizer_of(params.denoiser.optimizer), saving), ranks=ranks)
         times.append((time.perf_counter(), time.process_time()))
 
     for _ in range(2):  # the first warms up

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from latentline.runtime.parallel import Ranks
-from latentline.runtime.sharding import cut, joined, joined_by_first, shard
+from latentline.runtime.sharding import full_tensor, gather_to_rank0, shard, shard_like
 
 
 class _Squares(nn.Module):
@@ -26,11 +26,11 @@ def test_tensors_come_back_whole_and_gradients_are_sums():
         network = _Squares()
         shard(network, ranks)
         network.loss(torch.tensor(ranks.number + 1.0)).backward()
-        other = cut(10 * whole, network.weight.detach())
+        other = shard_like(10 * whole, network.weight.detach())
         assert isinstance(other, DTensor)
         gradient = network.weight.grad
         assert gradient is not None
-        return joined(network.weight), joined(gradient), joined(other), joined_by_first(other), joined_by_first(whole[0])
+        return full_tensor(network.weight), full_tensor(gradient), full_tensor(other), gather_to_rank0(other), gather_to_rank0(whole[0])
 
     for number, (weight, gradient, other, first, plain) in enumerate(several(3, work, sharded=True)):
         assert torch.equal(weight, whole)
@@ -72,7 +72,7 @@ def test_the_weights_of_one_block_at_a_time_are_whole():
 def test_a_tensor_that_nobody_divided_keeps_its_layout():
     like = torch.empty(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)
     whole = torch.randn(2, 3, 4, 4)
-    copy = cut(whole, like)
+    copy = shard_like(whole, like)
     assert torch.equal(copy, whole)
     assert copy.stride() == like.stride()
-    assert joined(copy) is joined_by_first(copy) is copy
+    assert full_tensor(copy) is gather_to_rank0(copy) is copy

@@ -17,11 +17,12 @@ from latentline.common.errors import UserError
 from latentline.common.seeds import generator
 from latentline.models.discriminator import PatchDiscriminator
 from latentline.runtime.interrupt import InterruptedRunError, LostRankError
-from latentline.runtime.parallel import ALONE, Ranks
+from latentline.runtime.parallel import SINGLE_PROCESS, Ranks
 from latentline.runtime.resume import ResumeFile
 from latentline.training.adversarial import HINGE, Adversary, last_layer
 from latentline.training.ema import Ema
-from latentline.training.loop import Optimizer, Part, Rival, Saving, fit, parts
+from latentline.training.loop import DiscriminatorTraining, Optimizer, Saving, TrainConfig, fit
+from latentline.training.micro_batches import MicroBatch, micro_batches
 
 EPOCHS, STEPS = 2, 3
 OPTIMIZER = Optimizer(lr=1e-2, weight_decay=0.01, warmup_steps=2, decay_fraction=0.4, clip_norm=1.0)
@@ -31,11 +32,11 @@ Result = tuple[list[Tensor], list[dict[str, float]]]
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 9))
 def test_the_parts_of_all_processes_cover_a_batch_once_in_order(count, accumulate, processes):
-    cut = [list(parts(count, accumulate, Ranks(number, processes))) for number in range(processes)]
-    rows = [range(count)[part] for own in cut for share, part in own if share]
+    cut = [list(micro_batches(count, accumulate, Ranks(number, processes))) for number in range(processes)]
+    rows = [range(count)[part] for own in cut for weight, part in own if weight]
     assert [row for part in rows for row in part] == list(range(count))
-    assert sum(share for own in cut for share, _ in own) == pytest.approx(1)
-    assert all(share == 0 or share == (part.stop - part.start) / count for own in cut for share, part in own)
+    assert sum(weight for own in cut for weight, _ in own) == pytest.approx(1)
+    assert all(weight == 0 or weight == (part.stop - part.start) / count for own in cut for weight, part in own)
     assert len({len(own) for own in cut}) == 1
     assert all(own and all(part.stop > part.start for _, part in own) for own in cut)
     assert max(map(len, rows)) <= -(-count // min(accumulate, count))  # no part needs more memory than with one process
@@ -51,7 +52,7 @@ class Run:
     at_step: Callable[[int, Ranks], None] = lambda step, ranks: None
     spoil: Callable[[int, Ranks], float] = lambda step, ranks: 1.0
 
-    def fit(self, ranks: Ranks = ALONE) -> Result:
+    def fit(self, ranks: Ranks = SINGLE_PROCESS) -> Result:
         torch.manual_seed(7)
         small = {"encoder_channels": [8], "encoder_blocks": [1], "decoder_channels": [8], "decoder_blocks": [1]}
         vae = VAE((1, 8, 8), kl_weight=1e-3, latent_channels=2, **small).double()
@@ -61,34 +62,30 @@ class Run:
         adversary = Adversary(discriminator, last_layer(vae.decoder), HINGE, weight=0.5, adaptive_max=1e4, enters_at=2, ranks=ranks)
         images = torch.rand(STEPS, self.rows, 1, 8, 8, dtype=torch.float64, generator=generator(0, "images")) * 2 - 1
 
-        def loss(step: int) -> Iterator[Part]:
+        def loss(step: int) -> Iterator[MicroBatch]:
             self.at_step(step, ranks)
             x, noise = images[step % STEPS], generator(0, "noise", step)
-            own = list(parts(len(x), self.accumulate, ranks))
+            own = list(micro_batches(len(x), self.accumulate, ranks))
             vae.draws(own[0][1].start, noise)
-            for share, rows in own:
+            for weight, rows in own:
                 value, terms, reconstruction = vae.loss(x[rows], noise, step)
                 if self.adversarial:
-                    value, added = adversary.against(step, value, x[rows], reconstruction, share)
+                    value, added = adversary.against(step, value, x[rows], reconstruction, weight)
                     terms = {**terms, **added}
-                yield share, value * self.spoil(step, ranks), terms
+                yield weight, value * self.spoil(step, ranks), terms
 
         average = Ema(vae, 0.9)
         _, history = fit(
             vae,
             loss,
-            epochs=EPOCHS,
-            steps_per_epoch=STEPS,
-            optimizer=OPTIMIZER,
-            saving=Saving(ResumeFile("train_test", {}), 1e9),
+            TrainConfig("autoencoder", EPOCHS, STEPS, OPTIMIZER, Saving(ResumeFile("train_test", {}, ()), 1e9)),
             averages=[average],
-            rival=Rival(discriminator, adversary.loss, OPTIMIZER, 1, "autoencoder.adversarial") if self.adversarial else None,
+            discriminator=DiscriminatorTraining(discriminator, adversary.loss, OPTIMIZER, 1, "autoencoder.adversarial") if self.adversarial else None,
             on_epoch=lambda model, epoch: {"process": float(ranks.number)},
             ranks=ranks,
-            section="autoencoder",
         )
-        if ranks.is_first:
-            ResumeFile("train_test", {}).finish()
+        if ranks.is_main:
+            ResumeFile("train_test", {}, ()).finish()
         return [weight.detach() for network in (vae, average.model, discriminator) for weight in network.parameters()], history
 
 

@@ -24,7 +24,7 @@ from latentline.pipeline.training import optimizer_of, resident, saving_of
 from latentline.runtime.compute import fast_layout
 from latentline.runtime.parallel import Ranks
 from latentline.training.ema import Ema
-from latentline.training.loop import Part, Saving, fit, parts
+from latentline.training.loop import Part, Saving, TrainConfig, fit, parts
 
 STAGE = "train_autoencoder"
 
@@ -93,15 +93,11 @@ def train_codec(codec: Codec, setting: Setting, saving: Saving, epochs: int, *, 
     used, history = fit(
         codec,
         loss,
-        epochs=epochs,
-        steps_per_epoch=order.steps_per_epoch,
-        optimizer=optimizer_of(knobs.optimizer),
-        saving=saving,
+        TrainConfig("autoencoder", epochs, order.steps_per_epoch, optimizer_of(knobs.optimizer), saving),
         averages=[] if knobs.ema_decay is None else [Ema(codec, knobs.ema_decay)],
-        rival=critics.rival,
+        discriminator=critics.rival,
         on_epoch=validate,
         ranks=ranks,
-        section="autoencoder",
     )
     return Trained(cast(Codec, used), history, critics)
 

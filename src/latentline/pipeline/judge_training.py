@@ -19,7 +19,7 @@ from latentline.params.optimizer import OptimizerParams
 from latentline.pipeline.training import optimizer_of
 from latentline.runtime.compute import fast_layout
 from latentline.runtime.parallel import ALONE, Ranks
-from latentline.training.loop import Part, Saving, fit, parts
+from latentline.training.loop import Part, Saving, TrainConfig, fit, parts
 
 _BATCH = 500
 
@@ -101,16 +101,8 @@ def train_judge(
             value = torch.stack([column.loss(given, wanted, lessons.label_smoothing) for column, given, wanted in told]).mean()
             yield share, value, {"loss": value}
 
-    _, history = fit(
-        learner,
-        loss,
-        epochs=lessons.epochs,
-        steps_per_epoch=order.steps_per_epoch,
-        optimizer=optimizer_of(lessons.optimizer),
-        saving=saving,
-        on_epoch=on_epoch,
-        section="feature_extractor",
-    )
+    config = TrainConfig("feature_extractor", lessons.epochs, order.steps_per_epoch, optimizer_of(lessons.optimizer), saving)
+    _, history = fit(learner, loss, config, on_epoch=on_epoch)
     return history
 
 

@@ -41,7 +41,7 @@ from latentline.runtime.compute import fast_layout, place, set_up
 from latentline.runtime.memory import require_trainable
 from latentline.runtime.parallel import Ranks, join
 from latentline.training.ema import Ema
-from latentline.training.loop import Part, Saving, fit, parts
+from latentline.training.loop import Part, Saving, TrainConfig, fit, parts
 
 STAGE = "train_denoiser"
 _BATCH = 500
@@ -200,14 +200,10 @@ def _train(
     _, history = fit(
         denoiser.network,
         loss,
-        epochs=knobs.epochs,
-        steps_per_epoch=order.steps_per_epoch,
-        optimizer=optimizer_of(knobs.optimizer),
-        saving=saving,
+        TrainConfig("denoiser", knobs.epochs, order.steps_per_epoch, optimizer_of(knobs.optimizer), saving),
         averages=averages,
         on_epoch=on_epoch,
         ranks=ranks,
-        section="denoiser",
     )
     return {average.decay: replace(denoiser, network=average.model) for average in averages}, history
 

@@ -1,4 +1,4 @@
-"""Checkpoints: weights plus everything needed to build the network again and to know what it was trained on."""
+"""Checkpoints: weights, and all that is needed to build the network again and to trace what it was trained on."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +13,13 @@ from latentline.common.files import sha256_file
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One checkpoint as read."""
+    """One checkpoint, as read."""
 
     path: Path
     name: str  # of the network's class, as in params.yaml
     constructor: dict[str, Any]
     trained_on: dict[str, str]  # what -> sha256
-    settings: dict[str, Any]  # what its user must know beside the constructor: a denoiser's condition, for example
+    settings: dict[str, Any]  # needed to use the network, besides the constructor: a denoiser's condition, for example
     tensors: dict[str, Tensor]
     sha256: str  # of the file
 
@@ -45,12 +45,12 @@ def save_checkpoint(
 
     Args:
         path: ends in ``.safetensors``.
-        kind: ``autoencoder``, ``denoiser``, ...; a reader asks for one.
+        kind: ``autoencoder``, ``denoiser``, ...; a reader requires one.
         name: of the network's class.
         constructor: its keyword arguments, as JSON can hold them.
         trained_on: what -> sha256 of it.
         tensors: the state dict.
-        settings: what a user of the network must know beside.
+        settings: needed to use the network, besides the constructor.
     """
     meta = {"kind": kind, "name": name, "constructor": constructor, "trained_on": trained_on, "settings": settings or {}}
     save_arrays(path, tensors, meta)
