@@ -84,7 +84,7 @@ def train_codec(images: Tensor, knobs: AutoencoderParams, device: torch.device, 
         for share, rows in parts(len(x), knobs.optimizer.accumulate):
             yield share, *critics.judge(step, *codec.loss(x[rows], noise, step), x[rows])
 
-    never = Saving(ResumeFile(series, {}), float("inf"))
+    never = Saving(ResumeFile(series, {}, ()), float("inf"))
     try:
         used, _ = fit(
             codec,

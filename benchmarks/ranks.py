@@ -84,7 +84,7 @@ def measure(name: str, processes: int, threads: int) -> None:
     times: list[tuple[float, float]] = []
 
     def run(epochs: int) -> None:
-        saving = Saving(ResumeFile("ranks", {}), float("inf"))
+        saving = Saving(ResumeFile("ranks", {}, ()), float("inf"))
         fit(network, loss, TrainConfig(name, epochs, _STEPS, optimizer_of(params.denoiser.optimizer), saving), ranks=ranks)
         times.append((time.perf_counter(), time.process_time()))
 

@@ -62,7 +62,7 @@ def accuracy_on_real(judge: Judge, lesson: Labelled, test: Labelled, seed: int, 
         network.load_state_dict({**checkpoint.tensors, **{f"head.{name}": value for name, value in network.head.state_dict().items()}})
     place(network, judge.device)
     lessons = checkpoint.settings["lessons"]
-    saving = saving_of("evaluate", lessons, {"seed": seed, "judge": checkpoint.sha256, "images": lesson.sha256()}, compute)
+    saving = saving_of("evaluate", lessons, {"seed": seed, "judge": checkpoint.sha256, "images": lesson.sha256()}, compute, computed_by=[__name__], part="accuracy")
     train_judge(
         network,
         [column],

@@ -27,6 +27,7 @@ from latentline.training.ema import Ema
 from latentline.training.loop import Part, Saving, TrainConfig, fit, parts
 
 STAGE = "train_autoencoder"
+_COMPUTED_BY = ("latentline.pipeline.train_autoencoder",)  # which builds what this module trains
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ class Setting:
 
     def saving(self, part: str) -> Saving:
         """Where the training of ``part`` keeps its running state."""
-        inputs = {"seed": self.seed, "data": self.trained_on, "part": part}
-        return saving_of(STAGE, self.knobs.model_dump(exclude={"figures"}), inputs, self.compute)
+        inputs = {"seed": self.seed, "data": self.trained_on}
+        return saving_of(STAGE, self.knobs.model_dump(exclude={"figures"}), inputs, self.compute, computed_by=_COMPUTED_BY, part=part)
 
 
 @dataclass(frozen=True)

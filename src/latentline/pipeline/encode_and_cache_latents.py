@@ -38,7 +38,7 @@ def main() -> None:
     if knobs.export:
         _require_exportable(knobs.export, card, trained.codec.latent_shape)
     inputs = {"seed": seed, "autoencoder": trained.sha256, "images": card.sha256}
-    state = ResumeFile(STAGE, {"knobs": knobs.model_dump(), "inputs": inputs})
+    state = ResumeFile(STAGE, {"settings": knobs.model_dump(), "inputs": inputs}, [__name__])
     with kept_pieces(state, compute.save_every_seconds, ranks) as pieces:
         stats = _encode(knobs, seed, trained, card, pieces)
     if knobs.export:

@@ -72,7 +72,7 @@ def main() -> None:
         "reconstructions": Series(len(latents), lambda rows: codec.decode(latents[rows], first=rows.start)),
         "decoded_noise": Series(len(noise), lambda rows: codec.decode(stats.normalizer.restore(noise[rows]), first=rows.start)),
     }
-    state = ResumeFile(STAGE, {"count": count, "seed": seed, "inputs": digests([*_READ, *sorted(GENERATED.glob("*.safetensors"))])})
+    state = ResumeFile(STAGE, {"count": count, "seed": seed, "inputs": digests([*_READ, *sorted(GENERATED.glob("*.safetensors"))])}, [__name__])
     with kept_pieces(state, compute.save_every_seconds, ranks) as pieces:
         seen = look_at(series, judge, pieces)
     metrics: dict[str, Any] = {"judge": judge.name, "count": len(samples)}

@@ -73,7 +73,7 @@ def main() -> None:
     pictures = choice.pictures(used, codec, stats)
     editor = build_editor(knobs, seed, codec, stats)
     seen = judge.look(pictures.images)[1]  # (N, A)
-    state = ResumeFile(STAGE, {"knobs": knobs.model_dump(), "seed": seed, "inputs": digests([*_READ, *image_files(Path(knobs.files))])})
+    state = ResumeFile(STAGE, {"settings": knobs.model_dump(), "seed": seed, "inputs": digests([*_READ, *image_files(Path(knobs.files))])}, [__name__])
     table = []
     with kept_pieces(state, compute.save_every_seconds, ranks) as pieces:
         edited = _edited(knobs, targets, (learnt, random), pictures, editor, pieces)

@@ -50,7 +50,7 @@ def main() -> None:
 
     values = values_in_turn(stats.columns, read_known(LATENT_KNOWN), knobs.count)  # (count, A)
     inputs = {"seed": seed, "autoencoder": codec.sha256, **digests([DENOISER, LATENT_STATS, LATENT_KNOWN])}
-    state = ResumeFile(STAGE, {"knobs": knobs.model_dump(), "inputs": inputs})
+    state = ResumeFile(STAGE, {"settings": knobs.model_dump(), "inputs": inputs}, [__name__])
     started = time.monotonic()
     with kept_pieces(state, compute.save_every_seconds, ranks) as pieces:
         drawn = _draw(knobs, plan, seed, codec, denoiser, stats, values, pieces)

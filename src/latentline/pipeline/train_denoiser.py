@@ -95,7 +95,7 @@ def main() -> None:
     splits = {name: _read(name, stats, denoiser) for name in ("train", "val", "test")}
     untrained = _evaluate(denoiser, splits["test"], seed)[0]
 
-    saving = saving_of(STAGE, knobs.model_dump(exclude={"epochs"}), {"seed": seed, **trained_on}, compute)
+    saving = saving_of(STAGE, knobs.model_dump(exclude={"epochs"}), {"seed": seed, **trained_on}, compute, computed_by=[__name__])
     codec = load_codec(device)
     stats.require_autoencoder(codec.sha256)
     averaged, history = _train(denoiser, knobs, splits, stats, seed, saving, codec, ranks)

@@ -52,7 +52,7 @@ def main() -> None:
     if isinstance(network, PretrainedJudge):
         network.network.load_published(read_wheel_weights(EFFICIENTNET_LITE0, f"feature_extractor.name: {name}"))
     place(network, device)
-    saving = saving_of(STAGE, knobs.model_dump(exclude={"epochs"}), {"seed": seed, "data": card.sha256}, compute)
+    saving = saving_of(STAGE, knobs.model_dump(exclude={"epochs"}), {"seed": seed, "data": card.sha256}, compute, computed_by=[__name__])
     lessons = Lessons(knobs.epochs, knobs.label_smoothing, knobs.optimizer)
     history = _train(network, card.columns, lessons, device, seed, saving, ranks) if card.columns else []
     ranks.dismiss()

@@ -1,5 +1,6 @@
 """From knobs to the arguments of ``training.loop.fit``."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -25,10 +26,21 @@ def resident(rows: StoredRows, device: torch.device) -> Tensor | StoredRows:
     return rows.load().to(device) if rows.nbytes <= _MOST_BYTES else rows
 
 
-def saving_of(stage: str, knobs: dict[str, Any], inputs: dict[str, Any], compute: ComputeParams) -> Saving:
-    """State of ``stage`` under a key of its knobs and of what it reads. Without ``epochs`` among them a longer run may continue a shorter one.
+def saving_of(
+    stage: str, knobs: dict[str, Any], inputs: dict[str, Any], compute: ComputeParams, *, computed_by: Sequence[str], part: str = ""
+) -> Saving:
+    """Return where a training of ``stage`` saves its state. Without ``epochs`` among ``knobs`` a longer run may continue a shorter one.
 
-    Raises UserError when a tracker's package is missing.
+    Args:
+        stage: DVC stage.
+        knobs: its settings.
+        inputs: digests of what it reads, and the seed.
+        compute: how often to save, and the trackers.
+        computed_by: names of the modules that build and train the network; see :class:`ResumeFile`.
+        part: name of this training, where the stage has several.
+
+    Raises:
+        UserError: a tracker's package is missing.
     """
-    file = ResumeFile(stage, {"knobs": knobs, "inputs": inputs})
+    file = ResumeFile(stage, {"settings": knobs, "inputs": inputs}, computed_by, part)
     return Saving(file, compute.save_every_seconds, Trackers(compute.trackers, stage, knobs), for_longer="epochs" not in knobs)
