@@ -312,7 +312,7 @@ def test_a_stage_killed_after_its_trainings_continues_each_of_them(run, monkeypa
     whole = run(**knobs)[0].sha256
     saving_of = autoencoder_training.saving_of
     with monkeypatch.context() as patch:
-        patch.setattr(autoencoder_training, "saving_of", lambda *arguments: replace(saving_of(*arguments), every_seconds=0.0))
+        patch.setattr(autoencoder_training, "saving_of", lambda *arguments, **options: replace(saving_of(*arguments, **options), every_seconds=0.0))
         patch.setattr(train_autoencoder, "save_checkpoint", lambda *_, **__: pytest.fail("killed"))
         with pytest.raises(pytest.fail.Exception, match="killed"):
             run(**knobs)

@@ -13,7 +13,8 @@ from latentline.common.seeds import generator
 from latentline.runtime import trackers
 from latentline.runtime.resume import ResumeFile
 from latentline.runtime.trackers import Tracker, Trackers
-from latentline.training.loop import Optimizer, Saving, TrainConfig, fit
+from latentline.training.loop import Saving, TrainConfig, fit
+from latentline.training.optimizer import Optimizer
 
 ROWS = [{"epoch": 1, "loss": 0.5, "val_loss": 0.75}, {"epoch": 2, "loss": 0.25, "val_loss": 0.5}]
 KNOBS = {"epochs": 2, "optimizer": {"lr": 0.004, "betas": [0.9, 0.99]}}
@@ -75,7 +76,7 @@ def test_the_folder_is_the_main_checkouts_when_dvc_runs_a_copy(recorder, tmp_pat
 
 def test_a_tracker_that_is_not_installed_is_refused_at_once_with_its_package(workplace):
     missing = "surely_not_installed"
-    with pytest.raises(UserError, match=rf"compute\.trackers \({missing}\) must be an installed package; run `pip install {missing}`"):
+    with pytest.raises(UserError, match=rf"compute\.trackers \({missing}\) must be an installed package; `pip install {missing}`"):
         Trackers([missing])
 
 

@@ -19,8 +19,9 @@ from latentline.runtime.interrupt import InterruptedRunError
 from latentline.runtime.resume import ResumeFile
 from latentline.training.adversarial import HINGE, Adversary, last_layer
 from latentline.training.ema import Ema
-from latentline.training.loop import DiscriminatorTraining, Optimizer, Saving, TrainConfig, fit
+from latentline.training.loop import DiscriminatorTraining, Saving, TrainConfig, fit
 from latentline.training.micro_batches import MicroBatch
+from latentline.training.optimizer import Optimizer
 
 EPOCHS, STEPS = 3, 4
 FIRST, ENTERS = 3, 6  # steps at which the discriminator begins to train, and to have a say

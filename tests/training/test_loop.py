@@ -18,8 +18,9 @@ from latentline.runtime.compute import to_device
 from latentline.runtime.interrupt import InterruptedRunError
 from latentline.runtime.resume import ResumeFile
 from latentline.training.ema import Ema
-from latentline.training.loop import Optimizer, Saving, TrainConfig, fit
+from latentline.training.loop import Saving, TrainConfig, fit
 from latentline.training.micro_batches import MicroBatch, micro_batches
+from latentline.training.optimizer import Optimizer
 from latentline.training.schedule import warmup_cosine, warmup_milestones, warmup_stable_decay
 
 EPOCHS, STEPS = 3, 4

@@ -21,8 +21,9 @@ from latentline.runtime.parallel import SINGLE_PROCESS, Ranks
 from latentline.runtime.resume import ResumeFile
 from latentline.training.adversarial import HINGE, Adversary, last_layer
 from latentline.training.ema import Ema
-from latentline.training.loop import DiscriminatorTraining, Optimizer, Saving, TrainConfig, fit
+from latentline.training.loop import DiscriminatorTraining, Saving, TrainConfig, fit
 from latentline.training.micro_batches import MicroBatch, micro_batches
+from latentline.training.optimizer import Optimizer
 
 EPOCHS, STEPS = 2, 3
 OPTIMIZER = Optimizer(lr=1e-2, weight_decay=0.01, warmup_steps=2, decay_fraction=0.4, clip_norm=1.0)

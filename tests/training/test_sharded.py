@@ -22,8 +22,9 @@ from latentline.runtime.interrupt import InterruptedRunError, LostRankError
 from latentline.runtime.parallel import SINGLE_PROCESS, Ranks
 from latentline.runtime.resume import ResumeFile
 from latentline.training.ema import Ema
-from latentline.training.loop import Optimizer, Saving, TrainConfig, fit
+from latentline.training.loop import Saving, TrainConfig, fit
 from latentline.training.micro_batches import MicroBatch, micro_batches
+from latentline.training.optimizer import Optimizer
 
 EPOCHS, STEPS = 2, 3
 STOPPED = 3  # the step after which some runs end early

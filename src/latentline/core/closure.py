@@ -9,8 +9,8 @@ _BASES = ("src", ".", "stages")  # folders of a repository from which modules ar
 def module_closure(module_name: str, root: Path) -> list[Path]:
     """Return the files under ``root`` that a module reaches through import statements, its own included, sorted.
 
-    Imports inside functions count, since they run when the function does. The ``__init__.py`` of each package on the way counts too.
-    Imports by name (importlib) do not count.
+    Imports inside functions count, since they run when the function does. The ``__init__.py`` of each package on the
+    way counts too. Imports by name (importlib) do not count.
 
     Args:
         module_name: dotted name.

@@ -14,7 +14,7 @@ _CODE_ROOTS = ("stages/", "src/")
 
 
 def import_closure(root: Path, script: str) -> list[str]:
-    """Return the files under ``root`` that ``script`` (relative to it) imports, itself included, sorted; see :func:`script_closure`."""
+    """Return the import closure of ``script``, itself included, as sorted paths relative to ``root``."""
     return sorted(path.relative_to(root).as_posix() for path in script_closure(root / script, root))
 
 

@@ -19,7 +19,7 @@ class Checkpoint:
     name: str  # of the network's class, as in params.yaml
     constructor: dict[str, Any]
     trained_on: dict[str, str]  # what -> sha256
-    settings: dict[str, Any]  # needed to use the network, besides the constructor: a denoiser's condition, for example
+    settings: dict[str, Any]  # what else is needed to use the network: a denoiser's condition, for example
     tensors: dict[str, Tensor]
     sha256: str  # of the file
 
@@ -28,7 +28,7 @@ class Checkpoint:
         try:
             module.load_state_dict(self.tensors)
         except RuntimeError as error:
-            raise UserError(f"{self.path}: its weights do not fit its own constructor arguments ({error}); remove it and train again") from None
+            raise UserError(f"{self.path}: its weights do not fit its constructor arguments ({error}); remove it and train again") from None
 
 
 def save_checkpoint(

@@ -46,12 +46,12 @@ def to_device(module: M, device: torch.device) -> M:
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """Return maps (B, C, H, W) in the channels-last layout, like the networks of :func:`to_device`; other shapes contiguous."""
+    """Return maps (B, C, H, W) in the channels-last layout of :func:`to_device`, and other shapes contiguous."""
     return x.contiguous(memory_format=torch.channels_last) if x.ndim == _IMAGE_AXES else x.contiguous()
 
 
 def memory_bytes(device: torch.device) -> int:
-    """Return the memory of the device in bytes; on the CPU that of the machine, or the limit of this process's container."""
+    """Return the bytes of the device's memory; on the CPU the machine's, or the limit of this process's container."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -67,7 +67,7 @@ def device_count(device: torch.device) -> int | None:
 
 
 def _keep_freed_memory() -> None:
-    """Stop glibc from returning every large freed tensor to the kernel, since the next step would fault its pages in again.
+    """Stop glibc from returning large freed tensors to the kernel, since the next step faults their pages in again.
 
     On two CPU cores a small U-Net trains up to 1.4 times as fast.
     """

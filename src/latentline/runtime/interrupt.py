@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a flag that is read between steps, instead of an exception in the middle of one; and the errors of runs that end early."""
+"""Ctrl-C and SIGTERM as a flag that is read between steps, and the errors of runs that end early."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -18,7 +18,10 @@ class LostRankError(Exception):
 
 @contextmanager
 def deferred_interrupts() -> Iterator[Callable[[], bool]]:
-    """Yield a function that returns whether a signal came. Within the block a first signal only sets this flag; a second one acts at once."""
+    """Yield a function that returns whether a signal came.
+
+    Within the block a first signal only sets this flag; a second one raises KeyboardInterrupt.
+    """
     received: list[int] = []
     previous = {number: signal.getsignal(number) for number in _SIGNALS}
 

@@ -8,7 +8,9 @@ from latentline.common.errors import UserError
 
 
 def lock(path: Path, owner: str) -> int:
-    """Create and lock ``path``, and return a file descriptor. The lock holds until the descriptor is closed or the process ends in any way.
+    """Create and lock ``path``, and return a file descriptor.
+
+    The lock holds until the descriptor is closed or the process ends in any way.
 
     Args:
         path: the lock file; its folder is created too.

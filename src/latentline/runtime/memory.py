@@ -15,9 +15,17 @@ _TRAINED_BYTES = 4 * 4  # per parameter: weights, gradients, AdamW's two moments
 
 
 def require_memory(needed: int, device: torch.device, what: str, remedy: str) -> None:
-    """Raise UserError when ``needed`` bytes exceed all memory of ``device``; ``what`` begins the message, with the setting and a verb."""
+    """Raise UserError when ``needed`` bytes exceed all memory of ``device``.
+
+    Args:
+        needed: bytes.
+        device: the device.
+        what: beginning of the message: the setting, its value and a verb.
+        remedy: end of the message.
+    """
     if needed > (available := memory_bytes(device)):
-        raise UserError(f"{what} {needed / 2**30:.1f} GiB of memory; expected at most the {available / 2**30:.1f} GiB of this machine; {remedy}")
+        limit = f"expected at most the {available / 2**30:.1f} GiB of this machine"
+        raise UserError(f"{what} {needed / 2**30:.1f} GiB of memory; {limit}; {remedy}")
 
 
 def require_trainable(

@@ -50,5 +50,5 @@ def read_packaged_weights(wanted: PackagedWeights, needed_by: str) -> dict[str, 
     except metadata.PackageNotFoundError:
         raise UserError(f"{needed_by} needs the package {wanted.package}, which is not installed; {wanted.remedy}") from None
     if not path.is_file() or sha256_file(path) != wanted.sha256:
-        raise UserError(f"{needed_by}: the package {wanted.package} holds other weights than expected; remove it, then {wanted.remedy}")
+        raise UserError(f"{needed_by}: package {wanted.package} holds other weights than expected; remove it, then {wanted.remedy}")
     return torch.load(path, map_location="cpu", weights_only=True)

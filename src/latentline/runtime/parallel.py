@@ -1,8 +1,8 @@
 """Several processes that share one run, started by Lightning Fabric: their ranks and collectives.
 
-Each process holds the whole network, or a shard of its weights while it trains (``runtime/sharding.py``), and computes its own slice of
-each batch. Sums over all ranks are what one process would have computed. Rank 0 alone writes files. Messages are tensors and JSON, never
-a pickle.
+Each process holds the whole network, or a shard of its weights while it trains (``runtime/sharding.py``), and computes
+its own slice of each batch. Sums over all ranks are what one process would have computed. Rank 0 alone writes files.
+Messages are tensors and JSON, never a pickle.
 """
 
 import atexit
@@ -25,10 +25,12 @@ from latentline.common.errors import UserError
 from latentline.runtime.compute import device_count
 from latentline.runtime.interrupt import LostRankError
 
-_TIMEOUT = timedelta(hours=1)  # rank 0 may validate for so long while the others wait; a process that has ended is noticed at once
+# Rank 0 may validate for so long while the others wait; a process that has ended is noticed at once.
+_TIMEOUT = timedelta(hours=1)
 _MAX_CHARS = 160  # of torch's own error messages
 _SOURCE_LINE = re.compile(r"^\[\S+\] ")  # torch's own, at the beginning of its connection errors
-_RENDEZVOUS_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")  # needed where neither torchrun nor SLURM assigns the ranks
+# Needed where neither torchrun nor SLURM assigns the ranks.
+_RENDEZVOUS_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")
 log = logging.getLogger(__name__)
 
 
@@ -36,7 +38,8 @@ log = logging.getLogger(__name__)
 class Ranks:
     """The processes of a run, as seen by one of them. In a run of one process every method returns its input at once.
 
-    All methods but :meth:`slice_of` must be called by every rank, in the same order, with tensors of the same shapes and types.
+    All methods but :meth:`slice_of` must be called by every rank, in the same order, with tensors of the same shapes
+    and types.
 
     Raises:
         LostRankError: another process has ended; from every method that communicates.
@@ -57,11 +60,17 @@ class Ranks:
         return self.number == 0
 
     def slice_of(self, total: int) -> slice:
-        """Return this rank's slice of ``total`` rows. Sizes differ by one at most; some are empty where there are more ranks than rows."""
+        """Return this rank's slice of ``total`` rows.
+
+        Slices differ by one row at most; some are empty where there are more ranks than rows.
+        """
         return self._slice(self.number, total)
 
     def all_reduce(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor by its sum over all ranks, in place; the same bytes on all ranks. One message carries all tensors."""
+        """Replace each tensor by its sum over all ranks, in place; the same bytes on all ranks.
+
+        One message carries all tensors.
+        """
         if self.count == 1:
             return
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
@@ -102,7 +111,10 @@ class Ranks:
         return received, meta
 
     def all_gather(self, rows: Tensor, total: int) -> Tensor:
-        """Return all ``total`` rows (total, ...) on the CPU. Each rank passes the rows of its :meth:`slice_of`, at least one."""
+        """Return all ``total`` rows (total, ...) on the CPU.
+
+        Each rank passes the rows of its :meth:`slice_of`, at least one.
+        """
         if self.count == 1:
             return rows.cpu()
         gathered = []
@@ -135,7 +147,7 @@ SINGLE_PROCESS = Ranks()
 
 
 def init_distributed(device: torch.device, devices: int, nodes: int, strategy: str = "ddp") -> tuple[torch.device, Ranks]:
-    """Start the other processes of the run, or find those that torchrun or SLURM has started, and connect with them.
+    """Start the other processes of the run, or find those of torchrun or SLURM, and connect with them.
 
     The other processes run the same script from its beginning and call this too. Nothing may have been written before.
 
@@ -155,7 +167,7 @@ def init_distributed(device: torch.device, devices: int, nodes: int, strategy: s
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if devices * nodes == 1:
         if started > 1:
-            raise UserError(f"{settings} must be the number of processes that were started ({started}); set both, or start one process")
+            raise UserError(f"{settings} must be the number of processes that were started ({started}); set both, or start one")
         return device, SINGLE_PROCESS
     _require_devices(device, devices, nodes)
     from lightning_fabric import Fabric
@@ -169,8 +181,8 @@ def init_distributed(device: torch.device, devices: int, nodes: int, strategy: s
         raise UserError(f"{settings} must be the number of processes that were started ({_short(str(error))}); change one of them") from None
     except torch.distributed.DistError as error:
         raise UserError(
-            f"{settings}: every process must reach the first machine ({_short(str(error))}); free the port MASTER_PORT and check the network, "
-            "see docs/scaling.md"
+            f"{settings}: every process must reach the first machine ({_short(str(error))}); free the port MASTER_PORT "
+            "and check the network, see docs/scaling.md"
         ) from None
     _kill_at_exit(getattr(fabric.strategy.launcher, "procs", []))
     ranks = Ranks(fabric.global_rank, fabric.world_size, fabric.device, sharded=strategy == "fsdp")
@@ -185,19 +197,19 @@ def _require_devices(device: torch.device, devices: int, nodes: int) -> None:
     """Raise UserError where a process would have no device, or could not find the others."""
     if (available := device_count(device)) is not None and devices > available:
         raise UserError(
-            f"compute.devices ({devices}) must not exceed this machine's devices of type {device.type} ({available}); lower it, or set "
-            "compute.device to cpu"
+            f"compute.devices ({devices}) must not exceed this machine's devices of type {device.type} ({available}); "
+            "lower it, or set compute.device to cpu"
         )
     ranks_assigned = "TORCHELASTIC_RUN_ID" in os.environ or "SLURM_PROCID" in os.environ
     if nodes > 1 and not ranks_assigned and (missing := [name for name in _RENDEZVOUS_VARIABLES if name not in os.environ]):
         raise UserError(
-            f"compute.nodes ({nodes}) must come with {', '.join(missing)} in the environment; start the run by torchrun or srun, or set "
-            f"{', '.join(_RENDEZVOUS_VARIABLES)}, see docs/scaling.md"
+            f"compute.nodes ({nodes}) must come with {', '.join(missing)} in the environment; start the run by "
+            f"torchrun or srun, or set {', '.join(_RENDEZVOUS_VARIABLES)}, see docs/scaling.md"
         )
 
 
 def _kill_at_exit(started: list[subprocess.Popen[bytes]]) -> None:
-    """Kill the processes that this one started when it ends. After a SIGKILL of this one, they end by :class:`LostRankError`."""
+    """Kill the started processes when this one ends. After a SIGKILL of this one they end by :class:`LostRankError`."""
 
     def end() -> None:
         for process in started:
@@ -209,7 +221,10 @@ def _kill_at_exit(started: list[subprocess.Popen[bytes]]) -> None:
 
 @contextmanager
 def reporting_lost_ranks(ranks: Ranks) -> Iterator[None]:
-    """Raise torch's errors of a broken connection as LostRankError, and leave all other errors alone; for code that communicates by itself."""
+    """Raise torch's errors of a broken connection as LostRankError; all other errors pass.
+
+    For code that communicates by itself.
+    """
     try:
         yield
     except RuntimeError as error:

@@ -1,7 +1,7 @@
-"""A function mapped over numbered chunks of a long job, so that a killed run continues and several processes can share the job.
+"""Long jobs in numbered chunks, so that a killed run continues and several processes can share the job.
 
-Each chunk depends on its number alone. Finished chunks lie in the stage's state (``runtime/resume.py``), many to a file, until the stage has
-written its outs. A run that ends before the first save writes no file.
+Each chunk depends on its number alone. Finished chunks lie in the stage's state (``runtime/resume.py``), many to a
+file, until the stage has written its outs. A run that ends before the first save writes no file.
 """
 
 import logging
@@ -56,8 +56,8 @@ class ResumableMap:
     def map(self, count: int, compute: Compute) -> Iterator[Chunk]:
         """Return chunks 0 to ``count`` - 1 in order: stored ones, and the others computed when they are asked for.
 
-        Several processes first compute and save all chunks, rank r those with number % world size = r. Then rank 0 alone returns; the
-        others exit.
+        Several processes first compute and save all chunks, rank r those with number % world size = r. Then rank 0
+        alone returns; the others exit.
 
         Raises:
             InterruptedRunError: SIGINT or SIGTERM came; what is done is saved.
@@ -102,7 +102,8 @@ class ResumableMap:
         chunk = self._unsaved[number] = compute(number)
         self.computed += 1
         self._unsaved_bytes += sum(tensor.nbytes for tensor in chunk.values())
-        if self._stop_requested() or time.monotonic() - self._last_save > self._every_seconds or self._unsaved_bytes > _MAX_BYTES:
+        save_due = time.monotonic() - self._last_save > self._every_seconds
+        if self._stop_requested() or save_due or self._unsaved_bytes > _MAX_BYTES:
             self.save()
         if self._stop_requested():
             raise InterruptedRunError
@@ -121,7 +122,9 @@ class ResumableMap:
 
 @contextmanager
 def resumable_map(file: ResumeFile, every_seconds: float, ranks: Ranks = SINGLE_PROCESS) -> Iterator[ResumableMap]:
-    """Yield the chunks of a job, with those of an interrupted run. Within the block Ctrl-C and SIGTERM end the job after the current chunk.
+    """Yield the chunks of a job, with those of an interrupted run.
+
+    Within the block Ctrl-C and SIGTERM end the job after the current chunk.
 
     Args:
         file: where finished chunks are stored; ``file.finish()`` deletes them, once the stage has written its outs.

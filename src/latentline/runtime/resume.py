@@ -1,10 +1,12 @@
 """Saved state of a running stage, so that a killed run continues.
 
-The state lies outside DVC's outs, which DVC deletes when a stage starts. It lies under the main checkout (DVC_ROOT) even when
-``dvc exp run --temp`` runs in a copy. Its key covers all that shapes the result: settings, inputs, and the code that computes the result.
+The state lies outside DVC's outs, which DVC deletes when a stage starts. It lies under the main checkout (DVC_ROOT)
+even when ``dvc exp run --temp`` runs in a copy. Its key covers all that shapes the result: settings, inputs, and the
+code that computes the result.
 
-A training has up to three checkpoints: `running` (resume after a kill), `ended` (a kill before DVC records the outs) and `kept` (start of a
-run with more epochs). A job without an order, such as sampling, stores its finished chunks (``runtime/resumable_map.py``).
+A training has up to three checkpoints: `running` (resume after a kill), `ended` (a kill before DVC records the outs)
+and `kept` (start of a run with more epochs). A job without an order, such as sampling, stores its finished chunks
+(``runtime/resumable_map.py``).
 """
 
 import logging
@@ -34,20 +36,20 @@ log = logging.getLogger(__name__)
 class ResumeFile:
     """The saved state of one run of a stage, or of none yet.
 
-    ``folder`` may hold other files that must outlive a restart, such as previews. From :meth:`load` or :meth:`claim` to :meth:`finish`,
-    or to the end of the process, no other process may use it.
+    ``folder`` may hold other files that must outlive a restart, such as previews. From :meth:`load` or :meth:`claim` to
+    :meth:`finish`, or to the end of the process, no other process may use it.
 
     Args:
         stage: DVC stage.
         identity: the settings and input digests (JSON) that shape the result, nested by name.
-        computed_by: names of the modules that compute the result. Their import closure is part of the key, so a change of any of its files
-            starts over. Code that only draws or scores the result must lie outside.
+        computed_by: names of the modules that compute the result. Their import closure is part of the key, so a change
+            of any of its files starts over. Code that only draws or scores the result must lie outside.
         part: name of this training or job, where a stage has several.
     """
 
     def __init__(self, stage: str, identity: dict[str, Any], computed_by: Sequence[str], part: str = "") -> None:
-        self._identity = {"part": part, "identity": identity, "code": _code_digests(computed_by)}
-        self._key = sha256_bytes(canonical_json(self._identity).encode())[:16]
+        self._key_parts: dict[str, Any] = {"part": part, "identity": identity, "code": _code_digests(computed_by)}
+        self._key = sha256_bytes(canonical_json(self._key_parts).encode())[:16]
         self.folder = Path(os.environ.get("DVC_ROOT", ".")) / ".state" / stage / self._key
         self._lock: int | None = None
         self._is_main = True
@@ -70,13 +72,17 @@ class ResumeFile:
         return None
 
     def claim(self, rank: int = 0) -> None:
-        """Lock the state for this process, ``rank`` of those that share the run. Raises UserError when another run of it holds the lock."""
+        """Lock the state for this process, ``rank`` of those that share the run.
+
+        Raises UserError when another process with the same rank holds the lock.
+        """
         if self._lock is None:
-            self._lock = lock(self.folder / ("lock" if rank == 0 else f"lock-{rank}"), f"{self.stage} with the same settings, inputs and code")
+            name = "lock" if rank == 0 else f"lock-{rank}"
+            self._lock = lock(self.folder / name, f"{self.stage} with the same settings, inputs and code")
             self._is_main = rank == 0
 
     def read(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Return what :meth:`write` wrote to ``path``, verified; None, and a warning, where the file is damaged or foreign."""
+        """Return what :meth:`write` wrote to ``path``, verified; None and a warning where it is unusable."""
         if not path.exists():
             return None
         try:
@@ -100,11 +106,14 @@ class ResumeFile:
     def write(self, name: str, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
         """Write a file of the state, whole or not at all."""
         if self._is_main and not (self.folder / _KEY_FILE).exists():
-            write_json(self.folder / _KEY_FILE, self._identity)
+            write_json(self.folder / _KEY_FILE, self._key_parts)
         save_arrays(self.folder / name, tensors, {"kind": _KIND, "key": self._key, "state": meta})
 
     def finish(self) -> None:
-        """Turn the `running` state into the `ended` one, once the outs are written; delete the oldest states beyond a total size."""
+        """Turn the `running` state into the `ended` one, once the outs are written.
+
+        Beyond a total size the oldest states of ended runs are deleted.
+        """
         if (running := self.folder / _RUNNING).exists():
             running.replace(self.folder / _ENDED)
         if not any((self.folder / name).exists() for name in (_ENDED, _KEPT)):
@@ -120,7 +129,7 @@ class ResumeFile:
                 path.unlink()
 
     def log_unused(self) -> None:
-        """Log in one line what differs from the newest state of another run of the same stage and part, where there is one."""
+        """Log in one line what differs from the newest state of another run of the same stage and part, if any."""
         ages: dict[Path, float] = {}
         for path in self.folder.parent.glob("*/*.safetensors"):
             if path.parent != self.folder and not path.name.startswith("."):
@@ -128,9 +137,10 @@ class ResumeFile:
         for folder in sorted(ages, key=ages.__getitem__, reverse=True):
             try:
                 other = read_json(folder / _KEY_FILE, self.stage)
-                if other["part"] != self._identity["part"]:
+                if other["part"] != self._key_parts["part"]:
                     continue
-                changed = _differing(_flat(other["identity"]), _flat(self._identity["identity"])) + _differing(other["code"], self._identity["code"])
+                changed = _differing(_flat(other["identity"]), _flat(self._key_parts["identity"]))
+                changed += _differing(other["code"], self._key_parts["code"])
             except (UserError, AttributeError, KeyError, TypeError):  # damaged
                 continue
             log.info("state of %s (%s) not used: %s changed since", self.stage, folder.name, _listed(changed))

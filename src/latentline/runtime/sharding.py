@@ -1,7 +1,9 @@
-"""Sharded weights by torch's fully_shard (Rajbhandari et al., arXiv 1910.02054, stage 3; Zhao et al., arXiv 2304.11277).
+"""Sharded weights, by torch's fully_shard.
 
-Each rank holds a shard of every weight. A block's weights are gathered while it computes, and freed afterwards. Its gradients are summed and
-sharded right after its backward pass.
+See Rajbhandari et al., arXiv 1910.02054, stage 3, and Zhao et al., arXiv 2304.11277.
+
+Each rank holds a shard of every weight. A block's weights are gathered while it computes, and freed afterwards. Its
+gradients are summed and sharded right after its backward pass.
 """
 
 import sys
@@ -42,7 +44,10 @@ def shard(module: nn.Module, ranks: Ranks) -> None:
 
 
 def shard_like(whole: Tensor, like: Tensor) -> Tensor:
-    """Return this rank's shard of ``whole``, sharded like ``like``; where ``like`` is no DTensor, a copy of ``whole`` in its memory layout."""
+    """Return this rank's shard of ``whole``, sharded like ``like``.
+
+    Where ``like`` is no DTensor, return a copy of ``whole`` in the memory layout of ``like``.
+    """
     if _is_sharded(like):
         from torch.distributed.tensor import distribute_tensor
 
@@ -56,7 +61,10 @@ def full_tensor(tensor: Tensor) -> Tensor:
 
 
 def gather_to_rank0(tensor: Tensor) -> Tensor:
-    """Return a sharded tensor whole on rank 0's CPU and empty on other ranks, and any other tensor as it is. All ranks must call this."""
+    """Return a sharded tensor whole on rank 0's CPU and empty on other ranks, and any other tensor as it is.
+
+    All ranks must call this.
+    """
     if not _is_sharded(tensor):
         return tensor
     whole = full_tensor(tensor)
@@ -69,7 +77,7 @@ def _is_sharded(tensor: Tensor) -> "TypeGuard[DTensor]":
 
 
 def _blocks(module: nn.Module) -> Iterator[nn.Module]:
-    """Yield the modules that are gathered at once: each entry of an outermost list of modules. The root gathers the rest."""
+    """Yield what is gathered at once: each entry of an outermost list of modules. The root gathers the rest."""
     for child in module.children():
         if isinstance(child, _LISTS):
             yield from (entry for entry in child if next(entry.parameters(), None) is not None)

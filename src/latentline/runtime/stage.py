@@ -17,7 +17,7 @@ _MAX_CHARS = 160  # of torch's own error messages
 _REMEDY = "expected sizes that fit; lower its batch_size, the sizes of its network, or data.image_size"
 _DISK_FULL = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 _LOST_STATUS = 3
-_LAG = 2.0  # seconds; by then the first process of a machine has printed the common error and ended the others
+_LAG = 2.0  # seconds; by then the first process of a machine has printed the error and ended the others
 _INTERRUPTED_STATUS = 130  # as a shell reports Ctrl-C; anything but 0, else DVC would record half a result
 
 
@@ -45,7 +45,10 @@ def run_stage(stage: str, main: Callable[[], None]) -> None:
 
 
 def _fail(line: str, status: int) -> NoReturn:
-    """Print the line and exit. On each machine all processes but the first wait, since the first mostly prints the same and ends them."""
+    """Print the line and exit.
+
+    On each machine all processes but the first wait before, since the first mostly prints the same and ends them.
+    """
     if os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) != "0":
         time.sleep(_LAG)
     print(line, file=sys.stderr)
@@ -61,5 +64,5 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _is_disk_full(error: Exception) -> bool:
-    """Return whether the disk is full. Safetensors raises its own error type, with the system's message but without its number."""
+    """Return whether the disk is full. Safetensors' own error type holds the system's message, not its number."""
     return any(message in str(error) for message in _DISK_FULL)

@@ -1,6 +1,7 @@
 """Experiment trackers: TensorBoard, Weights & Biases, MLflow, DVCLive. None of them changes or stops what is computed.
 
-They write below tracking/ (ignored by git; under $DVC_ROOT when DVC sets it), unless their own environment variables name another place.
+They write below tracking/ (ignored by git; under $DVC_ROOT when DVC sets it), unless their own environment variables
+name another place.
 """
 
 import logging
@@ -102,7 +103,7 @@ class MLflow(Tracker):
 
 
 class DVCLive(Tracker):
-    """tracking/dvclive/STAGE: the last run of each stage, as TSV and JSON. DVC's own experiments and dvc.yaml are left alone."""
+    """tracking/dvclive/STAGE: the last run of each stage, as TSV and JSON, apart from DVC's own experiments."""
 
     def __init__(self, folder: Path, stage: str, settings: dict[str, Any]) -> None:
         from dvclive import Live
@@ -145,7 +146,7 @@ class Trackers:
     def __init__(self, names: Sequence[str] = (), stage: str = "", settings: dict[str, Any] | None = None) -> None:
         for name in names:
             if find_spec(name) is None:
-                raise UserError(f"compute.trackers ({name}) must be an installed package; run `pip install {name}`, or remove it from the list")
+                raise UserError(f"compute.trackers ({name}) must be an installed package; `pip install {name}`, or remove it")
         self._names, self._stage, self._settings = names, stage, _flat(settings or {})
         self._running: dict[str, Tracker] = {}
 
@@ -171,7 +172,7 @@ class Trackers:
         self._each(lambda tracker: tracker.close())
 
     def _each(self, act: Callable[[Tracker], None]) -> None:
-        """Call ``act`` on each tracker. One that fails is dropped with a warning: a server or a full disk must not end a training."""
+        """Call ``act`` on each tracker, and drop one that fails with a warning: its server must not end a training."""
         for name, tracker in list(self._running.items()):
             try:
                 act(tracker)

@@ -12,8 +12,8 @@ from latentline.runtime.sharding import full_tensor, shard_like
 class Ema:
     """Averaged copy of a network, for sampling.
 
-    The decay is min(decay, (1 + n) / (10 + n)) at update n, as in TensorFlow's ExponentialMovingAverage. So the random beginning of a
-    short run is soon forgotten.
+    The decay is min(decay, (1 + n) / (10 + n)) at update n, as in TensorFlow's ExponentialMovingAverage. So the random
+    beginning of a short run is soon forgotten.
 
     Args:
         model: the network that trains. It must stay on its device, since its tensors are referenced.

@@ -13,8 +13,9 @@ from latentline.training.ema import Ema
 class EvalModel:
     """The first average, else the network that trains.
 
-    Under FSDP this shards the network and the averages. Evaluation then uses a whole copy, which has its weights only while it is used:
-    without the copy no rank could evaluate, and holding its weights all the time would cost what sharding saves.
+    Under FSDP this shards the network and the averages. Evaluation then uses a whole copy, which has its weights only
+    while it is used: without the copy no rank could evaluate, and holding its weights all the time would cost what
+    sharding saves.
 
     Args:
         model: the network that trains; under FSDP it is sharded in place.
@@ -41,7 +42,7 @@ class EvalModel:
             copy.release()
 
     def gathered(self) -> nn.Module:
-        """Return the network in evaluation mode, whole on every rank, and make all averages whole; for the end of the training."""
+        """Return the network in evaluation mode, and gather it and all averages on every rank, after training."""
         self._gather(self._sharded, keep=True)
         return self._network.eval()
 

@@ -19,41 +19,10 @@ from latentline.runtime.trackers import Trackers
 from latentline.training.ema import Ema
 from latentline.training.eval_model import EvalModel
 from latentline.training.micro_batches import Loss
-from latentline.training.schedule import stable_steps, warmup_cosine, warmup_milestones, warmup_stable_decay
+from latentline.training.optimizer import Optimizer
 from latentline.training.state import RunState, TrainedModule
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Optimizer:
-    """AdamW (Loshchilov and Hutter, arXiv 1711.05101) and its schedule; fields as in params/optimizer.py."""
-
-    lr: float
-    weight_decay: float
-    warmup_steps: int
-    decay_fraction: float
-    clip_norm: float
-    schedule: str = "warmup_stable_decay"
-    milestones: Sequence[int] = ()
-    gamma: float = 0.2
-    betas: tuple[float, float] = (0.9, 0.99)
-
-    def rate(self, step: int, total_steps: int, steps_per_epoch: int) -> float:
-        """Return the learning rate at ``step``, counted from 0."""
-        if self.schedule == "warmup_stable_decay":
-            return self.lr * warmup_stable_decay(step, total_steps, self.warmup_steps, self.decay_fraction)
-        if self.schedule == "cosine":
-            return self.lr * warmup_cosine(step, total_steps, self.warmup_steps)
-        if self.schedule == "milestones":
-            return self.lr * warmup_milestones(step, steps_per_epoch, self.warmup_steps, self.milestones, self.gamma)
-        raise ValueError(f"unknown schedule {self.schedule!r}")
-
-    def schedule_invariant_steps(self, total_steps: int) -> int:
-        """Count the first steps whose learning rates do not depend on ``total_steps``; a longer run begins with the same steps."""
-        if self.schedule == "warmup_stable_decay":
-            return stable_steps(total_steps, self.decay_fraction)
-        return total_steps if self.schedule == "milestones" else 0
 
 
 @dataclass(frozen=True)
@@ -77,7 +46,7 @@ class Saving:
     every_seconds: float
     trackers: Trackers = field(default_factory=Trackers)
     extendable: bool = False
-    """Whether a run of more epochs may continue this one. Set it only where neither the key of ``file`` nor the loss depends on ``epochs``."""
+    """Whether a run of more epochs may continue this one; neither the key nor the loss may depend on ``epochs``."""
 
 
 @dataclass(frozen=True)
@@ -121,18 +90,19 @@ def fit(
 ) -> tuple[nn.Module, list[dict[str, float]]]:
     """Train ``model`` in place.
 
-    Every rank calls this with the same arguments and returns the same. Rank 0 alone reads and writes the state, and calls ``on_epoch``.
-    Under FSDP ``model`` stays sharded; the returned network and the averages are whole.
+    Every rank calls this with the same arguments and returns the same. Rank 0 alone reads and writes the state, and
+    calls ``on_epoch``. Under FSDP ``model`` stays sharded; the returned network and the averages are whole.
 
     Args:
         model: the network, on its device.
-        loss: step (counted from 0) -> (weight, loss, terms for the log) of each micro-batch of this rank. It depends on the step and
-            on ``model`` alone, so that a restart at any step repeats and skips nothing. Weights sum to 1 over all ranks.
+        loss: step (counted from 0) -> (weight, loss, terms for the log) of each micro-batch of this rank. It depends on
+            the step and on ``model`` alone, so that a restart at any step repeats and skips nothing. Weights sum to 1
+            over all ranks.
         config: epochs, optimizer, saving.
         averages: averaged copies of ``model`` as it is before its first step. They are updated in place.
         discriminator: a second network that trains against ``model``, in place too.
-        on_epoch: (first average, else ``model``; epoch, counted from 1) -> more values for the epoch's row. It may draw figures. Names
-            with an ``@`` are details, which the log and the progress bar leave out.
+        on_epoch: (first average, else ``model``; epoch, counted from 1) -> more values for the epoch's row. It may draw
+            figures. Names with an ``@`` are details, which the log and the progress bar leave out.
         ranks: the processes that share the work.
 
     Returns:
@@ -258,14 +228,18 @@ def _resume(state: RunState, config: TrainConfig, ranks: Ranks) -> None:
     """Load the state of an earlier run on all ranks; without one, give all ranks the weights of rank 0."""
 
     def usable(meta: dict[str, Any]) -> bool:
-        """Return whether this run passes through that state: same length, or saved before the learning rate depends on the length."""
+        """Return whether this run passes through that state.
+
+        Both runs have the same length, or the learning rate does not depend on the length up to there.
+        """
         invariant = config.optimizer.schedule_invariant_steps(meta["total_steps"])
         return meta["total_steps"] == config.total_steps or bool(meta["step"] <= min(config.extension_step, invariant))
 
     if saved := config.saving.file.load(usable) if ranks.is_main else None:
         log.info("resumed %s at step %d", config.saving.file.stage, saved[1]["step"])
     if saved is None and ranks.count > 1 and not ranks.sharded:
-        saved = state.save(config.total_steps)  # other processors initialise with other last digits, and replicas must not drift apart
+        # Other processors may initialise weights with other last digits, and replicas must not drift apart.
+        saved = state.save(config.total_steps)
     if ranks.broadcast_object(saved is not None):
         state.restore(*ranks.broadcast(*(saved or ({}, {}))))
 

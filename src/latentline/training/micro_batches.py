@@ -8,7 +8,7 @@ from torch import Tensor
 from latentline.runtime.parallel import SINGLE_PROCESS, Ranks
 
 MicroBatch = tuple[float, Tensor, dict[str, Tensor]]
-"""Weight (its fraction of the batch's rows), mean loss over its rows (scalar), and terms of that loss for the log (scalars)."""
+"""Weight (its fraction of the batch's rows), mean loss over its rows, and terms of that loss for the log: scalars."""
 Loss = Callable[[int], Iterable[MicroBatch]]
 """Step (counted from 0) -> this rank's micro-batches. Each is used up before the next is asked for."""
 
@@ -16,11 +16,13 @@ Loss = Callable[[int], Iterable[MicroBatch]]
 def micro_batches(count: int, gradient_accumulation_steps: int, ranks: Ranks = SINGLE_PROCESS) -> Iterator[tuple[float, slice]]:
     """Cut a batch into micro-batches of nearly equal size and yield those of this rank.
 
-    A rank with fewer rows than micro-batches repeats its first row with weight 0, so that every rank joins the same collectives.
+    A rank with fewer rows than micro-batches repeats its first row with weight 0, so that every rank joins the same
+    collectives.
 
     Args:
         count: rows of the batch over all ranks, at least 1.
-        gradient_accumulation_steps: micro-batches over all ranks, at least 1. Each rank gets the same number, so there may be a few more.
+        gradient_accumulation_steps: micro-batches over all ranks, at least 1. Each rank gets the same number, so there
+            may be a few more.
         ranks: the processes that share the batch.
 
     Yields:

@@ -36,8 +36,8 @@ class TrainedModule:
         """Raise UserError when the training has diverged at ``step``."""
         if not math.isfinite(loss + gradient_norm):
             raise UserError(
-                f"{self.section}: loss {loss:.3g} and gradient norm {gradient_norm:.3g} at step {step} with learning rate "
-                f"{self.learning_rate(step):.3g}; expected finite numbers; {self.remedy}"
+                f"{self.section}: loss {loss:.3g} and gradient norm {gradient_norm:.3g} at step {step} with learning "
+                f"rate {self.learning_rate(step):.3g}; expected finite numbers; {self.remedy}"
             )
 
     def optimizer_step(self, step: int) -> None:
@@ -57,10 +57,11 @@ class TrainedModule:
     def restore(self, tensors: dict[str, Tensor], prefix: str) -> None:
         """Load what was saved under ``prefix``."""
         own = self.network.state_dict()
-        self.network.load_state_dict({name: shard_like(value, own[name]) for name, value in _below(prefix + "model.", tensors).items()})
+        weights = _below(f"{prefix}model.", tensors)
+        self.network.load_state_dict({name: shard_like(value, own[name]) for name, value in weights.items()})
         slots: dict[int, dict[str, Tensor]] = {}
         parameters = list(self.network.parameters())
-        for name, value in _below(prefix + "optimizer.", tensors).items():
+        for name, value in _below(f"{prefix}optimizer.", tensors).items():
             index, slot = name.split(".", 1)
             parameter = parameters[int(index)]
             # In the parameter's own memory layout, since the fused optimizer walks both together.
@@ -111,7 +112,8 @@ class RunState:
             average.restore(_below(f"average.{index}.", tensors))
         if self.discriminator:
             self.discriminator.restore(tensors, "discriminator.")
-        self.step, self.sums, self.counts, self.history = meta["step"], dict(meta["sums"]), dict(meta["counts"]), list(map(dict, meta["history"]))
+        self.step, self.sums, self.counts = meta["step"], dict(meta["sums"]), dict(meta["counts"])
+        self.history = [dict(row) for row in meta["history"]]
 
     def log(self, terms: dict[str, float]) -> None:
         """Add the terms of one step to those of the epoch."""
@@ -120,7 +122,7 @@ class RunState:
             self.counts[name] = self.counts.get(name, 0) + 1
 
     def close_epoch(self) -> dict[str, float]:
-        """Return the means of the logged terms, each over the steps that logged it, and begin the next epoch with none."""
+        """Return the means of the logged terms over the steps that logged each, and start the next epoch."""
         means = {name: total / self.counts[name] for name, total in self.sums.items()}
         self.sums, self.counts = {}, {}
         return means
