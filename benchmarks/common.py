@@ -16,11 +16,12 @@ from latentline.core.seeds import derive_seed, generator
 from latentline.data.batches import EpochSampler
 from latentline.data.store import ImageSplit, to_unit_range
 from latentline.feature_extractors.load import FeatureExtractor
-from latentline.runtime.compute import place
+from latentline.runtime.compute import to_device
 from latentline.runtime.resume import ResumeFile
 from latentline.training.config import optimizer_of
 from latentline.training.ema import Ema
-from latentline.training.loop import Part, Saving, fit, parts
+from latentline.training.loop import Saving, fit
+from latentline.training.micro_batches import MicroBatch, micro_batches
 from stages.train_autoencoder.auxiliary_losses import build_critics
 from stages.train_autoencoder.params import AutoencoderParams
 
@@ -73,7 +74,7 @@ def build_seeded(
 ) -> Autoencoder:
     """A new codec for images of ``shape`` (C, H, W); its weights depend on (seed, series) alone."""
     torch.manual_seed(derive_seed(seed, series, "weights"))
-    return place(build_autoencoder(params.name, **params.constructor(), image_shape=list(shape)), device)
+    return to_device(build_autoencoder(params.name, **params.constructor(), image_shape=list(shape)), device)
 
 
 def train_codec(
@@ -84,13 +85,13 @@ def train_codec(
     critics = build_critics(autoencoder, images.shape[1], params, device, seed, steps)
     order = EpochSampler(len(images), params.optimizer.batch_size, derive_seed(seed, series, "order"))
 
-    def loss(step: int) -> Iterator[Part]:
+    def loss(step: int) -> Iterator[MicroBatch]:
         x = to_unit_range(images[order.rows(step)].to(device)).contiguous(memory_format=torch.channels_last)
         noise = generator(seed, series, "noise", step)
-        for share, rows in parts(len(x), params.optimizer.accumulate):
-            yield share, *critics.judge(step, *autoencoder.loss(x[rows], noise, step), x[rows])
+        for weight, rows in micro_batches(len(x), params.optimizer.accumulate):
+            yield weight, *critics.judge(step, *autoencoder.loss(x[rows], noise, step), x[rows])
 
-    never = Saving(ResumeFile(series, {}), float("inf"))
+    never = Saving(ResumeFile(series, {}, ()), float("inf"))
     try:
         used, _ = fit(
             autoencoder,
@@ -100,7 +101,7 @@ def train_codec(
             optimizer=optimizer_of(params.optimizer),
             saving=never,
             averages=[] if params.ema_decay is None else [Ema(autoencoder, params.ema_decay)],
-            rival=critics.rival,
+            rival=critics.discriminator,
             section=series,
         )
     finally:

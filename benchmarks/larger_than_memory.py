@@ -39,7 +39,7 @@ from latentline.diffusion.objective import denoising_loss  # noqa: E402
 from latentline.diffusion.process import build_process  # noqa: E402
 from latentline.latents.cache import LatentSplit, read_latents, read_stats, write_cache  # noqa: E402
 from latentline.runtime.checkpoint import save_checkpoint  # noqa: E402
-from latentline.runtime.compute import fast_layout, place, set_up  # noqa: E402
+from latentline.runtime.compute import channels_last, set_up, to_device  # noqa: E402
 from latentline.tools.params_file import read_recipe  # noqa: E402
 from stages.train_denoiser.__main__ import Latents  # noqa: E402
 from support.params import set_params  # noqa: E402 - the path is set first
@@ -134,13 +134,13 @@ def empty_cache(folder: Path) -> None:
 def training(latents: Latents, batch: int, device: torch.device) -> Callable[[int], None]:
     """A step of a new denoiser, as stage train_denoiser makes it."""
     torch.manual_seed(0)
-    network = place(build_denoiser("unet", latent_shape=_SHAPE, features=_CLASSES, **_KNOBS), device)
+    network = to_device(build_denoiser("unet", latent_shape=_SHAPE, features=_CLASSES, **_KNOBS), device)
     process, order = build_process("flow", "velocity"), EpochSampler(len(latents), batch, seed=0)
     adamw = torch.optim.AdamW(network.parameters(), fused=True)
 
     def step(number: int) -> None:
         rows, draw = order.rows(number), generator(0, "step", number)
-        z0 = fast_layout(latents.z0(rows))
+        z0 = channels_last(latents.z0(rows))
         latents.expect(order.rows(number + 1))
         noise = torch.randn(z0.shape, generator=draw)
         denoising_loss(

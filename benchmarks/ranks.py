@@ -28,12 +28,13 @@ from latentline.core.seeds import generator
 from latentline.denoisers.build import build_denoiser
 from latentline.diffusion.objective import denoising_loss
 from latentline.diffusion.process import build_process
-from latentline.runtime.compute import fast_layout, place, set_up
-from latentline.runtime.parallel import Ranks, join
+from latentline.runtime.compute import channels_last, set_up, to_device
+from latentline.runtime.parallel import Ranks, init_distributed
 from latentline.runtime.resume import ResumeFile
 from latentline.tools.params_file import read_recipe
 from latentline.training.config import optimizer_of
-from latentline.training.loop import Loss, Part, Saving, fit, parts
+from latentline.training.loop import Saving, TrainConfig, fit
+from latentline.training.micro_batches import Loss, MicroBatch, micro_batches
 
 _IMAGE, _CLASSES = (1, 28, 28), 10
 _STEPS, _TURNS = 10, 3
@@ -42,19 +43,19 @@ _SETTINGS = ((1, 1), (1, 2), (2, 1))  # processes, threads of each; the first is
 
 def _autoencoder(params: Any, ranks: Ranks) -> tuple[nn.Module, Loss]:
     params = params.autoencoder
-    autoencoder = place(
+    autoencoder = to_device(
         build_autoencoder(params.name, **params.constructor(), image_shape=list(_IMAGE)), torch.device("cpu")
     )
-    x = fast_layout(
+    x = channels_last(
         torch.rand(params.optimizer.batch_size, *_IMAGE, generator=generator(0, "x")) * 2 - 1
     )  # (B, C, H, W)
 
-    def loss(step: int) -> Iterator[Part]:
+    def loss(step: int) -> Iterator[MicroBatch]:
         noise = generator(0, "noise", step)
-        own = list(parts(len(x), 1, ranks))
+        own = list(micro_batches(len(x), 1, ranks))
         autoencoder.sample_training_noise(own[0][1].start, noise)
-        for share, rows in own:
-            yield share, *autoencoder.loss(x[rows], noise, step)[:2]
+        for weight, rows in own:
+            yield weight, *autoencoder.loss(x[rows], noise, step)[:2]
 
     return autoencoder, loss
 
@@ -64,20 +65,20 @@ def _denoiser(params: Any, ranks: Ranks) -> tuple[nn.Module, Loss]:
     shape = build_autoencoder(
         params.autoencoder.name, **params.autoencoder.constructor(), image_shape=list(_IMAGE)
     ).latent_shape
-    network = place(
+    network = to_device(
         build_denoiser(params.name, latent_shape=shape, features=_CLASSES, **params.constructor()), torch.device("cpu")
     )
     process = build_process(params.process.path, params.process.prediction)
     count = params.optimizer.batch_size
     condition = nn.functional.one_hot(torch.arange(count) % _CLASSES, _CLASSES).float()  # (B, F)
 
-    def loss(step: int) -> Iterator[Part]:
+    def loss(step: int) -> Iterator[MicroBatch]:
         draw = generator(0, "noise", step)
-        z0, noise = (fast_layout(torch.randn(count, *shape, generator=draw)) for _ in range(2))
+        z0, noise = (channels_last(torch.randn(count, *shape, generator=draw)) for _ in range(2))
         t = torch.rand(count, generator=draw)
-        for share, rows in parts(count, 1, ranks):
+        for weight, rows in micro_batches(count, 1, ranks):
             value = denoising_loss(network, process, z0[rows], condition[rows], t[rows], noise[rows]).mean()
-            yield share, value, {"loss": value}
+            yield weight, value, {"loss": value}
 
     return network, loss
 
@@ -88,21 +89,17 @@ NETWORKS = {"autoencoder": _autoencoder, "denoiser": _denoiser}
 def measure(name: str, processes: int, threads: int) -> None:
     """In each process: train, and let the first print the seconds of a step on the clock, and the processors' of all processes."""
     params = validate(read_recipe("default", Path(__file__).resolve().parent.parent))
-    _, ranks = join(set_up("cpu", threads), processes, 1)
+    _, ranks = init_distributed(set_up("cpu", threads), processes, 1)
     network, loss = NETWORKS[name](params, ranks)
     times: list[tuple[float, float]] = []
 
     def run(epochs: int) -> None:
-        saving = Saving(ResumeFile("ranks", {}), float("inf"))
+        saving = Saving(ResumeFile("ranks", {}, ()), float("inf"))
         fit(
             network,
             loss,
-            epochs=epochs,
-            steps_per_epoch=_STEPS,
-            optimizer=optimizer_of(params.denoiser.optimizer),
-            saving=saving,
+            TrainConfig(name, epochs, _STEPS, optimizer_of(params.denoiser.optimizer), saving),
             ranks=ranks,
-            section=name,
         )
         times.append((time.perf_counter(), time.process_time()))
 
@@ -110,8 +107,8 @@ def measure(name: str, processes: int, threads: int) -> None:
         run(1)
     (clock, processor), (clock_end, processor_end) = times
     spent = torch.tensor([(processor_end - processor) / _STEPS], dtype=torch.float64)
-    ranks.add([spent])
-    ranks.dismiss()
+    ranks.all_reduce([spent])
+    ranks.exit_non_main()
     print(json.dumps([(clock_end - clock) / _STEPS, spent.item()]))
 
 

@@ -114,7 +114,7 @@ def test_nothing_that_runs_code_from_a_file_is_used():
         assert not banned_calls.search(path.read_text().replace(".eval()", "")), _name(path)
         for node in ast.walk(_tree(path)):
             if isinstance(node, ast.Attribute) and ast.unparse(node) == "torch.load":
-                assert _name(path) == "runtime/wheels.py"
+                assert _name(path) == "runtime/packaged_weights.py"
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
                 assert "weights_only=True" in map(ast.unparse, node.keywords), _name(path)
 

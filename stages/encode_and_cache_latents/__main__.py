@@ -19,8 +19,8 @@ from latentline.figures.plots import histograms_against_normal
 from latentline.latents.cache import LatentSplit, LatentStats, read_latents, write_cache
 from latentline.runtime.compute import set_up
 from latentline.runtime.memory import require_memory
-from latentline.runtime.parallel import join
-from latentline.runtime.pieces import Piece, Pieces, kept_pieces
+from latentline.runtime.parallel import init_distributed
+from latentline.runtime.resumable_map import Chunk, ResumableMap, resumable_map
 from latentline.runtime.resume import ResumeFile
 from stages.encode_and_cache_latents.export import export_latents, require_format
 from stages.encode_and_cache_latents.params import LatentsParams
@@ -34,14 +34,14 @@ _COUNTED = 10_000  # test images in the histograms, at most
 def main() -> None:
     """Read section ``latents``, data/prepared and checkpoints/autoencoder; write encoded_img and fig/latents."""
     params, seed, compute = load("latents", LatentsParams)
-    device, ranks = join(set_up(compute.device, compute.threads), compute.devices, compute.nodes)
+    device, ranks = init_distributed(set_up(compute.device, compute.threads), compute.devices, compute.nodes)
     trained, card = load_autoencoder(device), read_card(PREPARED)
     if params.export:
         _require_exportable(params.export, card, trained.network.latent_shape)
     inputs = {"seed": seed, "autoencoder": trained.sha256, "images": card.sha256}
-    state = ResumeFile(STAGE, {"knobs": params.model_dump(), "inputs": inputs})
-    with kept_pieces(state, compute.save_every_seconds, ranks) as pieces:
-        stats = _encode(params, seed, trained, card, pieces)
+    state = ResumeFile(STAGE, {"settings": params.model_dump(), "inputs": inputs}, [f"stages.{STAGE}.__main__"])
+    with resumable_map(state, compute.save_every_seconds, ranks) as chunks:
+        stats = _encode(params, seed, trained, card, chunks)
     if params.export:
         export_latents(
             LATENTS / "export", {name: read_latents(LATENTS, name) for name in card.counts}, stats, params.export
@@ -59,21 +59,21 @@ def _require_exportable(name: str, card: StoreCard, shape: tuple[int, ...]) -> N
 
 
 def _encode(
-    params: LatentsParams, seed: int, trained: TrainedAutoencoder, card: StoreCard, pieces: Pieces
+    params: LatentsParams, seed: int, trained: TrainedAutoencoder, card: StoreCard, chunks: ResumableMap
 ) -> LatentStats:
-    """Write encoded_img, a batch of images being a piece."""
+    """Write encoded_img, a batch of images being a chunk."""
     splits = {name: read_split(PREPARED, name) for name in card.counts}
     size, dtype = inference_batch(trained.image_shape), getattr(torch, params.dtype)
-    places = [(name, start) for name, split in splits.items() for start in range(0, len(split), size)]  # of each piece
+    places = [(name, start) for name, split in splits.items() for start in range(0, len(split), size)]  # of each chunk
 
     @torch.no_grad()
-    def encode(number: int) -> Piece:
+    def encode(number: int) -> Chunk:
         name, start = places[number]
         images = to_unit_range(splits[name].images[start : start + size])  # (B, C, H, W)
         draw = generator(seed, STAGE, name, start) if params.posterior == "sample" else None
         return {"latents": trained.network.encode(images.to(trained.device), draw).cpu().to(dtype)}
 
-    made = pieces.each(len(places), encode)
+    made = chunks.map(len(places), encode)
     return write_cache(
         LATENTS,
         {name: _portions(split, size, made) for name, split in splits.items()},
@@ -84,8 +84,8 @@ def _encode(
     )
 
 
-def _portions(split: ImageSplit, size: int, made: Iterator[Piece]) -> Iterator[LatentSplit[Tensor]]:
-    """The next of the pieces that are ``made``, those of ``split``, with what is known of their images."""
+def _portions(split: ImageSplit, size: int, made: Iterator[Chunk]) -> Iterator[LatentSplit[Tensor]]:
+    """The next of the chunks that are ``made``, those of ``split``, with what is known of their images."""
     for start in range(0, len(split), size):
         labels, attributes = (
             None if known is None else known[start : start + size] for known in (split.labels, split.attributes)

@@ -38,8 +38,8 @@ from latentline.figures.grids import alternating_rows, save_grid
 from latentline.figures.plots import bars, confusion
 from latentline.latents.cache import LatentStats, read_latents, read_stats
 from latentline.runtime.compute import set_up
-from latentline.runtime.parallel import join
-from latentline.runtime.pieces import kept_pieces
+from latentline.runtime.parallel import init_distributed
+from latentline.runtime.resumable_map import resumable_map
 from latentline.runtime.resume import ResumeFile
 from stages.evaluate.accuracy_score import Labelled, accuracy_on_real, require_classes
 from stages.evaluate.diffusion_classifier import bayes_scores, require_class
@@ -61,7 +61,7 @@ def main() -> None:
     """
     params, seed, compute = load("evaluate", EvaluateParams)
     _require_neighbours(params.neighbours, read_card(PREPARED).counts)
-    device, ranks = join(set_up(compute.device, compute.threads), compute.devices, compute.nodes)
+    device, ranks = init_distributed(set_up(compute.device, compute.threads), compute.devices, compute.nodes)
     autoencoder, judge, stats = load_autoencoder(device), load_feature_extractor(device), read_stats(LATENT_STATS)
     stats.require_autoencoder(autoencoder.sha256)
     generated, told = read_generated(GENERATED, autoencoder.sha256)
@@ -85,10 +85,12 @@ def main() -> None:
         ),
     }
     state = ResumeFile(
-        STAGE, {"count": count, "seed": seed, "inputs": digests([*_READ, *sorted(GENERATED.glob("*.safetensors"))])}
+        STAGE,
+        {"count": count, "seed": seed, "inputs": digests([*_READ, *sorted(GENERATED.glob("*.safetensors"))])},
+        [f"stages.{STAGE}.__main__"],
     )
-    with kept_pieces(state, compute.save_every_seconds, ranks) as pieces:
-        seen = look_at(series, judge, pieces)
+    with resumable_map(state, compute.save_every_seconds, ranks) as chunks:
+        seen = look_at(series, judge, chunks)
     metrics: dict[str, Any] = {"judge": judge.name, "count": len(samples)}
     distances, neighbours = _distances(params, seed, {name: features for name, (features, _) in seen.items()})
     metrics |= distances

@@ -18,7 +18,7 @@ from latentline.feature_extractors.build import PretrainedExtractor, build_featu
 from latentline.feature_extractors.load import FeatureExtractor
 from latentline.feature_extractors.training import ClassifierTraining, decisions, train_classifier
 from latentline.runtime.checkpoint import load_checkpoint
-from latentline.runtime.compute import place
+from latentline.runtime.compute import to_device
 from latentline.training.config import saving_of
 
 _SERIES = "classification accuracy score"
@@ -64,10 +64,15 @@ def accuracy_on_real(
         network.load_state_dict(
             {**checkpoint.tensors, **{f"head.{name}": value for name, value in network.head.state_dict().items()}}
         )
-    place(network, judge.device)
+    to_device(network, judge.device)
     lessons = checkpoint.settings["lessons"]
     saving = saving_of(
-        "evaluate", lessons, {"seed": seed, "judge": checkpoint.sha256, "images": lesson.sha256()}, compute
+        "evaluate",
+        lessons,
+        {"seed": seed, "judge": checkpoint.sha256, "images": lesson.sha256()},
+        compute,
+        computed_by=["stages.evaluate.accuracy_score"],
+        part="accuracy",
     )
     train_classifier(
         network,

@@ -15,7 +15,7 @@ from latentline.core.timing import record_timing
 from latentline.denoisers.load import Denoiser
 from latentline.diffusion.time_grid import time_grid
 from latentline.evaluation.agreement import agreement, confusion_counts, constant_agreement
-from latentline.runtime.compute import fast_layout
+from latentline.runtime.compute import channels_last
 from stages.evaluate.class_likelihoods import by_denoising, by_inversion, by_likelihood, posterior
 from stages.evaluate.params import BayesParams
 
@@ -91,7 +91,9 @@ def classify(params: BayesParams, seed: int, denoiser: Denoiser, z0: Tensor, val
         conditions = torch.stack(
             [denoiser.conditions.encode(_as_if(known, kind)) for kind in range(len(shares))], dim=1
         )  # (B, K, F)
-        evidence = _evidence(params, seed, denoiser, fast_layout(z.to(denoiser.device)), conditions.to(denoiser.device))
+        evidence = _evidence(
+            params, seed, denoiser, channels_last(z.to(denoiser.device)), conditions.to(denoiser.device)
+        )
         found.append(posterior(evidence.cpu(), shares).argmax(dim=1).float())
     return torch.cat(found)
 

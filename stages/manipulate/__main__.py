@@ -35,8 +35,8 @@ from latentline.figures.plots import curves, notice, relation, write_table
 from latentline.latents.cache import read_latents, read_stats
 from latentline.probes.load import load_latent_classifiers
 from latentline.runtime.compute import set_up
-from latentline.runtime.parallel import join
-from latentline.runtime.pieces import Piece, Pieces, kept_pieces
+from latentline.runtime.parallel import init_distributed
+from latentline.runtime.resumable_map import Chunk, ResumableMap, resumable_map
 from latentline.runtime.resume import ResumeFile
 from stages.manipulate.edit import Directions, Editor, build_editor
 from stages.manipulate.edit_inputs import Pictures, chosen_rows, image_files, read_choice
@@ -56,7 +56,7 @@ log = logging.getLogger(__name__)
 def main() -> None:
     """Read section ``manipulate``, data, latents and checkpoints; write fig/manipulate and metrics/manipulate.json."""
     params, seed, compute = load("manipulate", ManipulateParams)
-    device, ranks = join(set_up(compute.device, compute.threads), compute.devices, compute.nodes)
+    device, ranks = init_distributed(set_up(compute.device, compute.threads), compute.devices, compute.nodes)
     autoencoder, judge, stats = load_autoencoder(device), load_feature_extractor(device), read_stats(LATENT_STATS)
     stats.require_autoencoder(autoencoder.sha256)
     choice = read_choice(Path(params.files), autoencoder, judge)
@@ -67,7 +67,7 @@ def main() -> None:
     z0 = stats.normalizer.standardise(train.latents[some]).flatten(1)  # (N, F)
     targets, normals = _targets(params, stats.columns, z0, train.values[some], choice.values[chosen])
     if not targets:
-        ranks.dismiss()
+        ranks.exit_non_main()
         log.info(_NOTHING)
         with replaced_folder(FIGURES / "manipulate") as folder:
             write_table(folder / "curves.csv", [], ["strength", *_PLOTTED, *(f"{name}_random" for name in _PLOTTED)])
@@ -86,11 +86,12 @@ def main() -> None:
     seen = judge.look(pictures.images)[1]  # (N, A)
     state = ResumeFile(
         STAGE,
-        {"knobs": params.model_dump(), "seed": seed, "inputs": digests([*_READ, *image_files(Path(params.files))])},
+        {"settings": params.model_dump(), "seed": seed, "inputs": digests([*_READ, *image_files(Path(params.files))])},
+        [f"stages.{STAGE}.__main__"],
     )
     table = []
-    with kept_pieces(state, compute.save_every_seconds, ranks) as pieces:
-        edited = _edited(params, targets, (learnt, random), pictures, editor, pieces)
+    with resumable_map(state, compute.save_every_seconds, ranks) as chunks:
+        edited = _edited(params, targets, (learnt, random), pictures, editor, chunks)
         for strength in params.strengths:
             ours, floor = (_measure(targets, edited, pictures, seen, params.count, judge) for _ in (learnt, random))
             table.append({"strength": strength, **ours, **{f"{name}_random": value for name, value in floor.items()}})
@@ -176,19 +177,19 @@ def _edited(
     ways: Sequence[Directions],
     pictures: Pictures,
     editor: Editor,
-    pieces: Pieces,
+    chunks: ResumableMap,
 ) -> Iterator[Tensor]:
     """For each strength, each of ``ways`` and each target the first images that are not so, moved towards it: uint8 (B, C, H, W)."""
     moves = list(product(params.strengths, ways, range(len(targets))))
 
-    def edit(number: int) -> Piece:
+    def edit(number: int) -> Chunk:
         strength, directions, row = moves[number]
         some = pictures.take(targets[row].others(pictures.values, params.count))
         distances = torch.full((len(some),), strength * float(directions.scales[row]))
         return {"images": editor.edit(some, targets[row], directions.vectors[row], distances)}
 
-    made = pieces.each(len(moves), edit)
-    return (piece["images"] for piece in tqdm(made, total=len(moves), desc=STAGE, disable=None, mininterval=1))
+    made = chunks.map(len(moves), edit)
+    return (chunk["images"] for chunk in tqdm(made, total=len(moves), desc=STAGE, disable=None, mininterval=1))
 
 
 def _measure(

@@ -11,7 +11,7 @@ from latentline.denoisers.load import Denoiser
 from latentline.denoisers.sampling import conditioned_model
 from latentline.diffusion.dpmpp_2m import dpmpp_2m
 from latentline.diffusion.sdedit import sdedit
-from latentline.runtime.compute import fast_layout
+from latentline.runtime.compute import channels_last
 
 _BATCH = 250  # latents at a time; has no influence on them
 
@@ -42,6 +42,6 @@ class Renoiser:
         for rows in torch.arange(len(z0)).split(_BATCH):
             noise = start_noise(self.seed, "renoise", numbers[rows], self.denoiser.latent_shape)
             model = conditioned_model(self.denoiser, values[rows], guidance)
-            clean, noise = (fast_layout(part.to(device)) for part in (z0[rows], noise))
+            clean, noise = (channels_last(part.to(device)) for part in (z0[rows], noise))
             parts.append(sdedit(dpmpp_2m, model, clean, noise, self.t, self.steps).cpu())
         return torch.cat(parts)

@@ -26,8 +26,8 @@ from latentline.diffusion.time_grid import build_time_grid
 from latentline.figures.grids import save_grid, turns_as_rows
 from latentline.latents.cache import LatentStats, read_labels, read_stats
 from latentline.runtime.compute import set_up
-from latentline.runtime.parallel import join
-from latentline.runtime.pieces import Piece, Pieces, kept_pieces
+from latentline.runtime.parallel import init_distributed
+from latentline.runtime.resumable_map import Chunk, ResumableMap, resumable_map
 from latentline.runtime.resume import ResumeFile
 from latentline.samplers.registry import SamplerOptions, build_sampler, network_evaluations, require_serves
 from stages.sample.params import SampleParams
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 def main() -> None:
     """Read section ``sample``, the checkpoints and the latent statistics; write data/generated, fig/sample and metrics/sample.json."""
     params, seed, compute = load("sample", SampleParams)
-    device, ranks = join(set_up(compute.device, compute.threads), compute.devices, compute.nodes)
+    device, ranks = init_distributed(set_up(compute.device, compute.threads), compute.devices, compute.nodes)
     autoencoder = load_autoencoder(device)
     stats = read_stats(LATENT_STATS)
     stats.require_autoencoder(autoencoder.sha256)
@@ -51,15 +51,15 @@ def main() -> None:
 
     values = values_in_turn(stats.columns, read_labels(LATENT_LABELS), params.count)  # (count, A)
     inputs = {"seed": seed, "autoencoder": autoencoder.sha256, **digests([DENOISER, LATENT_STATS, LATENT_LABELS])}
-    state = ResumeFile(STAGE, {"knobs": params.model_dump(), "inputs": inputs})
+    state = ResumeFile(STAGE, {"settings": params.model_dump(), "inputs": inputs}, [f"stages.{STAGE}.__main__"])
     started = time.monotonic()
-    with kept_pieces(state, compute.save_every_seconds, ranks) as pieces:
-        drawn = _draw(params, plan, seed, autoencoder, denoiser, stats, values, pieces)
+    with resumable_map(state, compute.save_every_seconds, ranks) as chunks:
+        drawn = _draw(params, plan, seed, autoencoder, denoiser, stats, values, chunks)
         write_generated(
             GENERATED, drawn, denoiser.conditions.select(values), denoiser.conditions.names, autoencoder.sha256
         )
     record_timing(
-        STAGE, images_per_second=min(pieces.made * params.batch_size, params.count) / (time.monotonic() - started)
+        STAGE, images_per_second=min(chunks.computed * params.batch_size, params.count) / (time.monotonic() - started)
     )
     evaluations = network_evaluations(params.sampler, plan.times, plan.guidance)
     write_metrics(METRICS / "sample.json", {"count": params.count, "network_evaluations": evaluations})
@@ -93,18 +93,18 @@ def _draw(
     denoiser: Denoiser,
     stats: LatentStats,
     values: Tensor,
-    pieces: Pieces,
+    chunks: ResumableMap,
 ) -> Iterator[Tensor]:
     """uint8 images (B, C, H, W), ``count`` in all, each batch drawn when it is asked for, unless an earlier run has drawn it."""
     batches = torch.arange(params.count).split(params.batch_size)
 
-    def draw(number: int) -> Piece:
+    def draw(number: int) -> Chunk:
         indices = batches[number]
         z0 = draw_latents(denoiser, plan, seed, STAGE, indices, values[indices])
         return {"images": autoencoder.decode(stats.normalizer.restore(z0), first=int(indices[0]))}
 
-    drawn = pieces.each(len(batches), draw)
-    return (piece["images"] for piece in tqdm(drawn, total=len(batches), desc=STAGE, disable=None))
+    drawn = chunks.map(len(batches), draw)
+    return (chunk["images"] for chunk in tqdm(drawn, total=len(batches), desc=STAGE, disable=None))
 
 
 @torch.no_grad()

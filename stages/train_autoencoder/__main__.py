@@ -11,9 +11,9 @@ from latentline.core.seeds import derive_seed
 from latentline.core.stage import run_stage
 from latentline.data.store import read_card, read_split
 from latentline.runtime.checkpoint import save_checkpoint
-from latentline.runtime.compute import place, set_up
+from latentline.runtime.compute import set_up, to_device
 from latentline.runtime.memory import require_trainable
-from latentline.runtime.parallel import join
+from latentline.runtime.parallel import init_distributed
 from stages.train_autoencoder.auxiliary_losses import build_perceptual, save_discriminator
 from stages.train_autoencoder.auxiliary_report import draw_critics, perceptual_scores
 from stages.train_autoencoder.diffae_report import noise_fn, noise_scores
@@ -27,14 +27,16 @@ from stages.train_autoencoder.train import STAGE, Setting, train_codec
 def main() -> None:
     """Read section ``autoencoder`` and data/prepared; write checkpoints/{autoencoder,discriminator}, fig/ and metrics/ of autoencoder."""
     params, seed, compute = load("autoencoder", AutoencoderParams)
-    device, ranks = join(set_up(compute.device, compute.threads), compute.devices, compute.nodes, compute.strategy)
+    device, ranks = init_distributed(
+        set_up(compute.device, compute.threads), compute.devices, compute.nodes, compute.strategy
+    )
     card = read_card(PREPARED)
     constructor = {**params.constructor(), "image_shape": list(card.shape)}
     require_trainable(
         lambda: build_autoencoder(params.name, **constructor), device, "autoencoder", params.constructor(), ranks
     )
     torch.manual_seed(derive_seed(seed, STAGE, "weights"))
-    autoencoder = place(build_autoencoder(params.name, **constructor), device)
+    autoencoder = to_device(build_autoencoder(params.name, **constructor), device)
     trained_on = dict(card.sha256)
     if params.init_from != NO_WEIGHTS:
         trained_on["init_from"] = begin_with(autoencoder, params, constructor)
@@ -52,7 +54,7 @@ def main() -> None:
     trained = train_codec(
         autoencoder, setting, saving, params.epochs, preview_every=params.figures.preview_every_epochs
     )
-    ranks.dismiss()
+    ranks.exit_non_main()
     used = trained.autoencoder
     save_checkpoint(
         AUTOENCODER,

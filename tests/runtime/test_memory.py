@@ -32,13 +32,18 @@ def test_the_machines_memory_is_that_of_its_container_where_that_has_less(tmp_pa
 
 def test_what_fits_exactly_is_accepted_and_a_byte_more_refused(small):
     require_memory(16_000_000, CPU, "latents: 5 need", "lower it")
-    with pytest.raises(UserError, match=r"latents: 5 need 0\.0 GiB of memory; expected at most the 0\.0 GiB of this machine; lower it"):
+    with pytest.raises(
+        UserError, match=r"latents: 5 need 0\.0 GiB of memory; expected at most the 0\.0 GiB of this machine; lower it"
+    ):
         require_memory(16_000_001, CPU, "latents: 5 need", "lower it")
 
 
 def test_a_network_counts_its_weights_gradients_and_two_moments(small):
     require_trainable(lambda: nn.Linear(1000, 1000, bias=False), CPU, "denoiser", KNOBS)
-    with pytest.raises(UserError, match=r"denoiser: \{'width': 1000\} make a network that needs at least .*; expected .*; lower a width or a depth"):
+    with pytest.raises(
+        UserError,
+        match=r"denoiser: \{'width': 1000\} make a network that needs at least .*; expected .*; lower a width or a depth",
+    ):
         require_trainable(lambda: nn.Linear(1000, 1000), CPU, "denoiser", KNOBS)
 
 
@@ -59,5 +64,7 @@ def test_counting_takes_no_memory_and_draws_no_random_number(small):
 
 
 def test_a_layer_of_more_weights_than_can_be_counted_is_refused_too(small):
-    with pytest.raises(UserError, match=r"denoiser: .* a layer too large for any machine .*; expected less; lower a width"):
+    with pytest.raises(
+        UserError, match=r"denoiser: .* a layer too large for any machine .*; expected less; lower a width"
+    ):
         require_trainable(lambda: nn.Linear(10**10, 10**10), CPU, "denoiser", KNOBS)

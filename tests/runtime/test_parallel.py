@@ -11,7 +11,7 @@ from torch import Tensor
 
 from latentline.core.errors import UserError
 from latentline.core.interrupt import LostRankError
-from latentline.runtime.parallel import ALONE, Ranks, join
+from latentline.runtime.parallel import SINGLE_PROCESS, Ranks, init_distributed
 from support.several import several
 
 CPU = torch.device("cpu")
@@ -28,15 +28,15 @@ def test_the_slices_of_all_processes_cover_the_rows_once_in_order(total, count):
 def test_one_process_alone_gives_back_what_it_was_given():
     tensor = torch.randn(3)
     before = tensor.clone()
-    ALONE.add([tensor])
-    ALONE.dismiss()
-    ALONE.wait()
+    SINGLE_PROCESS.all_reduce([tensor])
+    SINGLE_PROCESS.exit_non_main()
+    SINGLE_PROCESS.barrier()
     assert torch.equal(tensor, before)
-    assert (ALONE.any(True), ALONE.any(False)) == (True, False)
-    assert ALONE.tell({"a": None}) == {"a": None}
-    assert ALONE.spread({"x": tensor}, {"step": 1}) == ({"x": tensor}, {"step": 1})
-    assert torch.equal(ALONE.join_rows(tensor, 3), tensor)
-    assert join(CPU, 1, 1) == (CPU, ALONE)
+    assert (SINGLE_PROCESS.any_rank(True), SINGLE_PROCESS.any_rank(False)) == (True, False)
+    assert SINGLE_PROCESS.broadcast_object({"a": None}) == {"a": None}
+    assert SINGLE_PROCESS.broadcast({"x": tensor}, {"step": 1}) == ({"x": tensor}, {"step": 1})
+    assert torch.equal(SINGLE_PROCESS.all_gather(tensor, 3), tensor)
+    assert init_distributed(CPU, 1, 1) == (CPU, SINGLE_PROCESS)
 
 
 def test_sums_are_the_same_bytes_everywhere_in_the_layout_that_each_tensor_has():
@@ -44,27 +44,31 @@ def test_sums_are_the_same_bytes_everywhere_in_the_layout_that_each_tensor_has()
         draw = torch.Generator().manual_seed(ranks.number)
         maps = torch.randn(2, 3, 4, 5, generator=draw).contiguous(memory_format=torch.channels_last)
         tensors = [maps, torch.randn((), generator=draw), torch.randn(7, generator=draw)]
-        ranks.add(tensors)
+        ranks.all_reduce(tensors)
         assert maps.is_contiguous(memory_format=torch.channels_last)
         return tensors
 
     results = several(3, work)
-    draws = [torch.Generator().manual_seed(number) for number in range(3)]
+    sample_training_noise = [torch.Generator().manual_seed(number) for number in range(3)]
     for index, shape in enumerate([(2, 3, 4, 5), (), (7,)]):
-        expected = sum(torch.randn(shape, generator=draw) for draw in draws)
+        expected = sum(torch.randn(shape, generator=draw) for draw in sample_training_noise)
         torch.testing.assert_close(results[0][index], expected)
         assert all(torch.equal(result[index], results[0][index]) for result in results)
 
 
 def test_all_hear_what_the_first_says_and_what_any_says():
     def work(ranks: Ranks) -> tuple[object, ...]:
-        told = ranks.tell({"loss": float(ranks.number), "nothing": float("nan")})
-        tensors = {"w": torch.full((2, 2), ranks.number + 5.0), "step": torch.tensor(ranks.number + 3)} if ranks.is_first else {}
-        spread, meta = ranks.spread(tensors, {"step": ranks.number + 3})
+        told = ranks.broadcast_object({"loss": float(ranks.number), "nothing": float("nan")})
+        tensors = (
+            {"w": torch.full((2, 2), ranks.number + 5.0), "step": torch.tensor(ranks.number + 3)}
+            if ranks.is_main
+            else {}
+        )
+        spread, meta = ranks.broadcast(tensors, {"step": ranks.number + 3})
         rows = torch.arange(7)[:, None].expand(7, 2)[ranks.slice_of(7)]
-        flags = ranks.any(ranks.number == 1), ranks.any(False)
-        ranks.wait()
-        return json.dumps(told), spread, meta, ranks.join_rows(rows, 7), flags
+        flags = ranks.any_rank(ranks.number == 1), ranks.any_rank(False)
+        ranks.barrier()
+        return json.dumps(told), spread, meta, ranks.all_gather(rows, 7), flags
 
     for told, spread, meta, rows, flags in several(3, work):
         assert told == '{"loss": 0.0, "nothing": NaN}'
@@ -76,8 +80,9 @@ def test_all_hear_what_the_first_says_and_what_any_says():
 
 def test_only_the_first_process_is_not_dismissed():
     def work(ranks: Ranks) -> str:
+        ranks.barrier()  # else the first may end while the others still connect
         try:
-            ranks.dismiss()
+            ranks.exit_non_main()
         except SystemExit as end:
             return f"ended with {end.code}"
         return "goes on"
@@ -88,12 +93,12 @@ def test_only_the_first_process_is_not_dismissed():
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_process_that_ends_is_noticed_by_the_others_at_once(lost):
     def work(ranks: Ranks) -> float:
-        ranks.wait()
+        ranks.barrier()
         if ranks.number == lost:
             os._exit(9)
         started = time.monotonic()
         with pytest.raises(LostRankError, match=f"process {ranks.number} of 3 has lost another one"):
-            ranks.add([torch.ones(4)])
+            ranks.all_reduce([torch.ones(4)])
         return time.monotonic() - started
 
     results = several(3, work)
@@ -102,8 +107,14 @@ def test_a_process_that_ends_is_noticed_by_the_others_at_once(lost):
 
 
 REFUSED: dict[str, tuple[Callable[[], object], str]] = {
-    "more than there are": (lambda: join(torch.device("mps"), 2, 1), "compute.devices: 2, but this machine has 1 of kind mps"),
-    "no way to the first": (lambda: join(CPU, 1, 2), "compute.nodes: 2, but MASTER_ADDR, MASTER_PORT, NODE_RANK is not in the environment"),
+    "more than there are": (
+        lambda: init_distributed(torch.device("mps"), 2, 1),
+        "compute.devices (2) must not exceed this machine's devices of type mps (1)",
+    ),
+    "no way to the first": (
+        lambda: init_distributed(CPU, 1, 2),
+        "compute.nodes (2) must come with MASTER_ADDR, MASTER_PORT, NODE_RANK in the environment",
+    ),
 }
 
 
@@ -120,5 +131,8 @@ def test_what_cannot_be_started_is_refused_in_one_line(case, monkeypatch):
 
 def test_processes_that_were_started_without_the_knobs_are_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "4")
-    with pytest.raises(UserError, match=r"compute\.devices: 1 and compute\.nodes: 1, but 4 processes were started"):
-        join(CPU, 1, 1)
+    with pytest.raises(
+        UserError,
+        match=r"compute\.devices \(1\) x compute\.nodes \(1\) must be the number of processes that were started \(4\)",
+    ):
+        init_distributed(CPU, 1, 1)

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from latentline.runtime.parallel import Ranks
-from latentline.runtime.sharding import cut, joined, joined_by_first, shard
+from latentline.runtime.sharding import full_tensor, gather_to_rank0, shard, shard_like
 from support.several import several
 
 
@@ -13,7 +13,9 @@ class _Squares(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.arange(2.0 * 3 * 2 * 2).view(2, 3, 2, 2).contiguous(memory_format=torch.channels_last))
+        self.weight = nn.Parameter(
+            torch.arange(2.0 * 3 * 2 * 2).view(2, 3, 2, 2).contiguous(memory_format=torch.channels_last)
+        )
 
     def loss(self, x: Tensor) -> Tensor:
         return (self.weight * x).square().sum()
@@ -26,11 +28,17 @@ def test_tensors_come_back_whole_and_gradients_are_sums():
         network = _Squares()
         shard(network, ranks)
         network.loss(torch.tensor(ranks.number + 1.0)).backward()
-        other = cut(10 * whole, network.weight.detach())
+        other = shard_like(10 * whole, network.weight.detach())
         assert isinstance(other, DTensor)
         gradient = network.weight.grad
         assert gradient is not None
-        return joined(network.weight), joined(gradient), joined(other), joined_by_first(other), joined_by_first(whole[0])
+        return (
+            full_tensor(network.weight),
+            full_tensor(gradient),
+            full_tensor(other),
+            gather_to_rank0(other),
+            gather_to_rank0(whole[0]),
+        )
 
     for number, (weight, gradient, other, first, plain) in enumerate(several(3, work, sharded=True)):
         assert torch.equal(weight, whole)
@@ -58,7 +66,9 @@ def test_the_weights_of_one_block_at_a_time_are_whole():
         whole: list[list[int]] = []
 
         def look(*_: object) -> None:
-            whole.append([index for index, floor in enumerate(tower.floors) if not isinstance(floor[0].weight, DTensor)])
+            whole.append(
+                [index for index, floor in enumerate(tower.floors) if not isinstance(floor[0].weight, DTensor)]
+            )
 
         for floor in tower.floors:
             floor[1].register_forward_hook(look)
@@ -72,7 +82,7 @@ def test_the_weights_of_one_block_at_a_time_are_whole():
 def test_a_tensor_that_nobody_divided_keeps_its_layout():
     like = torch.empty(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)
     whole = torch.randn(2, 3, 4, 4)
-    copy = cut(whole, like)
+    copy = shard_like(whole, like)
     assert torch.equal(copy, whole)
     assert copy.stride() == like.stride()
-    assert joined(copy) is joined_by_first(copy) is copy
+    assert full_tensor(copy) is gather_to_rank0(copy) is copy

@@ -1,4 +1,4 @@
-"""Caching, sampling and judging, killed at each of their pieces and continued: the same bytes, and nothing is made twice."""
+"""Caching, sampling and judging, killed at each of their chunks and continued: the same bytes, and nothing is made twice."""
 
 import json
 import logging
@@ -13,7 +13,7 @@ import torch
 from latentline.core.files import sha256_file
 from latentline.core.interrupt import InterruptedRunError
 from latentline.feature_extractors.load import FeatureExtractor
-from latentline.runtime.pieces import Pieces
+from latentline.runtime.resumable_map import ResumableMap
 from stages.download import __main__ as download
 from stages.encode_and_cache_latents import __main__ as encode_and_cache_latents
 from stages.evaluate import __main__ as evaluate
@@ -59,7 +59,7 @@ KNOBS = {
     "compute.workers": 0,
     "compute.save_every_seconds": 1e-9,
 }
-# The stage, what it writes, and what makes one of its pieces. Pieces of 25 images of 60, 60 and 60; of 10 of 38 samples; of
+# The stage, what it writes, and what makes one of its chunks. Chunks of 25 images of 60, 60 and 60; of 10 of 38 samples; of
 # 25 of 60, 38, 60, 60 and 38; of each of 2 strengths, learnt and random, and 2 targets.
 STAGES = {
     "encode_and_cache_latents": (encode_and_cache_latents.main, ("encoded_img", "fig/latents"), 9),
@@ -96,7 +96,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, write_params) -> Path:
 
 @pytest.fixture
 def made(folder: Path, monkeypatch) -> list[int]:
-    """The work that stages in the folder do, piece by piece; it can be made to fail."""
+    """The work that stages in the folder do, chunk by chunk; it can be made to fail."""
     monkeypatch.chdir(folder)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     _cut(monkeypatch)
@@ -109,7 +109,7 @@ def _cut(patch: pytest.MonkeyPatch) -> None:
 
 
 def _watch(monkeypatch, name: str, made: list[int], happens: Callable[[int], None]) -> None:
-    """Count the pieces that stage ``name`` makes; ``happens`` before each."""
+    """Count the chunks that stage ``name`` makes; ``happens`` before each."""
 
     def watched(make: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         def call(*arguments, **options):
@@ -124,7 +124,7 @@ def _watch(monkeypatch, name: str, made: list[int], happens: Callable[[int], Non
         "encode_and_cache_latents": (encode_and_cache_latents, "to_unit_range"),
         "sample": (sample, "draw_latents"),
         "evaluate": (FeatureExtractor, "look"),
-        "manipulate": (Pieces, "_make"),  # its figures are edits too
+        "manipulate": (ResumableMap, "_compute"),  # its figures are edits too
     }[name]
     monkeypatch.setattr(owner, work, watched(getattr(owner, work)))
 
@@ -143,18 +143,18 @@ def test_a_stage_killed_at_every_piece_ends_with_the_same_bytes_and_makes_each_o
     before = _digests(outs)
     fail_at = 0
 
-    def happens(piece: int) -> None:
-        if piece == fail_at:
+    def happens(chunk: int) -> None:
+        if chunk == fail_at:
             if how == "fails":
                 raise RuntimeError("killed")
             os.kill(os.getpid(), signal.SIGTERM)
 
     _watch(monkeypatch, name, made, happens)
-    for piece in range(1, count):
-        fail_at = piece
+    for chunk in range(1, count):
+        fail_at = chunk
         with pytest.raises((RuntimeError, InterruptedRunError)):
             main()
-        assert len(made) == (piece if how == "fails" else piece + 1)
+        assert len(made) == (chunk if how == "fails" else chunk + 1)
         if how != "fails":
             break
     fail_at = -1
@@ -162,7 +162,7 @@ def test_a_stage_killed_at_every_piece_ends_with_the_same_bytes_and_makes_each_o
         main()
     assert len(made) == count
     assert [message for message in caplog.messages if "resumed" in message] == [
-        f"resumed {name} with {count - 1 if how == 'fails' else 2} pieces"
+        f"resumed {name} with {count - 1 if how == 'fails' else 2} chunks"
     ]
     assert _digests(outs) == before
     assert not list(Path(".state", name).iterdir())
@@ -174,7 +174,7 @@ def test_a_stage_killed_while_it_draws_its_figures_has_only_those_left_to_do(mad
         patch.setattr(sample, "save_grid", lambda *_: pytest.fail("killed"))
         with pytest.raises(pytest.fail.Exception, match="killed"):
             sample.main()
-    _watch(monkeypatch, "sample", made, lambda piece: None)
+    _watch(monkeypatch, "sample", made, lambda chunk: None)
     sample.main()
     assert made == []
     assert json.loads(Path("metrics/timing.json").read_text())["sample"]["images_per_second"] == 0  # drawn in this run
@@ -186,7 +186,7 @@ def test_other_knobs_do_not_continue(made, monkeypatch, write_params, folder):
         patch.setattr(sample, "save_grid", lambda *_: pytest.fail("killed"))
         with pytest.raises(pytest.fail.Exception):
             sample.main()
-    _watch(monkeypatch, "sample", made, lambda piece: None)
+    _watch(monkeypatch, "sample", made, lambda chunk: None)
     write_params(folder, {**KNOBS, "sample.steps": 3})
     sample.main()
     assert len(made) == 4

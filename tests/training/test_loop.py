@@ -15,10 +15,12 @@ from latentline.core.errors import UserError
 from latentline.core.interrupt import InterruptedRunError
 from latentline.core.seeds import derive_seed, generator
 from latentline.data.batches import EpochSampler
-from latentline.runtime.compute import place
+from latentline.runtime.compute import to_device
 from latentline.runtime.resume import ResumeFile
 from latentline.training.ema import Ema
-from latentline.training.loop import Optimizer, Part, Saving, fit, parts
+from latentline.training.loop import Saving, TrainConfig, fit
+from latentline.training.micro_batches import MicroBatch, micro_batches
+from latentline.training.optimizer import Optimizer
 from latentline.training.schedule import warmup_cosine, warmup_milestones, warmup_stable_decay
 
 EPOCHS, STEPS = 3, 4
@@ -35,19 +37,27 @@ class Run:
     epochs: int = EPOCHS
     at_step: Callable[[int], None] = lambda step: None
     optimizer: Optimizer = OPTIMIZER
-    for_longer: bool = False
+    extendable: bool = False
     steps_done: list[int] = field(default_factory=list)
     seen_by_on_epoch: list[tuple[int, bool]] = field(default_factory=list)
 
     def fit(self) -> tuple[list[nn.Module], nn.Module, list[dict[str, float]]]:
         """(the network and its averages, the weights to be used, history)."""
         torch.manual_seed(7)
-        layers = [nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.Flatten(), nn.Dropout(0.3), nn.Linear(64, 3)]
-        network = place(nn.Sequential(*layers), torch.device("cpu"))
+        layers = [
+            nn.Conv2d(1, 8, 3),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.Conv2d(8, 4, 1),
+            nn.Flatten(),
+            nn.Dropout(0.3),
+            nn.Linear(64, 3),
+        ]
+        network = to_device(nn.Sequential(*layers), torch.device("cpu"))
         images, labels = torch.randn(20, 1, 6, 6, generator=generator(0, "images")), torch.arange(20) % 3
         order = EpochSampler(20, 5, seed=1)
 
-        def loss(step: int) -> list[Part]:
+        def loss(step: int) -> list[MicroBatch]:
             self.steps_done.append(step)
             self.at_step(step)
             torch.manual_seed(derive_seed(0, "dropout", step))
@@ -59,17 +69,20 @@ class Run:
             self.seen_by_on_epoch.append((epoch, used.training))
             return {"val_loss": F.cross_entropy(used(images), labels).item()}
 
-        file = ResumeFile("train_test", {"decays": self.decays})
-        saving = Saving(file, self.save_every, for_longer=self.for_longer)
-        arguments = {"epochs": self.epochs, "steps_per_epoch": STEPS, "optimizer": self.optimizer, "saving": saving, "on_epoch": on_epoch}
+        file = ResumeFile("train_test", {"decays": self.decays}, ())
+        saving = Saving(file, self.save_every, extendable=self.extendable)
+        config = TrainConfig("test", self.epochs, STEPS, self.optimizer, saving)
         averages = [Ema(network, decay) for decay in self.decays]
-        used, history = fit(network, loss, averages=averages, section="test", **arguments)
+        used, history = fit(network, loss, config, averages=averages, on_epoch=on_epoch)
         file.finish()
         return [network, *(average.model for average in averages)], used, history
 
 
 def _bytes(*modules: nn.Module) -> list[dict[str, bytes]]:
-    return [{name: tensor.contiguous().numpy().tobytes() for name, tensor in module.state_dict().items()} for module in modules]
+    return [
+        {name: tensor.contiguous().numpy().tobytes() for name, tensor in module.state_dict().items()}
+        for module in modules
+    ]
 
 
 def _asked_to_stop(at: int, by: signal.Signals = signal.SIGTERM) -> Callable[[int], None]:
@@ -91,7 +104,9 @@ def _killed(at: int) -> Callable[[int], None]:
 def _assert_same(one, other) -> None:
     assert _bytes(*one[0]) == _bytes(*other[0])
     assert _bytes(one[1]) == _bytes(other[1])
-    assert [list(row.items()) for row in one[2]] == [list(row.items()) for row in other[2]]  # in the order of the table's columns, too
+    assert [list(row.items()) for row in one[2]] == [
+        list(row.items()) for row in other[2]
+    ]  # in the order of the table's columns, too
 
 
 @pytest.fixture(params=[(), (0.99,), (0.5, 0.99)], ids=["plain", "averaged", "averaged over two lengths"])
@@ -99,7 +114,9 @@ def decays(request) -> tuple[float, ...]:
     return request.param
 
 
-@pytest.mark.parametrize("at", [0, 5, STEPS - 1, EPOCHS * STEPS - 1], ids=["first step", "mid-epoch", "end of an epoch", "last step"])
+@pytest.mark.parametrize(
+    "at", [0, 5, STEPS - 1, EPOCHS * STEPS - 1], ids=["first step", "mid-epoch", "end of an epoch", "last step"]
+)
 def test_a_run_that_was_asked_to_stop_and_continued_ends_with_the_bytes_of_one_never_stopped(workplace, decays, at):
     uninterrupted = Run(decays).fit()
     with pytest.raises(InterruptedRunError):
@@ -134,21 +151,25 @@ SCHEDULES = {
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_a_longer_run_costs_the_difference_and_gives_the_bytes_of_one_from_scratch(workplace, decays, name, tmp_path, monkeypatch):
+def test_a_longer_run_costs_the_difference_and_gives_the_bytes_of_one_from_scratch(
+    workplace, decays, name, tmp_path, monkeypatch
+):
     optimizer, shared = SCHEDULES[name]
     scratch = {}
     for epochs in (3, 5):
         monkeypatch.setenv("DVC_ROOT", str(tmp_path / str(epochs)))  # where states are kept: an empty folder
-        scratch[epochs] = Run(decays, epochs=epochs, optimizer=optimizer, for_longer=True).fit()
+        scratch[epochs] = Run(decays, epochs=epochs, optimizer=optimizer, extendable=True).fit()
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "one after the other"))
     from_step = 0
     for epochs in (2, 3, 5, 3):
-        run = Run(decays, epochs=epochs, optimizer=optimizer, for_longer=True)
+        run = Run(decays, epochs=epochs, optimizer=optimizer, extendable=True)
         result = run.fit()
         assert run.steps_done == list(range(from_step, epochs * STEPS))
         if epochs in scratch:
             _assert_same(result, scratch[epochs])
-        from_step = 0 if epochs == 5 else shared[epochs]  # the run of 5 epochs keeps a state that one of 3 does not pass through
+        from_step = (
+            0 if epochs == 5 else shared[epochs]
+        )  # the run of 5 epochs keeps a state that one of 3 does not pass through
 
 
 def test_a_run_that_counts_its_epochs_never_continues_another(workplace):
@@ -161,10 +182,10 @@ def test_a_run_that_counts_its_epochs_never_continues_another(workplace):
 
 def test_a_longer_run_that_was_killed_continues_from_where_it_was(workplace, decays):
     uninterrupted = Run(decays, epochs=5).fit()
-    Run(decays, epochs=3, for_longer=True).fit()
+    Run(decays, epochs=3, extendable=True).fit()
     with pytest.raises(InterruptedRunError):
-        Run(decays, epochs=5, for_longer=True, at_step=_asked_to_stop(17)).fit()
-    last = Run(decays, epochs=5, for_longer=True)
+        Run(decays, epochs=5, extendable=True, at_step=_asked_to_stop(17)).fit()
+    last = Run(decays, epochs=5, extendable=True)
     _assert_same(last.fit(), uninterrupted)
     assert last.steps_done == [18, 19]
 
@@ -244,13 +265,13 @@ def test_averaging_does_not_disturb_the_training(workplace):
 def test_a_loss_that_is_no_number_stops_the_run_with_section_step_and_remedy(workplace, number):
     network = nn.Linear(2, 1)
 
-    def loss(step: int) -> list[Part]:
+    def loss(step: int) -> list[MicroBatch]:
         value = network(torch.ones(1, 2)).sum() * (number if step == 3 else 1.0)
         return [(1.0, value, {"loss": value})]
 
-    saving = Saving(ResumeFile("train_test", {}), NEVER)
+    saving = Saving(ResumeFile("train_test", {}, ()), NEVER)
     with pytest.raises(UserError) as caught:
-        fit(network, loss, epochs=2, steps_per_epoch=4, optimizer=OPTIMIZER, saving=saving, section="denoiser")
+        fit(network, loss, TrainConfig("denoiser", 2, 4, OPTIMIZER, saving))
     for hint in ("denoiser:", "step 3", "denoiser.optimizer.lr"):
         assert hint in str(caught.value)
     assert all(parameter.isfinite().all() for parameter in network.parameters())
@@ -260,7 +281,7 @@ def test_gradients_are_scaled_down_to_the_norm(workplace):
     network = nn.Linear(2, 1, bias=False)
     norms = []
 
-    def loss(step: int) -> list[Part]:
+    def loss(step: int) -> list[MicroBatch]:
         value = 1e4 * network(torch.ones(1, 2)).sum()
         return [(1.0, value, {"loss": value})]
 
@@ -272,12 +293,12 @@ def test_gradients_are_scaled_down_to_the_norm(workplace):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.optim.AdamW, "step", spy)
-        fit(network, loss, epochs=1, steps_per_epoch=2, optimizer=OPTIMIZER, saving=Saving(ResumeFile("x", {}), NEVER), section="x")
+        fit(network, loss, TrainConfig("x", 1, 2, OPTIMIZER, Saving(ResumeFile("x", {}, ()), NEVER)))
     assert norms == pytest.approx([1.0, 1.0], rel=1e-3)
 
 
 def test_the_rate_follows_the_schedule_by_name(workplace):
-    def rates(**knobs: object) -> list[float]:
+    def rates(**settings: object) -> list[float]:
         network, seen = nn.Linear(2, 1), []
         original = torch.optim.AdamW.step
 
@@ -285,32 +306,34 @@ def test_the_rate_follows_the_schedule_by_name(workplace):
             seen.append(self.param_groups[0]["lr"])
             return original(self, *arguments)
 
-        def loss(step: int) -> list[Part]:
+        def loss(step: int) -> list[MicroBatch]:
             return [(1.0, network(torch.ones(1, 2)).sum(), {})]
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(torch.optim.AdamW, "step", spy)
-            optimizer = replace(OPTIMIZER, **knobs)
-            fit(network, loss, epochs=3, steps_per_epoch=4, optimizer=optimizer, saving=Saving(ResumeFile("x", {}), NEVER), section="x")
+            optimizer = replace(OPTIMIZER, **settings)
+            fit(network, loss, TrainConfig("x", 3, 4, optimizer, Saving(ResumeFile("x", {}, ()), NEVER)))
         return seen
 
     steps = range(12)
     assert rates() == [1e-2 * warmup_stable_decay(step, 12, 2, 0.4) for step in steps]
     assert rates(schedule="cosine") == [1e-2 * warmup_cosine(step, 12, 2) for step in steps]
-    assert rates(schedule="milestones", milestones=[1, 2], gamma=0.5) == [1e-2 * warmup_milestones(step, 4, 2, [1, 2], 0.5) for step in steps]
+    assert rates(schedule="milestones", milestones=[1, 2], gamma=0.5) == [
+        1e-2 * warmup_milestones(step, 4, 2, [1, 2], 0.5) for step in steps
+    ]
     with pytest.raises(ValueError, match="unknown schedule 'linear'"):
         rates(schedule="linear")
 
 
 @given(st.integers(1, 40), st.integers(1, 40))
 def test_parts_cover_a_batch_once_in_order_and_differ_by_one_row_at_most(count, accumulate):
-    cut = list(parts(count, accumulate))
+    cut = list(micro_batches(count, accumulate))
     rows = [list(range(count))[part] for _, part in cut]
     assert [row for part in rows for row in part] == list(range(count))
     sizes = [len(part) for part in rows]
     assert len(sizes) == min(count, accumulate)
     assert 1 <= max(sizes) <= min(sizes) + 1
-    assert [share for share, _ in cut] == [size / count for size in sizes]
+    assert [weight for weight, _ in cut] == [size / count for size in sizes]
 
 
 @pytest.mark.parametrize("accumulate", [2, 3, 7])
@@ -323,15 +346,15 @@ def test_a_batch_in_parts_teaches_what_the_whole_teaches(workplace, accumulate):
         x = torch.randn(STEPS, 7, 4, dtype=torch.float64, generator=generator(0, "x"))
         seen: list[int] = []
 
-        def loss(step: int) -> Iterator[Part]:
-            for share, rows in parts(7, accumulate):
+        def loss(step: int) -> Iterator[MicroBatch]:
+            for weight, rows in micro_batches(7, accumulate):
                 batch = x[step % STEPS, rows]
                 seen.append(len(batch))
                 error = (network(batch)[:, 0] - batch.sum(dim=1)).square()
-                yield share, error.mean(), {"loss": error.mean()}
+                yield weight, error.mean(), {"loss": error.mean()}
 
-        saving = Saving(ResumeFile("x", {"accumulate": accumulate}), NEVER)
-        _, history = fit(network, loss, epochs=EPOCHS, steps_per_epoch=STEPS, optimizer=OPTIMIZER, saving=saving, section="x")
+        saving = Saving(ResumeFile("x", {"accumulate": accumulate}, ()), NEVER)
+        _, history = fit(network, loss, TrainConfig("x", EPOCHS, STEPS, OPTIMIZER, saving))
         return network, history, seen
 
     whole, cut = run(1), run(accumulate)

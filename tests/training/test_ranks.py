@@ -15,10 +15,12 @@ from latentline.autoencoders.vae import VAE
 from latentline.core.errors import UserError
 from latentline.core.interrupt import InterruptedRunError, LostRankError
 from latentline.core.seeds import generator
-from latentline.runtime.parallel import ALONE, Ranks
+from latentline.runtime.parallel import SINGLE_PROCESS, Ranks
 from latentline.runtime.resume import ResumeFile
 from latentline.training.ema import Ema
-from latentline.training.loop import Optimizer, Part, Rival, Saving, fit, parts
+from latentline.training.loop import DiscriminatorTraining, Saving, TrainConfig, fit
+from latentline.training.micro_batches import MicroBatch, micro_batches
+from latentline.training.optimizer import Optimizer
 from stages.train_autoencoder.adversarial import HINGE, Adversary, last_layer
 from stages.train_autoencoder.discriminator import PatchDiscriminator
 from support.several import several
@@ -31,11 +33,11 @@ Result = tuple[list[Tensor], list[dict[str, float]]]
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 9))
 def test_the_parts_of_all_processes_cover_a_batch_once_in_order(count, accumulate, processes):
-    cut = [list(parts(count, accumulate, Ranks(number, processes))) for number in range(processes)]
-    rows = [range(count)[part] for own in cut for share, part in own if share]
+    cut = [list(micro_batches(count, accumulate, Ranks(number, processes))) for number in range(processes)]
+    rows = [range(count)[part] for own in cut for weight, part in own if weight]
     assert [row for part in rows for row in part] == list(range(count))
-    assert sum(share for own in cut for share, _ in own) == pytest.approx(1)
-    assert all(share == 0 or share == (part.stop - part.start) / count for own in cut for share, part in own)
+    assert sum(weight for own in cut for weight, _ in own) == pytest.approx(1)
+    assert all(weight == 0 or weight == (part.stop - part.start) / count for own in cut for weight, part in own)
     assert len({len(own) for own in cut}) == 1
     assert all(own and all(part.stop > part.start for _, part in own) for own in cut)
     assert max(map(len, rows)) <= -(-count // min(accumulate, count))  # no part needs more memory than with one process
@@ -51,45 +53,49 @@ class Run:
     at_step: Callable[[int, Ranks], None] = lambda step, ranks: None
     spoil: Callable[[int, Ranks], float] = lambda step, ranks: 1.0
 
-    def fit(self, ranks: Ranks = ALONE) -> Result:
+    def fit(self, ranks: Ranks = SINGLE_PROCESS) -> Result:
         torch.manual_seed(7)
         small = {"encoder_channels": [8], "encoder_blocks": [1], "decoder_channels": [8], "decoder_blocks": [1]}
         vae = VAE((1, 8, 8), kl_weight=1e-3, latent_channels=2, **small).double()
         for parameter in vae.parameters():
-            nn.init.normal_(parameter, std=0.1)  # no layer of zeros, behind which a gradient would be nothing but rounding
+            nn.init.normal_(
+                parameter, std=0.1
+            )  # no layer of zeros, behind which a gradient would be nothing but rounding
         discriminator = PatchDiscriminator(1, channels=8, layers=2).double()
-        adversary = Adversary(discriminator, last_layer(vae.decoder), HINGE, weight=0.5, adaptive_max=1e4, enters_at=2, ranks=ranks)
+        adversary = Adversary(
+            discriminator, last_layer(vae.decoder), HINGE, weight=0.5, adaptive_max=1e4, enters_at=2, ranks=ranks
+        )
         images = torch.rand(STEPS, self.rows, 1, 8, 8, dtype=torch.float64, generator=generator(0, "images")) * 2 - 1
 
-        def loss(step: int) -> Iterator[Part]:
+        def loss(step: int) -> Iterator[MicroBatch]:
             self.at_step(step, ranks)
             x, noise = images[step % STEPS], generator(0, "noise", step)
-            own = list(parts(len(x), self.accumulate, ranks))
-            vae.draws(own[0][1].start, noise)
-            for share, rows in own:
+            own = list(micro_batches(len(x), self.accumulate, ranks))
+            vae.sample_training_noise(own[0][1].start, noise)
+            for weight, rows in own:
                 value, terms, reconstruction = vae.loss(x[rows], noise, step)
                 if self.adversarial:
-                    value, added = adversary.against(step, value, x[rows], reconstruction, share)
+                    value, added = adversary.against(step, value, x[rows], reconstruction, weight)
                     terms = {**terms, **added}
-                yield share, value * self.spoil(step, ranks), terms
+                yield weight, value * self.spoil(step, ranks), terms
 
         average = Ema(vae, 0.9)
         _, history = fit(
             vae,
             loss,
-            epochs=EPOCHS,
-            steps_per_epoch=STEPS,
-            optimizer=OPTIMIZER,
-            saving=Saving(ResumeFile("train_test", {}), 1e9),
+            TrainConfig("autoencoder", EPOCHS, STEPS, OPTIMIZER, Saving(ResumeFile("train_test", {}, ()), 1e9)),
             averages=[average],
-            rival=Rival(discriminator, adversary.loss, OPTIMIZER, 1, "autoencoder.adversarial") if self.adversarial else None,
+            discriminator=DiscriminatorTraining(discriminator, adversary.loss, OPTIMIZER, 1, "autoencoder.adversarial")
+            if self.adversarial
+            else None,
             on_epoch=lambda model, epoch: {"process": float(ranks.number)},
             ranks=ranks,
-            section="autoencoder",
         )
-        if ranks.is_first:
-            ResumeFile("train_test", {}).finish()
-        return [weight.detach() for network in (vae, average.model, discriminator) for weight in network.parameters()], history
+        if ranks.is_main:
+            ResumeFile("train_test", {}, ()).finish()
+        return [
+            weight.detach() for network in (vae, average.model, discriminator) for weight in network.parameters()
+        ], history
 
 
 def _assert_close(one: Result, other: Result, rtol: float = 1e-6) -> None:
@@ -100,7 +106,9 @@ def _assert_close(one: Result, other: Result, rtol: float = 1e-6) -> None:
 
 
 @pytest.mark.parametrize("adversarial", [False, True])
-@pytest.mark.parametrize(("processes", "rows"), [(2, 6), (2, 7), (3, 2)], ids=["even", "odd", "more processes than rows"])
+@pytest.mark.parametrize(
+    ("processes", "rows"), [(2, 6), (2, 7), (3, 2)], ids=["even", "odd", "more processes than rows"]
+)
 def test_several_processes_learn_what_one_learns(workplace, processes, rows, adversarial):
     run = Run(rows, adversarial=adversarial)
     expected = run.fit()

@@ -98,7 +98,9 @@ def test_milestones_are_torchs_counted_in_epochs_times_its_linear_rise(warmup, a
         steps = lr_scheduler.MultiStepLR(optimizer, [epoch * EPOCH for epoch in after], gamma=0.2)
         return lr_scheduler.ChainedScheduler([_rise(optimizer, warmup), steps])
 
-    assert [warmup_milestones(step, EPOCH, warmup, after, 0.2) for step in range(TOTAL)] == pytest.approx(_rates(schedule))
+    assert [warmup_milestones(step, EPOCH, warmup, after, 0.2) for step in range(TOTAL)] == pytest.approx(
+        _rates(schedule)
+    )
 
 
 def test_milestones_fall_at_once_between_two_epochs_and_the_length_of_the_run_has_no_part_in_it():

@@ -11,16 +11,18 @@ import torch
 import torch._dynamo
 from torch import Tensor, nn
 
-from latentline.autoencoders.base import Codec
+from latentline.autoencoders.base import Autoencoder
 from latentline.autoencoders.vae import VAE
 from latentline.core.interrupt import InterruptedRunError, LostRankError
 from latentline.core.seeds import generator
 from latentline.denoisers.dit import DiT
 from latentline.nn.unet import UNet
-from latentline.runtime.parallel import ALONE, Ranks
+from latentline.runtime.parallel import SINGLE_PROCESS, Ranks
 from latentline.runtime.resume import ResumeFile
 from latentline.training.ema import Ema
-from latentline.training.loop import Optimizer, Part, Saving, fit, parts
+from latentline.training.loop import Saving, TrainConfig, fit
+from latentline.training.micro_batches import MicroBatch, micro_batches
+from latentline.training.optimizer import Optimizer
 from support.several import several
 from support.small_diffae import small_diffae
 
@@ -38,7 +40,7 @@ class Result:
     history: list[dict[str, float]]
 
 
-def _codec() -> Codec:
+def _codec() -> Autoencoder:
     small = {"encoder_channels": [8], "encoder_blocks": [1], "decoder_channels": [8], "decoder_blocks": [1]}
     return VAE((1, 8, 8), kl_weight=1e-3, latent_channels=2, **small)
 
@@ -63,7 +65,7 @@ class Run:
     every_seconds: float = 1e9
     at_step: Callable[[int, Ranks], None] = lambda step, ranks: None
 
-    def fit(self, ranks: Ranks = ALONE) -> Result:
+    def fit(self, ranks: Ranks = SINGLE_PROCESS) -> Result:
         torch.manual_seed(7)
         network = self.network().double()
         for parameter in network.parameters():
@@ -72,38 +74,40 @@ class Run:
             network.get_submodule(self.frozen).requires_grad_(False)
         x = torch.rand(STEPS, self.rows, 1, 8, 8, dtype=torch.float64, generator=generator(0, "x")) * 2 - 1
 
-        def loss(step: int) -> Iterator[Part]:
+        def loss(step: int) -> Iterator[MicroBatch]:
             self.at_step(step, ranks)
             noise = generator(0, "noise", step)
-            own = list(parts(self.rows, self.accumulate, ranks))
-            if isinstance(network, Codec):
-                network.draws(own[0][1].start, noise)
-            for share, rows in own:
+            own = list(micro_batches(self.rows, self.accumulate, ranks))
+            if isinstance(network, Autoencoder):
+                network.sample_training_noise(own[0][1].start, noise)
+            for weight, rows in own:
                 batch = x[step % STEPS, rows]
-                if isinstance(network, Codec):
+                if isinstance(network, Autoencoder):
                     value, terms, _ = network.loss(batch, noise, step)
                 else:
                     t = torch.linspace(0, 1, self.rows, dtype=torch.float64)[rows]
                     value = (network(batch, t, torch.zeros(len(t), 3).double()) - batch).square().mean()
                     terms = {"loss": value}
-                yield share, value, terms
+                yield weight, value, terms
 
         averages = [Ema(network, decay) for decay in self.decays]
         used, history = fit(
             network,
             loss,
-            epochs=EPOCHS,
-            steps_per_epoch=STEPS,
-            optimizer=OPTIMIZER,
-            saving=Saving(ResumeFile("train_test", {}), self.every_seconds),
+            TrainConfig(
+                "autoencoder", EPOCHS, STEPS, OPTIMIZER, Saving(ResumeFile("train_test", {}, ()), self.every_seconds)
+            ),
             averages=averages,
             on_epoch=lambda model, epoch: {"norm": sum(weight.norm().item() for weight in model.parameters())},
             ranks=ranks,
-            section="autoencoder",
         )
-        if ranks.is_first:
-            ResumeFile("train_test", {}).finish()
-        weights = [weight.detach() for model in (used, *(average.model for average in averages)) for weight in model.parameters()]
+        if ranks.is_main:
+            ResumeFile("train_test", {}, ()).finish()
+        weights = [
+            weight.detach()
+            for model in (used, *(average.model for average in averages))
+            for weight in model.parameters()
+        ]
         return Result(weights, history)
 
 
@@ -195,5 +199,5 @@ def test_between_two_steps_each_process_holds_its_part_of_weights_moments_and_av
 
     weights = 8 * sum(parameter.numel() for parameter in _denoiser(48).parameters())
     whole = (1 + 2 + 2) * weights  # and two moments, and two averages
-    assert fit(ALONE) == pytest.approx(whole, rel=0.1)
+    assert fit(SINGLE_PROCESS) == pytest.approx(whole, rel=0.1)
     assert several(3, fit, sharded=True) == [pytest.approx(whole / 3, rel=0.1)] * 3

@@ -13,7 +13,7 @@ from latentline.core.paths import AUTOENCODER
 from latentline.core.seeds import start_noise
 from latentline.data.store import to_uint8, to_unit_range
 from latentline.runtime.checkpoint import load_checkpoint
-from latentline.runtime.compute import place
+from latentline.runtime.compute import to_device
 
 _BATCH = 500  # images at a time when nothing is learnt
 _PIXELS = 1 << 19  # and pixels, so that large images in a network that begins at full size stay within a few GiB
@@ -103,5 +103,5 @@ def load_autoencoder(device: torch.device, root: Path = Path()) -> TrainedAutoen
     checkpoint = load_checkpoint(root / AUTOENCODER, kind="autoencoder", made_by="train_autoencoder")
     autoencoder = build_autoencoder(checkpoint.name, **checkpoint.constructor)
     checkpoint.load_into(autoencoder)
-    place(autoencoder.eval().requires_grad_(False), device)
+    to_device(autoencoder.eval().requires_grad_(False), device)
     return TrainedAutoencoder(autoencoder, device, checkpoint.sha256, tuple(checkpoint.constructor["image_shape"]))

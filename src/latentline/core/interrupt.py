@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish to stop at the next good moment, instead of an exception in the middle of a step; and why runs end early."""
+"""Ctrl-C and SIGTERM as a flag that is read between steps, and the errors of runs that end early."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -13,12 +13,15 @@ class InterruptedRunError(Exception):
 
 
 class LostRankError(Exception):
-    """Another process of the same run has ended, so that this one cannot go on. The message says which of them noticed."""
+    """Another process of the same run has ended, so this one must stop. The message names the rank that noticed."""
 
 
 @contextmanager
 def deferred_interrupts() -> Iterator[Callable[[], bool]]:
-    """Within the block, signals only set a flag; yields the function that reads it. A second signal acts at once."""
+    """Yield a function that returns whether a signal came.
+
+    Within the block a first signal only sets this flag; a second one raises KeyboardInterrupt.
+    """
     received: list[int] = []
     previous = {number: signal.getsignal(number) for number in _SIGNALS}
 

@@ -14,7 +14,7 @@ from latentline.denoisers.conditioning import Conditioning, conditioning_on
 from latentline.diffusion.process import Process, build_process
 from latentline.latents.cache import LatentStats
 from latentline.runtime.checkpoint import load_checkpoint
-from latentline.runtime.compute import place
+from latentline.runtime.compute import to_device
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def load_denoiser(device: torch.device, stats: LatentStats, root: Path = Path())
         )
     network = build_denoiser(checkpoint.name, **checkpoint.constructor)
     checkpoint.load_into(network)
-    place(network.eval().requires_grad_(False), device)
+    to_device(network.eval().requires_grad_(False), device)
     return Denoiser(
         network,
         build_process(**checkpoint.settings["process"]),

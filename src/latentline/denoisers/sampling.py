@@ -11,7 +11,7 @@ from latentline.denoisers.guidance import Guidance, guided_model
 from latentline.denoisers.load import Denoiser
 from latentline.diffusion.process import Model
 from latentline.diffusion.steps import Callback, NoiseFn, Sampler
-from latentline.runtime.compute import fast_layout
+from latentline.runtime.compute import channels_last
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def draw_latents(
         return start_noise(seed, f"{name}/step {step}", indices, denoiser.latent_shape).to(noise)
 
     return plan.sampler(noise_fn)(
-        conditioned_model(denoiser, values, plan.guidance), fast_layout(noise), plan.times, callback
+        conditioned_model(denoiser, values, plan.guidance), channels_last(noise), plan.times, callback
     )
 
 

@@ -12,7 +12,7 @@ from latentline.data.store import to_unit_range
 from latentline.feature_extractors.build import PretrainedExtractor, build_feature_extractor
 from latentline.feature_extractors.classifier import ConvClassifier
 from latentline.runtime.checkpoint import load_checkpoint
-from latentline.runtime.compute import place
+from latentline.runtime.compute import to_device
 
 _BATCH = 500
 
@@ -42,5 +42,5 @@ def load_feature_extractor(device: torch.device) -> FeatureExtractor:
     checkpoint = load_checkpoint(FEATURE_EXTRACTOR, kind="feature_extractor", made_by="train_feature_extractor")
     network = build_feature_extractor(checkpoint.name, **checkpoint.constructor)
     checkpoint.load_into(network)
-    place(network.eval().requires_grad_(False), device)
+    to_device(network.eval().requires_grad_(False), device)
     return FeatureExtractor(network, device, checkpoint.name, schema_from_json(checkpoint.settings["columns"]))

@@ -15,10 +15,11 @@ from latentline.data.batches import EpochSampler
 from latentline.data.store import to_unit_range
 from latentline.feature_extractors.build import PretrainedExtractor
 from latentline.feature_extractors.classifier import ConvClassifier
-from latentline.runtime.compute import fast_layout
-from latentline.runtime.parallel import ALONE, Ranks
+from latentline.runtime.compute import channels_last
+from latentline.runtime.parallel import SINGLE_PROCESS, Ranks
 from latentline.training.config import optimizer_of
-from latentline.training.loop import Part, Saving, fit, parts
+from latentline.training.loop import Saving, TrainConfig, fit
+from latentline.training.micro_batches import MicroBatch, micro_batches
 from latentline.training.params import OptimizerParams
 
 _BATCH = 500
@@ -54,7 +55,7 @@ def train_classifier(
     name: str,
     saving: Saving,
     on_epoch: Callable[[nn.Module, int], dict[str, float]] = lambda model, epoch: {},
-    ranks: Ranks = ALONE,
+    ranks: Ranks = SINGLE_PROCESS,
 ) -> list[dict[str, float]]:
     """Train the classifier, or the head of a pretrained network, in place.
 
@@ -88,31 +89,25 @@ def train_classifier(
         learner = network
 
         def outputs(rows: Tensor) -> Tensor:
-            return network(fast_layout(to_unit_range(images[rows].to(device))))
+            return network(channels_last(to_unit_range(images[rows].to(device))))
 
-    ranks.dismiss()
+    ranks.exit_non_main()
 
-    def loss(step: int) -> Iterator[Part]:
+    def loss(step: int) -> Iterator[MicroBatch]:
         torch.manual_seed(derive_seed(seed, name, "dropout", step))
         batch = order.rows(step)
-        for share, part in parts(len(batch), lessons.optimizer.accumulate):
+        for weight, part in micro_batches(len(batch), lessons.optimizer.accumulate):
             rows = batch[part]
             told = zip(columns, split_logits(columns, outputs(rows)), values[rows.to(device)].T, strict=True)
             value = torch.stack(
                 [column.loss(given, wanted, lessons.label_smoothing) for column, given, wanted in told]
             ).mean()
-            yield share, value, {"loss": value}
+            yield weight, value, {"loss": value}
 
-    _, history = fit(
-        learner,
-        loss,
-        epochs=lessons.epochs,
-        steps_per_epoch=order.steps_per_epoch,
-        optimizer=optimizer_of(lessons.optimizer),
-        saving=saving,
-        on_epoch=on_epoch,
-        section="feature_extractor",
+    config = TrainConfig(
+        "feature_extractor", lessons.epochs, order.steps_per_epoch, optimizer_of(lessons.optimizer), saving
     )
+    _, history = fit(learner, loss, config, on_epoch=on_epoch)
     return history
 
 
@@ -121,16 +116,16 @@ def features(
     network: ConvClassifier | PretrainedExtractor,
     images: Tensor | ShardedArray,
     device: torch.device,
-    ranks: Ranks = ALONE,
+    ranks: Ranks = SINGLE_PROCESS,
 ) -> Tensor:
     """Features (N, D) of uint8 images (N, C, H, W), on the CPU; each process computes its slice, and has all."""
     network.eval()
     own = ranks.slice_of(len(images))
     starts = tqdm(
-        range(own.start, own.stop, _BATCH), desc="features", disable=None if ranks.is_first else True, mininterval=1
+        range(own.start, own.stop, _BATCH), desc="features", disable=None if ranks.is_main else True, mininterval=1
     )
     batches = (images[start : min(start + _BATCH, own.stop)] for start in starts)
-    return ranks.join_rows(
+    return ranks.all_gather(
         torch.cat([network.features(to_unit_range(batch).to(device)).cpu() for batch in batches]), len(images)
     )
 

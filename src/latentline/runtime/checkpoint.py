@@ -1,4 +1,4 @@
-"""Checkpoints: weights plus everything needed to build the network again and to know what it was trained on."""
+"""Checkpoints: weights, and all that is needed to build the network again and to trace what it was trained on."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +13,13 @@ from latentline.core.files import sha256_file
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One checkpoint as read."""
+    """One checkpoint, as read."""
 
     path: Path
     name: str  # of the network's class, as in params.yaml
     constructor: dict[str, Any]
     trained_on: dict[str, str]  # what -> sha256
-    settings: dict[str, Any]  # what its user must know beside the constructor: a denoiser's condition, for example
+    settings: dict[str, Any]  # what else is needed to use the network: a denoiser's condition, for example
     tensors: dict[str, Tensor]
     sha256: str  # of the file
 
@@ -28,7 +28,9 @@ class Checkpoint:
         try:
             module.load_state_dict(self.tensors)
         except RuntimeError as error:
-            raise UserError(f"{self.path}: its weights do not fit its own constructor arguments ({error}); remove it and train again") from None
+            raise UserError(
+                f"{self.path}: its weights do not fit its constructor arguments ({error}); remove it and train again"
+            ) from None
 
 
 def save_checkpoint(
@@ -45,14 +47,20 @@ def save_checkpoint(
 
     Args:
         path: ends in ``.safetensors``.
-        kind: ``autoencoder``, ``denoiser``, ...; a reader asks for one.
+        kind: ``autoencoder``, ``denoiser``, ...; a reader requires one.
         name: of the network's class.
         constructor: its keyword arguments, as JSON can hold them.
         trained_on: what -> sha256 of it.
         tensors: the state dict.
-        settings: what a user of the network must know beside.
+        settings: needed to use the network, besides the constructor.
     """
-    meta = {"kind": kind, "name": name, "constructor": constructor, "trained_on": trained_on, "settings": settings or {}}
+    meta = {
+        "kind": kind,
+        "name": name,
+        "constructor": constructor,
+        "trained_on": trained_on,
+        "settings": settings or {},
+    }
     save_arrays(path, tensors, meta)
 
 
@@ -60,5 +68,9 @@ def load_checkpoint(path: Path, *, kind: str, made_by: str) -> Checkpoint:
     """Read a checkpoint. Raises UserError when it is missing, damaged or of another kind."""
     tensors, meta = load_arrays(path, made_by, kind=kind)
     if missing := [key for key in ("name", "constructor", "trained_on", "settings") if key not in meta]:
-        raise UserError(f"{path} is damaged: its metadata has no {', '.join(missing)}; remove it and run `dvc repro {made_by}`")
-    return Checkpoint(path, meta["name"], meta["constructor"], meta["trained_on"], meta["settings"], tensors, sha256_file(path))
+        raise UserError(
+            f"{path} is damaged: its metadata has no {', '.join(missing)}; remove it and run `dvc repro {made_by}`"
+        )
+    return Checkpoint(
+        path, meta["name"], meta["constructor"], meta["trained_on"], meta["settings"], tensors, sha256_file(path)
+    )

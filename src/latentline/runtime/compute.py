@@ -1,4 +1,4 @@
-"""The machine: device, threads, memory, determinism."""
+"""Device, threads, memory and determinism."""
 
 import ctypes
 import os
@@ -9,28 +9,30 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-_MAPS = 4  # axes of a batch of them
-_MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container (Linux, control groups v2); a number of bytes, or "max"
+_IMAGE_AXES = 4  # (B, C, H, W)
+_MEMORY_LIMIT = Path(
+    "/sys/fs/cgroup/memory.max"
+)  # of a container (Linux, control groups v2); a number of bytes, or "max"
 M = TypeVar("M", bound=torch.nn.Module)
-# mallopt's parameters (glibc's malloc.h): serve everything from the heap, and never give its end back
+# mallopt's parameters (glibc's malloc.h): allocate everything on the heap, and never return its end
 _MALLOC_SETTINGS = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_TOP_PAD": (-2, 256 << 20)}
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # scikit-learn and scipy read these
 
 
 def set_up(device: str, threads: int) -> torch.device:
-    """Fix the thread count, ask for deterministic algorithms, and pick the device.
+    """Fix the thread count, select deterministic algorithms, and return the device.
 
     Args:
         device: ``auto`` (cuda, else mps, else cpu), ``cpu``, ``cuda`` or ``mps``.
-        threads: CPU threads; exact bytes depend on it, so it never comes from the machine.
+        threads: CPU threads. Exact bytes depend on it, so the machine does not decide it.
     """
     for variable in _THREAD_VARIABLES:
         os.environ[variable] = str(threads)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS may pick algorithms by free memory
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS picks algorithms by free memory
     _keep_freed_memory()
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # Filling new tensors would write each twice, and none is read before it is written.
+    # Filling would write each new tensor twice, and none is read before it is written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.set_flush_denormal(True)  # numbers near zero would cost a hundred times the rest on some CPUs
     if device != "auto":
@@ -40,18 +42,18 @@ def set_up(device: str, threads: int) -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def place(module: M, device: torch.device) -> M:
-    """Move to the device, channels last: the layout in which CPU and GPU convolutions are fastest."""
+def to_device(module: M, device: torch.device) -> M:
+    """Move a network to the device, in the channels-last layout, in which CPU and GPU convolutions are fastest."""
     return module.to(device).to(memory_format=torch.channels_last)
 
 
-def fast_layout(x: Tensor) -> Tensor:
-    """Maps (B, C, H, W) channels last, the layout in which :func:`place` keeps the networks; vectors (B, D) as they are."""
-    return x.contiguous(memory_format=torch.channels_last) if x.ndim == _MAPS else x.contiguous()
+def channels_last(x: Tensor) -> Tensor:
+    """Return maps (B, C, H, W) in the channels-last layout of :func:`to_device`, and other shapes contiguous."""
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == _IMAGE_AXES else x.contiguous()
 
 
 def memory_bytes(device: torch.device) -> int:
-    """All memory of the device; on the CPU the machine's, or less where this process runs in a container with a limit."""
+    """Return the bytes of the device's memory; on the CPU the machine's, or the limit of this process's container."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -59,17 +61,17 @@ def memory_bytes(device: torch.device) -> int:
     return min(machine, int(limit)) if limit.isdecimal() else machine
 
 
-def devices_there(device: torch.device) -> int | None:
-    """How many devices of that kind this machine has; None = as many as one likes, since a CPU is shared."""
+def device_count(device: torch.device) -> int | None:
+    """Return how many devices of that type this machine has; None = no limit, since processes share a CPU."""
     if device.type == "cuda":
         return torch.cuda.device_count()
     return None if device.type == "cpu" else 1
 
 
 def _keep_freed_memory() -> None:
-    """Stop glibc from handing every large freed tensor back to the kernel, only to fault its pages in again at the next step.
+    """Stop glibc from returning large freed tensors to the kernel, since the next step faults their pages in again.
 
-    On two CPU cores a small U-Net trains up to 1.4 times as fast for it.
+    On two CPU cores a small U-Net trains up to 1.4 times as fast.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)

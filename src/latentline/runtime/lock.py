@@ -1,4 +1,4 @@
-"""One process at a time."""
+"""File lock that ends with its process."""
 
 import fcntl
 import os
@@ -8,10 +8,16 @@ from latentline.core.errors import UserError
 
 
 def lock(path: Path, owner: str) -> int:
-    """Lock ``path``, which is created. Returns a file descriptor: the lock holds until that is closed or this process ends, however it ends.
+    """Create and lock ``path``, and return a file descriptor.
+
+    The lock holds until the descriptor is closed or the process ends in any way.
+
+    Args:
+        path: the lock file; its folder is created too.
+        owner: what holds the lock, for the error message.
 
     Raises:
-        UserError: another process holds it; ``owner`` says what that is.
+        UserError: another process holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
@@ -19,5 +25,7 @@ def lock(path: Path, owner: str) -> int:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(descriptor)
-        raise UserError(f"{path} is locked: {owner} runs already; expected one process at a time; wait for it, or stop it") from None
+        raise UserError(
+            f"{path} is locked: {owner} runs already; expected one process at a time; wait for it, or stop it"
+        ) from None
     return descriptor

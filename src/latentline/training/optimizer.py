@@ -1,0 +1,40 @@
+"""Settings of the optimizer and of its learning rate."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from latentline.training.schedule import stable_steps, warmup_cosine, warmup_milestones, warmup_stable_decay
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """AdamW (Loshchilov and Hutter, arXiv 1711.05101) and its schedule; fields as in params/optimizer.py."""
+
+    lr: float
+    weight_decay: float
+    warmup_steps: int
+    decay_fraction: float
+    clip_norm: float
+    schedule: str = "warmup_stable_decay"
+    milestones: Sequence[int] = ()
+    gamma: float = 0.2
+    betas: tuple[float, float] = (0.9, 0.99)
+
+    def rate(self, step: int, total_steps: int, steps_per_epoch: int) -> float:
+        """Return the learning rate at ``step``, counted from 0."""
+        if self.schedule == "warmup_stable_decay":
+            return self.lr * warmup_stable_decay(step, total_steps, self.warmup_steps, self.decay_fraction)
+        if self.schedule == "cosine":
+            return self.lr * warmup_cosine(step, total_steps, self.warmup_steps)
+        if self.schedule == "milestones":
+            return self.lr * warmup_milestones(step, steps_per_epoch, self.warmup_steps, self.milestones, self.gamma)
+        raise ValueError(f"unknown schedule {self.schedule!r}")
+
+    def schedule_invariant_steps(self, total_steps: int) -> int:
+        """Return how many first steps have a learning rate that does not depend on ``total_steps``.
+
+        A longer run begins with the same steps.
+        """
+        if self.schedule == "warmup_stable_decay":
+            return stable_steps(total_steps, self.decay_fraction)
+        return total_steps if self.schedule == "milestones" else 0
