@@ -156,6 +156,12 @@ def test_the_log_says_which_setting_or_input_changed(repository, caplog):
     assert message.endswith("not used: inputs.data changed since")
 
 
+def test_equal_settings_in_tuples_are_no_change_and_empty_ones_are_one(repository, caplog):
+    _file({"betas": (0.5, 0.9), "heads": {}}).save({}, {"step": 1})
+    (message,) = _log_of_loading(_file({"betas": (0.5, 0.9), "heads": {"first": {}}}), caplog)
+    assert message.endswith("not used: settings.heads, settings.heads.first changed since")
+
+
 def test_the_newest_state_of_the_same_part_is_the_one_compared(repository, caplog):
     for age, (settings, part) in enumerate([({"lr": 1}, ""), ({"heads": 1}, ""), ({"width": 1}, "another part")]):
         file = _file(settings, part)

@@ -9,10 +9,12 @@ and `kept` (start of a run with more epochs). A job without an order, such as sa
 (``runtime/resumable_map.py``).
 """
 
+import json
 import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -48,8 +50,9 @@ class ResumeFile:
     """
 
     def __init__(self, stage: str, identity: dict[str, Any], computed_by: Sequence[str], part: str = "") -> None:
-        self._key_parts: dict[str, Any] = {"part": part, "identity": identity, "code": _code_digests(computed_by)}
-        self._key = sha256_bytes(canonical_json(self._key_parts).encode())[:16]
+        key = canonical_json({"part": part, "identity": identity, "code": _code_digests(computed_by)})
+        self._key = sha256_bytes(key.encode())[:16]
+        self._key_parts: dict[str, Any] = json.loads(key)  # as it reads from the file of another state
         self.folder = Path(os.environ.get("DVC_ROOT", ".")) / ".state" / stage / self._key
         self._lock: int | None = None
         self._is_main = True
@@ -133,9 +136,10 @@ class ResumeFile:
     def log_unused(self) -> None:
         """Log in one line what differs from the newest state of another run of the same stage and part, if any."""
         ages: dict[Path, float] = {}
-        for path in self.folder.parent.glob("*/*.safetensors"):
-            if path.parent != self.folder and not path.name.startswith("."):
-                ages[path.parent] = max(ages.get(path.parent, 0.0), path.stat().st_mtime)
+        for path in self.folder.parent.glob("*/[!.]*.safetensors"):
+            if path.parent != self.folder:
+                with suppress(FileNotFoundError):  # a run of another key has just ended
+                    ages[path.parent] = max(ages.get(path.parent, 0.0), path.stat().st_mtime)
         for folder in sorted(ages, key=ages.__getitem__, reverse=True):
             try:
                 other = read_json(folder / _KEY_FILE, self.stage)
@@ -171,7 +175,7 @@ def _root_of(module: str) -> Path:
 
 def _flat(values: Any, name: str = "") -> dict[str, Any]:
     """Return the leaves of nested mappings by dotted name."""
-    if not isinstance(values, dict):
+    if not isinstance(values, dict) or not values:
         return {name: values}
     return {
         key: leaf
