@@ -2,7 +2,7 @@
 PYTHON ?= python3
 # What weights/ holds of a finished run: all that was trained, and the two small files of encoded_img that sampling needs.
 WEIGHTS := $(addprefix checkpoints/,autoencoder discriminator denoiser feature_extractor latent_classifiers) \
-           $(addprefix encoded_img/,known.safetensors stats.json)
+           $(addprefix encoded_img/,labels.safetensors stats.json)
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)

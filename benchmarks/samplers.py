@@ -35,7 +35,7 @@ from latentline.core.files import sha256_file
 from latentline.core.load_params import PARAMS_FILE, read_params, validate
 from latentline.core.paths import DENOISER, FEATURE_EXTRACTOR, LATENT_LABELS, LATENT_STATS, PREPARED
 from latentline.data.store import read_split
-from latentline.denoisers.conditioning import values_in_turn
+from latentline.denoisers.conditioning import labels_for_samples
 from latentline.denoisers.guidance import Guidance
 from latentline.denoisers.load import Denoiser, load_denoiser
 from latentline.denoisers.sampling import SamplingConfig, draw_latents
@@ -95,7 +95,7 @@ class Pipeline:
 
     def draw(self, setting: Setting, plan: SamplingConfig) -> Tensor:
         """uint8 images (count, C, H, W), classes in turn."""
-        values = values_in_turn(self.stats.columns, read_labels(LATENT_LABELS), setting.count)  # (count, A)
+        values = labels_for_samples(read_labels(self.stats.schema), setting.count)  # (count, A)
         images = []
         for indices in torch.arange(setting.count).split(self.params.batch_size):
             z0 = draw_latents(self.denoiser, plan, setting.seed, _SERIES, indices, values[indices])
@@ -216,7 +216,7 @@ def main() -> None:
     arguments = _arguments()
     params = validate(read_params(PARAMS_FILE))
     device = set_up(params.compute.device, params.compute.threads)
-    autoencoder, judge, stats = load_autoencoder(device), load_feature_extractor(device), read_stats(LATENT_STATS)
+    autoencoder, judge, stats = load_autoencoder(device), load_feature_extractor(device), read_stats()
     stats.require_autoencoder(autoencoder.sha256)
     denoiser = load_denoiser(device, stats)
     pipeline = Pipeline(autoencoder, denoiser, stats, params.sample)

@@ -68,7 +68,7 @@ def test_each_checkpoint_knows_what_it_was_trained_on(finished):
     autoencoder, denoiser, judge = load("autoencoder"), load("denoiser"), load("feature_extractor")
     card, stats = (
         read_card(finished.folder / "data" / "prepared"),
-        read_stats(finished.folder / "encoded_img" / "stats.json"),
+        read_stats(finished.folder),
     )
     assert denoiser.trained_on["autoencoder"] == stats.autoencoder == autoencoder.sha256
     assert denoiser.trained_on["latents"] == sha256_file(finished.folder / "encoded_img" / "stats.json")

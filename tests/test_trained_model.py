@@ -104,7 +104,7 @@ def test_gradients_reach_the_inputs_and_are_the_slopes_but_no_weight_is_trained(
 
 
 def test_noise_is_added_along_the_path_and_is_the_same_for_the_same_seed(model, images):
-    z0, point = model.encode(images), PATHS["flow"].at(0.7)
+    z0, point = model.encode(images), PATHS["flow"].at_time(0.7)
     z_t = model.add_noise(images, 0.7)
     torch.testing.assert_close(z_t, model.add_noise_to_latents(z0, 0.7))
     noise = (z_t - point.alpha * z0) / point.sigma

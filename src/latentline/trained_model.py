@@ -21,14 +21,16 @@ import torch
 from torch import Tensor
 
 from latentline.autoencoders.load import TrainedAutoencoder, load_autoencoder
-from latentline.core.attributes import Attribute, condition
+from latentline.core.attributes import Attribute
+from latentline.core.condition import Condition
 from latentline.core.errors import UserError
-from latentline.core.paths import DENOISER, LATENT_STATS
+from latentline.core.labels import LabelTable
+from latentline.core.paths import DENOISER
 from latentline.core.seeds import generator
 from latentline.denoisers.guidance import Guidance, guided_model
 from latentline.denoisers.load import Denoiser, load_denoiser
 from latentline.diffusion import partial_denoising as denoising
-from latentline.diffusion.process import Model
+from latentline.diffusion.process import DenoiserModel
 from latentline.latents.cache import LatentStats, read_stats
 
 Value = str | float
@@ -92,28 +94,29 @@ class TrainedModel:
         noise = torch.randn((len(images), *shape), generator=generator(seed, "library")).to(self.device)
         return self.autoencoder.network.sdedit(images.to(self.device), self._raw(z0), _time(t), noise)
 
-    def condition(self, **values: Value | Tensor | list[Value]) -> Tensor:
-        """What the denoiser can be told: ``condition(label="Sandal")``, ``condition(label=[0, 1, 2])``; of nothing, zeros.
+    def condition(self, **values: Value | Tensor | list[Value]) -> Condition:
+        """Return a condition: ``condition(label="Sandal")``, ``condition(label=[0, 1, 2])``; without values the null condition.
 
         Args:
-            values: all columns that the denoiser knows, by name, or none: one value, or one for each of B images.
+            values: all attributes that the denoiser is conditioned on, by name, or none: one value, or one for each of B images.
 
         Returns:
-            (B, F); (1, F) where every column has one value, which then holds for any number of images.
+            The condition of B examples; of one where every attribute has one value, which then holds for any number of images.
 
         Raises:
-            UserError: an unknown column or class, or a column that is left out.
+            UserError: an unknown attribute or class, or an attribute that is left out.
         """
-        columns = self.denoiser.conditions.columns
-        names = [column.name for column in columns]
-        if values and set(values) != set(names):
-            raise UserError(
-                f"condition: {sorted(values)}; expected values of {names or 'no column'}, or none at all; name each of them"
-            )
+        conditioning = self.denoiser.conditioning
         if not values:
-            return torch.zeros(1, self.denoiser.conditions.features, device=self.device)
-        told = [_numbers(column, values[column.name]) for column in columns]  # (B,) or (1,) each
-        return condition(columns, torch.stack(torch.broadcast_tensors(*told), dim=1)).to(self.device)
+            return conditioning.null(1).to(self.device)
+        if set(values) != set(conditioning.names):
+            expected = ", ".join(conditioning.names) or "no attribute: the denoiser is unconditional"
+            raise UserError(
+                f"condition ({', '.join(sorted(values))}) must name {expected}; give each of them, or none at all"
+            )
+        columns = [_numbers(attribute, values[attribute.name]) for attribute in conditioning.attributes]  # (B,) or (1,)
+        table = LabelTable(conditioning.attributes, torch.stack(torch.broadcast_tensors(*columns), dim=1))
+        return conditioning.encode(table).to(self.device)
 
     def add_noise(self, images: Tensor, t: float, seed: int = 0) -> Tensor:
         """Encode images (B, C, H, W) in [-1, 1] and add noise up to ``t``: z_t (B, *latent_shape); the same for the same seed."""
@@ -126,7 +129,9 @@ class TrainedModel:
             self._model(None, len(z0), 1.0), z0.to(self.device), self._noise(len(z0), seed), _time(t)
         )
 
-    def estimate(self, z_t: Tensor, t: float, condition: Tensor | None = None, guidance_scale: float = 1.0) -> Tensor:
+    def estimate(
+        self, z_t: Tensor, t: float, condition: Condition | None = None, guidance_scale: float = 1.0
+    ) -> Tensor:
         """The mean z0 of all data that could have become z_t, (B, *latent_shape) each: blurred where t is large. One evaluation.
 
         Arguments as of :meth:`denoise`.
@@ -135,14 +140,14 @@ class TrainedModel:
         return denoising.estimate(self._model(condition, len(z_t), guidance_scale), z_t.to(self.device), _time(t))
 
     def denoise(
-        self, z_t: Tensor, t: float, condition: Tensor | None = None, steps: int = 16, guidance_scale: float = 1.0
+        self, z_t: Tensor, t: float, condition: Condition | None = None, steps: int = 16, guidance_scale: float = 1.0
     ) -> Tensor:
         """One z0 that could have become z_t, (B, *latent_shape) each.
 
         Args:
             z_t: at ``t``, whatever made it.
             t: in (0, 1].
-            condition: from :meth:`condition`, (B, F) or (1, F); None = nothing is told.
+            condition: from :meth:`condition`, of B examples or of one; None = the null condition.
             steps: of DPM-Solver++, evenly from t to 0; one network evaluation each, two with guidance.
             guidance_scale: of classifier-free guidance; 1 = off.
         """
@@ -152,7 +157,12 @@ class TrainedModel:
         return denoising.denoise(self._model(condition, len(z_t), guidance_scale), z_t.to(self.device), t, steps)
 
     def sample(
-        self, count: int, condition: Tensor | None = None, steps: int = 16, guidance_scale: float = 1.0, seed: int = 0
+        self,
+        count: int,
+        condition: Condition | None = None,
+        steps: int = 16,
+        guidance_scale: float = 1.0,
+        seed: int = 0,
     ) -> Tensor:
         """New z0 (count, *latent_shape) from nothing but noise: :meth:`denoise` from t = 1."""
         return self.denoise(self._noise(count, seed), 1.0, condition, steps, guidance_scale)
@@ -160,15 +170,16 @@ class TrainedModel:
     def _noise(self, count: int, seed: int) -> Tensor:
         return torch.randn((count, *self.latent_shape), generator=generator(seed, "library")).to(self.device)
 
-    def _model(self, condition: Tensor | None, count: int, guidance_scale: float) -> Model:
-        told = self.condition() if condition is None else condition.to(self.device)
-        features = self.denoiser.conditions.features
-        if told.ndim != 2 or told.shape[1] != features or len(told) not in (1, count):
+    def _model(self, condition: Condition | None, count: int, guidance_scale: float) -> DenoiserModel:
+        chosen = self.condition() if condition is None else condition.to(self.device)
+        length = self.denoiser.conditioning.cond_dim
+        if chosen.vector.shape[1:] != (length,) or chosen.size not in (1, count):
             raise UserError(
-                f"condition: {tuple(told.shape)}; expected ({count}, {features}) or (1, {features}); take it from model.condition(...)"
+                f"condition {tuple(chosen.vector.shape)} must have the shape ({count}, {length}) or (1, {length}); "
+                "take it from model.condition(...)"
             )
         return guided_model(
-            self.denoiser.network, self.denoiser.process, told.expand(count, -1), Guidance(guidance_scale)
+            self.denoiser.network, self.denoiser.process, chosen.expanded(count), Guidance(guidance_scale)
         )
 
     def _raw(self, z0: Tensor) -> Tensor:
@@ -199,7 +210,7 @@ def load(root: Path | str = ".", device: str = "cpu") -> TrainedModel:
         UserError: a file is missing or damaged, or was made by another autoencoder than the others.
     """
     root, place = Path(root), torch.device(device)
-    autoencoder, stats = load_autoencoder(place, root), read_stats(root / LATENT_STATS)
+    autoencoder, stats = load_autoencoder(place, root), read_stats(root)
     stats.require_autoencoder(autoencoder.sha256)
     denoiser = load_denoiser(place, stats, root) if (root / DENOISER).exists() else None
     return TrainedModel(autoencoder, stats, denoiser, place)

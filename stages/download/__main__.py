@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from latentline.core.attributes import Attribute
+from latentline.core.attributes import CLASS, Attribute
 from latentline.core.files import replaced_folder, scratch_folder, write_metrics
+from latentline.core.labels import class_names
 from latentline.core.load_params import load
 from latentline.core.paths import FIGURES, METRICS, PREPARED
 from latentline.core.stage import run_stage
@@ -57,7 +58,7 @@ def main() -> None:
     card = read_card(PREPARED)
     write_metrics(METRICS / "data.json", _metrics(report, duplicates, card.classes))
     with replaced_folder(FIGURES / "download") as folder:
-        _figures(folder, train, card.classes, card.attributes)
+        _figures(folder, train)
         unreadable = [{"image": name, "reason": reason} for name, reason in sorted(report.unreadable.items())[:_LISTED]]
         write_table(folder / "unreadable.csv", unreadable or [{"image": "none", "reason": ""}])
         write_table(folder / "duplicates.csv", repeated or [{"group": 0, "split": "none", "image": ""}])
@@ -125,35 +126,23 @@ def _duplicate_rows(duplicates: Duplicates, report: Report, source: Source) -> l
     ]
 
 
-def _figures(folder: Path, train: ImageSplit, classes: Sequence[str], attributes: Sequence[Attribute]) -> None:
+def _figures(folder: Path, train: ImageSplit) -> None:
     _save_thumbnails(folder / "images.png", train.images[: _PER_ROW**2])
-    if train.labels is not None:
-        labels = train.labels
-        _rows_of_images(
-            folder / "classes.png", train, [(labels == label).nonzero()[:_PER_ROW, 0] for label in range(len(classes))]
-        )
-        histogram(
-            folder / "class_histogram.png",
-            classes,
-            torch.bincount(labels, minlength=len(classes)).tolist(),
-            "training images",
-        )
-    if train.attributes is not None:
-        columns = train.attributes.T  # (A, N)
-        _rows_of_images(
-            folder / "attributes.png",
-            train,
-            [_examples(values, known) for values, known in zip(columns, attributes, strict=True)],
-        )
-        binary = [index for index, known in enumerate(attributes) if known.kind == "binary"]
+    classes, labels = class_names(train.labels.schema), train.labels.classes
+    if labels is not None:
+        rows = [(labels == label).nonzero()[:_PER_ROW, 0] for label in range(len(classes))]
+        _rows_of_images(folder / "classes.png", train, rows)
+        counts = torch.bincount(labels, minlength=len(classes)).tolist()
+        histogram(folder / "class_histogram.png", classes, counts, "training images")
+    if attributes := [attribute for attribute in train.labels.schema if attribute.name != CLASS]:
+        columns = [train.labels.column(attribute.name) for attribute in attributes]  # (N,) each
+        examples = [_examples(values, attribute) for values, attribute in zip(columns, attributes, strict=True)]
+        _rows_of_images(folder / "attributes.png", train, examples)
+        binary = [index for index, attribute in enumerate(attributes) if attribute.kind == "binary"]
         if binary:
-            shares = columns[binary].mean(dim=1).tolist()
-            bars(
-                folder / "attribute_frequencies.png",
-                [attributes[index].name for index in binary],
-                shares,
-                "share of training images",
-            )
+            frequencies = torch.stack([columns[index] for index in binary], dim=1).mean(dim=0).tolist()
+            names = [attributes[index].name for index in binary]
+            bars(folder / "attribute_frequencies.png", names, frequencies, "share of training images")
 
 
 def _examples(values: Tensor, attribute: Attribute) -> Tensor:

@@ -2,23 +2,24 @@
 
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
-from latentline.core.attributes import Attribute, with_statistics
+from latentline.core.attributes import with_statistics
 from latentline.core.errors import UserError
 from latentline.core.files import replaced_folder, write_sealed_json
+from latentline.core.labels import LabelTable, Schema, build_schema, schema_to_json, write_labelled_rows
 from latentline.data.decode import Shape, UnreadableError
-from latentline.data.shards import Batch, write_shards
 from stages.download.images import Images, content_digest
 from stages.download.scan import Survey, survey, target_shape
-from stages.download.source import Source, SourceSplit
+from stages.download.source import Source
 from stages.download.splits import Member, content_keys, cut_splits
 from stages.download.workers import ordered_map
 
@@ -84,14 +85,16 @@ def prepare(source: Source, root: Path, options: Options) -> Report:
     with replaced_folder(root) as folder:
         for name, member in members.items():
             tallies[name] = Tally(member.published)
-            batches = _batches(source.splits[member.published], member, shape, options, tallies[name], unreadable)
-            described[name] = write_shards(folder, name, batches, {"kind": "images"})
+            batches = _batches(source, member, shape, options, tallies[name], unreadable)
+            described[name] = write_labelled_rows(folder, name, "images", batches, {"kind": "images"})
             if not tallies[name].count:
                 raise UserError(
                     f"data: split {name} is left without a readable image; expected at least one; mend or add images"
                 )
         _check_unreadable(unreadable, total, options.max_unreadable)
-        card = asdict(replace(source.card, attributes=_measured(source, tallies["train"])))
+        card = asdict(source.card)
+        del card["classes"], card["attributes"]
+        card["schema"] = schema_to_json(_measured(source, tallies["train"]))
         card |= {"shape": list(shape), "horizontal_flip": options.horizontal_flip, "splits": described}
         write_sealed_json(folder / "card.json", card)
     return Report(tallies, unreadable, shape)
@@ -137,11 +140,12 @@ def _prepare_rows(images: Images, shape: Shape, rows: NDArray[np.int64]) -> _Pre
 
 
 def _batches(
-    split: SourceSplit, member: Member, shape: Shape, options: Options, tally: Tally, unreadable: dict[str, str]
-) -> Iterator[Batch]:
-    """The split's images in order, up to the limit; keeps the tally."""
+    source: Source, member: Member, shape: Shape, options: Options, tally: Tally, unreadable: dict[str, str]
+) -> Iterator[tuple[Tensor, LabelTable]]:
+    """Yield the split's images and their labels in order, up to the limit; keep the tally."""
     left = min(options.limit or len(member.rows), len(member.rows))
     chunks = (member.rows[start : start + _CHUNK] for start in range(0, len(member.rows), _CHUNK))
+    split, labels = source.splits[member.published], _labels(source, member.published)
     workers = options.workers if split.images.encoded else 0
     with tqdm(total=left, desc="prepare", unit=" images", disable=None, mininterval=1) as bar:
         for chunk in ordered_map(partial(_prepare_rows, split.images, shape), chunks, workers):
@@ -151,25 +155,27 @@ def _batches(
             tally.digests.append(done.digests)
             tally.total += int(done.totals.sum())
             tally.squares += int(done.squares.sum())
-            yield Batch(
-                done.images,
-                None if split.labels is None else split.labels[done.rows],
-                None if split.attributes is None else split.attributes[done.rows],
-            )
+            yield torch.from_numpy(done.images), labels[torch.from_numpy(done.rows)]
             bar.update(len(done.rows))
             left -= len(done.rows)
             if not left:
                 return
 
 
-def _measured(source: Source, train: Tally) -> tuple[Attribute, ...]:
-    """The attributes, those that are numbers with their mean and standard deviation over the training images."""
-    values = source.splits[train.published].attributes
-    return (
-        ()
-        if values is None
-        else with_statistics(source.card.attributes, torch.from_numpy(values[np.concatenate(train.rows)]))
-    )
+def _measured(source: Source, train: Tally) -> Schema:
+    """Return the schema; attributes that are numbers have their mean and standard deviation over the training images."""
+    rows = torch.from_numpy(np.concatenate(train.rows))
+    labels = _labels(source, train.published)[rows]
+    return with_statistics(labels.schema, labels.values)
+
+
+def _labels(source: Source, published: str) -> LabelTable:
+    """Return the labels of one of the publisher's splits; the schema has no statistics yet."""
+    split, card = source.splits[published], source.card
+    arrays = {"labels": split.labels, "attributes": split.attributes}
+    given = {name: torch.from_numpy(array) for name, array in arrays.items() if array is not None}
+    schema = build_schema(card.classes, () if split.attributes is None else card.attributes)
+    return LabelTable.from_arrays(schema, given, len(split.images))
 
 
 def _keyed(found: Survey, seed: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

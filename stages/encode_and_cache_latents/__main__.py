@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -9,7 +10,7 @@ from torch import Tensor
 from latentline.autoencoders.load import TrainedAutoencoder, inference_batch, load_autoencoder
 from latentline.core.files import replaced_folder
 from latentline.core.load_params import load
-from latentline.core.paths import FIGURES, LATENTS, PREPARED
+from latentline.core.paths import FIGURES, LATENT_EXPORT, PREPARED
 from latentline.core.seeds import generator
 from latentline.core.shards import ShardedArray
 from latentline.core.stage import run_stage
@@ -39,14 +40,14 @@ def main() -> None:
     if params.export:
         _require_exportable(params.export, card, trained.network.latent_shape)
     inputs = {"seed": seed, "autoencoder": trained.sha256, "images": card.sha256}
-    state = ResumeFile(STAGE, {"settings": params.model_dump(), "inputs": inputs}, [f"stages.{STAGE}.__main__"])
+    state = ResumeFile(
+        STAGE, {"settings": params.model_dump(exclude={"export"}), "inputs": inputs}, [f"stages.{STAGE}.__main__"]
+    )
     with resumable_map(state, compute.save_every_seconds, ranks) as chunks:
         stats = _encode(params, seed, trained, card, chunks)
-    if params.export:
-        export_latents(
-            LATENTS / "export", {name: read_latents(LATENTS, name) for name in card.counts}, stats, params.export
-        )
-    _figures(read_latents(LATENTS, "test").latents, stats)
+    splits = {name: read_latents(name) for name in card.counts}
+    export_latents(LATENT_EXPORT, splits, stats, params.export)
+    _figures(read_latents("test").latents, stats)
     state.finish()
 
 
@@ -75,10 +76,9 @@ def _encode(
 
     made = chunks.map(len(places), encode)
     return write_cache(
-        LATENTS,
+        Path(),
         {name: _portions(split, size, made) for name, split in splits.items()},
-        classes=card.classes,
-        attributes=card.attributes,
+        schema=card.schema,
         autoencoder=trained.sha256,
         scaling=None if params.scaling == "per_channel" else params.scaling,
     )
@@ -87,10 +87,7 @@ def _encode(
 def _portions(split: ImageSplit, size: int, made: Iterator[Chunk]) -> Iterator[LatentSplit[Tensor]]:
     """The next of the chunks that are ``made``, those of ``split``, with what is known of their images."""
     for start in range(0, len(split), size):
-        labels, attributes = (
-            None if known is None else known[start : start + size] for known in (split.labels, split.attributes)
-        )
-        yield LatentSplit(next(made)["latents"], labels, attributes)
+        yield LatentSplit(next(made)["latents"], split.labels[start : start + size])
 
 
 def _figures(raw: ShardedArray, stats: LatentStats) -> None:

@@ -18,14 +18,14 @@ from torch import Tensor
 from latentline.core.arrays import save_arrays
 from latentline.core.attributes import Attribute
 from latentline.core.errors import UserError
-from latentline.core.files import replaced_folder
+from latentline.core.files import replaced_folder, write_json
 from latentline.core.shards import ShardedArray
 from latentline.latents.cache import LatentSplit, LatentStats
 
 _PARQUET_NEEDS = "pyarrow"
 
 
-def require_format(name: str) -> None:
+def require_format(name: str | None) -> None:
     """Raise UserError when ``latents.export`` names a format whose package is not installed."""
     if name == "parquet" and find_spec(_PARQUET_NEEDS) is None:
         raise UserError(
@@ -33,12 +33,20 @@ def require_format(name: str) -> None:
         )
 
 
-def export_latents(folder: Path, splits: dict[str, LatentSplit[ShardedArray]], stats: LatentStats, name: str) -> None:
-    """Write ``folder`` in format ``name`` (``latents.export``), whole or not at all; equal latents give equal bytes. A split must fit into memory."""
+def export_latents(
+    folder: Path, splits: dict[str, LatentSplit[ShardedArray]], stats: LatentStats, name: str | None
+) -> None:
+    """Write ``folder`` in format ``name`` (``latents.export``), whole or not at all; equal latents give equal bytes.
+
+    A split must fit into memory. Without a format only a note is written, since the folder is an out of the stage.
+    """
     with replaced_folder(folder) as temporary:
+        if name is None:
+            write_json(temporary / "off.json", {"latents.export": None})
+            return
         for split_name, split in splits.items():
             _FORMATS[name](
-                temporary / f"{split_name}.{name}", stats.normalizer.standardise(split.latents[:]), split, stats.columns
+                temporary / f"{split_name}.{name}", stats.normalizer.standardise(split.latents[:]), split, stats.schema
             )
 
 
@@ -46,12 +54,14 @@ def _write_safetensors(
     path: Path, z0: Tensor, split: LatentSplit[ShardedArray], columns: tuple[Attribute, ...]
 ) -> None:
     save_arrays(
-        path, {"z0": z0, **split.known}, {"kind": "exported latents", "columns": [column.name for column in columns]}
+        path,
+        {"z0": z0, **split.labels.arrays()},
+        {"kind": "exported latents", "columns": [column.name for column in columns]},
     )
 
 
 def _write_npz(path: Path, z0: Tensor, split: LatentSplit[ShardedArray], columns: tuple[Attribute, ...]) -> None:
-    arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in {"z0": z0, **split.known}.items()}
+    arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in {"z0": z0, **split.labels.arrays()}.items()}
     np.savez(path, **arrays)
 
 
@@ -61,7 +71,7 @@ def _write_parquet(path: Path, z0: Tensor, split: LatentSplit[ShardedArray], col
 
     flat = z0.flatten(1)  # (N, numbers of one latent)
     table = {"z0": pa.FixedSizeListArray.from_arrays(pa.array(flat.flatten().numpy()), flat.shape[1])}
-    for column, values in zip(columns, split.values.T, strict=True):
+    for column, values in zip(columns, split.labels.values.T, strict=True):
         names = pa.array(column.classes, pa.string())
         table[column.name] = (
             pa.DictionaryArray.from_arrays(pa.array(values.to(torch.int32).numpy()), names)

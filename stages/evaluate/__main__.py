@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from latentline.autoencoders.load import load_autoencoder
-from latentline.core.attributes import CLASS
+from latentline.core.attributes import CLASS, Attribute
 from latentline.core.compute_params import ComputeParams
 from latentline.core.errors import UserError
 from latentline.core.files import digests, replaced_folder, write_metrics
+from latentline.core.labels import LabelTable
 from latentline.core.load_params import load
 from latentline.core.paths import (
     AUTOENCODER,
@@ -21,16 +22,14 @@ from latentline.core.paths import (
     FIGURES,
     GENERATED,
     LATENT_STATS,
-    LATENTS,
     METRICS,
     PREPARED,
 )
 from latentline.core.seeds import generator, start_noise
 from latentline.core.stage import run_stage
 from latentline.core.timing import record_timing
-from latentline.data.samples import read_generated
+from latentline.data.samples import read_samples
 from latentline.data.store import ImageSplit, read_card, read_split
-from latentline.denoisers.conditioning import Conditioning, conditioning_on
 from latentline.denoisers.load import Denoiser, load_denoiser
 from latentline.evaluation.agreement import agreement
 from latentline.feature_extractors.load import FeatureExtractor, load_feature_extractor
@@ -62,17 +61,17 @@ def main() -> None:
     params, seed, compute = load("evaluate", EvaluateParams)
     _require_neighbours(params.neighbours, read_card(PREPARED).counts)
     device, ranks = init_distributed(set_up(compute.device, compute.threads), compute.devices, compute.nodes)
-    autoencoder, judge, stats = load_autoencoder(device), load_feature_extractor(device), read_stats(LATENT_STATS)
+    autoencoder, judge, stats = load_autoencoder(device), load_feature_extractor(device), read_stats()
     stats.require_autoencoder(autoencoder.sha256)
-    generated, told = read_generated(GENERATED, autoencoder.sha256)
+    generated = read_samples(GENERATED, autoencoder.sha256)
     if params.classification_accuracy_score:
-        require_classes(told)
+        require_classes(generated.labels.names)
     denoiser = _told_the_class(device, stats) if params.bayes.count else None
 
     train, test = read_split(PREPARED, "train"), read_split(PREPARED, "test")
     count = params.max_images or max(len(train), len(generated))
     noise = start_noise(seed, STAGE, torch.arange(min(len(test), len(generated), count)), stats.shape)
-    latents = read_latents(LATENTS, "test").latents[:count]
+    latents = read_latents("test").latents[:count]
     samples, real = generated.images.first(count), test.images.first(count)
     reference = train.images.first(count)
     series = {
@@ -94,12 +93,13 @@ def main() -> None:
     metrics: dict[str, Any] = {"judge": judge.name, "count": len(samples)}
     distances, neighbours = _distances(params, seed, {name: features for name, (features, _) in seen.items()})
     metrics |= distances
-    known = {"samples": generated.values[:count], "real_test": test.values[:count]}
-    conditions = conditioning_on(told, judge.columns)
-    metrics |= _agreement(conditions, {name: values for name, (_, values) in seen.items()}, known)
+    known = {"samples": generated.labels[:count], "real_test": test.labels[:count]}
+    metrics |= _agreement(judge.columns, {name: values for name, (_, values) in seen.items()}, known)
     if params.classification_accuracy_score:
-        lesson = Labelled(samples, known["samples"][:, 0])
-        metrics |= _accuracy_scores(judge, lesson, train, Labelled(real, known["real_test"][:, 0]), seed, compute)
+        lesson = Labelled(samples, known["samples"].values[:, 0])
+        metrics |= _accuracy_scores(
+            judge, lesson, train, Labelled(real, known["real_test"].values[:, 0]), seed, compute
+        )
     confused = None
     if denoiser:
         z0, judged = stats.normalizer.standardise(latents), seen["real_test"][1][:, 0]
@@ -159,7 +159,7 @@ def _distances(params: EvaluateParams, seed: int, features: dict[str, Tensor]) -
 
 def _shares(train: ImageSplit, classes: Sequence[str]) -> Tensor:
     """Of each class among the training images: (K,)."""
-    return torch.bincount(train.values[:, 0].long(), minlength=len(classes)) / len(train)
+    return torch.bincount(train.labels.values[:, 0].long(), minlength=len(classes)) / len(train)
 
 
 def _accuracy_scores(
@@ -169,22 +169,28 @@ def _accuracy_scores(
     started = time.monotonic()
     rows = torch.randperm(len(train), generator=generator(seed, STAGE, "lesson"))[: len(samples.labels)]
     lessons = {"classification_accuracy_score": samples}
-    lessons["classification_accuracy_score_of_real_train"] = Labelled(train.images[rows], train.values[rows, 0])
+    lessons["classification_accuracy_score_of_real_train"] = Labelled(train.images[rows], train.labels.values[rows, 0])
     scores = {name: accuracy_on_real(judge, lesson, test, seed, compute) for name, lesson in lessons.items()}
     record_timing(STAGE, classification_accuracy_score_seconds=time.monotonic() - started)
     return scores
 
 
-def _agreement(conditions: Conditioning, decided: dict[str, Tensor], known: dict[str, Tensor]) -> dict[str, Any]:
+def _agreement(
+    columns: Sequence[Attribute], predicted: dict[str, Tensor], labels: dict[str, LabelTable]
+) -> dict[str, Any]:
     """How often the judge sees in the samples what they were drawn for, beside how often it does so in real images."""
     metrics: dict[str, Any] = {}
-    for index, (place, column) in enumerate(zip(conditions.places, conditions.columns, strict=True)):
-        ours = agreement(column, decided["samples"][:, place], known["samples"][:, index])
-        real = agreement(column, decided["real_test"][:, place], known["real_test"][:, place])
-        if column.name == CLASS:
-            metrics |= {"class_accuracy": ours, "class_accuracy_of_real_test": real}
+    for index, attribute in enumerate(columns):
+        if attribute.name not in labels["samples"].names:
+            continue
+        scores = {
+            name: agreement(attribute, predicted[name][:, index], labels[name].column(attribute.name))
+            for name in ("samples", "real_test")
+        }
+        if attribute.name == CLASS:
+            metrics |= {"class_accuracy": scores["samples"], "class_accuracy_of_real_test": scores["real_test"]}
         else:
-            metrics.setdefault("by_attribute", {})[column.name] = {"samples": ours, "real_test": real}
+            metrics.setdefault("by_attribute", {})[attribute.name] = scores
     return metrics
 
 

@@ -59,7 +59,7 @@ def accuracy_on_real(
     checkpoint = load_checkpoint(FEATURE_EXTRACTOR, kind="feature_extractor", made_by="train_feature_extractor")
     column = next(column for column in judge.columns if column.name == CLASS)
     torch.manual_seed(derive_seed(seed, _SERIES, "weights"))
-    network = build_feature_extractor(checkpoint.name, **{**checkpoint.constructor, "outputs": column.outputs})
+    network = build_feature_extractor(checkpoint.name, **{**checkpoint.constructor, "outputs": column.num_logits})
     if isinstance(network, PretrainedExtractor):
         network.load_state_dict(
             {**checkpoint.tensors, **{f"head.{name}": value for name, value in network.head.state_dict().items()}}

@@ -8,9 +8,10 @@ their differences (Li et al., arXiv 2303.16203, section 3.3).
 import torch
 from torch import Tensor
 
+from latentline.core.condition import Condition
 from latentline.diffusion.inversion import invert
 from latentline.diffusion.path import NoisePath, add_noise
-from latentline.diffusion.process import Model, Network, Process, conditional_model
+from latentline.diffusion.process import DenoiserModel, Network, Process, conditional_model
 from latentline.samplers.heun import heun
 from stages.evaluate.likelihood import gaussian_log_density, log_likelihood
 
@@ -24,7 +25,7 @@ def posterior(log_likelihoods: Tensor, prior: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def by_inversion(network: Network, process: Process, z0: Tensor, conditions: Tensor, times: Tensor) -> Tensor:
+def by_inversion(network: Network, process: Process, z0: Tensor, conditions: Condition, times: Tensor) -> Tensor:
     """Log density, under N(0, I), of the noise that each condition's ODE brings z0 to, by Heun's steps.
 
     The volume that the flow squeezes or stretches is left out: right only where it is the same for all conditions.
@@ -33,27 +34,27 @@ def by_inversion(network: Network, process: Process, z0: Tensor, conditions: Ten
         network: predicts what ``process`` says.
         process: path and prediction.
         z0: standardised latents (B, ...).
-        conditions: (B, K, F), the candidates of each.
+        conditions: of B * K examples: the K candidates of each z0, one after the other.
         times: (T + 1,), a grid of sampling, from 1 to 0.
 
     Returns:
         (B, K), in nats.
     """
-    model, repeated = _each_told_all(network, process, z0, conditions)
-    return gaussian_log_density(invert(heun, model, repeated, times)).reshape(conditions.shape[:2])
+    model, repeated = _every_candidate(network, process, z0, conditions)
+    return gaussian_log_density(invert(heun, model, repeated, times)).reshape(len(z0), -1)
 
 
 def by_likelihood(
-    network: Network, process: Process, z0: Tensor, conditions: Tensor, times: Tensor, probes: Tensor
+    network: Network, process: Process, z0: Tensor, conditions: Condition, times: Tensor, probes: Tensor
 ) -> Tensor:
     """Log likelihood with the divergence of the flow, estimated along ``probes`` (P, B, ...); the rest as in :func:`by_inversion`."""
-    model, repeated = _each_told_all(network, process, z0, conditions)
-    shared = probes.repeat_interleave(conditions.shape[1], dim=1)  # (P, B * K, ...)
-    return log_likelihood(model, repeated, times, shared).reshape(conditions.shape[:2])
+    model, repeated = _every_candidate(network, process, z0, conditions)
+    shared = probes.repeat_interleave(conditions.size // len(z0), dim=1)  # (P, B * K, ...)
+    return log_likelihood(model, repeated, times, shared).reshape(len(z0), -1)
 
 
 def by_denoising(
-    network: Network, process: Process, z0: Tensor, conditions: Tensor, t: Tensor, noise: Tensor, weighting: str
+    network: Network, process: Process, z0: Tensor, conditions: Condition, t: Tensor, noise: Tensor, weighting: str
 ) -> Tensor:
     """Minus the weighted squared errors of denoising, summed over z0's values and averaged over times (Li et al., arXiv 2303.16203, eq. 6).
 
@@ -61,7 +62,7 @@ def by_denoising(
         network: predicts what ``process`` says.
         process: path and prediction.
         z0: standardised latents (B, ...).
-        conditions: (B, K, F), the candidates of each.
+        conditions: of B * K examples: the K candidates of each z0, one after the other.
         t: (M,) times, evenly in (0, 1).
         noise: (M, ...) standard normal, one per time and the same for all images.
         weighting: see :func:`error_weight`.
@@ -75,15 +76,15 @@ def by_denoising(
 
 @torch.no_grad()
 def denoising_errors(
-    network: Network, process: Process, z0: Tensor, conditions: Tensor, t: Tensor, noise: Tensor
+    network: Network, process: Process, z0: Tensor, conditions: Condition, t: Tensor, noise: Tensor
 ) -> Tensor:
     """Squared error of the noise estimate, summed over z0's values, per time: (B, K, M); arguments as in :func:`by_denoising`."""
-    model, repeated = _each_told_all(network, process, z0, conditions)
+    model, repeated = _every_candidate(network, process, z0, conditions)
     errors = []
     for time, draw in zip(t.tolist(), noise, strict=True):
         z_t = add_noise(repeated, draw.expand_as(repeated), process.path(repeated.new_full((len(repeated),), time)))
-        errors.append((model.at(z_t, time).noise - draw).square().flatten(1).sum(dim=1))  # (B * K,)
-    return torch.stack(errors, dim=1).reshape(*conditions.shape[:2], len(t))
+        errors.append((model.predict_at(z_t, time).noise - draw).square().flatten(1).sum(dim=1))  # (B * K,)
+    return torch.stack(errors, dim=1).reshape(len(z0), -1, len(t))
 
 
 def error_weight(weighting: str, path: NoisePath, t: Tensor) -> Tensor:
@@ -106,8 +107,9 @@ def error_weight(weighting: str, path: NoisePath, t: Tensor) -> Tensor:
     raise ValueError(f"unknown weighting {weighting!r}")
 
 
-def _each_told_all(network: Network, process: Process, z0: Tensor, conditions: Tensor) -> tuple[Model, Tensor]:
-    """The network told each of ``conditions`` (B, K, F), and each of z0 (B, ...) as often: (B * K, ...)."""
-    return conditional_model(network, process, conditions.flatten(0, 1)), z0.repeat_interleave(
-        conditions.shape[1], dim=0
-    )
+def _every_candidate(
+    network: Network, process: Process, z0: Tensor, conditions: Condition
+) -> tuple[DenoiserModel, Tensor]:
+    """Return the network conditioned on all candidates, and each of z0 (B, ...) once for each of its candidates: (B * K, ...)."""
+    model = conditional_model(network, process, conditions)
+    return model, z0.repeat_interleave(conditions.size // len(z0), dim=0)

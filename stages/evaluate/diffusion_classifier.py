@@ -9,7 +9,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from latentline.core.attributes import CLASS
+from latentline.core.condition import Condition
 from latentline.core.errors import UserError
+from latentline.core.labels import LabelTable
 from latentline.core.seeds import generator
 from latentline.core.timing import record_timing
 from latentline.denoisers.load import Denoiser
@@ -24,8 +26,8 @@ _BATCH = 500  # candidates at a time: a latent told one class
 
 def require_class(denoiser: Denoiser) -> None:
     """Raise UserError unless the denoiser is told the class."""
-    if CLASS not in denoiser.conditions.names:
-        told = ", ".join(denoiser.conditions.names) or "nothing"
+    if CLASS not in denoiser.conditioning.names:
+        told = ", ".join(denoiser.conditioning.names) or "nothing"
         raise UserError(
             f"evaluate.bayes.count: the denoiser is told {told}, but Bayes' rule needs one that is told the class; set it to 0, "
             "or train on labelled images with denoiser.condition class or all"
@@ -33,7 +35,7 @@ def require_class(denoiser: Denoiser) -> None:
 
 
 def bayes_scores(
-    params: BayesParams, seed: int, denoiser: Denoiser, z0: Tensor, values: Tensor, shares: Tensor, judged: Tensor
+    params: BayesParams, seed: int, denoiser: Denoiser, z0: Tensor, labels: LabelTable, shares: Tensor, judged: Tensor
 ) -> tuple[dict[str, Any], Tensor]:
     """Classify a part of the test split.
 
@@ -42,7 +44,7 @@ def bayes_scores(
         seed: of the choice of images, and see :func:`classify`.
         denoiser: see :func:`classify`.
         z0: see :func:`classify`.
-        values: see :func:`classify`.
+        labels: see :func:`classify`.
         shares: see :func:`classify`.
         judged: the classes (N,) that the judge sees in the images.
 
@@ -51,9 +53,9 @@ def bayes_scores(
     """
     chosen = torch.randperm(len(z0), generator=generator(seed, "bayes", "images"))[: params.count]
     started = time.monotonic()
-    found = classify(params, seed, denoiser, z0[chosen], values[chosen], shares)
+    found = classify(params, seed, denoiser, z0[chosen], labels[chosen], shares)
     record_timing("evaluate", bayes_seconds=time.monotonic() - started)
-    known, column = values[chosen, 0], denoiser.conditions.columns[0]
+    known, column = labels.values[chosen, 0], labels.schema[0]
     accuracy = agreement(column, found, known)
     metrics = {
         "method": params.method,
@@ -66,15 +68,17 @@ def bayes_scores(
     return metrics, confusion_counts(column, found, known)
 
 
-def classify(params: BayesParams, seed: int, denoiser: Denoiser, z0: Tensor, values: Tensor, shares: Tensor) -> Tensor:
+def classify(
+    params: BayesParams, seed: int, denoiser: Denoiser, z0: Tensor, labels: LabelTable, shares: Tensor
+) -> Tensor:
     """The most probable class of each latent.
 
     Args:
         params: section ``evaluate.bayes``.
         seed: of the noise and of the probes.
-        denoiser: one that is told the class.
+        denoiser: conditioned on the class.
         z0: standardised latents (N, *latent_shape).
-        values: all that is known of their images (N, A), the class first; the denoiser is told the rest as it is.
+        labels: of their images; the denoiser is conditioned on the other attributes as they are.
         shares: of the classes among the training images, p(class) (K,).
 
     Returns:
@@ -82,28 +86,23 @@ def classify(params: BayesParams, seed: int, denoiser: Denoiser, z0: Tensor, val
     """
     batches = max(1, _BATCH // len(shares))
     found = []
-    for z, known in tqdm(
-        zip(z0.split(batches), values.split(batches), strict=True),
-        total=math.ceil(len(z0) / batches),
-        desc="bayes",
-        disable=None,
-    ):
-        conditions = torch.stack(
-            [denoiser.conditions.encode(_as_if(known, kind)) for kind in range(len(shares))], dim=1
-        )  # (B, K, F)
-        evidence = _evidence(
-            params, seed, denoiser, channels_last(z.to(denoiser.device)), conditions.to(denoiser.device)
-        )
+    starts = tqdm(range(0, len(z0), batches), desc="diffusion classifier", disable=None)
+    for rows in (slice(start, start + batches) for start in starts):
+        conditions = denoiser.conditioning.encode(_every_class(labels[rows], len(shares)))  # of B * K examples
+        z = channels_last(z0[rows].to(denoiser.device))
+        evidence = _evidence(params, seed, denoiser, z, conditions.to(denoiser.device))
         found.append(posterior(evidence.cpu(), shares).argmax(dim=1).float())
     return torch.cat(found)
 
 
-def _as_if(values: Tensor, kind: int) -> Tensor:
-    """Values (B, A) with the class, which comes first, replaced."""
-    return torch.cat([torch.full_like(values[:, :1], kind), values[:, 1:]], dim=1)
+def _every_class(labels: LabelTable, num_classes: int) -> LabelTable:
+    """Repeat each image's labels with every class in turn."""
+    values = labels.values.repeat_interleave(num_classes, dim=0)  # (B * K, A)
+    values[:, 0] = torch.arange(num_classes).repeat(len(labels))
+    return LabelTable(labels.schema, values)
 
 
-def _evidence(params: BayesParams, seed: int, denoiser: Denoiser, z0: Tensor, conditions: Tensor) -> Tensor:
+def _evidence(params: BayesParams, seed: int, denoiser: Denoiser, z0: Tensor, conditions: Condition) -> Tensor:
     """Log p(z0 | condition) (B, K), but for a number per row."""
     network, process, steps = denoiser.network, denoiser.process, params.steps
     if params.method == "inversion":

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from latentline.diffusion.path import increments
-from latentline.diffusion.process import Model
+from latentline.diffusion.process import DenoiserModel
 
 
 def gaussian_log_density(z: Tensor) -> Tensor:
@@ -15,7 +15,7 @@ def gaussian_log_density(z: Tensor) -> Tensor:
     return -0.5 * (z.square() + math.log(2 * math.pi)).flatten(1).sum(dim=1)
 
 
-def log_likelihood(model: Model, z0: Tensor, times: Tensor, probes: Tensor | None = None) -> Tensor:
+def log_likelihood(model: DenoiserModel, z0: Tensor, times: Tensor, probes: Tensor | None = None) -> Tensor:
     """Log density of z0 in nats, by Heun's steps from data to noise (appendix D.2, eq. 39).
 
     log p_0(z0) = log N(z_1; 0, I) + the divergence of the flow, integrated from t = 0 to 1.
@@ -33,7 +33,7 @@ def log_likelihood(model: Model, z0: Tensor, times: Tensor, probes: Tensor | Non
     grid = times.flip(0).tolist()
     z, divergence = z0, z0.new_zeros(len(z0))
     for now, after in pairwise(grid):
-        d_alpha, d_sigma = increments(model.path.at(now), model.path.at(after))
+        d_alpha, d_sigma = increments(model.path.at_time(now), model.path.at_time(after))
         move, spread = _move(model, z, now, d_alpha, d_sigma, probes)
         move_after, spread_after = _move(model, z + move, after, d_alpha, d_sigma, probes)
         z = z + (move + move_after) / 2
@@ -42,12 +42,12 @@ def log_likelihood(model: Model, z0: Tensor, times: Tensor, probes: Tensor | Non
 
 
 def _move(
-    model: Model, z: Tensor, time: float, d_alpha: Tensor, d_sigma: Tensor, probes: Tensor | None
+    model: DenoiserModel, z: Tensor, time: float, d_alpha: Tensor, d_sigma: Tensor, probes: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """z0 d(alpha) + noise d(sigma) as estimated at z (B, ...), and its divergence (B,)."""
     with torch.enable_grad():
         z = z.detach().requires_grad_()
-        here = model.at(z, time)
+        here = model.predict_at(z, time)
         move = d_alpha * here.z0 + d_sigma * here.noise
         if probes is None:
             return move.detach(), _trace(move, z)

@@ -21,7 +21,6 @@ from latentline.core.paths import (
     FIGURES,
     LATENT_CLASSIFIERS,
     LATENT_STATS,
-    LATENTS,
     METRICS,
     PREPARED,
 )
@@ -57,15 +56,15 @@ def main() -> None:
     """Read section ``manipulate``, data, latents and checkpoints; write fig/manipulate and metrics/manipulate.json."""
     params, seed, compute = load("manipulate", ManipulateParams)
     device, ranks = init_distributed(set_up(compute.device, compute.threads), compute.devices, compute.nodes)
-    autoencoder, judge, stats = load_autoencoder(device), load_feature_extractor(device), read_stats(LATENT_STATS)
+    autoencoder, judge, stats = load_autoencoder(device), load_feature_extractor(device), read_stats()
     stats.require_autoencoder(autoencoder.sha256)
     choice = read_choice(Path(params.files), autoencoder, judge)
     chosen = chosen_rows(params, stats, choice.values)
-    train = read_latents(LATENTS, "train")
+    train = read_latents("train")
     most = _MOST_NUMBERS // math.prod(stats.shape)
-    some = torch.randperm(len(train.values), generator=generator(seed, STAGE, "measured"))[:most].sort()[0]
+    some = torch.randperm(len(train.labels.values), generator=generator(seed, STAGE, "measured"))[:most].sort()[0]
     z0 = stats.normalizer.standardise(train.latents[some]).flatten(1)  # (N, F)
-    targets, normals = _targets(params, stats.columns, z0, train.values[some], choice.values[chosen])
+    targets, normals = _targets(params, stats.schema, z0, train.labels.values[some], choice.values[chosen])
     if not targets:
         ranks.exit_non_main()
         log.info(_NOTHING)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from latentline.autoencoders.load import TrainedAutoencoder
+from latentline.core.labels import LabelTable
 from latentline.denoisers.load import load_denoiser
 from latentline.editing.directions import move
 from latentline.editing.targets import Target
@@ -44,7 +45,9 @@ class Editor:
         if self.renoiser:
             towards = (distances > 0)[:, None]
             told = torch.where(towards, target.told(pictures.values), pictures.values)
-            z0 = self.renoiser(z0.unflatten(1, self.stats.shape), told, pictures.numbers).flatten(1)
+            z0 = self.renoiser(
+                z0.unflatten(1, self.stats.shape), LabelTable(self.stats.schema, told), pictures.numbers
+            ).flatten(1)
         return self.decode(z0, pictures.noise)
 
 
@@ -53,5 +56,5 @@ def build_editor(params: ManipulateParams, seed: int, autoencoder: TrainedAutoen
     if params.renoise == 0:
         return Editor(autoencoder, stats, None)
     denoiser = load_denoiser(autoencoder.device, stats)
-    scale = denoiser.conditions.guidance(params.renoise_guidance_scale, "manipulate.renoise_guidance_scale")
+    scale = denoiser.conditioning.guidance(params.renoise_guidance_scale, "manipulate.renoise_guidance_scale")
     return Editor(autoencoder, stats, Renoiser(denoiser, params.renoise, params.renoise_steps, scale, seed))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from latentline.autoencoders.load import TrainedAutoencoder, inference_batch
 from latentline.core.errors import UserError
-from latentline.core.paths import LATENTS, PREPARED
+from latentline.core.paths import PREPARED
 from latentline.core.shards import ShardedArray
 from latentline.data.decode import SUFFIXES, Shape, UnreadableError, decode, fit
 from latentline.data.store import read_card, read_split, to_unit_range
@@ -62,7 +62,7 @@ def read_choice(folder: Path, autoencoder: TrainedAutoencoder, judge: FeatureExt
         images = read_images(paths, read_card(PREPARED).shape)
         return Choice(images, judge.look(images)[1], encode_images(autoencoder, images))
     test = read_split(PREPARED, "test")
-    return Choice(test.images, test.values, read_latents(LATENTS, "test").latents)
+    return Choice(test.images, test.labels.values, read_latents("test").latents)
 
 
 def chosen_rows(params: ManipulateParams, stats: LatentStats, values: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from latentline.core.labels import LabelTable
 from latentline.core.seeds import start_noise
 from latentline.denoisers.guidance import Guidance
 from latentline.denoisers.load import Denoiser
@@ -35,13 +36,13 @@ class Renoiser:
     seed: int
 
     @torch.no_grad()
-    def __call__(self, z0: Tensor, values: Tensor, numbers: Tensor) -> Tensor:
-        """Standardised latents (N, *latent_shape), told ``values`` (N, A) -> others on the CPU; equal ``numbers`` (N,) mean equal noise."""
+    def __call__(self, z0: Tensor, labels: LabelTable, numbers: Tensor) -> Tensor:
+        """Standardised latents (N, *latent_shape), conditioned on ``labels`` -> others on the CPU; equal ``numbers`` (N,) mean equal noise."""
         device, guidance = self.denoiser.device, Guidance(self.guidance_scale)
         parts = []
         for rows in torch.arange(len(z0)).split(_BATCH):
             noise = start_noise(self.seed, "renoise", numbers[rows], self.denoiser.latent_shape)
-            model = conditioned_model(self.denoiser, values[rows], guidance)
+            model = conditioned_model(self.denoiser, labels[rows], guidance)
             clean, noise = (channels_last(part.to(device)) for part in (z0[rows], noise))
             parts.append(sdedit(dpmpp_2m, model, clean, noise, self.t, self.steps).cpu())
         return torch.cat(parts)

@@ -42,7 +42,7 @@ def losses(autoencoder: Autoencoder, split: ImageSplit, device: torch.device, se
     """The loss's terms over a split, with the same noise every time."""
     noise = generator(seed, "train_autoencoder", "validation")
     sums: dict[str, float] = {}
-    for images, _ in split.batches(inference_batch(split.images.shape)):
+    for images in split.batches(inference_batch(split.images.shape)):
         for name, value in autoencoder.loss(images.to(device), noise)[1].items():
             sums[name] = sums.get(name, 0.0) + value.item() * len(images)
     return {name: total / len(split) for name, total in sums.items()}
@@ -55,7 +55,7 @@ def score(autoencoder: Autoencoder, test: ImageSplit, device: torch.device, seed
     Codecs without a posterior have no divergence: ``kl`` (nats per image), ``bits`` (the same in bits) and active units are null.
     """
     latents = torch.cat(
-        [autoencoder.encode(images.to(device)).cpu() for images, _ in test.batches(inference_batch(test.images.shape))]
+        [autoencoder.encode(images.to(device)).cpu() for images in test.batches(inference_batch(test.images.shape))]
     )
     count = len(test) if autoencoder.noise_shape is None else min(_FEW, len(test))
     decoded = decode_images(autoencoder, latents[:count], device, test.images.shape[1:])

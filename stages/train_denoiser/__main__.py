@@ -11,16 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from latentline.autoencoders.load import TrainedAutoencoder, load_autoencoder
+from latentline.core.condition import Condition
 from latentline.core.files import replaced_folder, sha256_file, write_metrics
 from latentline.core.load_params import load
 from latentline.core.params import NO_WEIGHTS
-from latentline.core.paths import DENOISER, FIGURES, LATENT_LABELS, LATENT_STATS, LATENTS, METRICS
+from latentline.core.paths import DENOISER, FIGURES, LATENT_STATS, METRICS
 from latentline.core.seeds import derive_seed, generator
 from latentline.core.shards import ShardedArray
 from latentline.core.stage import run_stage
 from latentline.data.batches import EpochSampler
 from latentline.denoisers.build import build_denoiser
-from latentline.denoisers.conditioning import build_conditioning, values_in_turn
+from latentline.denoisers.conditioning import build_conditioning, labels_for_samples
 from latentline.denoisers.guidance import Guidance
 from latentline.denoisers.load import Denoiser
 from latentline.denoisers.sampling import SamplingConfig, draw_latents
@@ -58,7 +59,7 @@ class Latents:
     """One split: raw latents, in memory where they take little of it, else on disk, and what the denoiser is told of them."""
 
     raw: Tensor | ShardedArray  # (N, *latent_shape)
-    condition: Tensor  # (N, F), on the device
+    condition: Condition  # of N images, on the device
     normalizer: Normalizer
 
     def __len__(self) -> int:
@@ -66,7 +67,7 @@ class Latents:
 
     def z0(self, rows: Tensor | slice) -> Tensor:
         """Standardised latents (B, *latent_shape) on the device."""
-        return self.normalizer.standardise(self.raw[rows].to(self.condition.device))
+        return self.normalizer.standardise(self.raw[rows].to(self.condition.vector.device))
 
     def expect(self, rows: Tensor) -> None:
         """These are asked for next: from disk they come meanwhile."""
@@ -80,11 +81,11 @@ def main() -> None:
     device, ranks = init_distributed(
         set_up(compute.device, compute.threads), compute.devices, compute.nodes, compute.strategy
     )
-    stats = read_stats(LATENT_STATS)
-    conditions = build_conditioning(params.condition, stats.columns)
+    stats = read_stats()
+    conditioning = build_conditioning(params.condition, stats.schema)
     constructor = {
         "latent_shape": list(stats.shape),
-        "features": conditions.features,
+        "cond_dim": conditioning.cond_dim,
         **params.constructor(),
     }
     require_trainable(
@@ -93,8 +94,11 @@ def main() -> None:
     torch.manual_seed(derive_seed(seed, STAGE, "weights"))
     network = to_device(build_denoiser(params.name, **constructor), device)
     process = build_process(params.process.path, params.process.prediction)
-    denoiser = Denoiser(network, process, conditions, stats.shape, device)
-    settings = {"condition": conditions.names, "process": {"path": process.path.name, "prediction": process.prediction}}
+    denoiser = Denoiser(network, process, conditioning, stats.shape, device)
+    settings = {
+        "condition": conditioning.names,
+        "process": {"path": process.path.name, "prediction": process.prediction},
+    }
     trained_on = {"autoencoder": stats.autoencoder, "latents": sha256_file(LATENT_STATS)}
     if params.init_from != NO_WEIGHTS:
         trained_on["init_from"] = begin_with(denoiser, params, settings, constructor, stats)
@@ -131,7 +135,7 @@ def main() -> None:
         previews=saving.file.folder,
     )
     shown = slice(_NOISED)
-    z0, condition = splits["test"].z0(shown), splits["test"].condition[shown]
+    z0, condition = splits["test"].z0(shown), splits["test"].condition.rows(shown)
     draw_from_the_middle(FIGURES / "denoiser" / "from_the_middle.png", trained, stats, autoencoder, z0, condition, seed)
     saving.file.finish()
 
@@ -173,8 +177,8 @@ def _report(
 
 
 def _read(name: str, stats: LatentStats, denoiser: Denoiser) -> Latents:
-    split = read_latents(LATENTS, name)
-    condition = denoiser.conditions.encode(split.values).to(denoiser.device)
+    split = read_latents(name)
+    condition = denoiser.conditioning.encode(split.labels).to(denoiser.device)
     return Latents(resident(split.latents, denoiser.device), condition, stats.normalizer)
 
 
@@ -190,7 +194,7 @@ def _train(
 ) -> tuple[dict[float, Denoiser], list[dict[str, float]]]:
     """The denoiser with each of the averaged weights, by their decay, and one row per epoch, which is about the first of them."""
     train, device = splits["train"], denoiser.device
-    scale = denoiser.conditions.guidance(params.preview.guidance_scale, "denoiser.preview.guidance_scale")
+    scale = denoiser.conditioning.guidance(params.preview.guidance_scale, "denoiser.preview.guidance_scale")
     preview = params.preview.model_copy(update={"guidance_scale": scale})
     order = EpochSampler(len(train), params.optimizer.batch_size, derive_seed(seed, STAGE, "order"))
 
@@ -202,9 +206,9 @@ def _train(
         t = sample_times(len(rows), params.process.time_sampling, draw).to(device)
         noise = torch.randn(z0.shape, generator=draw).to(z0)
         hidden = (torch.rand(len(rows), generator=draw) < params.label_dropout).to(device)
-        condition = train.condition[rows.to(device)].masked_fill(hidden[:, None], 0)
+        condition = train.condition.rows(rows.to(device)).dropped(hidden)
         for weight, part in micro_batches(len(rows), params.optimizer.accumulate, ranks):
-            batch = (z0[part], condition[part], t[part], noise[part])
+            batch = (z0[part], condition.rows(part), t[part], noise[part])
             value = denoising_loss(denoiser.network, denoiser.process, *batch, params.process.loss_weighting).mean()
             yield weight, value, {"loss": value}
 
@@ -248,11 +252,11 @@ def _preview(
 ) -> None:
     """A row of images per class; rows of anything where there are no classes."""
     kinds = len(stats.classes) or params.height
-    values = values_in_turn(stats.columns, read_labels(LATENT_LABELS), kinds * params.width)[
+    labels = labels_for_samples(read_labels(stats.schema), kinds * params.width)[
         turns_as_rows(kinds, params.height, params.width)
     ]
     plan = SamplingConfig(lambda noise_fn: dpmpp_2m, time_grid(params.steps), Guidance(params.guidance_scale))
-    z0 = draw_latents(denoiser, plan, seed, "preview", torch.arange(len(values)), values)
+    z0 = draw_latents(denoiser, plan, seed, "preview", torch.arange(len(labels)), labels)
     save_grid(path, autoencoder.decode(stats.normalizer.restore(z0)), params.width, params.scale)
 
 
@@ -270,7 +274,9 @@ def _evaluate(denoiser: Denoiser, split: Latents, seed: int) -> tuple[float, dic
         z0 = channels_last(split.z0(rows))
         noise = torch.randn(z0.shape, generator=generator(seed, STAGE, "validation", start)).to(z0)
         values.append(
-            denoising_loss(denoiser.network, denoiser.process, z0, split.condition[rows], t[rows].to(z0), noise).cpu()
+            denoising_loss(
+                denoiser.network, denoiser.process, z0, split.condition.rows(rows), t[rows].to(z0), noise
+            ).cpu()
         )
     losses = torch.cat(values)  # (N,)
     means = enumerate(bucket_means(losses, t, _BUCKETS))

@@ -11,7 +11,7 @@ from stages.train_denoiser.params import DenoiserParams
 
 _OF_THE_LATENTS = {
     "latent_shape": "shape of the latents",
-    "features": "width of the condition",
+    "cond_dim": "width of the condition",
 }  # arguments that are no knobs
 log = logging.getLogger(__name__)
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from latentline.autoencoders.load import TrainedAutoencoder
+from latentline.core.condition import Condition
 from latentline.core.seeds import generator
 from latentline.denoisers.load import Denoiser
 from latentline.diffusion.partial_denoising import denoise, estimate, noised
@@ -24,7 +25,7 @@ def draw_from_the_middle(
     stats: LatentStats,
     autoencoder: TrainedAutoencoder,
     z0: Tensor,
-    condition: Tensor,
+    condition: Condition,
     seed: int,
 ) -> None:
     """One image per column: itself, then for t = 0.2, 0.4, ... 1 three rows: noised, the network's estimate of z0, denoised in 16 steps.
@@ -35,7 +36,7 @@ def draw_from_the_middle(
         stats: of the latents.
         autoencoder: decodes every panel, the first row too.
         z0: standardised latents (N, *latent_shape).
-        condition: (N, F), true of them.
+        condition: of their images.
         seed: of the noise; each image has the same at every t.
     """
     model = conditional_model(denoiser.network, denoiser.process, condition)

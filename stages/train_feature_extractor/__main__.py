@@ -2,15 +2,15 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from latentline.core.attributes import CLASS, Attribute
+from latentline.core.attributes import CLASS, Attribute, num_logits
 from latentline.core.files import replaced_folder, write_metrics
+from latentline.core.labels import schema_to_json
 from latentline.core.load_params import load
 from latentline.core.paths import FEATURE_EXTRACTOR, FIGURES, METRICS, PREPARED
 from latentline.core.seeds import derive_seed
@@ -40,10 +40,10 @@ def main() -> None:
     params, seed, compute = load("feature_extractor", FeatureExtractorParams)
     device, ranks = init_distributed(set_up(compute.device, compute.threads), compute.devices, compute.nodes)
     card = read_card(PREPARED)
-    values = read_split(PREPARED, "train").values  # (N, A)
+    values = read_split(PREPARED, "train").labels.values  # (N, A)
     differ = bool((values != values[:1]).any())  # a single class, for example, teaches a classifier nothing
     name = params.name if params.name != "auto" else "classifier" if differ else "efficientnet_lite0"
-    constructor: dict[str, Any] = {"outputs": sum(column.outputs for column in card.columns)}
+    constructor: dict[str, Any] = {"outputs": num_logits(card.schema)}
     if name == "classifier":
         constructor |= {"shape": list(card.shape), **params.model_dump(include={"channels", "features", "dropout"})}
     shaping = params.model_dump(include={"channels", "features"})
@@ -61,7 +61,7 @@ def main() -> None:
         computed_by=[f"stages.{STAGE}.__main__"],
     )
     lessons = ClassifierTraining(params.epochs, params.label_smoothing, params.optimizer)
-    history = _train(network, card.columns, lessons, device, seed, saving, ranks) if card.columns else []
+    history = _train(network, card.schema, lessons, device, seed, saving, ranks) if card.schema else []
     ranks.exit_non_main()
     save_checkpoint(
         FEATURE_EXTRACTOR,
@@ -70,10 +70,10 @@ def main() -> None:
         constructor=constructor,
         trained_on=card.sha256,
         tensors=network.state_dict(),
-        settings={"columns": [asdict(column) for column in card.columns], "lessons": lessons.to_json()},
+        settings={"schema": schema_to_json(card.schema), "lessons": lessons.to_json()},
     )
     with replaced_folder(FIGURES / "feature_extractor") as folder:
-        if not card.columns:
+        if not card.schema:
             log.info(
                 "nothing to learn: these images have neither labels nor attributes; the judge is %s as it was pretrained",
                 name,
@@ -82,7 +82,7 @@ def main() -> None:
             notice(folder / "notice.png", "nothing to learn: these images have neither labels nor attributes")
             write_metrics(METRICS / "feature_extractor.json", {"judge": name})
         else:
-            _report(folder, name, network, card.columns, history, device)
+            _report(folder, name, network, card.schema, history, device)
     saving.file.finish()
 
 
@@ -101,7 +101,7 @@ def _train(
         decided = decisions(network, val.images, columns, device)
         scores = [
             agreement(column, *pair)
-            for column, pair in zip(columns, zip(decided.T, val.values.T, strict=True), strict=True)
+            for column, pair in zip(columns, zip(decided.T, val.labels.values.T, strict=True), strict=True)
         ]
         return {"val_agreement": sum(scores) / len(scores)}
 
@@ -112,7 +112,7 @@ def _train(
         network,
         columns,
         images,
-        train.values,
+        train.labels.values,
         lessons,
         device=device,
         seed=seed,
@@ -135,7 +135,7 @@ def _report(
     test = read_split(PREPARED, "test")
     decided = decisions(network, test.images, columns, device)
     scores, floors = {}, {}
-    for column, answers, truth in zip(columns, decided.T, test.values.T, strict=True):
+    for column, answers, truth in zip(columns, decided.T, test.labels.values.T, strict=True):
         scores[column.name], floors[column.name] = agreement(column, answers, truth), constant_agreement(column, truth)
     metrics: dict[str, Any] = {"judge": name, "by_column": scores, "by_column_of_the_best_constant": floors}
     if any(column.kind != "continuous" for column in columns):
@@ -145,7 +145,7 @@ def _report(
     write_metrics(METRICS / "feature_extractor.json", metrics)
     write_table(folder / "loss.csv", history)
     curves(folder / "loss.png", history, "epoch", ["loss", "val_agreement"], "loss, agreement")
-    for column, answers, truth in zip(columns, decided.T, test.values.T, strict=True):
+    for column, answers, truth in zip(columns, decided.T, test.labels.values.T, strict=True):
         if column.name == CLASS:
             confusion(folder / "confusion.png", confusion_counts(column, answers, truth).numpy(), column.classes)
 

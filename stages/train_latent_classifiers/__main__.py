@@ -3,7 +3,6 @@
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -12,8 +11,9 @@ from torch import Tensor
 from latentline.core.arrays import save_arrays
 from latentline.core.attributes import Attribute
 from latentline.core.files import sha256_file
+from latentline.core.labels import schema_to_json
 from latentline.core.load_params import load
-from latentline.core.paths import LATENT_CLASSIFIERS, LATENT_STATS, LATENTS
+from latentline.core.paths import LATENT_CLASSIFIERS, LATENT_STATS
 from latentline.core.seeds import derive_seed
 from latentline.core.stage import run_stage
 from latentline.latents.cache import LatentStats, read_latents, read_stats
@@ -36,9 +36,9 @@ def main() -> None:
     """Read section ``latent_classifiers`` and encoded_img; write checkpoints/, fig/ and metrics/ of latent_classifiers."""
     params, seed, compute = load("latent_classifiers", LatentClassifiersParams)
     set_up(compute.device, compute.threads)
-    stats = read_stats(LATENT_STATS)
+    stats = read_stats()
     train, val = (_some(name, stats, params.train_count, seed) for name in ("train", "val"))
-    probes, strengths = _fit(stats.columns, train, val, params)
+    probes, strengths = _fit(stats.schema, train, val, params)
     weight = torch.cat([torch.empty(0, math.prod(stats.shape)), *(probe.weight for probe in probes)])  # (outputs, F)
     bias = torch.cat([torch.empty(0), *(probe.bias for probe in probes)])  # (outputs,)
     save_arrays(
@@ -46,25 +46,25 @@ def main() -> None:
         {"weight": weight, "bias": bias},
         {
             "kind": "latent_classifiers",
-            "columns": [asdict(column) for column in stats.columns],
+            "schema": schema_to_json(stats.schema),
             "latents": sha256_file(LATENT_STATS),
             "logistic": params.logistic,
         },
     )
-    probe, test = Probe(weight, bias), read_latents(LATENTS, "test")
+    probe, test = Probe(weight, bias), read_latents("test")
     outputs = torch.cat(
         [probe(stats.normalizer.standardise(part).flatten(1)) for part in test.latents.split(_BATCH)]
     )  # (N, outputs)
-    report(stats.columns, outputs, test.values, params.logistic, strengths)
+    report(stats.schema, outputs, test.labels.values, params.logistic, strengths)
 
 
 def _some(name: str, stats: LatentStats, most: int, seed: int) -> Known:
     """Standardised latents (N, *shape) and all that is known (N, A) of at most ``most`` images of a split; no others are read."""
-    split = read_latents(LATENTS, name)
+    split = read_latents(name)
     chosen = torch.from_numpy(
-        np.random.Generator(np.random.PCG64(derive_seed(seed, STAGE))).permutation(len(split.values))[:most]
+        np.random.Generator(np.random.PCG64(derive_seed(seed, STAGE))).permutation(len(split.labels.values))[:most]
     )
-    return stats.normalizer.standardise(split.latents[chosen]), split.values[chosen]
+    return stats.normalizer.standardise(split.latents[chosen]), split.labels.values[chosen]
 
 
 def _fit(

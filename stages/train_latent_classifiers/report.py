@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentline.core.attributes import CLASS, Attribute, decide, split_logits
+from latentline.core.attributes import CLASS, Attribute, predict, split_logits
 from latentline.core.files import replaced_folder, write_metrics
 from latentline.core.paths import FIGURES, METRICS
 from latentline.evaluation.agreement import agreement, confusion_counts, constant_agreement
@@ -50,8 +50,8 @@ def _score(
     """The metrics; draws the figures."""
     by_column: dict[str, dict[str, Any]] = {}
     decisions: dict[str, tuple[Tensor, Tensor]] = {}  # confidence (N,) and whether right (N,)
-    decided = decide(columns, outputs)
-    for column, given, answers, truth in zip(columns, split_logits(columns, outputs), decided.T, known.T, strict=True):
+    predictd = predict(columns, outputs)
+    for column, given, answers, truth in zip(columns, split_logits(columns, outputs), predictd.T, known.T, strict=True):
         if column.kind == "continuous":
             by_column[column.name] = {"r2": agreement(column, answers, truth)}
             continue

@@ -12,7 +12,7 @@ from latentline.core.attributes import (
     all_columns,
     all_values,
     condition,
-    condition_features,
+    cond_dim,
     decide,
     schema_from_json,
     split_logits,
@@ -52,7 +52,7 @@ def test_perfect_outputs_are_decided_for_the_values_themselves_and_lose_nothing(
 @ONE_EACH
 def test_other_values_are_other_conditions_and_none_is_zeros(column):
     values = torch.tensor([0.0, 1.0]) if column.kind == "binary" else torch.tensor([0.0, 1.0, 2.0])
-    encoded = torch.cat([column.encode(values), torch.zeros(1, condition_features([column]))])
+    encoded = torch.cat([column.encode(values), torch.zeros(1, cond_dim([column]))])
     assert (torch.cdist(encoded, encoded) + 10 * torch.eye(len(encoded))).min() > 0.05
     assert column.encode(torch.tensor([column.mean])).abs().sum() > 0  # the mean of a number is something told, too
 
@@ -119,7 +119,7 @@ def test_conditions_and_outputs_are_those_of_each_column_side_by_side():
     values = torch.stack([_values(column) for column in COLUMNS], dim=1)
     each = list(zip(COLUMNS, values.T, strict=True))
     assert torch.equal(condition(COLUMNS, values), torch.cat([column.encode(value) for column, value in each], dim=1))
-    assert condition_features(COLUMNS) == condition(COLUMNS, values).shape[1] == 2 + 1 + 2 + 3
+    assert cond_dim(COLUMNS) == condition(COLUMNS, values).shape[1] == 2 + 1 + 2 + 3
     parts = [_perfect(column, value) for column, value in each]
     outputs = torch.cat(parts, dim=1)
     assert all(torch.equal(split, part) for split, part in zip(split_logits(COLUMNS, outputs), parts, strict=True))
@@ -127,7 +127,7 @@ def test_conditions_and_outputs_are_those_of_each_column_side_by_side():
 
 
 def test_without_columns_there_is_nothing_to_tell_and_nothing_to_decide():
-    assert condition_features(()) == 0
+    assert cond_dim(()) == 0
     assert condition((), torch.empty(5, 0)).shape == decide((), torch.empty(5, 0)).shape == (5, 0)
 
 

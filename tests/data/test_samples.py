@@ -10,7 +10,7 @@ import torch
 
 from latentline.core.attributes import Attribute, all_columns
 from latentline.core.errors import UserError
-from latentline.data.samples import read_generated, write_generated
+from latentline.data.samples import read_samples, write_samples
 from latentline.denoisers.conditioning import conditioning_on
 
 SHAPE = (3, 4, 5)
@@ -37,7 +37,7 @@ def _write(
     root: Path, images: torch.Tensor, batch: int = 7, per_shard: int = 9, names: tuple[str, ...] = ("label",)
 ) -> torch.Tensor:
     values = _values(len(images))
-    write_generated(
+    write_samples(
         root,
         images.split(batch),
         conditioning_on(names, COLUMNS).select(values),
@@ -52,7 +52,7 @@ def _write(
 def test_samples_come_back_with_what_they_were_drawn_for_and_nothing_else(tmp_path, names):
     images = _images(40)
     values = _write(tmp_path / "generated", images, names=names)
-    samples, told = read_generated(tmp_path / "generated", "its digest")
+    samples, told = read_samples(tmp_path / "generated", "its digest")
     labelled, attributes = TOLD[names]
     assert told == list(names)
     assert torch.equal(samples.images.load(), images)
@@ -67,7 +67,7 @@ def test_bytes_depend_on_the_shards_size_alone_and_images_on_nothing(tmp_path):
     for name, batch, per_shard in (("one", 7, 9), ("other", 40, 9), ("single", 3, 100)):
         torch.manual_seed(1)
         _write(tmp_path / name, images, batch, per_shard)
-        assert torch.equal(read_generated(tmp_path / name, "its digest")[0].images.load(), images)
+        assert torch.equal(read_samples(tmp_path / name, "its digest")[0].images.load(), images)
     names = [f"samples-{number:05d}.safetensors" for number in range(5)]
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == names
     assert all((tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes() for name in names)
@@ -87,12 +87,12 @@ def test_no_more_is_held_than_a_shard_and_a_batch_whatever_the_count(tmp_path, c
             held.append(len(alive))
             yield images
 
-    write_generated(tmp_path / "generated", drawn(), torch.empty(count, 0), [], "its digest", 30 * PIXELS)
+    write_samples(tmp_path / "generated", drawn(), torch.empty(count, 0), [], "its digest", 30 * PIXELS)
     assert max(waiting) < 30  # images drawn and not yet on disk, whenever the next are asked for
     assert max(held) <= 2
     gc.collect()
     assert not alive
-    assert len(read_generated(tmp_path / "generated", "its digest")[0]) == count
+    assert len(read_samples(tmp_path / "generated", "its digest")[0]) == count
 
 
 def test_a_drawing_that_fails_leaves_the_samples_of_before(tmp_path):
@@ -104,18 +104,18 @@ def test_a_drawing_that_fails_leaves_the_samples_of_before(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_generated(tmp_path / "generated", failing(), torch.empty(30, 0), [], "another digest", 9 * PIXELS)
-    assert torch.equal(read_generated(tmp_path / "generated", "its digest")[0].images.load(), images)
+        write_samples(tmp_path / "generated", failing(), torch.empty(30, 0), [], "another digest", 9 * PIXELS)
+    assert torch.equal(read_samples(tmp_path / "generated", "its digest")[0].images.load(), images)
     assert [path.name for path in tmp_path.iterdir()] == ["generated"]
 
 
 def test_samples_that_are_missing_incomplete_or_of_another_autoencoder_are_refused_with_the_remedy(tmp_path):
     root = tmp_path / "generated"
     with pytest.raises(UserError, match=r"samples-00000\.safetensors is missing; run `dvc repro sample`"):
-        read_generated(root, "its digest")
+        read_samples(root, "its digest")
     _write(root, _images(40))
     with pytest.raises(UserError, match=r"decoded by another autoencoder than .*; run `dvc repro sample`"):
-        read_generated(root, "another digest")
+        read_samples(root, "another digest")
     (root / "samples-00004.safetensors").unlink()
     with pytest.raises(UserError, match="holds 36 of 40 samples: a shard is missing; run `dvc repro sample`"):
-        read_generated(root, "its digest")
+        read_samples(root, "its digest")

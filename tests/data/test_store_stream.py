@@ -115,7 +115,7 @@ def test_labels_attributes_and_card_come_back(tmp_path):
         (3, 4, 5),
         False,
     )
-    assert [column.name for column in card.columns] == ["label", "size", "kind"]
+    assert [column.name for column in card.schema] == ["label", "size", "kind"]
     assert card.counts == {name: tally.count for name, tally in report.tallies.items()}
     assert sum(card.counts.values()) == 40
     by_content = {

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from latentline.core.attributes import Attribute, all_columns, condition
 from latentline.core.errors import UserError
-from latentline.denoisers.conditioning import build_conditioning, conditioning_on, values_in_turn
+from latentline.denoisers.conditioning import build_conditioning, conditioning_on, labels_for_samples
 
 ATTRIBUTES = (Attribute("smiling", "binary"), Attribute("age", "continuous", mean=40.0, std=12.5))
 COLUMNS = all_columns(("cat", "dog", "owl"), ATTRIBUTES)
@@ -23,7 +23,7 @@ def _known(count: int, classes: int = 3) -> torch.Tensor:
 @given(count=st.integers(1, 60), images=st.integers(1, 20))
 def test_classes_come_in_turn_and_the_rest_from_an_image_of_that_class(count, images):
     known = _known(images)
-    values = values_in_turn(COLUMNS, known, count)
+    values = labels_for_samples(COLUMNS, known, count)
     assert values[:, 0].tolist() == [index % 3 for index in range(count)]
     rows = {tuple(row) for row in known.tolist()}
     present = set(known[:, 0].tolist())
@@ -34,7 +34,7 @@ def test_every_image_of_a_class_has_its_turn_before_one_has_a_second():
     known = torch.cat(
         [torch.tensor([0.0, 0, 0, 0, 1, 2, 2])[:, None], torch.zeros(7, 1), torch.arange(7.0)[:, None]], dim=1
     )
-    ages = values_in_turn(COLUMNS, known, 3 * 8)[:, 2].reshape(8, 3).T  # (class, its samples)
+    ages = labels_for_samples(COLUMNS, known, 3 * 8)[:, 2].reshape(8, 3).T  # (class, its samples)
     for label, of_class in enumerate([[0, 1, 2, 3], [4], [5, 6]]):
         times = [ages[label].tolist().count(age) for age in of_class]
         assert sum(times) == 8
@@ -43,7 +43,7 @@ def test_every_image_of_a_class_has_its_turn_before_one_has_a_second():
 
 def test_a_class_without_an_image_borrows_the_rest_from_another():
     known = _known(10, classes=2)
-    values = values_in_turn(COLUMNS, known, 30)
+    values = labels_for_samples(COLUMNS, known, 30)
     assert values[2::3, 0].tolist() == [2] * 10
     rest = {tuple(row) for row in known[:, 1:].tolist()}
     assert all(tuple(row) in rest for row in values[2::3, 1:].tolist())
@@ -51,11 +51,11 @@ def test_a_class_without_an_image_borrows_the_rest_from_another():
 
 def test_without_a_class_images_come_in_turn():
     known = _known(4)[:, 1:]
-    assert torch.equal(values_in_turn(ATTRIBUTES, known, 10), known[torch.arange(10) % 4])
+    assert torch.equal(labels_for_samples(ATTRIBUTES, known, 10), known[torch.arange(10) % 4])
 
 
 def test_without_columns_there_is_nothing_to_draw_for():
-    assert values_in_turn((), torch.empty(0, 0), 7).shape == (7, 0)
+    assert labels_for_samples((), torch.empty(0, 0), 7).shape == (7, 0)
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_the_cost_is_counted_as_it_is(inputs, scale, interval):
     model = guided_model(network, PROCESS, condition, guidance)
     grid = torch.linspace(1, 0, 11, dtype=torch.float64)
     for time in grid.tolist():
-        model.at(z, time)
+        model.predict_at(z, time)
     assert sum(network.rows) / len(z) == guidance.evaluations(grid)
 
 

@@ -46,7 +46,7 @@ def test_the_circle_closes_at_the_solvers_order(path):
 def test_the_noise_of_gaussian_data_is_what_the_flow_map_says(path, prediction):
     data = gaussian(2)
     z0 = data.draw(30, generator(0, "data"))
-    end = PATHS[path].at(1.0)
+    end = PATHS[path].at_time(1.0)
     deviation = ((end.alpha * 0.4) ** 2 + end.sigma**2).sqrt()
     expected = end.alpha * data.means + deviation * (z0 - data.means) / 0.4
     torch.testing.assert_close(

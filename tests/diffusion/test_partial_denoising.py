@@ -22,7 +22,7 @@ def _noised(data: Mixture, path: str, t: float, count: int = 1000) -> tuple[torc
 @each_path
 @each_time
 def test_noised_data_has_the_mean_and_the_spread_of_the_path(path, t):
-    data, point = gaussian(), PATHS[path].at(t)
+    data, point = gaussian(), PATHS[path].at_time(t)
     z_t = _noised(data, path, t)[1]
     spread = ((0.4 * point.alpha) ** 2 + point.sigma**2).sqrt().item()
     assert z_t.mean().item() == pytest.approx(1.5 * point.alpha.item(), abs=4 * spread / len(z_t) ** 0.5)
@@ -33,7 +33,7 @@ def test_noised_data_has_the_mean_and_the_spread_of_the_path(path, t):
 @each_time
 def test_denoising_takes_a_gaussian_back_along_the_flow_map(path, t):
     """Along the ODE (z - alpha mean) / deviation is constant, wherever it starts; so the right mean and spread come back."""
-    data, point = gaussian(), PATHS[path].at(t)
+    data, point = gaussian(), PATHS[path].at_time(t)
     z_t = _noised(data, path, t)[1]
     spread = ((0.4 * point.alpha) ** 2 + point.sigma**2).sqrt()
     found = denoise(data.model(path), z_t, t, steps=100)

@@ -32,7 +32,7 @@ def test_time_1_of_the_straight_path_is_noise():
 
 @pytest.mark.parametrize(("name", "trace"), [("vp_linear", 7e-3), ("vp_cosine", 1e-4)])
 def test_time_1_of_the_other_paths_is_noise_but_for_a_trace(name, trace):
-    end = PATHS[name].at(1.0)
+    end = PATHS[name].at_time(1.0)
     assert 0 < end.alpha < trace
     assert end.sigma > 1 - trace**2
 
@@ -49,7 +49,9 @@ def test_every_image_has_a_time_of_its_own(path):
     t = torch.tensor([0.0, 0.25, 1.0], dtype=torch.float64)
     z_t = add_noise(z0, noise, path(t))
     for index, time in enumerate(t.tolist()):
-        torch.testing.assert_close(z_t[index], path.at(time).alpha * z0[index] + path.at(time).sigma * noise[index])
+        torch.testing.assert_close(
+            z_t[index], path.at_time(time).alpha * z0[index] + path.at_time(time).sigma * noise[index]
+        )
 
 
 @paths
@@ -73,7 +75,7 @@ def test_the_velocity_is_the_time_derivative_of_the_noised_latent(time):
 @given(st.floats(0, 1), st.floats(0, 1))
 def test_the_increments_carry_a_state_from_one_time_to_any_other(path, now, after):
     z0, noise = _pair()
-    d_alpha, d_sigma = increments(path.at(now), path.at(after))
+    d_alpha, d_sigma = increments(path.at_time(now), path.at_time(after))
     moved = add_noise(z0, noise, path(torch.full((3,), now, dtype=torch.float64))) + d_alpha * z0 + d_sigma * noise
     torch.testing.assert_close(moved, add_noise(z0, noise, path(torch.full((3,), after, dtype=torch.float64))))
 
@@ -103,7 +105,7 @@ def test_the_cosine_betas_end_at_the_clip_and_only_the_end_is_clipped():
 @vp_paths
 @given(st.floats(0, 1))
 def test_variance_is_preserved_off_the_discrete_steps_too(path, schedule, time):
-    point = path.at(time)
+    point = path.at_time(time)
     torch.testing.assert_close(point.alpha.square() + point.sigma.square(), torch.tensor(1.0, dtype=torch.float64))
 
 
@@ -117,7 +119,7 @@ def test_noise_only_grows(path):
 @paths
 @given(st.floats(0, 1))
 def test_the_time_of_a_noise_ratio_is_found_again(path, time):
-    point = path.at(time)
+    point = path.at_time(time)
     torch.testing.assert_close(
         path.time_at(point.sigma / point.alpha), torch.tensor(time, dtype=torch.float64), atol=1e-7, rtol=0
     )

@@ -27,8 +27,8 @@ def test_what_makes_none_is_refused_with_a_reason_and_a_remedy(path, prediction)
 
 def test_the_refusals_are_where_the_equations_break():
     """Where sampling starts, noise says nothing of the data; where data are, the velocity's noise part has no bound."""
-    assert PATHS["flow"].at(1.0).alpha == 0
-    assert PATHS["vp_linear"].at(0.0).d_sigma.isinf()
+    assert PATHS["flow"].at_time(1.0).alpha == 0
+    assert PATHS["vp_linear"].at_time(0.0).d_sigma.isinf()
     assert REFUSED == [("flow", "epsilon"), ("vp_linear", "velocity"), ("vp_cosine", "velocity")]
 
 
@@ -46,7 +46,7 @@ def test_the_model_asks_the_network_with_its_condition_at_the_batchs_time():
         return arguments[0]
 
     z, condition = torch.randn(4, 2), torch.randn(4, 3)
-    conditional_model(network, build_process("flow", "velocity"), condition).at(z, 0.25)
+    conditional_model(network, build_process("flow", "velocity"), condition).predict_at(z, 0.25)
     assert torch.equal(seen[0], z)
     assert torch.equal(seen[1], torch.full((4,), 0.25))
     assert seen[2] is condition

@@ -12,7 +12,7 @@ from support.exact_models import COMBINATIONS, gaussian
 @pytest.mark.parametrize("t", [0.2, 0.6])
 def test_with_the_exact_model_of_a_gaussian_it_is_the_map_that_the_ode_has_in_closed_form(path, prediction, t):
     z0, noise = torch.randn(50, 3, dtype=torch.float64) * 2, torch.randn(50, 3, dtype=torch.float64)
-    point = PATHS[path].at(t)
+    point = PATHS[path].at_time(t)
     deviation = (
         (point.alpha * 0.4) ** 2 + point.sigma**2
     ).sqrt()  # of data of mean 1.5 and deviation 0.4, noised up to t

@@ -89,7 +89,7 @@ def test_what_is_not_known_stays_unknown(tmp_path, known):
     )
     read = read_latents(tmp_path / "cache", "train")
     assert (read.labels is None, read.attributes is None) == ("labels" not in known, "attributes" not in known)
-    assert read.values.shape == (6, len(known)) == (6, len(stats.columns))
+    assert read.values.shape == (6, len(known)) == (6, len(stats.schema))
     assert read_labels(tmp_path / "cache" / "known.safetensors").shape == ((6, 1) if known else (0, 0))
 
 

@@ -3,7 +3,7 @@ import torch
 
 from latentline.core.errors import UserError
 from latentline.denoisers.guidance import Guidance, guided_model
-from latentline.diffusion.process import Model, build_process
+from latentline.diffusion.process import DenoiserModel, build_process
 from latentline.diffusion.time_grid import time_grid
 from latentline.samplers.heun import heun
 from latentline.samplers.registry import (
@@ -78,7 +78,7 @@ def test_every_sampler_serves_every_process_but_for_two_reasons():
 def test_heun_would_leave_half_of_the_last_noise_where_it_is_refused():
     """All of the data at one point, which an x0 network knows."""
     noise, target = torch.randn(2, 5, 2, dtype=torch.float64)
-    model = Model(build_process("flow", "x0"), lambda z_t, t: target)
+    model = DenoiserModel(build_process("flow", "x0"), lambda z_t, t: target)
     torch.testing.assert_close(heun(model, noise, time_grid(10)), target + 0.05 * noise)
     torch.testing.assert_close(unipc(model, noise, time_grid(10)), target)
 

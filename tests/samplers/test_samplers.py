@@ -9,7 +9,7 @@ import torch
 
 from latentline.core.seeds import generator
 from latentline.diffusion.euler import euler
-from latentline.diffusion.process import PATHS, Model, build_process
+from latentline.diffusion.process import PATHS, DenoiserModel, build_process
 from latentline.diffusion.steps import NoiseFn, Sampler
 from latentline.diffusion.time_grid import TIME_GRIDS, build_time_grid, time_grid
 from latentline.samplers.heun import heun
@@ -42,7 +42,7 @@ def _noise(count: int = 200, dimensions: int = 1) -> torch.Tensor:
 
 def _flow_map(z: torch.Tensor, data: Mixture, path: str) -> torch.Tensor:
     """Where the ODE takes z from t = 1: (z - mean) / deviation is constant along it, for data of one Gaussian."""
-    end = PATHS[path].at(1.0)
+    end = PATHS[path].at_time(1.0)
     deviation = ((end.alpha * data.deviations) ** 2 + end.sigma**2).sqrt()
     return data.means + data.deviations * (z - end.alpha * data.means) / deviation
 
@@ -62,7 +62,7 @@ def _inner_grid(steps: int) -> torch.Tensor:
 
 
 @cache
-def _inner_solution(path: str) -> tuple[Model, torch.Tensor, torch.Tensor]:
+def _inner_solution(path: str) -> tuple[DenoiserModel, torch.Tensor, torch.Tensor]:
     model, z = mixture().model(path), _noise(30, 2)
     return model, z, heun(model, z, _inner_grid(600))
 
@@ -210,7 +210,7 @@ def test_flow_sde_forgets_where_it_started():
 @each_ode
 def test_a_straight_field_is_followed_exactly_on_any_grid(name):
     z, target = _noise(10, 2).chunk(2)
-    model = Model(build_process("flow", "velocity"), lambda z_t, t: z - target)
+    model = DenoiserModel(build_process("flow", "velocity"), lambda z_t, t: z - target)
     for times in (time_grid(1), time_grid(5, shift=3.0), torch.tensor([1.0, 0.9, 0.1, 0.0])):
         torch.testing.assert_close(_sampler(name, z)(model, z, times), target)
 

@@ -8,7 +8,7 @@ import torch
 
 from latentline.diffusion.dpmpp_2m import dpmpp_2m
 from latentline.diffusion.euler import euler
-from latentline.diffusion.process import Model
+from latentline.diffusion.process import DenoiserModel
 from latentline.diffusion.time_grid import discrete_grid, time_grid
 from latentline.samplers.ddim import ddim
 from latentline.samplers.ddpm import ddpm
@@ -33,7 +33,7 @@ def _discrete(kind: type, path: str, prediction: str, steps: int, **options: obj
 
 
 def _theirs(
-    scheduler: diffusers.SchedulerMixin, model: Model, z: torch.Tensor, count: int, **options: object
+    scheduler: diffusers.SchedulerMixin, model: DenoiserModel, z: torch.Tensor, count: int, **options: object
 ) -> torch.Tensor:
     """``count`` steps from z, with our model asked at the discrete steps' times."""
     for timestep in scheduler.timesteps[:count]:

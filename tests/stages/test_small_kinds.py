@@ -24,7 +24,7 @@ from latentline.core.errors import UserError
 from latentline.core.load_params import read_params, validate
 from latentline.core.paths import DENOISER
 from latentline.core.shards import ShardedArray
-from latentline.data.samples import write_generated
+from latentline.data.samples import write_samples
 from latentline.data.store import read_split
 from latentline.feature_extractors import build as judges
 from latentline.runtime.checkpoint import load_checkpoint
@@ -471,7 +471,7 @@ def test_samples_go_to_disk_as_they_are_drawn_and_are_scored_as_they_are_read(fi
 
     with monkeypatch.context() as patch:
         patch.setattr(sample, "draw_latents", watched_draw)
-        patch.setattr(sample, "write_generated", partial(write_generated, shard_bytes=10 * 3 * 16 * 16))
+        patch.setattr(sample, "write_generated", partial(write_samples, shard_bytes=10 * 3 * 16 * 16))
         copy.run("sample")
     assert on_disk == [0, 1, 3, 0]  # shards of 10 images, when 0, 16 and 32 are drawn; the last draws the trajectories
     shards = sorted((copy.folder / "data" / "generated").iterdir())

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from latentline.diffusion.prediction import training_target
-from latentline.diffusion.process import PATHS, Model, Process, build_process
+from latentline.diffusion.process import PATHS, DenoiserModel, Process, build_process
 
 COMBINATIONS = [
     ("flow", "velocity"),
@@ -35,13 +35,13 @@ class Mixture:
         z0 = self.means + point.alpha * self.deviations[:, None] ** 2 / variance * away
         return (weights * z0).sum(1), (weights * point.sigma / variance * away).sum(1)
 
-    def model(self, path: str, prediction: str = "v") -> Model:
+    def model(self, path: str, prediction: str = "v") -> DenoiserModel:
         """The perfect network of this kind."""
 
         def output(z_t: Tensor, t: Tensor) -> Tensor:
             return training_target(prediction, *self.estimates(z_t, t, path), PATHS[path](t))
 
-        return Model(build_process(path, prediction), output)
+        return DenoiserModel(build_process(path, prediction), output)
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """(count, D) data."""
@@ -61,8 +61,8 @@ def gaussian(dimensions: int = 1) -> Mixture:
     return Mixture(torch.full((1, dimensions), 1.5, dtype=torch.float64), torch.tensor([0.4], dtype=torch.float64))
 
 
-def made_up_model(path: str, prediction: str) -> Model:
+def made_up_model(path: str, prediction: str) -> DenoiserModel:
     """No network that was ever trained, but smooth and different at every z and t."""
-    return Model(
+    return DenoiserModel(
         Process(PATHS[path], prediction), lambda z_t, t: torch.sin(3 * z_t) + t.reshape(-1, *(1,) * (z_t.ndim - 1))
     )

@@ -8,11 +8,12 @@ from torch import Tensor
 
 from latentline.autoencoders.ae import AE
 from latentline.autoencoders.base import Autoencoder
+from latentline.core.condition import Condition
 from latentline.core.seeds import generator
 from latentline.diffusion.euler import euler
 from latentline.diffusion.inversion import invert
 from latentline.diffusion.objective import denoising_loss, sample_times
-from latentline.diffusion.process import Model, build_process, conditional_model
+from latentline.diffusion.process import DenoiserModel, build_process, conditional_model
 from latentline.diffusion.sdedit import sdedit
 from latentline.diffusion.time_grid import time_grid
 from latentline.nn.unet import UNet
@@ -125,11 +126,11 @@ class DiffAE(Autoencoder):
         """The denoising loss at uniform times (the paper's section 3.1), with no reconstruction: that would take all of the sampler's steps."""
         x0 = self._standardised(x)
         t, noise = (drawn.to(x0) for drawn in self.sample_training_noise(len(x), generator))
-        loss = denoising_loss(self.decoder, self.process, x0, self.encode(x), t, noise).mean()
+        loss = denoising_loss(self.decoder, self.process, x0, Condition(self.encode(x)), t, noise).mean()
         return loss, {"loss": loss}, None
 
-    def _model(self, z: Tensor) -> Model:
-        return conditional_model(self.decoder, self.process, z)
+    def _model(self, z: Tensor) -> DenoiserModel:
+        return conditional_model(self.decoder, self.process, Condition(z))
 
     def _standardised(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) -> (B, *noise_shape), what diffusion works on."""

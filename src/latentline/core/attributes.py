@@ -1,28 +1,28 @@
-"""What is known of images beside their pixels: columns of values, of which the class is one.
+"""Attributes of images: what a column of labels means, as a condition and as the output of a classifier. The class is one of them.
 
-    kind          value                     as a condition                  as an output of a classifier
+    kind          value                     as a condition                  as logits of a classifier
     binary        0 or 1                    -1 or 1                         one logit
     categorical   index into ``classes``    one-hot                         one logit per class
     continuous    the number                1, standardised number          the standardised number
 
-Values are float32 (N, A), one column each. As a condition, zeros everywhere mean that nothing is told.
+Values are float32 (N, A), one column for each attribute. In a condition, zeros everywhere are the null condition.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 CLASS = "label"
-"""Name of the column that holds the class; no attribute has it, since a CSV's column of that name is the class."""
+"""Name of the attribute that is the class; no other has it, since a CSV's column of that name is the class."""
 
 
 @dataclass(frozen=True)
 class Attribute:
-    """One column of values."""
+    """One column of labels."""
 
     name: str
     kind: Literal["binary", "categorical", "continuous"]
@@ -31,83 +31,67 @@ class Attribute:
     std: float = 1.0
 
     @property
-    def outputs(self) -> int:
-        """How many numbers a classifier of this column gives."""
+    def num_logits(self) -> int:
+        """Outputs of a classifier of this attribute."""
         return len(self.classes) if self.kind == "categorical" else 1
 
     def encode(self, values: Tensor) -> Tensor:
-        """Values (N,) -> features of a condition (N, F)."""
+        """Return the part (N, F) of a condition for values (N,)."""
         if self.kind == "categorical":
             return F.one_hot(values.long(), len(self.classes)).float()  # (N, classes)
         if self.kind == "binary":
             return 2 * values[:, None] - 1  # (N, 1)
         return torch.stack([torch.ones_like(values), (values - self.mean) / self.std], dim=1)  # (N, 2)
 
-    def loss(self, outputs: Tensor, values: Tensor, label_smoothing: float = 0.0) -> Tensor:
-        """Cross-entropy, or mean squared error of the standardised number, of outputs (N, K) for values (N,)."""
+    def loss(self, logits: Tensor, values: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        """Cross-entropy, or mean squared error of the standardised number, of logits (N, K) for values (N,)."""
         if self.kind == "categorical":
-            return F.cross_entropy(outputs, values.long(), label_smoothing=label_smoothing)
+            return F.cross_entropy(logits, values.long(), label_smoothing=label_smoothing)
         if self.kind == "binary":
             return F.binary_cross_entropy_with_logits(
-                outputs[:, 0], values * (1 - label_smoothing) + label_smoothing / 2
+                logits[:, 0], values * (1 - label_smoothing) + label_smoothing / 2
             )
-        return F.mse_loss(outputs[:, 0], (values - self.mean) / self.std)
+        return F.mse_loss(logits[:, 0], (values - self.mean) / self.std)
 
-    def decide(self, outputs: Tensor) -> Tensor:
-        """Outputs (N, K) -> the values (N,) that they stand for."""
+    def predict(self, logits: Tensor) -> Tensor:
+        """Return the values (N,) that logits (N, K) predict."""
         if self.kind == "categorical":
-            return outputs.argmax(dim=1).float()
-        return (outputs[:, 0] > 0).float() if self.kind == "binary" else outputs[:, 0] * self.std + self.mean
+            return logits.argmax(dim=1).float()
+        return (logits[:, 0] > 0).float() if self.kind == "binary" else logits[:, 0] * self.std + self.mean
 
 
-def schema_from_json(items: Sequence[dict[str, Any]]) -> tuple[Attribute, ...]:
-    """Columns that were stored as dictionaries of their fields."""
-    return tuple(Attribute(**{**item, "classes": tuple(item["classes"])}) for item in items)
-
-
-def all_columns(classes: Sequence[str], attributes: Sequence[Attribute]) -> tuple[Attribute, ...]:
-    """The class, where there is one, then the attributes."""
-    return ((Attribute(CLASS, "categorical", tuple(classes)),) if classes else ()) + tuple(attributes)
-
-
-def all_values(count: int, labels: Tensor | None, attributes: Tensor | None) -> Tensor:
-    """Values (count, A) of :func:`all_columns` from labels (count,) and attributes (count, A)."""
-    parts = [torch.empty(count, 0)]
-    if labels is not None:
-        parts.append(labels[:, None].float())
-    if attributes is not None:
-        parts.append(attributes)
-    return torch.cat(parts, dim=1)
-
-
-def with_statistics(columns: Sequence[Attribute], values: Tensor) -> tuple[Attribute, ...]:
-    """``columns`` with mean and standard deviation of ``values`` (N, A) filled in; a number that never varies keeps its scale."""
+def with_statistics(attributes: Sequence[Attribute], values: Tensor) -> tuple[Attribute, ...]:
+    """``attributes`` with mean and standard deviation of ``values`` (N, A) filled in; a number that never varies keeps its scale."""
     means, stds = values.double().mean(dim=0).tolist(), values.double().std(dim=0, correction=0).tolist()
     return tuple(
-        replace(column, mean=mean, std=std or 1.0) if column.kind == "continuous" else column
-        for column, mean, std in zip(columns, means, stds, strict=True)
+        replace(attribute, mean=mean, std=std or 1.0) if attribute.kind == "continuous" else attribute
+        for attribute, mean, std in zip(attributes, means, stds, strict=True)
     )
 
 
-def condition(columns: Sequence[Attribute], values: Tensor) -> Tensor:
-    """Values (N, A) -> the condition (N, F) of a denoiser; F = 0 without columns."""
-    return torch.cat(
-        [torch.empty(len(values), 0), *(column.encode(value) for column, value in zip(columns, values.T, strict=True))],
-        dim=1,
-    )
+def encode_attributes(attributes: Sequence[Attribute], values: Tensor) -> Tensor:
+    """Return the vector (N, F) of a condition for values (N, A); F = 0 without attributes."""
+    parts = (attribute.encode(column) for attribute, column in zip(attributes, values.T, strict=True))
+    return torch.cat([torch.empty(len(values), 0), *parts], dim=1)
 
 
-def condition_features(columns: Sequence[Attribute]) -> int:
-    """F of :func:`condition`."""
-    return condition(columns, torch.zeros(1, len(columns))).shape[1]
+def cond_dim(attributes: Sequence[Attribute]) -> int:
+    """Return F of :func:`encode_attributes`."""
+    return encode_attributes(attributes, torch.zeros(1, len(attributes))).shape[1]
 
 
-def split_logits(columns: Sequence[Attribute], outputs: Tensor) -> tuple[Tensor, ...]:
-    """All outputs (N, K) of a classifier -> those of each column, (N, its outputs)."""
-    return outputs.split([column.outputs for column in columns], dim=1)
+def num_logits(attributes: Sequence[Attribute]) -> int:
+    """Return how many outputs a classifier of all ``attributes`` has."""
+    return sum(attribute.num_logits for attribute in attributes)
 
 
-def decide(columns: Sequence[Attribute], outputs: Tensor) -> Tensor:
-    """All outputs (N, K) -> values (N, A)."""
-    parts = [column.decide(part) for column, part in zip(columns, split_logits(columns, outputs), strict=True)]
-    return torch.stack(parts, dim=1) if parts else torch.empty(len(outputs), 0)
+def split_logits(attributes: Sequence[Attribute], logits: Tensor) -> tuple[Tensor, ...]:
+    """Split the logits (N, K) of a classifier into those of each attribute."""
+    return logits.split([attribute.num_logits for attribute in attributes], dim=1)
+
+
+def predict(attributes: Sequence[Attribute], logits: Tensor) -> Tensor:
+    """Return the values (N, A) that logits (N, K) of a classifier predict."""
+    split = zip(attributes, split_logits(attributes, logits), strict=True)
+    columns = [attribute.predict(part) for attribute, part in split]
+    return torch.stack(columns, dim=1) if columns else torch.empty(len(logits), 0)

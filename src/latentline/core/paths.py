@@ -4,9 +4,10 @@ from pathlib import Path
 
 PREPARED = Path("data/prepared")
 GENERATED = Path("data/generated")
-LATENTS = Path("encoded_img")
-LATENT_STATS = LATENTS / "stats.json"
-LATENT_LABELS = LATENTS / "known.safetensors"
+LATENT_SHARDS = Path("encoded_img/latents")
+LATENT_STATS = Path("encoded_img/stats.json")
+LATENT_LABELS = Path("encoded_img/labels.safetensors")
+LATENT_EXPORT = Path("encoded_img/export")
 AUTOENCODER = Path("checkpoints/autoencoder/autoencoder.safetensors")
 DISCRIMINATOR = Path("checkpoints/discriminator/discriminator.safetensors")
 DENOISER = Path("checkpoints/denoiser/denoiser.safetensors")

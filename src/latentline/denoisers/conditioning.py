@@ -1,89 +1,89 @@
-"""What a denoiser is told of an image, and what its samples are drawn for."""
+"""What a denoiser is conditioned on, and the labels that samples are conditioned on."""
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from latentline.core.attributes import CLASS, Attribute, condition, condition_features
+from latentline.core.attributes import CLASS, Attribute, cond_dim, encode_attributes
+from latentline.core.condition import Condition
 from latentline.core.errors import UserError
+from latentline.core.labels import LabelTable, Schema, class_names
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Conditioning:
-    """Some of the data's columns, as a denoiser sees them."""
+    """The attributes that a denoiser is conditioned on; none = it is unconditional."""
 
-    columns: tuple[Attribute, ...]
-    places: tuple[int, ...]  # of these columns among all of the data's
+    attributes: Schema
 
     @property
-    def features(self) -> int:
-        """F, the width of a condition."""
-        return condition_features(self.columns)
+    def cond_dim(self) -> int:
+        """F, the length of a condition's vector."""
+        return cond_dim(self.attributes)
 
     @property
     def names(self) -> list[str]:
-        """Names of the columns, for the checkpoint."""
-        return [column.name for column in self.columns]
+        """Names of the attributes, for the checkpoint."""
+        return [attribute.name for attribute in self.attributes]
 
-    def select(self, values: Tensor) -> Tensor:
-        """Of all values (N, A) of images those of these columns."""
-        return values[:, list(self.places)]
+    def encode(self, labels: LabelTable) -> Condition:
+        """Return the condition of N images; ``labels`` may hold more than these attributes."""
+        return Condition(encode_attributes(self.attributes, labels.select(self.names).values))
 
-    def encode(self, values: Tensor) -> Tensor:
-        """All values (N, A) known of images -> conditions (N, F)."""
-        return condition(self.columns, self.select(values))
+    def null(self, count: int) -> Condition:
+        """Return the null condition of ``count`` examples."""
+        return Condition(torch.zeros(count, self.cond_dim))
 
-    def guidance(self, guidance_scale: float, knob: str) -> float:
-        """The scale to use: 1, with a word in the log, where nothing is told that could guide."""
-        if self.columns or guidance_scale == 1:
+    def guidance(self, guidance_scale: float, setting: str) -> float:
+        """Return the scale to use: 1, with a line in the log, where the denoiser is unconditional."""
+        if self.attributes or guidance_scale == 1:
             return guidance_scale
-        log.info("%s has no effect: the denoiser is unconditional", knob)
+        log.info("%s has no effect: the denoiser is unconditional", setting)
         return 1.0
 
 
-def build_conditioning(wanted: str, columns: Sequence[Attribute]) -> Conditioning:
-    """``denoiser.condition`` ``all``, ``class`` or ``none`` of the data's ``columns``. Raises UserError when there is no class."""
-    names = [column.name for column in columns]
+def build_conditioning(wanted: str, schema: Sequence[Attribute]) -> Conditioning:
+    """Return the conditioning for ``denoiser.condition``: ``all`` attributes of the data, the ``class`` or ``none``.
+
+    Raises:
+        UserError: the class is wanted and there is none.
+    """
+    names = [attribute.name for attribute in schema]
     if wanted == "class" and CLASS not in names:
         raise UserError(
-            "denoiser.condition: class, but these images have no class label; expected labelled images; set it to all or none"
+            "denoiser.condition (class) must be all or none for images without class labels; change it, or label the images"
         )
-    return conditioning_on({"all": names, "class": [CLASS], "none": []}[wanted], columns)
+    return conditioning_on({"all": names, "class": [CLASS], "none": []}[wanted], schema)
 
 
-def conditioning_on(names: Sequence[str], columns: Sequence[Attribute]) -> Conditioning:
-    """Those of ``columns`` that are called ``names``."""
-    places = tuple(place for place, column in enumerate(columns) if column.name in names)
-    return Conditioning(tuple(columns[place] for place in places), places)
+def conditioning_on(names: Sequence[str], schema: Sequence[Attribute]) -> Conditioning:
+    """Return the conditioning on the attributes of ``schema`` that are called ``names``."""
+    return Conditioning(tuple(attribute for attribute in schema if attribute.name in names))
 
 
-def values_in_turn(columns: Sequence[Attribute], known: Tensor, count: int) -> Tensor:
-    """What ``count`` samples are drawn for: classes in turn, and all else from training images (of that class).
+def labels_for_samples(training: LabelTable, count: int) -> LabelTable:
+    """Return the labels of ``count`` samples: classes in turn; other attributes from training images, of the same class.
 
     Args:
-        columns: all of the data's.
-        known: values (N, A) of training images.
+        training: labels of training images.
         count: samples.
-
-    Returns:
-        (count, A).
     """
-    if not columns:
-        return torch.empty(count, 0)
+    if not training.schema:
+        return LabelTable((), torch.empty(count, 0))
     turn = torch.arange(count)
-    if columns[0].name != CLASS:
-        return known[turn % len(known)]
-    labels = turn % len(columns[0].classes)
-    values = torch.empty(count, len(columns))
-    for label in labels.unique().tolist():
-        here = labels == label
-        rows = known[known[:, 0] == label]
-        rows = rows if len(rows) else known  # a class without a training image: the rest of it is anybody's
+    classes = class_names(training.schema)
+    if not classes:
+        return training[turn % len(training)]
+    given = turn % len(classes)
+    values = torch.empty(count, len(training.schema))
+    for label in given.unique().tolist():
+        here = given == label
+        rows = training.values[training.values[:, 0] == label]
+        rows = rows if len(rows) else training.values  # a class without a training image takes attributes of any image
         values[here] = rows[torch.arange(int(here.sum())) % len(rows)]
-    values[:, 0] = labels
-    return values
+    values[:, 0] = given
+    return LabelTable(training.schema, values)

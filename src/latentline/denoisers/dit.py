@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from latentline.core.condition import Condition
 from latentline.core.errors import UserError
 from latentline.nn.embeddings import ConditionEmbedding
 
@@ -17,7 +18,7 @@ class DiT(nn.Module):
 
     Args:
         latent_shape: (C, H, W) of the latents; any H and W.
-        features: F, length of the condition; 0 = unconditional.
+        cond_dim: F, length of the condition's vector; 0 = unconditional.
         patch_size: side of the square patches that become tokens; maps are filled up with zeros to a multiple of it.
         width: D, channels of a token, a multiple of 4 and of ``heads``.
         depth: number of blocks.
@@ -28,7 +29,7 @@ class DiT(nn.Module):
     """
 
     def __init__(
-        self, latent_shape: Sequence[int], features: int, patch_size: int, width: int, depth: int, heads: int
+        self, latent_shape: Sequence[int], cond_dim: int, patch_size: int, width: int, depth: int, heads: int
     ) -> None:
         super().__init__()
         if width % 4 or width % heads:
@@ -41,7 +42,7 @@ class DiT(nn.Module):
                 f"denoiser.patch_size: {patch_size} is more than latents of {height}x{image_width} have; expected at most that; lower it"
             )
         self.patch_size = patch_size
-        self.embedding = ConditionEmbedding(features, width)
+        self.embedding = ConditionEmbedding(cond_dim, width)
         self.stem = _linear(channels * patch_size**2, width)
         positions = sin_cos_positions(-(-height // patch_size), -(-image_width // patch_size), width)
         self.positions: Tensor
@@ -53,9 +54,9 @@ class DiT(nn.Module):
         self.modulation = _zero_linear(width, 2 * width)
         self.out = _zero_linear(width, channels * patch_size**2)
 
-    def forward(self, z_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        """z_t (B, C, H, W), t (B,) in [0, 1], condition (B, F) -> prediction (B, C, H, W)."""
-        embedded = self.embedding(t, condition)  # (B, D)
+    def forward(self, z_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """z_t (B, C, H, W), t (B,) in [0, 1], the condition of B examples -> prediction (B, C, H, W)."""
+        embedded = self.embedding(t, condition.vector)  # (B, D)
         height, width = z_t.shape[-2:]
         p = self.patch_size
         padded = F.pad(z_t, (0, -width % p, 0, -height % p))  # (B, C, H', W'), multiples of p

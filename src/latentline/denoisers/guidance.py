@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latentline.diffusion.process import Model, Network, Process
+from latentline.core.condition import Condition, concatenate
+from latentline.diffusion.process import DenoiserModel, Network, Process
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,10 @@ class Guidance:
         return int(torch.where(self.covers(times), halves, 1).sum())
 
 
-def guided_model(network: Network, process: Process, condition: Tensor, guidance: Guidance) -> Model:
-    """The network told ``condition`` (B, F) and pushed away from what it says when told nothing (zeros)."""
-    null = torch.zeros_like(condition)
-    both = torch.cat([condition, null])  # (2B, F)
+def guided_model(network: Network, process: Process, condition: Condition, guidance: Guidance) -> DenoiserModel:
+    """Return the network conditioned on ``condition`` of B examples, and guided away from the null condition."""
+    null = condition.null()
+    both = concatenate([condition, null])  # 2B examples
 
     def output(z_t: Tensor, t: Tensor) -> Tensor:
         inside = guidance.covers(t)  # (B,)
@@ -52,7 +53,7 @@ def guided_model(network: Network, process: Process, condition: Tensor, guidance
         guided = guided_output(cond, uncond, guidance.scale, guidance.rescale)
         return torch.where(inside.reshape(-1, *(1,) * (z_t.ndim - 1)), guided, cond)
 
-    return Model(process, output)
+    return DenoiserModel(process, output)
 
 
 def guided_output(cond: Tensor, uncond: Tensor, scale: float, rescale: float) -> Tensor:

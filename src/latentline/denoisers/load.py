@@ -23,7 +23,7 @@ class Denoiser:
 
     network: nn.Module
     process: Process
-    conditions: Conditioning
+    conditioning: Conditioning
     latent_shape: tuple[int, ...]
     device: torch.device
 
@@ -45,7 +45,7 @@ def load_denoiser(device: torch.device, stats: LatentStats, root: Path = Path())
     return Denoiser(
         network,
         build_process(**checkpoint.settings["process"]),
-        conditioning_on(checkpoint.settings["condition"], stats.columns),
+        conditioning_on(checkpoint.settings["condition"], stats.schema),
         tuple(checkpoint.constructor["latent_shape"]),
         device,
     )

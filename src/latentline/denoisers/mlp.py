@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from latentline.core.condition import Condition
 from latentline.nn.embeddings import ConditionEmbedding
 
 _CONDITION = 256  # channels of embedded time and condition; the paper has as many as the latent
@@ -18,24 +19,24 @@ class LatentMLP(nn.Module):
 
     Args:
         latent_shape: (D,) of the latents.
-        features: F, length of the condition; 0 = unconditional.
+        cond_dim: F, length of the condition's vector; 0 = unconditional.
         width: channels of each hidden layer.
         depth: number of hidden layers.
     """
 
-    def __init__(self, latent_shape: Sequence[int], features: int, width: int, depth: int) -> None:
+    def __init__(self, latent_shape: Sequence[int], cond_dim: int, width: int, depth: int) -> None:
         super().__init__()
         (channels,) = latent_shape
-        self.embedding = ConditionEmbedding(features, _CONDITION)
+        self.embedding = ConditionEmbedding(cond_dim, _CONDITION)
         inputs = [channels] + [width + channels] * (depth - 1)
         self.layers = nn.ModuleList(_ModulatedLayer(channels_in, width) for channels_in in inputs)
         self.out = nn.Linear(width + channels, channels)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, z_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        """z_t (B, D), t (B,) in [0, 1], condition (B, F) -> prediction (B, D)."""
-        embedded = self.embedding(t, condition)  # (B, 256)
+    def forward(self, z_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """z_t (B, D), t (B,) in [0, 1], the condition of B examples -> prediction (B, D)."""
+        embedded = self.embedding(t, condition.vector)  # (B, 256)
         first, *others = self.layers
         h = first(z_t, embedded)  # (B, width)
         for layer in others:

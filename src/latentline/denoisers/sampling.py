@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from latentline.core.labels import LabelTable
 from latentline.core.seeds import start_noise
 from latentline.denoisers.guidance import Guidance, guided_model
 from latentline.denoisers.load import Denoiser
-from latentline.diffusion.process import Model
+from latentline.diffusion.process import DenoiserModel
 from latentline.diffusion.steps import Callback, NoiseFn, Sampler
 from latentline.runtime.compute import channels_last
 
@@ -30,7 +31,7 @@ def draw_latents(
     seed: int,
     name: str,
     indices: Tensor,
-    values: Tensor,
+    labels: LabelTable,
     callback: Callback | None = None,
 ) -> Tensor:
     """Standardised latents (B, *latent_shape), on the denoiser's device.
@@ -41,7 +42,7 @@ def draw_latents(
         seed: with ``name`` and an image's index, all that its noise depends on.
         name: of the series of images.
         indices: (B,) of the images.
-        values: (B, A), what they are drawn for.
+        labels: of B images, what they are conditioned on.
         callback: sees the state at each grid time.
     """
     noise = start_noise(seed, name, indices, denoiser.latent_shape).to(denoiser.device)
@@ -50,12 +51,11 @@ def draw_latents(
         return start_noise(seed, f"{name}/step {step}", indices, denoiser.latent_shape).to(noise)
 
     return plan.sampler(noise_fn)(
-        conditioned_model(denoiser, values, plan.guidance), channels_last(noise), plan.times, callback
+        conditioned_model(denoiser, labels, plan.guidance), channels_last(noise), plan.times, callback
     )
 
 
-def conditioned_model(denoiser: Denoiser, values: Tensor, guidance: Guidance) -> Model:
-    """The denoiser as samplers take it, told ``values`` (B, A)."""
-    return guided_model(
-        denoiser.network, denoiser.process, denoiser.conditions.encode(values).to(denoiser.device), guidance
-    )
+def conditioned_model(denoiser: Denoiser, labels: LabelTable, guidance: Guidance) -> DenoiserModel:
+    """Return the denoiser as samplers take it, conditioned on the ``labels`` of B images."""
+    condition = denoiser.conditioning.encode(labels).to(denoiser.device)
+    return guided_model(denoiser.network, denoiser.process, condition, guidance)

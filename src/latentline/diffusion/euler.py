@@ -3,16 +3,16 @@
 from torch import Tensor
 
 from latentline.diffusion.path import increments
-from latentline.diffusion.process import Model
+from latentline.diffusion.process import DenoiserModel
 from latentline.diffusion.steps import Callback, integrate
 
 
-def euler(model: Model, z: Tensor, times: Tensor, callback: Callback | None = None) -> Tensor:
+def euler(model: DenoiserModel, z: Tensor, times: Tensor, callback: Callback | None = None) -> Tensor:
     """Integrate dz = z0 d(alpha) + noise d(sigma) along ``times`` (see the package's docstring)."""
 
     def step(_: int, z: Tensor, now: float, after: float) -> Tensor:
-        here = model.at(z, now)
-        d_alpha, d_sigma = increments(model.path.at(now), model.path.at(after))
+        here = model.predict_at(z, now)
+        d_alpha, d_sigma = increments(model.path.at_time(now), model.path.at_time(after))
         return z + d_alpha * here.z0 + d_sigma * here.noise
 
     return integrate(step, z, times, callback)

@@ -2,11 +2,13 @@
 
 from torch import Tensor
 
-from latentline.diffusion.process import Model
+from latentline.diffusion.process import DenoiserModel
 from latentline.diffusion.steps import Callback, Sampler
 
 
-def invert(sampler: Sampler, model: Model, z0: Tensor, times: Tensor, callback: Callback | None = None) -> Tensor:
+def invert(
+    sampler: Sampler, model: DenoiserModel, z0: Tensor, times: Tensor, callback: Callback | None = None
+) -> Tensor:
     """The state (B, ...) at t = 1 that ``sampler`` would bring to about ``z0``; sampling from it on the same grid returns the input.
 
     The better the solver the smaller the difference: ``heun`` closes the circle with error O(1 / steps^2), ``euler`` (= DDIM without noise)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from latentline.core.condition import Condition
 from latentline.diffusion.path import Coefficients, add_noise
 from latentline.diffusion.prediction import training_target, z0_error_per_output_error
 from latentline.diffusion.process import Network, Process
@@ -47,7 +48,7 @@ def denoising_loss(
     network: Network,
     process: Process,
     z0: Tensor,
-    condition: Tensor,
+    condition: Condition,
     t: Tensor,
     noise: Tensor,
     weighting: str = "uniform",
@@ -58,7 +59,7 @@ def denoising_loss(
         network: predicts what ``process`` says.
         process: path and prediction.
         z0: clean standardised latents (B, ...).
-        condition: (B, F).
+        condition: of B examples.
         t: (B,).
         noise: (B, ...) standard normal.
         weighting: see :func:`loss_weight`.

@@ -49,7 +49,7 @@ class NoisePath(ABC):
     def time_at(self, ratio: Tensor) -> Tensor:
         """The t at which sigma / alpha is ``ratio``, in [0, infinity]; the end of the path where it never is."""
 
-    def at(self, time: float) -> Coefficients:
+    def at_time(self, time: float) -> Coefficients:
         """Coefficients of one time as float64 scalars: what the samplers reckon their steps with."""
         return self(torch.tensor(time, dtype=torch.float64))
 

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from latentline.core.condition import Condition
 from latentline.core.errors import UserError
 from latentline.diffusion.path import NoisePath, flow_path
 from latentline.diffusion.prediction import PREDICTIONS, Prediction, from_output
 from latentline.diffusion.vp import vp_cosine_path, vp_linear_path
 
-Network = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""net(z_t (B, ...), t (B,), condition (B, F)) -> prediction (B, ...)."""
+Network = Callable[[Tensor, Tensor, Condition], Tensor]
+"""net(z_t (B, ...), t (B,), condition of B examples) -> prediction (B, ...)."""
 
 PATHS: dict[str, NoisePath] = {path.name: path for path in (flow_path, vp_linear_path, vp_cosine_path)}
 
@@ -57,7 +58,7 @@ def build_process(path: str, prediction: str) -> Process:
 
 
 @dataclass(frozen=True)
-class Model:
+class DenoiserModel:
     """All that a sampler knows of a network: conditioned, guided, its output in every form.
 
     Args:
@@ -77,7 +78,7 @@ class Model:
         """The estimate at z_t (B, ...), t (B,)."""
         return from_output(self.process.prediction, z_t, self.output(z_t, t), self.path(t))
 
-    def at(self, z_t: Tensor, time: float) -> Prediction:
+    def predict_at(self, z_t: Tensor, time: float) -> Prediction:
         """The estimate at z_t (B, ...) when all of the batch is at one time."""
         return self.predict(z_t, z_t.new_full((len(z_t),), time))
 
@@ -86,6 +87,6 @@ class Model:
         return self.predict(z_t, t).velocity
 
 
-def conditional_model(network: Network, process: Process, condition: Tensor) -> Model:
-    """The network told ``condition`` (B, F), without guidance."""
-    return Model(process, lambda z_t, t: network(z_t, t, condition))
+def conditional_model(network: Network, process: Process, condition: Condition) -> DenoiserModel:
+    """Return the network conditioned on ``condition`` of B examples, without guidance."""
+    return DenoiserModel(process, lambda z_t, t: network(z_t, t, condition))

@@ -3,12 +3,12 @@
 from torch import Tensor
 
 from latentline.diffusion.path import add_noise
-from latentline.diffusion.process import Model
+from latentline.diffusion.process import DenoiserModel
 from latentline.diffusion.steps import Sampler
 from latentline.diffusion.time_grid import time_grid
 
 
-def sdedit(sampler: Sampler, model: Model, z0: Tensor, noise: Tensor, t: float, steps: int) -> Tensor:
+def sdedit(sampler: Sampler, model: DenoiserModel, z0: Tensor, noise: Tensor, t: float, steps: int) -> Tensor:
     """Data (B, ...) near ``z0``, as the model knows data.
 
     Args:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from latentline.diffusion.process import Model
+from latentline.diffusion.process import DenoiserModel
 
 NoiseFn = Callable[[int], Tensor]
 """draw_noise(step) -> standard normal noise (B, ...) for that step."""
@@ -18,7 +18,7 @@ Callback = Callable[[float, Tensor], None]
 class Sampler(Protocol):
     """A sampler whose knobs are filled in."""
 
-    def __call__(self, model: Model, z: Tensor, times: Tensor, callback: Callback | None = None) -> Tensor:
+    def __call__(self, model: DenoiserModel, z: Tensor, times: Tensor, callback: Callback | None = None) -> Tensor:
         """The state (B, ...) at times[-1] from ``z`` at times[0]."""
 
 

@@ -30,8 +30,8 @@ def karras_grid(steps: int, path: NoisePath) -> Tensor:
     The ratios go from that of t = 1, but at most 164, to that of t = 0.001; then the data. The first time is set to 1, where sampling
     starts whatever the ratio.
     """
-    first = path.at(_SMALLEST_TIME)
-    last = path.at(1.0)
+    first = path.at_time(_SMALLEST_TIME)
+    last = path.at_time(1.0)
     smallest, largest = first.sigma / first.alpha, (last.sigma / last.alpha).clamp(max=_LARGEST_RATIO)
     share = torch.linspace(0, 1, steps, dtype=torch.float64)
     ratios = (largest ** (1 / _RHO) + share * (smallest ** (1 / _RHO) - largest ** (1 / _RHO))) ** _RHO  # (steps,)

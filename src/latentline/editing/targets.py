@@ -48,7 +48,7 @@ class Target:
 
 def all_targets(columns: Sequence[Attribute]) -> list[Target]:
     """One for each output of a classifier of ``columns``, in that order."""
-    return [Target(place, column, kind) for place, column in enumerate(columns) for kind in range(column.outputs)]
+    return [Target(place, column, kind) for place, column in enumerate(columns) for kind in range(column.num_logits)]
 
 
 def require_names(knob: str, wanted: Sequence[str], names: Sequence[str]) -> None:

@@ -27,5 +27,5 @@ def constant_agreement(column: Attribute, known: Tensor) -> float:
 
 def confusion_counts(column: Attribute, decided: Tensor, known: Tensor) -> Tensor:
     """How many images of each class (rows) were taken for each class (columns), from classes (N,) decided and known: int64 (K, K)."""
-    pairs = known.long() * column.outputs + decided.long()
-    return torch.bincount(pairs, minlength=column.outputs**2).reshape(column.outputs, column.outputs)
+    pairs = known.long() * column.num_logits + decided.long()
+    return torch.bincount(pairs, minlength=column.num_logits**2).reshape(column.num_logits, column.num_logits)

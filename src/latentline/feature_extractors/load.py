@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latentline.core.attributes import Attribute, decide, schema_from_json
+from latentline.core.attributes import Attribute, predict
+from latentline.core.labels import schema_from_json
 from latentline.core.paths import FEATURE_EXTRACTOR
 from latentline.core.shards import ShardedArray
 from latentline.data.store import to_unit_range
@@ -33,7 +34,7 @@ class FeatureExtractor:
         for batch in images.split(_BATCH):
             seen = self.network.features(to_unit_range(batch).to(self.device))
             features.append(seen.cpu())
-            values.append(decide(self.columns, self.network.head(seen).cpu()))
+            values.append(predict(self.columns, self.network.head(seen).cpu()))
         return torch.cat(features), torch.cat(values)
 
 
@@ -43,4 +44,4 @@ def load_feature_extractor(device: torch.device) -> FeatureExtractor:
     network = build_feature_extractor(checkpoint.name, **checkpoint.constructor)
     checkpoint.load_into(network)
     to_device(network.eval().requires_grad_(False), device)
-    return FeatureExtractor(network, device, checkpoint.name, schema_from_json(checkpoint.settings["columns"]))
+    return FeatureExtractor(network, device, checkpoint.name, schema_from_json(checkpoint.settings["schema"]))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from latentline.core.attributes import Attribute, decide, split_logits
+from latentline.core.attributes import Attribute, predict, split_logits
 from latentline.core.seeds import derive_seed
 from latentline.core.shards import ShardedArray
 from latentline.data.batches import EpochSampler
@@ -138,4 +138,4 @@ def decisions(
     device: torch.device,
 ) -> Tensor:
     """What the network takes uint8 images (N, C, H, W) for: values (N, A)."""
-    return decide(columns, network.head(features(network, images, device).to(device)).cpu())
+    return predict(columns, network.head(features(network, images, device).to(device)).cpu())

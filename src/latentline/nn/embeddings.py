@@ -29,17 +29,17 @@ class ConditionEmbedding(nn.Module):
     (Ho and Salimans, arXiv 2207.12598).
 
     Args:
-        features: F, length of the condition; 0 = unconditional.
+        cond_dim: F, length of the condition's vector; 0 = unconditional.
         channels: D, even.
     """
 
-    def __init__(self, features: int, channels: int) -> None:
+    def __init__(self, cond_dim: int, channels: int) -> None:
         super().__init__()
         self.channels = channels
         self.time = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, channels))
         self.condition: nn.Linear | None = None
-        if features:
-            self.condition = nn.Linear(features, channels, bias=False)
+        if cond_dim:
+            self.condition = nn.Linear(cond_dim, channels, bias=False)
             nn.init.normal_(self.condition.weight, std=0.02)
 
     def forward(self, t: Tensor, condition: Tensor) -> Tensor:

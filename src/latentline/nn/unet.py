@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from latentline.core.condition import Condition
 from latentline.nn.blocks import Downsample, ResBlock, SelfAttention2d, Upsample, conv3x3, group_norm
 from latentline.nn.embeddings import ConditionEmbedding
 
@@ -32,7 +33,7 @@ class UNet(nn.Module):
 
     Args:
         latent_shape: (C, H, W) of the latents; any H and W.
-        features: F of the condition; 0 = unconditional.
+        cond_dim: F, length of the condition's vector; 0 = unconditional.
         channels: width of each level; every further level halves the map (rounding up).
         blocks: residual blocks per level on the way down; one more on the way up.
         attention_levels: indices of the levels with self-attention.
@@ -44,7 +45,7 @@ class UNet(nn.Module):
     def __init__(
         self,
         latent_shape: Sequence[int],
-        features: int,
+        cond_dim: int,
         channels: Sequence[int],
         blocks: int,
         attention_levels: Sequence[int],
@@ -55,7 +56,7 @@ class UNet(nn.Module):
         embedding_width = embedding_width or 2 * channels[0]
         self.patch_size = patch_size
         folded = latent_shape[0] * patch_size**2
-        self.embedding = ConditionEmbedding(features, embedding_width)
+        self.embedding = ConditionEmbedding(cond_dim, embedding_width)
         self.stem = conv3x3(folded, channels[0])
         skips = [channels[0]]  # widths of the maps that the way up will receive
         self.down = nn.ModuleList()
@@ -77,9 +78,9 @@ class UNet(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(cast(Tensor, self.out.bias))
 
-    def forward(self, z_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        """z_t (B, C, H, W), t (B,) in [0, 1], condition (B, F) with zeros for nothing told -> prediction (B, C, H, W)."""
-        embedded = self.embedding(t, condition)  # (B, D)
+    def forward(self, z_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """z_t (B, C, H, W), t (B,) in [0, 1], the condition of B examples -> prediction (B, C, H, W)."""
+        embedded = self.embedding(t, condition.vector)  # (B, D)
         height, width = z_t.shape[-2:]
         p = self.patch_size
         padded = F.pad(z_t, (0, -width % p, 0, -height % p))  # (B, C, H', W'), multiples of p

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 from latentline.core.arrays import load_arrays
-from latentline.core.attributes import Attribute, schema_from_json
+from latentline.core.attributes import Attribute
 from latentline.core.errors import UserError
 from latentline.core.files import sha256_file
+from latentline.core.labels import schema_from_json
 from latentline.core.paths import LATENT_CLASSIFIERS, LATENT_STATS
 from latentline.probes.probes import Logistic, Probe
 
@@ -27,5 +28,5 @@ def load_latent_classifiers() -> LatentClassifiers:
             f"{LATENT_CLASSIFIERS} was fitted on other latents than encoded_img; run `dvc repro train_latent_classifiers`"
         )
     return LatentClassifiers(
-        Probe(tensors["weight"], tensors["bias"]), schema_from_json(meta["columns"]), meta["logistic"]
+        Probe(tensors["weight"], tensors["bias"]), schema_from_json(meta["schema"]), meta["logistic"]
     )

@@ -1,6 +1,6 @@
 """Samplers, one module each: pure functions ``sampler(model, z, times, on_step=None, **knobs) -> z``.
 
-``model`` is a ``process.Model``; ``z`` (B, ...) the state at ``times[0]``; ``times`` (K + 1,) the grid, from 1 to 0 to sample.
+``model`` is a ``process.DenoiserModel``; ``z`` (B, ...) the state at ``times[0]``; ``times`` (K + 1,) the grid, from 1 to 0 to sample.
 ``euler``, ``heun`` and ``ddim`` without noise also run upwards, from 0 to 1: see ``inversion``. ``on_step(t, z)`` sees the state at
 every grid time, the first included.
 

@@ -2,13 +2,19 @@
 
 from torch import Tensor
 
-from latentline.diffusion.process import Model
+from latentline.diffusion.process import DenoiserModel
 from latentline.diffusion.steps import Callback, NoiseFn, integrate
 from latentline.samplers.posterior import posterior
 
 
 def ddim(
-    model: Model, z: Tensor, times: Tensor, callback: Callback | None = None, *, noise_fn: NoiseFn, eta: float = 0.0
+    model: DenoiserModel,
+    z: Tensor,
+    times: Tensor,
+    callback: Callback | None = None,
+    *,
+    noise_fn: NoiseFn,
+    eta: float = 0.0,
 ) -> Tensor:
     """Step by eq. 12 (see the package's docstring); without noise for eta = 0 and in the last step.
 
@@ -22,10 +28,10 @@ def ddim(
     """
 
     def step(index: int, z: Tensor, now: float, after: float) -> Tensor:
-        here, end = model.at(z, now), model.path.at(after)
+        here, end = model.predict_at(z, now), model.path.at_time(after)
         if eta == 0 or end.sigma == 0:
             return end.alpha * here.z0 + end.sigma * here.noise
-        variance = eta**2 * posterior(model.path.at(now), end).variance
+        variance = eta**2 * posterior(model.path.at_time(now), end).variance
         direction = (end.sigma.square() - variance).sqrt()
         return end.alpha * here.z0 + direction * here.noise + variance.sqrt() * noise_fn(index)
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from latentline.diffusion.process import Model
+from latentline.diffusion.process import DenoiserModel
 from latentline.diffusion.steps import Callback, NoiseFn, integrate
 from latentline.samplers.posterior import posterior
 
@@ -12,7 +12,7 @@ Variance = Literal["beta", "posterior"]
 
 
 def ddpm(
-    model: Model,
+    model: DenoiserModel,
     z: Tensor,
     times: Tensor,
     callback: Callback | None = None,
@@ -35,8 +35,8 @@ def ddpm(
     """
 
     def step(index: int, z: Tensor, now: float, after: float) -> Tensor:
-        here, end = model.at(z, now), model.path.at(after)
-        q = posterior(model.path.at(now), end)
+        here, end = model.predict_at(z, now), model.path.at_time(after)
+        q = posterior(model.path.at_time(now), end)
         mean = q.of_z * z + q.of_z0 * here.z0
         if end.sigma == 0:
             return mean

@@ -10,12 +10,18 @@ most where the state is noise anyway, none at the data.
 
 from torch import Tensor
 
-from latentline.diffusion.process import Model
+from latentline.diffusion.process import DenoiserModel
 from latentline.diffusion.steps import Callback, NoiseFn, integrate
 
 
 def flow_sde(
-    model: Model, z: Tensor, times: Tensor, callback: Callback | None = None, *, noise_fn: NoiseFn, diffusion: float
+    model: DenoiserModel,
+    z: Tensor,
+    times: Tensor,
+    callback: Callback | None = None,
+    *,
+    noise_fn: NoiseFn,
+    diffusion: float,
 ) -> Tensor:
     """Euler-Maruyama steps (see the package's docstring); the last one is the ODE's, since noise added there would stay in the data.
 
@@ -29,7 +35,7 @@ def flow_sde(
     """
 
     def step(index: int, z: Tensor, now: float, after: float) -> Tensor:
-        here, dt = model.at(z, now), after - now
+        here, dt = model.predict_at(z, now), after - now
         if after == 0:
             return z + here.velocity * dt
         g = diffusion * now

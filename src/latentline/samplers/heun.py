@@ -8,17 +8,17 @@ A network that predicts x0 says nothing of the noise at t = 0; ``registry.requir
 from torch import Tensor
 
 from latentline.diffusion.path import increments
-from latentline.diffusion.process import Model
+from latentline.diffusion.process import DenoiserModel
 from latentline.diffusion.steps import Callback, integrate
 
 
-def heun(model: Model, z: Tensor, times: Tensor, callback: Callback | None = None) -> Tensor:
+def heun(model: DenoiserModel, z: Tensor, times: Tensor, callback: Callback | None = None) -> Tensor:
     """Integrate dz = z0 d(alpha) + noise d(sigma) along ``times`` (see the package's docstring)."""
 
     def step(_: int, z: Tensor, now: float, after: float) -> Tensor:
-        d_alpha, d_sigma = increments(model.path.at(now), model.path.at(after))
-        here = model.at(z, now)
-        there = model.at(z + d_alpha * here.z0 + d_sigma * here.noise, after)
+        d_alpha, d_sigma = increments(model.path.at_time(now), model.path.at_time(after))
+        here = model.predict_at(z, now)
+        there = model.predict_at(z + d_alpha * here.z0 + d_sigma * here.noise, after)
         return z + d_alpha * (here.z0 + there.z0) / 2 + d_sigma * (here.noise + there.noise) / 2
 
     return integrate(step, z, times, callback)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from latentline.diffusion.exponential import Evaluation, exponential_step, extrapolate
-from latentline.diffusion.process import Model
+from latentline.diffusion.process import DenoiserModel
 from latentline.diffusion.steps import Callback, integrate
 
 
@@ -35,7 +35,7 @@ class _Step:
     before: Evaluation | None
 
 
-def unipc(model: Model, z: Tensor, times: Tensor, callback: Callback | None = None) -> Tensor:
+def unipc(model: DenoiserModel, z: Tensor, times: Tensor, callback: Callback | None = None) -> Tensor:
     """Integrate d(z / sigma) = z0 d(alpha / sigma) along falling ``times`` (see the package's docstring).
 
     ``callback`` sees predicted states; the corrected ones are only known a step later.
@@ -44,7 +44,7 @@ def unipc(model: Model, z: Tensor, times: Tensor, callback: Callback | None = No
 
     def step(_: int, z: Tensor, now: float, after: float) -> Tensor:
         nonlocal last
-        here, end = Evaluation(model.at(z, now).z0, model.path.at(now)), model.path.at(after)
+        here, end = Evaluation(model.predict_at(z, now).z0, model.path.at_time(now)), model.path.at_time(after)
         if last is not None:
             z = _corrected(last, here)
         before = last.here if last else None

@@ -9,7 +9,7 @@ import torch
 from latentline.autoencoders.load import load_autoencoder
 from latentline.autoencoders.vae import VAE
 from latentline.core.errors import UserError
-from latentline.core.paths import AUTOENCODER, LATENT_STATS
+from latentline.core.paths import AUTOENCODER
 from latentline.interop.diffusers_folder import write_diffusers_folder
 from latentline.interop.diffusers_interop import diffusers_config, to_diffusers
 from latentline.latents.cache import read_stats
@@ -28,7 +28,7 @@ def export_diffusers(folder: Path) -> None:
             f"autoencoder.name: {checkpoint.name} has no equal in diffusers' AutoencoderKL; expected vae; change it"
         )
     config = diffusers_config(checkpoint.constructor)
-    stats = read_stats(LATENT_STATS)
+    stats = read_stats()
     stats.require_autoencoder(checkpoint.sha256)
     mean, std = stats.normalizer.mean.flatten().tolist(), stats.normalizer.std.flatten().tolist()
     scaling = {"scaling_factor": 1.0, "latents_mean": mean, "latents_std": std}

@@ -165,7 +165,10 @@ def test_the_weight_of_early_times_counts_errors_of_z0_less_and_less(made_up, pa
         model, expected = conditional_model(made_up, process, conditions[:, index]), 0
         for time, draw in zip(t.tolist(), noise, strict=True):
             z_t = add_noise(z0, draw.expand_as(z0), PATHS[path](t.new_full((3,), time)))
-            expected = expected - math.exp(-7 * time) * (model.at(z_t, time).z0 - z0).square().flatten(1).sum(dim=1) / 2
+            expected = (
+                expected
+                - math.exp(-7 * time) * (model.predict_at(z_t, time).z0 - z0).square().flatten(1).sum(dim=1) / 2
+            )
         torch.testing.assert_close(found[:, index], expected)
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from latentline.core.seeds import generator
-from latentline.diffusion.process import PATHS, Model, build_process
+from latentline.diffusion.process import PATHS, DenoiserModel, build_process
 from latentline.diffusion.time_grid import time_grid
 from stages.evaluate.likelihood import gaussian_log_density, log_likelihood
 from support.exact_models import COMBINATIONS, gaussian, mixture
@@ -18,7 +18,7 @@ def test_of_a_gaussian_it_is_the_closed_form(path, prediction):
     """The density of what the ODE makes of N(0, I): the data's own on the straight path, a trace beside it where alpha(1) > 0."""
     data = gaussian(3)
     z0 = data.draw(20, generator(0, "data"))
-    end = PATHS[path].at(1.0)
+    end = PATHS[path].at_time(1.0)
     shrink = 0.4 / ((end.alpha * 0.4) ** 2 + end.sigma**2).sqrt()
     expected = torch.distributions.Normal(1.5 - shrink * end.alpha * 1.5, shrink).log_prob(z0).sum(dim=1)
     torch.testing.assert_close(
@@ -41,10 +41,10 @@ def test_of_a_mixture_it_is_the_closed_form_and_the_error_falls_at_second_order(
     assert 3 < errors[0] / errors[1] < 5.5
 
 
-def _swirl() -> Model:
+def _swirl() -> DenoiserModel:
     """A flow whose derivative is no diagonal matrix: values of an image do mix."""
     mixing = torch.randn(4, 4, generator=generator(0, "mixing"), dtype=torch.float64) / 4
-    return Model(
+    return DenoiserModel(
         build_process("flow", "velocity"), lambda z_t, t: torch.sin(z_t.flatten(1) @ mixing).reshape(z_t.shape)
     )
 

@@ -108,7 +108,7 @@ def run(prepared, workplace, root, monkeypatch):
         return (
             checkpoint,
             json.loads(Path("metrics/autoencoder.json").read_text()),
-            read_stats(Path("encoded_img/stats.json")),
+            read_stats(),
         )
 
     return both
@@ -127,7 +127,7 @@ def test_the_identity_trains_nothing_loses_nothing_and_leaves_all_that_others_le
     assert stats.shape == (1, 8, 8)
     assert _figures() == FIGURES - {"loss.png"}
     assert pd.read_csv("fig/autoencoder/loss.csv")["val_loss"].tolist() == [0]
-    raw = read_latents(Path("encoded_img"), "test").latents.load()
+    raw = read_latents("test").latents.load()
     restored = stats.normalizer.restore(stats.normalizer.standardise(raw))
     decoded = load_autoencoder(torch.device("cpu")).decode(restored)
     assert torch.equal(decoded, read_split(Path("data/prepared"), "test").images.load())
@@ -137,7 +137,7 @@ def test_the_identity_trains_nothing_loses_nothing_and_leaves_all_that_others_le
 def test_a_plain_autoencoder_with_a_latent_vector(run, network):
     checkpoint, metrics, stats = run(name="ae", latent_dim=5, network=network)
     assert stats.shape == (5,)
-    assert read_latents(Path("encoded_img"), "train").latents.shape == (40, 5)
+    assert read_latents("train").latents.shape == (40, 5)
     assert metrics["latent_size"] == 5
     assert metrics["kl"] is None
     assert metrics["parameters"] == sum(tensor.numel() for tensor in checkpoint.tensors.values())
@@ -167,7 +167,7 @@ def test_a_cached_sample_of_the_posterior_is_seeded_and_not_its_mean(run):
     cached = []
     for posterior in ("mean", "sample", "sample"):
         run({"posterior": posterior, "dtype": "float32"})
-        cached.append(read_latents(Path("encoded_img"), "train").latents.load())
+        cached.append(read_latents("train").latents.load())
     assert torch.equal(cached[1], cached[2])
     assert not torch.allclose(cached[0], cached[1], atol=1e-2)
 
@@ -266,7 +266,7 @@ def test_an_export_lies_beside_the_cache_and_changes_nothing_in_it(run):
     _, _, stats = run({"export": "npz"}, name="identity")
     assert {path.name: sha256_file(path) for path in Path("encoded_img").iterdir() if path.is_file()} == cache
     assert stats.autoencoder == alone.autoencoder
-    exported, latents = np.load("encoded_img/export/test.npz"), read_latents(Path("encoded_img"), "test")
+    exported, latents = np.load("encoded_img/export/test.npz"), read_latents("test")
     assert torch.equal(torch.from_numpy(exported["z0"]), stats.normalizer.standardise(latents.latents.load()))
     assert torch.equal(torch.from_numpy(exported["labels"]), latents.labels)
 
