@@ -72,7 +72,7 @@ def build_editor(params: ManipulateParams, seed: int, autoencoder: TrainedAutoen
 def edited_images(
     params: ManipulateParams,
     targets: Sequence[Target],
-    kinds: Sequence[Directions],
+    direction_sets: Sequence[Directions],
     batch: EditBatch,
     editor: Editor,
     chunks: ResumableMap,
@@ -82,15 +82,15 @@ def edited_images(
     Args:
         params: of the stage.
         targets: K.
-        kinds: directions of the targets, learnt and random ones.
+        direction_sets: directions of the targets, learnt and random ones.
         batch: images to edit.
         editor: edits them.
         chunks: of the stage's state.
 
     Returns:
-        uint8 images (B, C, H, W) for each strength, for each of ``kinds``, for each target, in this order.
+        uint8 images (B, C, H, W) for each strength, for each of ``direction_sets``, for each target, in this order.
     """
-    moves = list(product(params.strengths, kinds, range(len(targets))))
+    moves = list(product(params.strengths, direction_sets, range(len(targets))))
 
     def edit(number: int) -> Chunk:
         strength, directions, row = moves[number]

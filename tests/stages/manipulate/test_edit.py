@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import pytest
 import torch
 from torch import Tensor
 
@@ -67,15 +66,15 @@ def test_sdedit_is_conditioned_on_the_target_only_where_the_image_moves_towards_
 
 def test_edits_come_by_strength_then_kind_of_direction_then_target_and_are_stored_as_chunks(workplace):
     vectors = torch.eye(4)[:2]
-    kinds = [Directions(vectors, torch.full((2,), 0.2)), Directions(-vectors, torch.full((2,), 0.2))]
+    direction_sets = [Directions(vectors, torch.full((2,), 0.2)), Directions(-vectors, torch.full((2,), 0.2))]
     targets, batch, editor = TARGETS[1:], _batch(), _editor()
     state = ResumeFile("manipulate", {}, ["stages.manipulate.edit"])
     with resumable_map(state, 1000) as chunks:
-        edited = list(edited_images(Params([0.0, 1.0], 1), targets, kinds, batch, editor, chunks))
+        edited = list(edited_images(Params([0.0, 1.0], 1), targets, direction_sets, batch, editor, chunks))
         assert chunks.computed == 8
     expected = []
     for strength in (0.0, 1.0):
-        for directions in kinds:
+        for directions in direction_sets:
             for target, vector in zip(targets, directions.vectors, strict=True):
                 first = batch.take(target.non_matching(batch.labels.values, 1))
                 expected.append(editor.edit(first, target, vector, torch.tensor([0.2 * strength])))
@@ -89,10 +88,3 @@ def test_what_the_edits_depend_on_includes_targets_and_inputs_and_no_figure_or_s
     assert "src/latentline/editing/targets.py" in closure
     scoring = ("figures/", "evaluation/", "report.py", "measure.py", "__main__.py")
     assert not [path for path in closure if any(part in path for part in scoring)]
-
-
-@pytest.mark.parametrize("module", ["measure", "report", "mixtures_report"])
-def test_scores_and_figures_read_the_edits_and_not_the_other_way_round(module, root):
-    edit = root / "stages" / "manipulate" / "edit.py"
-    assert root / "stages" / "manipulate" / f"{module}.py" not in module_closure("stages.manipulate.edit", root)
-    assert edit in module_closure("stages.manipulate.__main__", root)
