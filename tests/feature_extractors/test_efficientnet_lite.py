@@ -76,8 +76,9 @@ def test_more_noise_and_more_blur_are_farther_away_in_feature_space(network, pho
 
 def test_without_its_package_the_error_names_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
-    with pytest.raises(
-        UserError,
-        match=r"^feature_extractor\.name \(efficientnet_lite0\) needs the package efficientnet-lite-pytorch; run `make install`$",
-    ):
+    message = (
+        r"^feature_extractor\.name \(efficientnet_lite0\) needs the package efficientnet-lite-pytorch; "
+        r"run `make install`$"
+    )
+    with pytest.raises(UserError, match=message):
         EfficientNetLite0()
