@@ -83,7 +83,7 @@ def _score(
         ]
     )
     mse = (held_out.float() - decoded.float()).div(255).square().mean().item()
-    return psnr(mse), frechet_distance(judge.look(decoded)[0], judge.look(held_out)[0])
+    return psnr(mse), frechet_distance(judge.extract(decoded)[0], judge.extract(held_out)[0])
 
 
 def _run(

@@ -66,7 +66,7 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def features_of(judge: FeatureExtractor, split: ImageSplit) -> Tensor:
     """What the judge sees in a split: (N, D)."""
-    return torch.cat([judge.look(images)[0] for images in split.images.split(_BATCH)])
+    return torch.cat([judge.extract(images)[0] for images in split.images.split(_BATCH)])
 
 
 def build_seeded(

@@ -243,13 +243,13 @@ def main() -> None:
     plans = {setting: _plan(setting, params.sample, denoiser.process) for setting in settings if setting not in known}
     reference = features_of(judge, read_split(PREPARED, "train"))
     real = read_split(PREPARED, "test").images[: arguments.count]
-    floor = frechet_distance(judge.look(real)[0], reference)
+    floor = frechet_distance(judge.extract(real)[0], reference)
     for setting, plan in tqdm([(setting, plan) for setting, plan in plans.items() if plan], desc=_SERIES, disable=None):
         started = time.perf_counter()
         images = pipeline.draw(setting, plan)
         taken = time.perf_counter() - started
         record(
-            arguments.csv, setting, Result(frechet_distance(judge.look(images)[0], reference), arguments.count / taken)
+            arguments.csv, setting, Result(frechet_distance(judge.extract(images)[0], reference), arguments.count / taken)
         )
 
     found = _of_run(recorded(arguments.csv, Setting, Result), run)

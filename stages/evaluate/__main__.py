@@ -55,7 +55,7 @@ def main() -> None:
     metrics: dict[str, Any] = {"feature_extractor": extractor.name, "judge": extractor.name, "count": len(samples)}
     distances, neighbours = distance_scores(params, seed, {name: found.features for name, found in extracted.items()})
     labels = {"samples": samples.labels, "real_test": real_test.labels}
-    metrics |= distances | agreement_scores(extractor.columns, predicted, labels)
+    metrics |= distances | agreement_scores(extractor.schema, predicted, labels)
     if params.classification_accuracy_score:
         metrics |= accuracy_scores(extractor, samples, train, real_test, seed, compute)
     confusions = None

@@ -91,7 +91,7 @@ def accuracy_on_real(
         compute: how often to save, and the trackers.
     """
     checkpoint = load_checkpoint(FEATURE_EXTRACTOR, kind="feature_extractor", made_by="train_feature_extractor")
-    column = next(column for column in extractor.columns if column.name == CLASS)
+    column = next(column for column in extractor.schema if column.name == CLASS)
     torch.manual_seed(derive_seed(seed, _STREAM, "weights"))
     network = build_feature_extractor(checkpoint.name, **{**checkpoint.constructor, "outputs": column.num_logits})
     if isinstance(network, PretrainedExtractor):

@@ -70,7 +70,7 @@ def read_edit_pool(folder: Path, autoencoder: TrainedAutoencoder, extractor: Fea
     """
     if paths := image_files(folder):
         images = read_images(paths, read_card(PREPARED).shape)
-        labels = LabelTable(extractor.columns, extractor.look(images)[1])
+        labels = LabelTable(extractor.schema, extractor.extract(images)[1])
         return EditPool(images, labels, encode_images(autoencoder, images))
     test = read_split(PREPARED, "test")
     return EditPool(test.images, test.labels, read_latents("test").latents)

@@ -35,7 +35,7 @@ def measure_edits(
         of the values of all other attributes that stay (:func:`unchanged`). The same names with ``_random`` are the
         reference: random directions.
     """
-    before = extractor.look(batch.images)[1]  # (N, A)
+    before = extractor.extract(batch.images)[1]  # (N, A)
     table = []
     for strength in params.strengths:
         learnt, random = (_scores(targets, edited, batch, before, params.count, extractor) for _ in range(2))
@@ -56,12 +56,12 @@ def _scores(
     flipped, similarities, kept = [], [], []
     for target in targets:
         images, rows = next(edited), target.non_matching(batch.labels.values, count)
-        after = extractor.look(images)[1]
+        after = extractor.extract(images)[1]
         flipped.append(target.matches(after).float())
         similarities.append(ssim(images.float() / 255, batch.images[rows].float() / 255) * len(rows))
-        kept.append(_others_unchanged(extractor.columns, target, before[rows], after))
+        kept.append(_others_unchanged(extractor.schema, target, before[rows], after))
     scores = {"flip_rate": float(torch.cat(flipped).mean()), "ssim": sum(similarities) / len(torch.cat(flipped))}
-    return {**scores, "identity": float(torch.cat(kept).mean())} if len(extractor.columns) > 1 else scores
+    return {**scores, "identity": float(torch.cat(kept).mean())} if len(extractor.schema) > 1 else scores
 
 
 def _others_unchanged(schema: Sequence[Attribute], target: Target, before: Tensor, after: Tensor) -> Tensor:

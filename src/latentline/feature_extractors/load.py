@@ -25,16 +25,14 @@ class FeatureExtractor:
     network: ExtractorNetwork
     device: torch.device
     name: str
-    columns: Schema  # of the labels that the head predicts; may be empty
+    schema: Schema  # of the labels that the head predicts; may be empty
 
     @torch.no_grad()
     def extract(self, images: Tensor | ShardedArray) -> tuple[Tensor, Tensor]:
         """Return the features (N, D) and the predicted labels (N, A) of uint8 images (N, C, H, W), on the CPU."""
         features = extract_features(self.network, images, self.device)
         logits = (self.network.head(batch.to(self.device)).cpu() for batch in features.split(BATCH))
-        return features, torch.cat([predict(self.columns, batch) for batch in logits])
-
-    look = extract  # the old name, until every caller has the new one
+        return features, torch.cat([predict(self.schema, batch) for batch in logits])
 
 
 def load_feature_extractor(device: torch.device) -> FeatureExtractor:

@@ -29,10 +29,10 @@ class Params:
 class Extractor:
     """Predicts an attribute from the value of each pixel: 0 or 1."""
 
-    columns: tuple[Attribute, ...]
+    schema: tuple[Attribute, ...]
 
-    def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        values = images.flatten(1)[:, : len(self.columns)].float() / 255
+    def extract(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        values = images.flatten(1)[:, : len(self.schema)].float() / 255
         return images, values
 
 
