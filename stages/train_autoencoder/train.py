@@ -33,7 +33,7 @@ from stages.train_autoencoder.init_from import begin_with
 from stages.train_autoencoder.params import AutoencoderParams
 
 STAGE = "train_autoencoder"
-_COMPUTED_BY = (f"stages.{STAGE}.train", f"stages.{STAGE}.diffae_training")
+COMPUTED_BY = (f"stages.{STAGE}.train", f"stages.{STAGE}.diffae_training")
 Preview = Callable[[Autoencoder, ImageSplit, int], None]
 """(network that validation reads, validation split, epoch counted from 1): draws pictures during the training."""
 
@@ -55,7 +55,7 @@ class TrainingContext:
         """Return where the training ``part`` saves its running state."""
         inputs = {"seed": self.seed, "data": self.trained_on}
         settings = self.params.model_dump(exclude={"figures"})
-        return saving_of(STAGE, settings, inputs, self.compute, computed_by=_COMPUTED_BY, part=part)
+        return saving_of(STAGE, settings, inputs, self.compute, computed_by=COMPUTED_BY, part=part)
 
 
 @dataclass(frozen=True)
