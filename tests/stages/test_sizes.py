@@ -71,7 +71,7 @@ def inputs(workplace, monkeypatch):
         (
             train_autoencoder,
             LEVELS,
-            r"autoencoder\.encoder_channels: \[8, 8, 8, 8, 8\] shrink maps 32 times, images are only 8x8; expected fewer",
+            r"autoencoder\.encoder_channels \(\[8, 8, 8, 8, 8\]\) must shrink images of 8x8 less than 16 times, not 32 times",
         ),
         (
             train_denoiser,
