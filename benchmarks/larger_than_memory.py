@@ -115,7 +115,7 @@ def gathering(sources: dict[str, Latents], folder: Path) -> dict[str, dict[str, 
                 if name.startswith("empty"):
                     empty_cache(folder)
                 if name.endswith("before"):
-                    sources[source].expect(order.rows(step))
+                    sources[source].prefetch(order.rows(step))
                     time.sleep(0.1)  # in which a step is computed
                 started = time.perf_counter()
                 sources[source].z0(order.rows(step))
