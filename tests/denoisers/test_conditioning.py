@@ -93,7 +93,9 @@ def test_the_null_condition_is_zeros_for_any_number_of_examples():
 
 def test_a_class_that_is_not_there_is_refused_with_the_remedy():
     expected = "all or none for images without class labels"
-    with pytest.raises(UserError, match=rf"^denoiser\.condition \(class\) must be {expected}; set it to one of them, or"):
+    with pytest.raises(
+        UserError, match=rf"^denoiser\.condition \(class\) must be {expected}; set it to one of them, or"
+    ):
         build_conditioning("class", ATTRIBUTES)
 
 

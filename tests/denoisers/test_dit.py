@@ -125,8 +125,12 @@ def test_each_image_is_predicted_alone_whatever_the_order_of_the_batch(awake):
     z, t, condition = _inputs(4)
     together = network(z, t, condition)
     order = torch.tensor([2, 0, 3, 1])
-    torch.testing.assert_close(network(z[order], t[order], condition.rows(order)), together[order], atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(network(z[1:2], t[1:2], condition.rows(slice(1, 2)))[0], together[1], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        network(z[order], t[order], condition.rows(order)), together[order], atol=1e-4, rtol=1e-4
+    )
+    torch.testing.assert_close(
+        network(z[1:2], t[1:2], condition.rows(slice(1, 2)))[0], together[1], atol=1e-4, rtol=1e-4
+    )
     assert torch.equal(network(z, t, condition), together)
 
 
@@ -144,14 +148,14 @@ def test_a_width_that_cannot_be_is_refused_with_both_settings(width, heads):
 
 
 def test_a_patch_larger_than_the_map_is_refused_with_the_largest():
-    with pytest.raises(
-        UserError, match=r"^denoiser\.patch_size \(8\) must be at most 7 for latents of 7x5; lower it$"
-    ):
+    with pytest.raises(UserError, match=r"^denoiser\.patch_size \(8\) must be at most 7 for latents of 7x5; lower it$"):
         _dit((7, 5), patch_size=8)
 
 
 def test_the_registry_builds_a_dit_for_maps_and_refuses_vectors():
     params = {"cond_dim": 0, "patch_size": 1, "width": 8, "depth": 1, "heads": 1}
     assert isinstance(build_denoiser("dit", latent_shape=[3, 7, 7], **params), DiT)
-    with pytest.raises(UserError, match=r"^denoiser\.name \(dit\) must be mlp for latents of shape \(64,\); set it to mlp$"):
+    with pytest.raises(
+        UserError, match=r"^denoiser\.name \(dit\) must be mlp for latents of shape \(64,\); set it to mlp$"
+    ):
         build_denoiser("dit", latent_shape=[64], **params)

@@ -73,8 +73,12 @@ def test_each_latent_is_predicted_alone_whatever_the_order_of_the_batch(awake):
     z, t, condition = _inputs(4)
     together = network(z, t, condition)
     order = torch.tensor([2, 0, 3, 1])
-    torch.testing.assert_close(network(z[order], t[order], condition.rows(order)), together[order], atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(network(z[1:2], t[1:2], condition.rows(slice(1, 2)))[0], together[1], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        network(z[order], t[order], condition.rows(order)), together[order], atol=1e-5, rtol=1e-4
+    )
+    torch.testing.assert_close(
+        network(z[1:2], t[1:2], condition.rows(slice(1, 2)))[0], together[1], atol=1e-5, rtol=1e-4
+    )
     assert torch.equal(network(z, t, condition), together)
 
 
@@ -100,5 +104,8 @@ def test_it_learns_where_a_gaussian_lies():
 def test_the_registry_builds_an_mlp_for_vectors_and_refuses_maps():
     params = {"cond_dim": 0, "width": 8, "depth": 1}
     assert isinstance(build_denoiser("mlp", latent_shape=[64], **params), LatentMLP)
-    with pytest.raises(UserError, match=r"^denoiser\.name \(mlp\) must be unet or dit for latents of shape \(3, 7, 7\); set it to unet or dit$"):
+    with pytest.raises(
+        UserError,
+        match=r"^denoiser\.name \(mlp\) must be unet or dit for latents of shape \(3, 7, 7\); set it to unet or dit$",
+    ):
         build_denoiser("mlp", latent_shape=[3, 7, 7], **params)

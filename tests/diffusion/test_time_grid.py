@@ -69,7 +69,9 @@ def test_the_discrete_grid_is_diffusers_trailing_one(steps):
 
 
 def test_more_steps_than_there_are_discrete_ones_are_refused():
-    with pytest.raises(UserError, match=r"^steps \(1001\) must be at most 1000 on the discrete time grid; lower it, or "):
+    with pytest.raises(
+        UserError, match=r"^steps \(1001\) must be at most 1000 on the discrete time grid; lower it, or "
+    ):
         discrete_grid(1001)
 
 
