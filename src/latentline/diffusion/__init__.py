@@ -24,8 +24,8 @@ So t = 1 is the last and noisiest step, and t = 0, before the first, is the data
 indices log alpha_bar is linear in t, so that a solver may evaluate the network at any t. At t = 1 these paths still
 hold a trace of the data (alpha = 0.006 for ``vp_linear``). Sampling starts from N(0, I) all the same, as elsewhere.
 
-Reading order: ``path``, ``vp`` (how much noise when), ``prediction`` (what a network may predict), ``process`` (the two
-together), ``objective`` (training), ``time_grid``, ``steps``, ``euler`` and ``dpmpp_2m`` (the samplers that trainings
-use); then ``inversion``, ``sdedit`` and ``partial_denoising``. All other samplers are in :mod:`latentline.samplers`,
-guidance in :mod:`latentline.denoisers`.
+Reading order: ``path`` and ``vp`` (how much noise when), ``prediction`` (what a network may predict), ``process`` (the
+two together), ``objective`` (training). Then ``time_grid``, ``steps``, ``euler`` and ``dpmpp_2m``, the samplers that
+trainings use. Then ``inversion``, ``sdedit`` and ``partial_denoising``. All other samplers are in
+:mod:`latentline.samplers`, guidance in :mod:`latentline.denoisers`.
 """

@@ -36,7 +36,7 @@ def loss_weight(kind: str, prediction: str, point: Coefficients) -> Tensor:
 
     Args:
         kind: ``uniform``, 1; or ``min_snr``, min(SNR, 5) for the error of z0 (Hang et al., arXiv 2303.09556, section
-            3.4). An error of another prediction is converted into an error of z0 first: the weight is min(SNR, 5) / SNR
+            3.4). An error of another prediction is converted into an error of z0. The weight is then min(SNR, 5) / SNR
             for epsilon and min(SNR, 5) / (SNR + 1) for v.
         prediction: what the network predicts.
         point: coefficients of t (B,).

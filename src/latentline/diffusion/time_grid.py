@@ -29,7 +29,7 @@ def karras_grid(steps: int, path: NoisePath) -> Tensor:
     """Return even steps in (sigma / alpha)^(1/7), shortest near the data (Karras et al., arXiv 2206.00364, eq. 5).
 
     The ratios go from the one of t = 1, but at most 164, to the one of t = 0.001; then to the data. The first time is
-    set to 1, where sampling starts whatever the ratio.
+    set to 1, where sampling starts for any ratio.
     """
     first = path.at_time(_SMALLEST_TIME)
     last = path.at_time(1.0)

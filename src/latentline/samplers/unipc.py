@@ -4,9 +4,9 @@ The predictor is :mod:`dpmpp_2m`'s. Its error shows at the next evaluation, whic
 then repeats the last step with that evaluation, interpolating where the predictor had to extrapolate. The result is of
 third order without a further evaluation.
 
-Why this one: root mean square distance to the ODE's solution, uniform grid, mean over 24 mixtures of ten Gaussians in
-16 dimensions with exact scores, at 4 / 6 / 8 / 10 / 16 evaluations. Standard deviations over mixtures are 0.02 to 0.05,
-so neighbours often swap on a single mixture.
+Why this one: the table has the root mean square distance to the ODE's solution at 4 / 6 / 8 / 10 / 16 evaluations on
+the uniform grid. It is the mean over 24 mixtures of ten Gaussians in 16 dimensions with exact scores. Standard
+deviations over mixtures are 0.02 to 0.05, so neighbours often swap on a single mixture.
 
     path        unipc                           Adams-Bashforth 2               dpmpp_2m
     flow        .262 .161 .087 .045 .011        .253 .146 .103 .074 .027        .307 .223 .167 .129 .061
