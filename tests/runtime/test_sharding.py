@@ -65,7 +65,7 @@ def test_the_weights_of_one_block_at_a_time_are_whole():
         shard(tower, ranks)
         whole: list[list[int]] = []
 
-        def extract(*_: object) -> None:
+        def look(*_: object) -> None:
             whole.append(
                 [index for index, floor in enumerate(tower.floors) if not isinstance(floor[0].weight, DTensor)]
             )
