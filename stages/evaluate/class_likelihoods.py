@@ -10,7 +10,7 @@ from torch import Tensor
 
 from latentline.core.condition import Condition
 from latentline.diffusion.inversion import invert
-from latentline.diffusion.path import NoisePath, add_noise
+from latentline.diffusion.path import NoisePath, add_noise_at
 from latentline.diffusion.process import DenoiserModel, Network, Process, conditional_model
 from latentline.samplers.heun import heun
 from stages.evaluate.likelihood import gaussian_log_density, log_likelihood
@@ -95,7 +95,7 @@ def denoising_errors(
     model, repeated = _every_candidate(network, process, z0, conditions)
     errors = []
     for time, draw in zip(t.tolist(), noise, strict=True):
-        z_t = add_noise(repeated, draw.expand_as(repeated), process.path(repeated.new_full((len(repeated),), time)))
+        z_t = add_noise_at(process.path, repeated, draw.expand_as(repeated), time)
         errors.append((model.predict_at(z_t, time).noise - draw).square().flatten(1).sum(dim=1))  # (B * K,)
     return torch.stack(errors, dim=1).reshape(len(z0), -1, len(t))
 
