@@ -45,7 +45,7 @@ from stages.download.archives import (
 )
 from stages.download.images import ArrayImages
 from stages.download.prepare import Options, prepare
-from stages.download.source import Card, Request, Source, SourceSplit
+from stages.download.source import Card, SourceOptions, Source, SourceSplit
 from stages.download.sources.array import read_array
 from stages.download.sources.idx import read_idx
 from stages.download.sources.table import read_table
@@ -165,7 +165,7 @@ def _written(path: Path, content: bytes, read: Callable[[Path], object]) -> Read
 def _read_all(images: TarImages | ZipImages) -> None:
     for row in range(len(images)):
         try:
-            images.facts(row)
+            images.info(row)
             images.pixels(row, (1, 8, 8))
         except UnreadableError as error:  # one bad image is left out and listed; it ends nothing
             assert "\n" not in str(error)
@@ -195,7 +195,7 @@ def _array(folder: Path, name: str, content: bytes) -> Reader:
     scratch = folder / "scratch"
     scratch.mkdir(exist_ok=True)
     path = folder / name
-    request = Request("array", path, folder / "none", None, "balanced", 28, 1.0, folder, scratch)
+    request = SourceOptions("array", path, folder / "none", None, "balanced", 28, 1.0, folder, scratch)
     return _written(path, content, lambda path: read_array(request))
 
 

@@ -200,7 +200,7 @@ def test_latents_of_another_autoencoder_are_refused(run):
         attributes=(),
         autoencoder="ab" * 32,
     )
-    with pytest.raises(UserError, match="was made by autoencoder abab"):
+    with pytest.raises(UserError, match=r"encoded_img \(autoencoder abab"):
         load(run)
 
 

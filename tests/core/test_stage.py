@@ -67,7 +67,7 @@ def test_too_little_memory_is_one_line_with_the_remedy(run, workplace, body):
     done = run(body)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: train_x: the memory of this machine is too small")
+    assert line.startswith("error: train_x: this machine has too little memory")
     assert "lower its batch_size" in line
     assert list(workplace.iterdir()) == []
 

@@ -16,7 +16,7 @@ from latentline.data.shards import Batch, write_shards
 from latentline.data.store import read_card, read_shards, read_split, to_uint8, to_unit_range
 from stages.download.images import ArrayImages
 from stages.download.prepare import Options, prepare
-from stages.download.scan import survey
+from stages.download.scan import scan_images
 from stages.download.source import Card, Source, SourceSplit
 from stages.download.splits import content_keys, cut_splits
 from stages.download.workers import ordered_map
@@ -116,7 +116,7 @@ def test_labels_attributes_and_card_come_back(tmp_path):
         False,
     )
     assert [column.name for column in card.schema] == ["label", "size", "kind"]
-    assert card.counts == {name: tally.count for name, tally in report.tallies.items()}
+    assert card.counts == {name: split_stats.count for name, split_stats in report.stats.items()}
     assert sum(card.counts.values()) == 40
     by_content = {
         image.tobytes(): (label, values.tolist()) for image, label, values in zip(IMAGES, LABELS, VALUES, strict=True)
@@ -140,9 +140,9 @@ def test_of_unlabelled_images_nothing_is_known(tmp_path):
 
 def test_mean_and_spread_are_exact(tmp_path):
     report = prepare(WHOLE, tmp_path / "store", OPTIONS)
-    for name, tally in report.tallies.items():
+    for name, split_stats in report.stats.items():
         images = read_split(tmp_path / "store", name).images.load().numpy().astype(np.int64)
-        assert (tally.total, tally.squares) == (images.sum(), (images**2).sum())
+        assert (split_stats.total, split_stats.squares) == (images.sum(), (images**2).sum())
 
 
 def test_a_failed_preparation_leaves_the_old_store_alone(tmp_path):
@@ -217,7 +217,7 @@ def test_resizing_an_array_is_what_resizing_its_files_would_be(tmp_path):
 
 
 def test_a_survey_counts_shapes_and_keeps_every_row():
-    found = survey(ArrayImages(IMAGES), 0)
+    found = scan_images(ArrayImages(IMAGES), 0)
     assert found.rows.tolist() == list(range(40))
     assert found.shapes == {(3, 4, 5): 40}
     assert len(set(found.digests)) == 40

@@ -12,19 +12,19 @@ import numpy as np
 from PIL import Image
 
 from stages.download.registry import read_source
-from stages.download.source import Request, Source
+from stages.download.source import SourceOptions, Source
 
 
-def request_for(
+def options_for(
     name: str, folder: Path, *, root: Path | None = None, path: Path | None = None, labels: Path | None = None, **params
-) -> Request:
+) -> SourceOptions:
     """A request whose other folders lie in ``folder``."""
     scratch = folder / "scratch"
     scratch.mkdir(exist_ok=True)
     none = folder / "no_labels.csv"
     none.write_text("\n")  # as the tracked placeholder
     settings = {"emnist_split": "balanced", "medmnist_size": 28, "timeout_seconds": 1.0, **params}
-    return Request(
+    return SourceOptions(
         name=name,
         path=path or folder / "nowhere",
         labels=labels or none,
@@ -36,13 +36,13 @@ def request_for(
 
 
 def read(name: str, folder: Path, **places) -> Source:
-    return read_source(request_for(name, folder, **places))
+    return read_source(options_for(name, folder, **places))
 
 
 def pixels(source: Source, split: str, row: int) -> np.ndarray:
     """Image ``row`` in its own shape (C, H, W)."""
     images = source.splits[split].images
-    return images.pixels(row, images.facts(row).shape)
+    return images.pixels(row, images.info(row).shape)
 
 
 def md5(path: Path) -> str:

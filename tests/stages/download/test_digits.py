@@ -5,13 +5,13 @@ import pytest
 from sklearn.datasets import load_digits
 
 from stages.download.registry import read_source
-from stages.download.source import Request
+from stages.download.source import SourceOptions
 
 
 @pytest.fixture
 def source(tmp_path: Path):
     return read_source(
-        Request(
+        SourceOptions(
             name="digits",
             path=tmp_path,
             labels=tmp_path / "none.csv",

@@ -13,7 +13,7 @@ from latentline.data.store import read_card, read_split
 from stages.download.duplicates import find_duplicates
 from stages.download.prepare import Options, prepare
 from stages.download.registry import read_source
-from support.source_files import encoded, flat, pixels, read, request_for
+from support.source_files import encoded, flat, pixels, read, options_for
 
 OPTIONS = Options(
     image_size=None,
@@ -117,8 +117,8 @@ def test_a_limit_keeps_the_first_images_of_each_split(tmp_path, many, limit):
     report, few = _prepared(many, tmp_path, limit=limit)
     assert _levels(few) == {name: levels[:limit] for name, levels in whole.items()}
     for name, levels in _levels(few).items():
-        assert report.tallies[name].count == len(levels)
-        assert report.tallies[name].total == sum(levels) * 48
+        assert report.stats[name].count == len(levels)
+        assert report.stats[name].total == sum(levels) * 48
 
 
 def test_three_images_are_enough_and_two_are_not(tmp_path):
@@ -187,14 +187,14 @@ def test_equal_images_share_a_split_and_equal_pixels_are_found_wherever_they_are
     where = [name for name, levels in _levels(splits).items() for level in levels if level == 7]
     assert len(where) == 6
     assert len(set(where)) == 1
-    found = find_duplicates({name: np.concatenate(tally.digests) for name, tally in report.tallies.items()})
+    found = find_duplicates({name: np.concatenate(split_stats.digests) for name, split_stats in report.stats.items()})
     assert found.within == {"train": 0, "val": 0, "test": 0} | {where[0]: 5}
     assert found.across == 0
 
     for level in range(30):  # the same pixels as other bytes: a split of their own
         (many / "dog" / f"{level}.bmp").write_bytes(encoded(flat(level), "BMP"))
     report, splits = _prepared(many, tmp_path)
-    found = find_duplicates({name: np.concatenate(tally.digests) for name, tally in report.tallies.items()})
+    found = find_duplicates({name: np.concatenate(split_stats.digests) for name, split_stats in report.stats.items()})
     train, val, test = (_levels(splits)[name] for name in ("train", "val", "test"))
     assert found.across == sum(level in train for level in val) + sum(level in train + val for level in test) > 0
 
@@ -225,7 +225,7 @@ def _csv(tmp_path: Path, text: str) -> Path:
 
 def _table(tmp_path: Path, text: str):
     folder = _fill(tmp_path / "x", ["a.png", "b.png", "sub/c.png", "d.png"])
-    return read_source(request_for("image_folder", tmp_path, path=folder, labels=_csv(tmp_path, text)))
+    return read_source(options_for("image_folder", tmp_path, path=folder, labels=_csv(tmp_path, text)))
 
 
 def test_a_csv_gives_classes_attributes_of_every_kind_and_splits(tmp_path):

@@ -147,10 +147,10 @@ def test_mirrored_characters_are_refused(name):
         ("name", "cifar"),
     ],
 )
-def test_bad_knobs_are_refused_by_name(knob, value):
+def test_bad_knobs_are_refused_by_name(setting, value):
     content = read_params(ROOT / "params.yaml")
-    content["data"][knob] = value
-    with pytest.raises(UserError, match=rf"data\.{knob}"):
+    content["data"][setting] = value
+    with pytest.raises(UserError, match=rf"data\.{setting}"):
         validate(content)
 
 

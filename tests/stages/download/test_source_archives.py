@@ -92,7 +92,7 @@ def test_images_of_every_container_are_the_same(tmp_path):
     for images in kinds:
         assert len(images) == 3
         assert images.name(1) == "1.png"
-        assert images.facts(1) == kinds[0].facts(1)
+        assert images.info(1) == kinds[0].info(1)
         assert images.pixels(2, (3, 4, 4)).max() == 2
 
 
@@ -107,7 +107,7 @@ def test_an_image_of_absurd_size_is_not_even_read(tmp_path, monkeypatch):
         ZipImages(["0.png"], write_zip(tmp_path / "x.zip", files)),
     ):
         with pytest.raises(UnreadableError, match="11 bytes, expected at most 10"):
-            images.facts(0)
+            images.info(0)
 
 
 def test_a_damaged_image_in_a_zip_is_unreadable(tmp_path):
@@ -116,7 +116,7 @@ def test_a_damaged_image_in_a_zip_is_unreadable(tmp_path):
     content[60] ^= 0xFF
     path.write_bytes(content)
     with pytest.raises(UnreadableError):
-        ZipImages(["0.png"], path).facts(0)
+        ZipImages(["0.png"], path).info(0)
 
 
 def test_members_larger_than_they_should_be_are_refused(tmp_path):
@@ -218,4 +218,4 @@ def test_an_image_that_is_a_pipe_or_a_device_is_not_waited_for(tmp_path):
     images = FileImages([f"{row}.png" for row in range(4)], tmp_path)
     for row in range(4):
         with pytest.raises(UnreadableError):
-            images.facts(row)
+            images.info(row)
