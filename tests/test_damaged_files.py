@@ -1,7 +1,7 @@
-"""Every file that a stage reads, damaged in every way: what comes out is one line that names the file and the remedy, and nothing else.
+"""Every file that a stage reads, damaged in every way, ends in one line that names the file and the remedy.
 
-Files of our own carry a sha256 of what they say, so that any damage is noticed. In files of other programs a flipped bit of a pixel or
-of a label cannot be told from another pixel or label, unless their format or their publisher has a checksum.
+Our own files store a sha256 of their content, so that any damage is noticed. In files of other programs a flipped bit of
+a pixel or of a label gives another valid pixel or label, unless their format or their publisher has a checksum.
 """
 
 import gzip
@@ -26,6 +26,7 @@ from safetensors.torch import save, save_file
 from latentline.core.arrays import load_arrays, save_arrays
 from latentline.core.errors import UserError
 from latentline.core.files import write_json
+from latentline.core.labels import LabelTable, build_schema
 from latentline.core.load_params import read_params, validate
 from latentline.core.shards import ShardedArray
 from latentline.data.decode import UnreadableError
@@ -45,7 +46,7 @@ from stages.download.archives import (
 )
 from stages.download.images import ArrayImages
 from stages.download.prepare import Options, prepare
-from stages.download.source import Card, SourceOptions, Source, SourceSplit
+from stages.download.source import Card, Source, SourceOptions, SourceSplit
 from stages.download.sources.array import read_array
 from stages.download.sources.idx import read_idx
 from stages.download.sources.table import read_table
@@ -60,12 +61,13 @@ OPTIONS = Options(
     seed=0,
     workers=0,
 )
+SCHEMA = build_schema(("a", "b"), ())
 MEMBERS = {"./a.bin": b"first" * 20, "b.bin": bytes(range(256))}
 
 
 @dataclass(frozen=True)
 class Reader:
-    """A file that is whole, and who reads it."""
+    """A whole file, and the function that reads it."""
 
     path: Path
     read: Callable[[], object]
@@ -117,13 +119,13 @@ def _store(folder: Path, name: str) -> Reader:
 def _cache(folder: Path, name: str) -> Reader:
     root = folder / "cache"
     splits = {
-        split: [LatentSplit(torch.randn(4, 2, 3, 3).half(), torch.arange(4) % 2, None)]
+        split: [LatentSplit(torch.randn(4, 2, 3, 3).half(), LabelTable(SCHEMA, (torch.arange(4) % 2.0)[:, None]))]
         for split in ("train", "val", "test")
     }
-    write_cache(root, splits, classes=("a", "b"), attributes=(), autoencoder="ab" * 32)
+    write_cache(root, splits, schema=SCHEMA, autoencoder="ab" * 32)
     return Reader(
-        root / name,
-        lambda: (read_stats(root / "stats.json"), read_latents(root, "train"), read_labels(root / "known.safetensors")),
+        root / "encoded_img" / name,
+        lambda: (read_stats(root), read_latents("train", root), read_labels(SCHEMA, root)),
         ours=True,
     )
 
@@ -167,7 +169,7 @@ def _read_all(images: TarImages | ZipImages) -> None:
         try:
             images.info(row)
             images.pixels(row, (1, 8, 8))
-        except UnreadableError as error:  # one bad image is left out and listed; it ends nothing
+        except UnreadableError as error:  # one bad image is left out and listed
             assert "\n" not in str(error)
 
 
@@ -195,8 +197,8 @@ def _array(folder: Path, name: str, content: bytes) -> Reader:
     scratch = folder / "scratch"
     scratch.mkdir(exist_ok=True)
     path = folder / name
-    request = SourceOptions("array", path, folder / "none", None, "balanced", 28, 1.0, folder, scratch)
-    return _written(path, content, lambda path: read_array(request))
+    options = SourceOptions("array", path, folder / "none", None, "balanced", 28, 1.0, folder, scratch)
+    return _written(path, content, lambda path: read_array(options))
 
 
 def _packed(write: Callable[..., None], **arrays: np.ndarray) -> bytes:
@@ -215,9 +217,9 @@ READERS: dict[str, Callable[[Path, Path], Reader]] = {
     "samples": lambda folder, root: _samples(folder),
     "prepared shard": lambda folder, root: _store(folder, "train-00000.safetensors"),
     "card": lambda folder, root: _store(folder, "card.json"),
-    "latent shard": lambda folder, root: _cache(folder, "train-00000.safetensors"),
+    "latent shard": lambda folder, root: _cache(folder, "latents/train-00000.safetensors"),
     "latent statistics": lambda folder, root: _cache(folder, "stats.json"),
-    "known labels": lambda folder, root: _cache(folder, "known.safetensors"),
+    "labels of latents": lambda folder, root: _cache(folder, "labels.safetensors"),
     "diffusers config": lambda folder, root: _diffusers(folder, "config.json"),
     "diffusers weights": lambda folder, root: _diffusers(folder, "diffusion_pytorch_model.safetensors"),
     "tar of images": lambda folder, root: _written(
@@ -251,14 +253,12 @@ READERS: dict[str, Callable[[Path, Path], Reader]] = {
         folder / "params.yaml", (root / "params.yaml").read_bytes(), lambda path: validate(read_params(path), path)
     ),
 }
-MANY, FEW = (
-    20,
-    3,
-)  # times five kinds of random damage to each file; the file of knobs takes fifty times as long to read as others
+# Times five kinds of random damage to each file; params.yaml takes fifty times as long to read as others.
+MANY, FEW = 20, 3
 
 
 def _damaged(content: bytes, count: int) -> Iterator[bytes]:
-    """``content`` cut short, with flipped bits, and with bytes replaced, inserted or doubled."""
+    """Yield ``content`` cut short, with flipped bits, and with bytes replaced, inserted or doubled."""
     draw = np.random.default_rng(0)
     yield from (b"", content[:-1], content[: len(content) // 2], content + b"x")
     for _ in range(count):
@@ -275,9 +275,9 @@ def _damaged(content: bytes, count: int) -> Iterator[bytes]:
 
 
 def _foreign() -> Iterator[bytes]:
-    """Files of other kinds, and of hostile ones."""
+    """Yield files of other kinds, and hostile ones."""
     yield b"\x00" * 100
-    yield b"not what you think\n"
+    yield b"plain text\n"
     yield b"[" * 100_000
     yield b'{"a":' * 100_000
     yield b'{"sha256": "x", "a": ' + b"9" * 5000 + b"}"
@@ -294,22 +294,25 @@ def _foreign() -> Iterator[bytes]:
 
 
 def _content(value: Any) -> Any:
-    """What was read, as something that can be compared."""
+    """Return what was read as plain values, which can be compared."""
     if isinstance(value, torch.Tensor | np.ndarray):
         return str(value.dtype), value.tolist()
     if isinstance(value, ShardedArray):
-        return value.load().tolist()
+        return value.to_memory().tolist()
     if isinstance(value, tuple | list):
         return [_content(part) for part in value]
     if isinstance(value, dict):
         return {key: _content(part) for key, part in value.items()}
-    return (
-        _content({**vars(value), "sha256": None}) if is_dataclass(value) else value
-    )  # a checkpoint's is of the file, not of what it says
+    if is_dataclass(value):
+        return _content({**vars(value), "sha256": None})  # a checkpoint's is that of the whole file
+    return value
 
 
 def _read(reader: Reader, content: bytes) -> Any:
-    """What is read of ``content``; UserError where it is refused, as it should: in one line (of knobs one each) that names file and remedy."""
+    """Return what is read of ``content``, or UserError where it is refused.
+
+    A refusal must be one line, of params.yaml one line per setting, that names the file and the remedy.
+    """
     reader.path.write_bytes(content)
     try:
         with warnings.catch_warnings():
@@ -333,12 +336,11 @@ def test_only_one_line_comes_out_of_a_damaged_file_and_damage_to_our_own_is_alwa
     before = _read(reader, whole)
     assert before is not UserError
     count = FEW if reader.path.name == "params.yaml" else MANY
-    seen = [_read(reader, damaged) for damaged in _damaged(whole, count)]
-    assert seen.count(UserError) > count / 2  # of five times as many
-    assert not reader.ours or all(
-        content in (UserError, before) for content in seen
-    )  # equal where only the space between words changed
-    assert _read(reader, whole) == before  # nothing is lost: the old bytes are read as they were
+    results = [_read(reader, damaged) for damaged in _damaged(whole, count)]
+    assert results.count(UserError) > count / 2  # of five times as many
+    # Equal where only the space between words changed.
+    assert not reader.ours or all(content in (UserError, before) for content in results)
+    assert _read(reader, whole) == before  # reading the damaged file changed nothing else
 
 
 def test_a_file_of_another_kind_is_refused_in_one_line(reader):
@@ -347,13 +349,13 @@ def test_a_file_of_another_kind_is_refused_in_one_line(reader):
 
 
 def test_a_shard_of_another_store_or_cache_is_refused(tmp_path):
-    for build, name in ((_store, "train-00000.safetensors"), (_cache, "train-00000.safetensors")):
+    for build, name in ((_store, "train-00000.safetensors"), (_cache, "latents/train-00000.safetensors")):
         reader = build(tmp_path, name)
         tensors, meta = load_arrays(reader.path, "x")
-        save_arrays(
-            reader.path, {key: value.flip(0) for key, value in tensors.items()}, meta
-        )  # whole, of the right kind, but not ours
-        with pytest.raises(UserError, match=r"sha256 is \w{12}, .* says \w{12}; remove it and run `dvc repro"):
+        flipped = {key: value.flip(0) for key, value in tensors.items()}
+        save_arrays(reader.path, flipped, meta)  # whole, of the right kind, but not the described one
+        message = r"\(sha256 \w{12}\) must have the sha256 \w{12} that .* stores; remove it and run `dvc repro"
+        with pytest.raises(UserError, match=message):
             reader.read()
 
 

@@ -106,7 +106,9 @@ def test_a_number_that_never_varies_keeps_its_scale(constant):
 def test_conditions_and_logits_are_those_of_each_column_side_by_side():
     values = torch.stack([_values(column) for column in COLUMNS], dim=1)
     each = list(zip(COLUMNS, values.T, strict=True))
-    assert torch.equal(encode_attributes(COLUMNS, values), torch.cat([column.encode(value) for column, value in each], dim=1))
+    assert torch.equal(
+        encode_attributes(COLUMNS, values), torch.cat([column.encode(value) for column, value in each], dim=1)
+    )
     assert cond_dim(COLUMNS) == encode_attributes(COLUMNS, values).shape[1] == 2 + 1 + 2 + 3
     parts = [_perfect(column, value) for column, value in each]
     logits = torch.cat(parts, dim=1)
@@ -116,5 +118,6 @@ def test_conditions_and_logits_are_those_of_each_column_side_by_side():
 
 
 def test_without_columns_conditions_and_predictions_are_empty():
+    assert with_statistics((), torch.empty(5, 0)) == ()
     assert cond_dim(()) == num_logits(()) == 0
     assert encode_attributes((), torch.empty(5, 0)).shape == predict((), torch.empty(5, 0)).shape == (5, 0)

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from stages.download.registry import read_source
-from stages.download.source import SourceOptions, Source
+from stages.download.source import Source, SourceOptions
 
 
 def options_for(

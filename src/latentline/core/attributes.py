@@ -68,6 +68,8 @@ class Attribute:
 
 def with_statistics(attributes: Sequence[Attribute], values: Tensor) -> tuple[Attribute, ...]:
     """Return ``attributes`` with the mean and standard deviation of ``values`` (N, A); a constant column has std 1."""
+    if not attributes:
+        return ()
     means, stds = values.double().mean(dim=0).tolist(), values.double().std(dim=0, correction=0).tolist()
     return tuple(
         replace(attribute, mean=mean, std=std or 1.0) if attribute.kind == "continuous" else attribute
