@@ -93,7 +93,9 @@ def verify(path: Path, checksum: Checksum | None) -> None:
     except (OSError, EOFError, zlib.error) as error:
         raise SourceError(f"{path}: {error}") from None
     if digest.hexdigest() != checksum.digest:
-        raise SourceError(f"{path} ({checksum.algorithm} {digest.hexdigest()}) must have {checksum.digest}")
+        raise SourceError(
+            f"{path} ({checksum.algorithm} {digest.hexdigest()}) must have the {checksum.algorithm} {checksum.digest}"
+        )
 
 
 def _downloaded(file: RemoteFile, downloads: Path, timeout_seconds: float) -> Path:

@@ -40,7 +40,7 @@ def require_format(name: str | None) -> None:
     """Raise UserError when the package for the format ``latents.export`` is not installed."""
     if name == "parquet" and find_spec(_PARQUET_NEEDS) is None:
         raise UserError(
-            f"latents.export (parquet) must have the package {_PARQUET_NEEDS}; "
+            f"latents.export (parquet) needs the package {_PARQUET_NEEDS}; "
             f"`pip install {_PARQUET_NEEDS}`, or set it to npz or safetensors"
         )
 

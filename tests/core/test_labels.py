@@ -1,4 +1,4 @@
-"""A table of labels of any schema comes back from its arrays and from shards; images, latents and samples share them."""
+"""A table of labels of any schema comes back from its arrays and from shards of images, latents and samples."""
 
 import json
 from pathlib import Path

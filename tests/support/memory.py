@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def peak_memory_mib(work: Callable[[], object]) -> float:
-    """Return by how much the resident memory of this process grows during ``work``, mapped files included. Linux only."""
+    """Return by how much the resident memory of this process grows during ``work``, mapped files included."""
 
     def status(name: str) -> float:
         return int(re.search(rf"{name}:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024

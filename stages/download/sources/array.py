@@ -29,6 +29,8 @@ def read_array(options: SourceOptions) -> Source:
         raise UserError(f"data.path ({path}) must end in {_SUFFIXES}; convert the file")
     try:
         arrays = readers[path.suffix](path, options.scratch)
+    except UserError:  # a ValueError too
+        raise
     except (OSError, ValueError, EOFError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"data.path ({path}: {reason}) must be an undamaged array file; write it again") from None

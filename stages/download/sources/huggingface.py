@@ -49,7 +49,7 @@ def read_huggingface(options: SourceOptions) -> Source:
         from datasets import Dataset, load_from_disk
     except ImportError:
         raise UserError(
-            "data.name (huggingface) must have the package datasets; `pip install latentline[huggingface]`"
+            "data.name (huggingface) needs the package datasets; `pip install latentline[huggingface]`"
         ) from None
 
     try:

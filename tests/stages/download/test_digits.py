@@ -1,3 +1,5 @@
+"""The digits of scikit-learn keep every grey level and label."""
+
 from pathlib import Path
 
 import numpy as np
