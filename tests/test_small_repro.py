@@ -176,7 +176,7 @@ def test_a_stage_refuses_another_autoencoder_than_its_latents_were_made_by(copy)
     for stage in ("train_denoiser", "sample", "evaluate", "manipulate"):
         done = copy.run(sys.executable, "-m", f"stages.{stage}", expect=2)
         (line,) = done.stderr.splitlines()
-        assert line.startswith("error: encoded_img was made by autoencoder")
+        assert line.startswith("error: encoded_img (autoencoder ")
         assert sha256_file(path)[:12] in line
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from ruamel.yaml import YAML
+
 from support.params import set_params
 
 TINY = {
