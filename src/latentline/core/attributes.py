@@ -62,6 +62,8 @@ class Attribute:
 
 def with_statistics(attributes: Sequence[Attribute], values: Tensor) -> tuple[Attribute, ...]:
     """``attributes`` with mean and standard deviation of ``values`` (N, A) filled in; a number that never varies keeps its scale."""
+    if not attributes:
+        return ()  # torch warns of the standard deviation of no column
     means, stds = values.double().mean(dim=0).tolist(), values.double().std(dim=0, correction=0).tolist()
     return tuple(
         replace(attribute, mean=mean, std=std or 1.0) if attribute.kind == "continuous" else attribute
