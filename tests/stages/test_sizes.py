@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from latentline.core.errors import UserError
-from latentline.core.paths import AUTOENCODER, LATENTS, PREPARED
+from latentline.core.paths import AUTOENCODER, PREPARED
 from latentline.latents.cache import LatentSplit, read_stats, write_cache
 from latentline.runtime import memory
 from latentline.runtime.checkpoint import save_checkpoint
