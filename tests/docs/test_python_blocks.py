@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 
-from support.checkout import Checkout, finished_checkout
-
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NOT_RUN = 1  # blocks with a reason, over all pages; raise it on purpose only
@@ -48,12 +46,6 @@ def _blocks(page: Path) -> Iterator[Block]:
 
 BLOCKS = [block for page in PAGES for block in _blocks(page)]
 RUNNABLE = sorted({block.page for block in BLOCKS if block.reason is None})
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A small run, made once for all pages."""
-    return finished_checkout(ROOT, tmp_path_factory.mktemp("blocks") / "checkout")
 
 
 @pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: page.name)
