@@ -1,7 +1,9 @@
 """Each part of encoded_img is an out of its own, so a stage needs and depends on no more of it than it reads."""
 
+import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
@@ -17,7 +19,7 @@ NEEDED_TO_SAMPLE = (
 
 
 @pytest.fixture
-def clone(finished: Checkout, tmp_path) -> Checkout:
+def clone(finished: Checkout, tmp_path: Path) -> Checkout:
     """Return a clone of ``finished`` without any out; ``finished`` is its DVC remote."""
     finished.run("git", "clone", "--quiet", str(finished.folder), str(tmp_path / "clone"))
     clone = Checkout(tmp_path / "clone")
@@ -57,16 +59,31 @@ def _pretend_other_machine(clone: Checkout) -> None:
     clone.commit()
 
 
+def _copy_run_cache(source: Checkout, target: Checkout, stage: str) -> None:
+    """Copy the runs of one stage from one checkout's run cache to another's, with the objects of their outs."""
+    theirs, ours = (checkout.folder / ".dvc" / "cache" for checkout in (source, target))
+
+    def copy_object(md5: str) -> None:
+        path = Path("files", "md5", md5[:2], md5[2:])
+        (ours / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(theirs / path, ours / path)
+        if md5.endswith(".dir"):
+            for entry in json.loads((theirs / path).read_text()):
+                copy_object(entry["md5"])
+
+    for path in theirs.glob("runs/*/*/*"):
+        run = YAML(typ="safe", pure=True).load(path)
+        if run["cmd"] == f"python -m stages.{stage}":
+            (ours / path.relative_to(theirs)).parent.mkdir(parents=True)
+            shutil.copy(path, ours / path.relative_to(theirs))
+            for out in run["outs"]:
+                copy_object(out["md5"])
+
+
 @pytest.mark.slow  # the stages before `sample` run anew: half a minute
 def test_with_a_lock_of_other_bytes_and_sample_in_the_run_cache_an_experiment_works_the_first_time(finished, clone):
     _pretend_other_machine(clone)
-    runs = finished.folder / ".dvc" / "cache" / "runs"
-    for entry in runs.glob("*/*/*"):
-        if YAML(typ="safe").load(entry)["cmd"] == "python -m stages.sample":
-            cached = clone.folder / ".dvc" / "cache" / "runs" / entry.relative_to(runs)
-            cached.parent.mkdir(parents=True)
-            shutil.copy(entry, cached)
-    clone.dvc("pull", "data/generated")  # the cache is empty for the rest
+    _copy_run_cache(finished, clone, "sample")  # the cache is empty for the rest
     output = clone.dvc("exp", "run", "sample")
     assert _ran(output) == {"download", "train_autoencoder", "encode_and_cache_latents", "train_denoiser"}
     assert "Stage 'sample' is cached - skipping run" in output

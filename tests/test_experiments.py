@@ -59,7 +59,7 @@ def test_a_gpu_is_free_again_when_its_job_is_killed(root, tmp_path):
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Path:
-    """Return a folder with stand-ins for SLURM's commands, each of which writes its arguments to a file of its name."""
+    """Return a folder with stand-ins for SLURM's commands; each writes its arguments to a file of its name."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in ("sbatch", "srun"):

@@ -19,7 +19,7 @@ def decays(request) -> tuple[float, ...]:
 @pytest.mark.parametrize(
     "at", [0, 5, STEPS - 1, EPOCHS * STEPS - 1], ids=["first step", "mid-epoch", "end of an epoch", "last step"]
 )
-def test_a_run_that_wasasked_to_stop_and_continued_ends_with_the_bytes_of_one_never_stopped(workplace, decays, at):
+def test_a_run_that_was_asked_to_stop_and_continued_ends_with_the_bytes_of_one_never_stopped(workplace, decays, at):
     uninterrupted = Run(decays).fit()
     with pytest.raises(InterruptedRunError):
         Run(decays, at_step=asked_to_stop(at)).fit()
@@ -28,7 +28,7 @@ def test_a_run_that_wasasked_to_stop_and_continued_ends_with_the_bytes_of_one_ne
     assert second.steps_done == list(range(at + 1, EPOCHS * STEPS))
 
 
-def test_a_killed_run_continues_from_its_last_save_and_ends_with_the_samebytes_of(workplace, decays):
+def test_a_killed_run_continues_from_its_last_save_and_ends_with_the_same_bytes(workplace, decays):
     uninterrupted = Run(decays).fit()
     with pytest.raises(RuntimeError, match="killed"):
         Run(decays, save_every=-1.0, at_step=killed(6)).fit()
@@ -37,7 +37,7 @@ def test_a_killed_run_continues_from_its_last_save_and_ends_with_the_samebytes_o
     assert second.steps_done == list(range(6, EPOCHS * STEPS))
 
 
-def test_a_run_stopped_at_every_step_ends_with_the_samebytes_of(workplace):
+def test_a_run_stopped_at_every_step_ends_with_the_same_bytes(workplace):
     uninterrupted = Run((0.9,)).fit()
     for step in range(EPOCHS * STEPS):
         with pytest.raises(InterruptedRunError):
@@ -107,12 +107,12 @@ def test_a_run_that_continues_says_where(workplace, caplog):
     assert any(message.startswith("resumed ") and message.endswith("at step 6") for message in caplog.messages)
 
 
-def test_a_damaged_state_starts_over_and_ends_with_the_samebytes_of(workplace, caplog):
+def test_a_damaged_state_starts_over_and_ends_with_the_same_bytes(workplace, caplog):
     uninterrupted = Run().fit()
     with pytest.raises(InterruptedRunError):
         Run(at_step=asked_to_stop(5)).fit()
     (state,) = workplace.glob(".state/*/*/state.safetensors")
-    state.writebytes_of(state.readbytes_of()[:-5])
+    state.write_bytes(state.read_bytes()[:-5])
     second = Run()
     assert_same(second.fit(), uninterrupted)
     assert second.steps_done[0] == 0
