@@ -1,6 +1,7 @@
 """Two processes, on one machine and on two, train what one process trains.
 
-The sum of two gradients does not depend on their order: two processes end with the bytes of one that computes each batch in two micro-batches.
+The sum of two gradients does not depend on their order. So two processes end with the bytes of one that computes each
+batch in two micro-batches.
 """
 
 import json

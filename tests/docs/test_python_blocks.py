@@ -33,7 +33,8 @@ class Block:
         """Execute the code in ``namespace``; an error's traceback has the page's own line number."""
         names = "|".join(map(re.escape, CLASSES))
         code = re.sub(f'"({names})"', lambda found: f'"{CLASSES.index(found[1])}"', self.code)
-        exec(compile("\n" * (self.line - 1) + code, str(self.page), "exec"), namespace)  # noqa: S102 - code of our own pages
+        program = compile("\n" * (self.line - 1) + code, str(self.page), "exec")
+        exec(program, namespace)  # noqa: S102 - code of our own pages
 
 
 def _blocks(page: Path) -> Iterator[Block]:

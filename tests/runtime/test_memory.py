@@ -44,7 +44,8 @@ def test_a_network_counts_its_weights_gradients_and_two_moments(small):
     require_trainable(lambda: nn.Linear(1000, 1000, bias=False), CPU, "denoiser", SETTINGS)
     with pytest.raises(
         UserError,
-        match=r"denoiser: \{'width': 1000\} make a network that needs at least .*; expected .*; lower a width or a depth",
+        match=r"denoiser: \{'width': 1000\} make a network that needs at least .*; expected .*; lower a width or a "
+        r"depth",
     ):
         require_trainable(lambda: nn.Linear(1000, 1000), CPU, "denoiser", SETTINGS)
 

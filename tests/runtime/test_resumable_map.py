@@ -172,7 +172,8 @@ def test_chunks_of_another_run_are_never_used(workplace):
 
 def test_two_runs_of_the_same_job_do_not_go_on_at_once(workplace):
     program = f"import sys; sys.path[:] = {sys.path!r}\n" + (
-        "from latentline.runtime.lock import lock; lock(__import__('pathlib').Path(sys.argv[1]), ''); print('held', flush=True); sys.stdin.read()"
+        "from pathlib import Path; from latentline.runtime.lock import lock; "
+        "lock(Path(sys.argv[1]), ''); print('held', flush=True); sys.stdin.read()"
     )
     state = ResumeFile("sample", IDENTITY, ())
     command = [sys.executable, "-c", program, str(state.folder / "lock")]

@@ -71,7 +71,10 @@ def test_the_state_of_another_run_is_nothing_to_continue(saved, caplog):
 
 def test_two_processes_never_train_from_one_state(saved):
     file, state = saved
-    program = "import fcntl, sys; f = open(sys.argv[1], 'wb'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()"
+    program = (
+        "import fcntl, sys; f = open(sys.argv[1], 'wb'); fcntl.lockf(f, fcntl.LOCK_EX); "
+        "print('held', flush=True); sys.stdin.read()"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", program, str(state.parent / "lock")],
         stdin=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Networks that know: exact conditional means for data of a mixture of Gaussians, in every form, on every path."""
+"""Perfect denoisers: exact conditional means for a mixture of Gaussians, in every prediction, on every path."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,10 @@ class Mixture:
     deviations: Tensor
 
     def estimates(self, z_t: Tensor, t: Tensor, path: str) -> tuple[Tensor, Tensor]:
-        """E[z0 | z_t] and E[noise | z_t], (B, D) each: Gaussian conditioning in each component, weighed by its responsibility."""
+        """Return E[z0 | z_t] and E[noise | z_t], (B, D) each.
+
+        Gaussian conditioning in each component, weighted by its responsibility.
+        """
         point = PATHS[path](t).expand(3)
         variance = (point.alpha * self.deviations[:, None]) ** 2 + point.sigma**2  # (B, K, 1)
         away = z_t[:, None] - point.alpha * self.means  # (B, K, D)
@@ -36,7 +39,7 @@ class Mixture:
         return (weights * z0).sum(1), (weights * point.sigma / variance * away).sum(1)
 
     def model(self, path: str, prediction: str = "v") -> DenoiserModel:
-        """The perfect network of this kind."""
+        """Return the perfect denoiser of this kind."""
 
         def output(z_t: Tensor, t: Tensor) -> Tensor:
             return training_target(prediction, *self.estimates(z_t, t, path), PATHS[path](t))
@@ -44,25 +47,25 @@ class Mixture:
         return DenoiserModel(build_process(path, prediction), output)
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """(count, D) data."""
+        """Draw data (count, D)."""
         which = torch.randint(len(self.means), (count,), generator=generator)
         noise = torch.randn(count, self.means.shape[1], generator=generator, dtype=self.means.dtype)
         return self.means[which] + self.deviations[which, None] * noise
 
 
 def mixture() -> Mixture:
-    """Three components in two dimensions, smooth enough that a few dozen steps show a solver's order."""
+    """Return three components in two dimensions, smooth enough to show a solver's order in a few dozen steps."""
     means = torch.tensor([[1.0, 0.5], [-0.8, 0.9], [0.1, -1.2]], dtype=torch.float64)
     return Mixture(means, torch.tensor([0.5, 0.4, 0.6], dtype=torch.float64))
 
 
 def gaussian(dimensions: int = 1) -> Mixture:
-    """One Gaussian, mean 1.5 and deviation 0.4 in each dimension."""
+    """Return one Gaussian, mean 1.5 and deviation 0.4 in each dimension."""
     return Mixture(torch.full((1, dimensions), 1.5, dtype=torch.float64), torch.tensor([0.4], dtype=torch.float64))
 
 
 def made_up_model(path: str, prediction: str) -> DenoiserModel:
-    """No network that was ever trained, but smooth and different at every z and t."""
+    """Return a function that no training gives, smooth and different at every z and t."""
     return DenoiserModel(
         Process(PATHS[path], prediction), lambda z_t, t: torch.sin(3 * z_t) + t.reshape(-1, *(1,) * (z_t.ndim - 1))
     )
