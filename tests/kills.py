@@ -250,8 +250,8 @@ def _row(stage: str, outcome: Outcome) -> str:
     by_kind = " | ".join(str(outcome.kills[kind]) for kind in KINDS)
     same = f"{outcome.lives - outcome.different} of {outcome.lives}"
     lost = f"{outcome.lost:.1f} s" if outcome.with_state else ""
-    cells = [f"`{stage}`", f"{outcome.life:.0f} s", by_kind, outcome.with_state, outcome.resumed, lost, outcome.mended, same]
-    return f"| {' | '.join(map(str, cells))} |"
+    counts = f"{outcome.with_state} | {outcome.resumed} | {lost} | {outcome.mended}"
+    return f"| `{stage}` | {outcome.life:.0f} s | {by_kind} | {counts} | {same} |"
 
 
 def table(outcomes: dict[str, Outcome]) -> str:

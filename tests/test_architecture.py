@@ -153,7 +153,7 @@ def test_every_module_has_a_docstring():
 
 
 def test_every_setting_is_explained_in_its_model():
-    """Require a docstring under each field but ``optimizer``, ``process`` and ``preview``, whose classes explain them."""
+    """Require a docstring under each field but those of a section, whose own class explains them."""
     for path in [
         SOURCE / "core" / "compute_params.py",
         SOURCE / "training" / "params.py",

@@ -1,4 +1,4 @@
-"""dvc.lock depends on params, code and data alone: not on load, workers, folders or the queue, and hardly on threads."""
+"""dvc.lock depends on params, code and data alone: not on load, workers, folders or the queue, hardly on threads."""
 
 import json
 import os

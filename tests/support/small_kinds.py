@@ -1,4 +1,4 @@
-"""Tiny runs of the whole pipeline in this process, on images with labels of all kinds and with all kinds of networks."""
+"""Tiny runs of the whole pipeline in this process, with labels of all kinds and with all kinds of networks."""
 
 import json
 import shutil
