@@ -82,7 +82,7 @@ class Setting:
 
     arm: str
     params: str  # the autoencoder's, as the beginning of their sha256
-    judge: str  # the feature extractor's checkpoint, likewise; it stands for the data, too
+    feature_extractor: str  # the feature extractor's checkpoint, likewise; it stands for the data, too
     seed: int
     seconds: float
     threads: int
@@ -209,9 +209,9 @@ def main() -> None:
         autoencoder = build_seeded(params[arm], train.shape[1:], extractor.device, 0, _SERIES)
         count = sum(parameter.numel() for parameter in autoencoder.parameters())
         print(f"{arm}: {count:,} parameters, latents {tuple(autoencoder.latent_shape)}")
-    judge = sha256_file(FEATURE_EXTRACTOR)[:_DIGEST]
+    weights = sha256_file(FEATURE_EXTRACTOR)[:_DIGEST]
     settings = [
-        Setting(arm, _digest_of(params[arm]), judge, seed, arguments.seconds, arguments.threads)
+        Setting(arm, _digest_of(params[arm]), weights, seed, arguments.seconds, arguments.threads)
         for arm in arguments.arms
         for seed in range(arguments.seeds)
     ]

@@ -61,7 +61,7 @@ class Run:
     """The columns that all points of a plot share."""
 
     denoiser: str  # the beginning of its checkpoint's sha256, which depends on the autoencoder, too
-    judge: str  # the feature extractor's, likewise
+    feature_extractor: str  # likewise
     params: str  # the samplers' own
     seed: int
     count: int
@@ -147,7 +147,7 @@ def _of_run(results: dict[Setting, Result], run: Run) -> Found:
     for setting, result in sorted(
         results.items(), key=lambda item: (item[0].time_grid, item[0].guidance, item[0].sampler, item[0].evaluations)
     ):
-        if Run(setting.denoiser, setting.judge, setting.params, setting.seed, setting.count) == run:
+        if Run(setting.denoiser, setting.feature_extractor, setting.params, setting.seed, setting.count) == run:
             found.setdefault((setting.time_grid, setting.guidance), {}).setdefault(setting.sampler, {})[
                 setting.evaluations
             ] = result.fd

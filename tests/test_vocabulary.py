@@ -51,8 +51,7 @@ ALLOWED = {  # pattern -> why it may stay
     r"""(?<=["'`])judge(?=["'`])""": "a metric key that outside tools read; feature_extractor stands beside it",
     r"\baccuracy_of_the_judge\b": "a metric key, likewise",
     r"\b[fk]d_floor_real_test\b": "metric keys, likewise",
-    r"\.floor\(|\bfloor_divide\b|\bmath\.floor\b": "functions of torch and Python that round",
-    r"\bwell[- ]known\b": "plain English",
+    r"\.floor\(": "a function of torch that rounds",
     r"\bperturbed_redrawn\b": "the name of a figure's file",
     r'(?<=")redraw(?=")': "a random stream: another name draws other numbers",
 }
@@ -93,7 +92,7 @@ def test_no_banned_word_occurs(place):
         ("def test_the_judge_is_fast():", ["judge"]),
         ("it looks\nat images, of which", ["looks\nat", "of which"]),
         ('metrics["judge"], "fd_floor_real_test", manipulate.renoise_steps', []),
-        ("unknown, judgeless, a well-known floorplan, x.floor()", []),
+        ("unknown, judgeless, a floorplan, x.floor()", []),
         ("the judge's floor", ["judge", "floor"]),
     ],
 )

@@ -1,4 +1,4 @@
-"""Every ```python block of README.md and docs/*.md runs beside a small finished run, or says why it does not."""
+"""Every ```python block of README.md and docs/*.md runs beside a small finished run, or the page states why it does not."""
 
 import re
 from collections.abc import Iterator
@@ -61,7 +61,7 @@ def test_the_blocks_of_a_page_run_in_order_in_one_namespace(page, finished, tmp_
             block.run(namespace)
 
 
-def test_a_block_that_is_not_run_says_why():
+def test_a_block_that_is_not_run_has_a_reason():
     reasons = [block.reason for block in BLOCKS if block.reason is not None]
     assert len(reasons) == NOT_RUN
     assert all(len(reason.split()) >= 3 for reason in reasons), reasons

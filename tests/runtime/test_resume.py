@@ -36,7 +36,7 @@ def saved(workplace):
     return file, file.folder / "state.safetensors"
 
 
-def test_a_state_cut_short_is_nothing_to_continue_and_a_warning_says_so(saved, caplog):
+def test_a_state_cut_short_is_not_continued_and_a_warning_is_logged(saved, caplog):
     file, state = saved
     content = state.read_bytes()
     for length in [*range(0, len(content), 7), len(content) - 1]:
@@ -46,7 +46,7 @@ def test_a_state_cut_short_is_nothing_to_continue_and_a_warning_says_so(saved, c
         assert f"left aside: {state} is damaged" in caplog.text
 
 
-def test_a_state_with_a_flipped_bit_is_nothing_to_continue_and_a_warning_says_so(saved, caplog):
+def test_a_state_with_a_flipped_bit_is_not_continued_and_a_warning_is_logged(saved, caplog):
     file, state = saved
     content = state.read_bytes()
     for position in range(len(content)):

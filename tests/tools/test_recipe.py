@@ -1,4 +1,4 @@
-"""``make recipe``: a recipe's differences become the whole, commented params.yaml, or one line says why not."""
+"""``make recipe``: a recipe's differences become the whole, commented params.yaml, or are refused in one line."""
 
 import shutil
 import subprocess

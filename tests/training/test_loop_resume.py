@@ -99,7 +99,7 @@ def test_saving_often_changes_nothing(workplace):
     assert_same(often_result, seldom)
 
 
-def test_a_run_that_continues_says_where(workplace, caplog):
+def test_a_run_that_continues_logs_its_step(workplace, caplog):
     with pytest.raises(InterruptedRunError):
         Run(at_step=asked_to_stop(5)).fit()
     with caplog.at_level(logging.INFO):
