@@ -1,11 +1,11 @@
-"""Does the discriminator help? A recipe's autoencoder with and without it, in the same time, scored by the judge on images neither has seen.
+"""Does the discriminator help? A recipe's autoencoder with and without it, in the same time, scored on held-out images.
 
-    dvc repro train_feature_extractor      # data/prepared and the judge
+    dvc repro train_feature_extractor      # data/prepared and the feature extractor
     python benchmarks/adversarial.py --seconds 320 --images 20000
 
-Each finished training is a line of the CSV file; a line that is there already is not run again, so an interrupted benchmark continues.
-The images scored are the test split, the val split, and as many of the end of the train split as are missing; nothing trains on them.
-Distances are between their reconstructions and themselves: perfect ones score 0.
+Each finished training is a line of the CSV file. A line that exists is not run again, so an interrupted benchmark
+continues. The images scored are the test split, the val split, and as many of the end of the train split as are
+missing; nothing trains on them. Distances are between their reconstructions and themselves: perfect ones score 0.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
-from common import record, recorded, seconds_per_step, timed, train_codec
+from common import record, recorded, seconds_per_step, timed, train_autoencoder
 
 from latentline.autoencoders.base import Autoencoder
 from latentline.core.load_params import validate
@@ -39,7 +39,7 @@ _ARMS = ("without", "with")
 
 @dataclass(frozen=True)
 class Setting:
-    """What a line of the CSV file belongs to."""
+    """The first columns of a line of the CSV file."""
 
     arm: str
     seed: int
@@ -52,7 +52,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Result:
-    """What a training came to."""
+    """The scores of a training."""
 
     steps: int
     seconds_taken: float
@@ -65,7 +65,7 @@ def _with(params: AutoencoderParams, **adversarial: float) -> AutoencoderParams:
 
 
 def _steps_in(seconds: float, start: float, time_of: Callable[[float], float], weight: float) -> int:
-    """Steps that take ``seconds``, where the discriminator trains from share ``start`` of them on."""
+    """Return the steps that take ``seconds``, where the discriminator trains from share ``start`` of them on."""
     plain = time_of(0.0)
     contested = time_of(weight) if weight else plain
     return max(10, round(seconds / (start * plain + (1 - start) * contested)))
@@ -73,9 +73,9 @@ def _steps_in(seconds: float, start: float, time_of: Callable[[float], float], w
 
 @torch.no_grad()
 def _score(
-    autoencoder: Autoencoder, held_out: Tensor, judge: FeatureExtractor, device: torch.device
+    autoencoder: Autoencoder, held_out: Tensor, extractor: FeatureExtractor, device: torch.device
 ) -> tuple[float, float]:
-    """(PSNR in dB, Frechet distance) of the reconstructions of ``held_out``, uint8 (N, C, H, W)."""
+    """Return PSNR in dB and Frechet distance of the reconstructions of ``held_out``, uint8 (N, C, H, W)."""
     decoded = torch.cat(
         [
             to_uint8(autoencoder.decode(autoencoder.encode(to_unit_range(part).to(device)))).cpu()
@@ -83,25 +83,25 @@ def _score(
         ]
     )
     mse = (held_out.float() - decoded.float()).div(255).square().mean().item()
-    return psnr(mse), frechet_distance(judge.extract(decoded)[0], judge.extract(held_out)[0])
+    return psnr(mse), frechet_distance(extractor.look(decoded)[0], extractor.look(held_out)[0])
 
 
 def _run(
-    setting: Setting, params: AutoencoderParams, train: Tensor, held_out: Tensor, judge: FeatureExtractor
+    setting: Setting, params: AutoencoderParams, train: Tensor, held_out: Tensor, extractor: FeatureExtractor
 ) -> Result:
-    device = judge.device
+    device = extractor.device
     weight = setting.weight if setting.arm == "with" else 0.0
 
     def time_of(weight: float) -> float:
         at_once = _with(params, weight=weight, start_step=0, warmup_steps=0)
-        return seconds_per_step(lambda steps: train_codec(train, at_once, device, setting.seed, _SERIES, steps))
+        return seconds_per_step(lambda steps: train_autoencoder(train, at_once, device, setting.seed, _SERIES, steps))
 
     steps = _steps_in(setting.seconds, setting.start, time_of, weight)
     warmup = round(0.05 * steps)
     begin = round(setting.start * steps)
     contested = _with(params, weight=weight, start_step=begin, warmup_steps=warmup)
-    autoencoder, taken = timed(lambda: train_codec(train, contested, device, setting.seed, _SERIES, steps))
-    return Result(steps, taken, *_score(autoencoder, held_out, judge, device))
+    autoencoder, taken = timed(lambda: train_autoencoder(train, contested, device, setting.seed, _SERIES, steps))
+    return Result(steps, taken, *_score(autoencoder, held_out, extractor, device))
 
 
 def _print_table(results: dict[Setting, Result], settings: list[Setting]) -> None:
@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, default=Path("benchmarks/adversarial.csv"))
     arguments = parser.parse_args()
     params = validate(read_recipe(arguments.recipe, Path(__file__).resolve().parent.parent))
-    judge = load_feature_extractor(set_up(params.compute.device, arguments.threads))
+    extractor = load_feature_extractor(set_up(params.compute.device, arguments.threads))
 
     train = read_split(PREPARED, "train").images.load()
     others = torch.cat([read_split(PREPARED, name).images.load() for name in ("test", "val")])
@@ -155,7 +155,7 @@ def main() -> None:
     ]
     for setting in settings:
         if setting not in recorded(arguments.csv, Setting, Result):
-            result = _run(setting, params.autoencoder, train, held_out, judge)
+            result = _run(setting, params.autoencoder, train, held_out, extractor)
             record(arguments.csv, setting, result)
             print(setting, result, flush=True)
     _print_table(recorded(arguments.csv, Setting, Result), settings)

@@ -1,10 +1,11 @@
-"""Kinds of autoencoder on the same data in the same time: parameters, error, and how the judge sees their reconstructions of the test split.
+"""Kinds of autoencoder on the same data in the same time: parameters, errors and distances of the test split.
 
-    dvc repro train_feature_extractor      # data/prepared and the judge
+    dvc repro train_feature_extractor      # data/prepared and the feature extractor
     python benchmarks/autoencoders.py --seconds 650 --arms ae_49 vae_49
 
-An arm is the params file with some of its autoencoder's knobs changed. Each finished training is a line of the CSV file; a line that is there
-already is not run again, so an interrupted benchmark continues. The steps that fit into the time are found by timing a few of them first.
+An arm is the params file with some of its autoencoder's settings changed. Each finished training is a line of the CSV
+file. A line that exists is not run again, so an interrupted benchmark continues. The steps that fit into the time are
+found by timing a few of them first.
 """
 
 import argparse
@@ -21,7 +22,16 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
-from common import build_seeded, features_of, markdown_table, record, recorded, seconds_per_step, timed, train_codec
+from common import (
+    build_seeded,
+    features_of,
+    markdown_table,
+    record,
+    recorded,
+    seconds_per_step,
+    timed,
+    train_autoencoder,
+)
 
 from latentline.core.files import sha256_file
 from latentline.core.load_params import read_params, validate
@@ -35,7 +45,7 @@ from stages.train_autoencoder.params import AutoencoderParams
 from stages.train_autoencoder.report import score
 
 _SERIES = "benchmark_autoencoders"
-_TOLD_BY = 12  # digits of a sha256
+_DIGEST = 12  # characters of a sha256
 _49 = {  # 1x7x7 latents of 28x28 images; fewer parameters than the 221,000 of the autoencoder to be beaten
     "latent_channels": 1,
     "latent_dim": None,
@@ -68,11 +78,11 @@ ARMS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Setting:
-    """What a line of the CSV file belongs to."""
+    """The first columns of a line of the CSV file."""
 
     arm: str
     params: str  # the autoencoder's, as the beginning of their sha256
-    judge: str  # likewise its checkpoint, which tells the data too
+    feature_extractor: str  # the feature extractor's checkpoint, likewise; it stands for the data, too
     seed: int
     seconds: float
     threads: int
@@ -80,7 +90,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Result:
-    """What a training came to, on the test split."""
+    """The scores of a training on the test split."""
 
     parameters: int
     latent_size: int
@@ -93,12 +103,12 @@ class Result:
     fd: float  # of reconstructions to the train split
 
 
-def _knobs_of(arm: str, base: AutoencoderParams) -> AutoencoderParams:
+def _params_of(arm: str, base: AutoencoderParams) -> AutoencoderParams:
     return AutoencoderParams.model_validate({**base.model_dump(), **ARMS[arm]})
 
 
-def _told_by(params: AutoencoderParams) -> str:
-    return hashlib.sha256(params.model_dump_json(exclude={"epochs", "figures"}).encode()).hexdigest()[:_TOLD_BY]
+def _digest_of(params: AutoencoderParams) -> str:
+    return hashlib.sha256(params.model_dump_json(exclude={"epochs", "figures"}).encode()).hexdigest()[:_DIGEST]
 
 
 def _run(
@@ -106,17 +116,17 @@ def _run(
     params: AutoencoderParams,
     train: Tensor,
     test: ImageSplit,
-    judge: FeatureExtractor,
+    extractor: FeatureExtractor,
     reference: Tensor,
 ) -> Result:
-    """Train for the setting's time, then score; ``train`` is uint8 (N, C, H, W), ``reference`` the judge's features of it."""
+    """Train for the setting's time, then score; ``train`` is uint8 (N, C, H, W), ``reference`` its features."""
 
     def training(steps: int) -> Any:
-        return train_codec(train, params, judge.device, setting.seed, _SERIES, steps)
+        return train_autoencoder(train, params, extractor.device, setting.seed, _SERIES, steps)
 
     steps = max(1, round(setting.seconds / seconds_per_step(training)))
     autoencoder, taken = timed(lambda: training(steps))
-    scores, coded = score(autoencoder, test, judge.device, setting.seed)
+    scores, coded = score(autoencoder, test, extractor.device, setting.seed)
     return Result(
         parameters=sum(parameter.numel() for parameter in autoencoder.parameters()),
         latent_size=scores["latent_size"],
@@ -126,7 +136,7 @@ def _run(
         psnr=scores["psnr"],
         ssim=scores["ssim"],
         kl=math.nan if scores["kl"] is None else scores["kl"],
-        fd=frechet_distance(judge.extract(coded.decoded)[0], reference),
+        fd=frechet_distance(extractor.look(coded.decoded)[0], reference),
     )
 
 
@@ -189,29 +199,28 @@ def main() -> None:
     arguments = parser.parse_args()
     root = Path(__file__).resolve().parent.parent
     params = validate(read_recipe(arguments.recipe, root) if arguments.recipe else read_params())
-    judge = load_feature_extractor(set_up(params.compute.device, arguments.threads))
+    extractor = load_feature_extractor(set_up(params.compute.device, arguments.threads))
     train_split, test = read_split(PREPARED, "train"), read_split(PREPARED, "test")
-    train, reference = train_split.images.load(), features_of(judge, train_split)
-    floor = frechet_distance(features_of(judge, test), reference)
+    train, reference = train_split.images.load(), features_of(extractor, train_split)
+    real = frechet_distance(features_of(extractor, test), reference)
 
-    params = {arm: _knobs_of(arm, params.autoencoder) for arm in arguments.arms}
+    params = {arm: _params_of(arm, params.autoencoder) for arm in arguments.arms}
     for arm in arguments.arms:
-        autoencoder = build_seeded(params[arm], train.shape[1:], judge.device, 0, _SERIES)
-        print(
-            f"{arm}: {sum(parameter.numel() for parameter in autoencoder.parameters()):,} parameters, latents {tuple(autoencoder.latent_shape)}"
-        )
-    told_by = sha256_file(FEATURE_EXTRACTOR)[:_TOLD_BY]
+        autoencoder = build_seeded(params[arm], train.shape[1:], extractor.device, 0, _SERIES)
+        count = sum(parameter.numel() for parameter in autoencoder.parameters())
+        print(f"{arm}: {count:,} parameters, latents {tuple(autoencoder.latent_shape)}")
+    weights = sha256_file(FEATURE_EXTRACTOR)[:_DIGEST]
     settings = [
-        Setting(arm, _told_by(params[arm]), told_by, seed, arguments.seconds, arguments.threads)
+        Setting(arm, _digest_of(params[arm]), weights, seed, arguments.seconds, arguments.threads)
         for arm in arguments.arms
         for seed in range(arguments.seeds)
     ]
-    known = recorded(arguments.csv, Setting, Result)
-    for setting in tqdm([setting for setting in settings if setting not in known], desc=_SERIES, disable=None):
-        result = _run(setting, params[setting.arm], train, test, judge, reference)
+    done = recorded(arguments.csv, Setting, Result)
+    for setting in tqdm([setting for setting in settings if setting not in done], desc=_SERIES, disable=None):
+        result = _run(setting, params[setting.arm], train, test, extractor, reference)
         record(arguments.csv, setting, result)
     table = _table(recorded(arguments.csv, Setting, Result), settings)
-    text = f"{table}\nFD is to the train split; real test images score {floor:.2f}.\n"
+    text = f"{table}\nFD is to the train split; real test images score {real:.2f}.\n"
     arguments.csv.with_suffix(".md").write_text(text)
     print(text)
 

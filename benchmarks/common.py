@@ -1,4 +1,4 @@
-"""What several benchmarks share: a CSV file that remembers what was measured, Markdown tables, the judge's view, timed trainings."""
+"""Shared by benchmarks: CSV files of what was measured, Markdown tables, features of images, timed trainings."""
 
 import csv
 import time
@@ -20,26 +20,24 @@ from latentline.runtime.compute import to_device
 from latentline.runtime.resume import ResumeFile
 from latentline.training.config import optimizer_of
 from latentline.training.ema import Ema
-from latentline.training.loop import Saving, fit
+from latentline.training.loop import Saving, TrainConfig, fit
 from latentline.training.micro_batches import MicroBatch, micro_batches
 from stages.train_autoencoder.auxiliary_losses import build_critics
 from stages.train_autoencoder.params import AutoencoderParams
 
 _TIMED_STEPS = 20
 _TRIES = 5
-_BATCH = 1000  # images that the judge is shown at a time
+_BATCH = 1000  # images at a time
 
 
 def recorded(path: Path, setting: type, result: type) -> dict[Any, Any]:
-    """The lines of the CSV file: what belongs to a line -> what came out, two dataclasses of plain values."""
+    """Return the lines of the CSV file: setting -> result, two dataclasses of plain values."""
     if not path.exists():
         return {}
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     if rows and not get_type_hints(setting).keys() | get_type_hints(result).keys() == rows[0].keys():
-        raise SystemExit(
-            f"{path}: its columns are those of another version of this benchmark; move it away, or name another file by --csv"
-        )
+        raise SystemExit(f"--csv ({path}) must have this benchmark's columns; move it away, or name another file")
     return {_typed(setting, row): _typed(result, row) for row in rows}
 
 
@@ -59,63 +57,59 @@ def record(path: Path, setting: Any, result: Any) -> None:
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown."""
+    """Return a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def features_of(judge: FeatureExtractor, split: ImageSplit) -> Tensor:
-    """What the judge sees in a split: (N, D)."""
-    return torch.cat([judge.extract(images)[0] for images in split.images.split(_BATCH)])
+def features_of(extractor: FeatureExtractor, split: ImageSplit) -> Tensor:
+    """Return the features (N, D) of a split."""
+    return torch.cat([extractor.look(images)[0] for images in split.images.split(_BATCH)])
 
 
 def build_seeded(
     params: AutoencoderParams, shape: Sequence[int], device: torch.device, seed: int, series: str
 ) -> Autoencoder:
-    """A new codec for images of ``shape`` (C, H, W); its weights depend on (seed, series) alone."""
+    """Build a new autoencoder for images of ``shape`` (C, H, W); its weights depend on (seed, series) alone."""
     torch.manual_seed(derive_seed(seed, series, "weights"))
     return to_device(build_autoencoder(params.name, **params.constructor(), image_shape=list(shape)), device)
 
 
-def train_codec(
+def train_autoencoder(
     images: Tensor, params: AutoencoderParams, device: torch.device, seed: int, series: str, steps: int
 ) -> Autoencoder:
-    """``steps`` steps on ``images``, uint8 (N, C, H, W), as stage ``train_autoencoder`` makes them; chance depends on (seed, series)."""
+    """Train on uint8 images (N, C, H, W) as stage ``train_autoencoder`` does; draws depend on (seed, series)."""
     autoencoder = build_seeded(params, images.shape[1:], device, seed, series)
-    critics = build_critics(autoencoder, images.shape[1], params, device, seed, steps)
+    losses = build_critics(autoencoder, images.shape[1], params, device, seed, steps)
     order = EpochSampler(len(images), params.optimizer.batch_size, derive_seed(seed, series, "order"))
 
     def loss(step: int) -> Iterator[MicroBatch]:
         x = to_unit_range(images[order.rows(step)].to(device)).contiguous(memory_format=torch.channels_last)
         noise = generator(seed, series, "noise", step)
         for weight, rows in micro_batches(len(x), params.optimizer.accumulate):
-            yield weight, *critics.judge(step, *autoencoder.loss(x[rows], noise, step), x[rows])
+            yield weight, *losses.judge(step, *autoencoder.loss(x[rows], noise, step), x[rows])
 
     never = Saving(ResumeFile(series, {}, ()), float("inf"))
     try:
         used, _ = fit(
             autoencoder,
             loss,
-            epochs=1,
-            steps_per_epoch=steps,
-            optimizer=optimizer_of(params.optimizer),
-            saving=never,
+            TrainConfig(series, 1, steps, optimizer_of(params.optimizer), never),
             averages=[] if params.ema_decay is None else [Ema(autoencoder, params.ema_decay)],
-            rival=critics.discriminator,
-            section=series,
+            discriminator=losses.discriminator,
         )
     finally:
-        never.file.finish()  # what an interrupt left: a continued training would not have taken the same time
+        never.file.finish()  # the state of an interrupt: a continued training would not take the same time
     return cast(Autoencoder, used.eval())
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:
-    """What ``work()`` returns, and its CPU time in seconds per thread: on one thread, other work on the machine does not count."""
+    """Return the result of ``work()`` and its CPU time in seconds per thread, which leaves other work out."""
     started = time.process_time()
     result = work()
     return result, (time.process_time() - started) / torch.get_num_threads()
 
 
 def seconds_per_step(train: Callable[[int], Any]) -> float:
-    """Of ``train(steps)``, as :func:`timed` counts: the least of several tries."""
+    """Return the seconds of a step of ``train(steps)``, as :func:`timed` counts: the least of several tries."""
     return min(timed(lambda: train(_TIMED_STEPS))[1] for _ in range(_TRIES)) / _TIMED_STEPS

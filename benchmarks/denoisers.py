@@ -2,7 +2,8 @@
 
     python benchmarks/denoisers.py
 
-Networks take turns, and the time is the processor's, so that other work on the machine harms little; the median turn counts.
+Networks take turns, and the time is the processor's, so that other work on the machine harms little. The median turn
+counts.
 """
 
 import statistics
@@ -15,6 +16,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
+from latentline.core.condition import Condition
 from latentline.denoisers.build import build_denoiser
 
 _BATCH = 64
@@ -37,16 +39,16 @@ class Training:
     """One network with its optimizer."""
 
     def __init__(self, name: str, shape: tuple[int, ...], params: dict[str, object]) -> None:
-        self.network = build_denoiser(name, latent_shape=shape, features=_CLASSES, **params).to(
+        self.network = build_denoiser(name, latent_shape=shape, cond_dim=_CLASSES, **params).to(
             memory_format=torch.channels_last
         )
         self.optimizer = torch.optim.AdamW(self.network.parameters(), fused=True)
         self.target = torch.randn(_BATCH, *shape)
         self.t = torch.rand(_BATCH)
-        self.condition = nn.functional.one_hot(torch.arange(_BATCH) % _CLASSES, _CLASSES).float()  # (B, F)
+        self.condition = Condition(nn.functional.one_hot(torch.arange(_BATCH) % _CLASSES, _CLASSES).float())  # (B, F)
 
     def seconds(self, steps: int) -> float:
-        """Processor time of one step."""
+        """Return the processor time of one step."""
         started = time.process_time()
         for _ in range(steps):
             loss = (self.network(self.target, self.t, self.condition) - self.target).square().mean()
@@ -63,11 +65,12 @@ def main() -> None:
     trainings = [Training(*network) for network in NETWORKS]
     turns = [[training.seconds(_STEPS) for training in trainings] for _ in range(_TURNS)][1:]  # the first turn warms up
     medians = [statistics.median(turn[index] for turn in turns) for index in range(len(trainings))]
-    print("| network | latent | knobs | parameters | ms per step | ratio |\n|---|---|---|---|---|---|")
+    print("| network | latent | settings | parameters | ms per step | ratio |\n|---|---|---|---|---|---|")
     for (name, shape, settings), training, median in zip(NETWORKS, trainings, medians, strict=True):
         parameters = sum(parameter.numel() for parameter in training.network.parameters())
+        described = ", ".join(f"{setting}: {value}" for setting, value in settings.items())
         print(
-            f"| {name} | {'x'.join(map(str, shape))} | {', '.join(f'{knob}: {value}' for knob, value in settings.items())} "
+            f"| {name} | {'x'.join(map(str, shape))} | {described} "
             f"| {parameters / 1e6:.2f} M | {1e3 * median:.0f} | {median / medians[0]:.2f} |"
         )
 

@@ -5,10 +5,11 @@
 Writes the cache to a temporary folder (8 KiB per latent), then measures, each in a process of its own:
 
 gathering   a shuffled batch of latents from memory, from disk, and from disk with an empty page cache: each row once
-training    steps of the denoiser below; memory and disk take turns, so that other work on the machine harms both alike
-stage       train_denoiser itself on that cache, told to stop after some seconds: its peak resident memory
+training    steps of a denoiser; memory and disk take turns, so that other work on the machine harms both alike
+stage       train_denoiser itself on that cache, stopped after some seconds: its peak resident memory
 
-Linux only: it empties the page cache of its own files. Needs the latents' size on disk, and once more in memory for the comparison.
+Linux only: it empties the page cache of its own files. Needs the latents' size on disk, and once more in memory for the
+comparison.
 """
 
 import argparse
@@ -31,7 +32,9 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
 from ruamel.yaml import YAML  # noqa: E402
 
-from latentline.core.paths import AUTOENCODER, LATENT_STATS, LATENTS  # noqa: E402
+from latentline.core.condition import Condition  # noqa: E402
+from latentline.core.labels import LabelTable, build_schema  # noqa: E402
+from latentline.core.paths import AUTOENCODER, LATENT_SHARDS  # noqa: E402
 from latentline.core.seeds import generator  # noqa: E402
 from latentline.data.batches import EpochSampler  # noqa: E402
 from latentline.denoisers.build import build_denoiser  # noqa: E402
@@ -41,32 +44,37 @@ from latentline.latents.cache import LatentSplit, read_latents, read_stats, writ
 from latentline.runtime.checkpoint import save_checkpoint  # noqa: E402
 from latentline.runtime.compute import channels_last, set_up, to_device  # noqa: E402
 from latentline.tools.params_file import read_recipe  # noqa: E402
-from stages.train_denoiser.latents import Latents  # noqa: E402
+from stages.train_denoiser.__main__ import Latents  # noqa: E402
 from support.params import set_params  # noqa: E402 - the path is set first
 
 _SHAPE, _CLASSES = (4, 32, 32), 10
 _PORTION = 500
-_KNOBS = {"channels": [32, 32], "blocks": 1, "attention_levels": [], "patch_size": 4}
+_NETWORK = {"channels": [32, 32], "blocks": 1, "attention_levels": [], "patch_size": 4}
 _STEPS, _ROUNDS = 10, 7
 _GATHERED = (64, 256, 512)
 
 
 def write(folder: Path, count: int) -> None:
-    """A checkpoint that the stage accepts, and a cache of ``count`` random latents (a block of them again and again: only their size matters)."""
+    """Write a checkpoint that the stage accepts, and a cache of ``count`` random latents.
+
+    A block of latents is written again and again, since only their size matters.
+    """
     digest = write_autoencoder(folder)
+    schema = build_schema(tuple(map(str, range(_CLASSES))), ())
     block = torch.randn(_PORTION, *_SHAPE, generator=generator(0, "larger than memory")).half()
 
     def portions(rows: int) -> Iterator[LatentSplit[Tensor]]:
         for start in range(0, rows, _PORTION):
             here = min(_PORTION, rows - start)
-            yield LatentSplit(block[:here], torch.arange(start, start + here) % _CLASSES, None)
+            classes = (torch.arange(start, start + here) % _CLASSES)[:, None].float()
+            yield LatentSplit(block[:here], LabelTable(schema, classes))
 
     splits = {"train": portions(count), "val": portions(1000), "test": portions(1000)}
-    write_cache(folder / LATENTS, splits, classes=tuple(map(str, range(_CLASSES))), attributes=(), autoencoder=digest)
+    write_cache(folder, splits, schema=schema, autoencoder=digest)
 
 
 def write_autoencoder(folder: Path) -> str:
-    """The identity, for "images" of the latents' shape; its sha256."""
+    """Write the identity, for "images" of the latents' shape; return its sha256."""
     from latentline.core.files import sha256_file
 
     constructor = {"image_shape": list(_SHAPE)}
@@ -77,10 +85,10 @@ def write_autoencoder(folder: Path) -> str:
 
 
 def compare(folder: Path, batch: int, threads: int) -> dict[str, object]:
-    """Seconds of gathering and of steps, from memory and from disk."""
+    """Measure the seconds of gathering and of steps, from memory and from disk."""
     device = set_up("cpu", threads)
-    stats, split = read_stats(folder / LATENT_STATS), read_latents(folder / LATENTS, "train")
-    condition = torch.nn.functional.one_hot(split.values[:, 0].long(), _CLASSES).float()  # (N, F)
+    stats, split = read_stats(folder), read_latents("train", folder)
+    condition = Condition(torch.nn.functional.one_hot(split.labels.classes, _CLASSES).float())  # (N, F)
     sources = {
         "memory": Latents(split.latents.load(), condition, stats.normalizer),
         "disk": Latents(split.latents, condition, stats.normalizer),
@@ -101,21 +109,21 @@ def compare(folder: Path, batch: int, threads: int) -> dict[str, object]:
 
 
 def gathering(sources: dict[str, Latents], folder: Path) -> dict[str, dict[str, float]]:
-    """Seconds of a batch of each size: the median of some, all of other rows."""
+    """Measure the seconds of a batch of each size: the median of some, all of other rows."""
     found: dict[str, dict[str, float]] = {str(size): {} for size in _GATHERED}
     for name, source in (
         ("memory", "memory"),
         ("disk", "disk"),
         ("empty cache", "disk"),
-        ("empty cache, told before", "disk"),
+        ("empty cache, prefetched", "disk"),
     ):
         for size in _GATHERED:
             order, seconds = EpochSampler(len(sources[source]), size, seed=size), []
             for step in range(10):
                 if name.startswith("empty"):
                     empty_cache(folder)
-                if name.endswith("before"):
-                    sources[source].prefetch(order.rows(step))
+                if name.endswith("prefetched"):
+                    sources[source].expect(order.rows(step))
                     time.sleep(0.1)  # in which a step is computed
                 started = time.perf_counter()
                 sources[source].z0(order.rows(step))
@@ -125,26 +133,26 @@ def gathering(sources: dict[str, Latents], folder: Path) -> dict[str, dict[str, 
 
 
 def empty_cache(folder: Path) -> None:
-    """Of all shards: what the system has of them in memory."""
-    for path in (folder / LATENTS).glob("train-*"):
+    """Drop the shards from the system's page cache."""
+    for path in (folder / LATENT_SHARDS).glob("train-*"):
         with path.open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def training(latents: Latents, batch: int, device: torch.device) -> Callable[[int], None]:
-    """A step of a new denoiser, as stage train_denoiser makes it."""
+    """Return a training step of a new denoiser, as stage train_denoiser takes it."""
     torch.manual_seed(0)
-    network = to_device(build_denoiser("unet", latent_shape=_SHAPE, features=_CLASSES, **_KNOBS), device)
+    network = to_device(build_denoiser("unet", latent_shape=_SHAPE, cond_dim=_CLASSES, **_NETWORK), device)
     process, order = build_process("flow", "velocity"), EpochSampler(len(latents), batch, seed=0)
     adamw = torch.optim.AdamW(network.parameters(), fused=True)
 
     def step(number: int) -> None:
         rows, draw = order.rows(number), generator(0, "step", number)
         z0 = channels_last(latents.z0(rows))
-        latents.prefetch(order.rows(number + 1))
+        latents.expect(order.rows(number + 1))
         noise = torch.randn(z0.shape, generator=draw)
         denoising_loss(
-            network, process, z0, latents.condition[rows], torch.rand(len(rows), generator=draw), noise
+            network, process, z0, latents.condition.rows(rows), torch.rand(len(rows), generator=draw), noise
         ).mean().backward()
         adamw.step()
         adamw.zero_grad()
@@ -153,9 +161,9 @@ def training(latents: Latents, batch: int, device: torch.device) -> Callable[[in
 
 
 def stage(folder: Path, batch: int, threads: int, seconds: float) -> dict[str, float]:
-    """Peak resident memory of the stage, in GiB, until it is told to stop."""
+    """Run the stage for some seconds, then stop it; return its exit status and peak resident memory in GiB."""
     content = read_recipe("default", ROOT)
-    params = {f"denoiser.{name}": value for name, value in _KNOBS.items()}
+    params = {f"denoiser.{name}": value for name, value in _NETWORK.items()}
     set_params(
         content, {**params, "denoiser.optimizer.batch_size": batch, "compute.threads": threads, "compute.device": "cpu"}
     )
@@ -170,12 +178,12 @@ def stage(folder: Path, batch: int, threads: int, seconds: float) -> dict[str, f
 
 
 def main() -> None:
-    """Write the cache, run all parts and print what they found; or run one of them."""
+    """Write the cache, run all parts and print their results; or run one of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=1_000_000, help="latents")
     parser.add_argument("--batch", type=int, default=64, help="of a training step")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=60.0, help="until the stage is told to stop")
+    parser.add_argument("--seconds", type=float, default=60.0, help="until the stage is stopped")
     parser.add_argument("--part", choices=["write", "compare"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -196,25 +204,18 @@ def main() -> None:
         with subprocess.Popen([*common, "--part", "write"]) as process:
             _, _, usage = os.wait4(process.pid, 0)
             process.returncode = 0
-        size = sum(path.stat().st_size for path in (folder / LATENTS).iterdir())
-        print(
-            f"written: {size / 2**30:.2f} GiB in {time.perf_counter() - started:.0f} s, peak {usage.ru_maxrss / (1 << 20):.2f} GiB resident",
-            flush=True,
-        )
+        size = sum(path.stat().st_size for path in (folder / LATENT_SHARDS).iterdir())
+        taken, peak = time.perf_counter() - started, usage.ru_maxrss / (1 << 20)
+        print(f"written: {size / 2**30:.2f} GiB in {taken:.0f} s, peak {peak:.2f} GiB resident", flush=True)
         found = json.loads(subprocess.run([*common, "--part", "compare"], stdout=subprocess.PIPE, check=True).stdout)
-        for batch, with_statistics in found["gathering"].items():
-            print(
-                f"gather {batch}: "
-                + ", ".join(f"{name} {1000 * value:.1f} ms" for name, value in with_statistics.items())
-            )
+        for batch, seconds in found["gathering"].items():
+            print(f"gather {batch}: " + ", ".join(f"{name} {1000 * value:.1f} ms" for name, value in seconds.items()))
         per_step = ", ".join(f"{name} {1000 * value:.0f} ms a step" for name, value in found["training"].items())
-        print(
-            f"unet {_KNOBS}, batch {arguments.batch}, {arguments.threads} threads: {per_step}; disk / memory {found['ratio']:.3f}",
-            flush=True,
-        )
+        settings = f"unet {_NETWORK}, batch {arguments.batch}, {arguments.threads} threads"
+        print(f"{settings}: {per_step}; disk / memory {found['ratio']:.3f}", flush=True)
         ended = stage(folder, arguments.batch, arguments.threads, arguments.seconds)
         print(
-            f"train_denoiser: peak {ended['peak_gib']:.2f} GiB resident, exit status {ended['status']} (130 = told to stop)"
+            f"train_denoiser: peak {ended['peak_gib']:.2f} GiB resident, exit status {ended['status']} (130 = stopped)"
         )
     return None
 

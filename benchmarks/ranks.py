@@ -1,9 +1,10 @@
-"""Speed of training by two processes of one thread each, against one process of two threads and one of one, on the default recipe's networks.
+"""Speed of training by two processes of one thread each, against one process of one thread and of two.
 
     python benchmarks/ranks.py
 
-Random images and latents stand for data, since only the shapes matter. The settings take turns in one run; the median turn counts. Beside the
-time on the clock stands the processors' time, all processes together: other work on the machine harms it less, and it shows what sharing costs.
+Trains the default recipe's networks on random images and latents, since only the shapes matter. The settings take turns
+in one run; the median turn counts. Beside the time on the clock stands the processors' time of all processes together:
+other work on the machine harms it less, and it shows what sharing costs.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 from latentline.autoencoders.build import build_autoencoder
+from latentline.core.condition import Condition
 from latentline.core.load_params import validate
 from latentline.core.seeds import generator
 from latentline.denoisers.build import build_denoiser
@@ -61,23 +63,22 @@ def _autoencoder(params: Any, ranks: Ranks) -> tuple[nn.Module, Loss]:
 
 
 def _denoiser(params: Any, ranks: Ranks) -> tuple[nn.Module, Loss]:
+    parts = params.autoencoder
+    shape = build_autoencoder(parts.name, **parts.constructor(), image_shape=list(_IMAGE)).latent_shape
     params = params.denoiser
-    shape = build_autoencoder(
-        params.autoencoder.name, **params.autoencoder.constructor(), image_shape=list(_IMAGE)
-    ).latent_shape
     network = to_device(
-        build_denoiser(params.name, latent_shape=shape, features=_CLASSES, **params.constructor()), torch.device("cpu")
+        build_denoiser(params.name, latent_shape=shape, cond_dim=_CLASSES, **params.constructor()), torch.device("cpu")
     )
     process = build_process(params.process.path, params.process.prediction)
     count = params.optimizer.batch_size
-    condition = nn.functional.one_hot(torch.arange(count) % _CLASSES, _CLASSES).float()  # (B, F)
+    condition = Condition(nn.functional.one_hot(torch.arange(count) % _CLASSES, _CLASSES).float())  # (B, F)
 
     def loss(step: int) -> Iterator[MicroBatch]:
         draw = generator(0, "noise", step)
         z0, noise = (channels_last(torch.randn(count, *shape, generator=draw)) for _ in range(2))
         t = torch.rand(count, generator=draw)
         for weight, rows in micro_batches(count, 1, ranks):
-            value = denoising_loss(network, process, z0[rows], condition[rows], t[rows], noise[rows]).mean()
+            value = denoising_loss(network, process, z0[rows], condition.rows(rows), t[rows], noise[rows]).mean()
             yield weight, value, {"loss": value}
 
     return network, loss
@@ -87,7 +88,7 @@ NETWORKS = {"autoencoder": _autoencoder, "denoiser": _denoiser}
 
 
 def measure(name: str, processes: int, threads: int) -> None:
-    """In each process: train, and let the first print the seconds of a step on the clock, and the processors' of all processes."""
+    """Train in each process; rank 0 prints the seconds of a step, on the clock and of all processors together."""
     params = validate(read_recipe("default", Path(__file__).resolve().parent.parent))
     _, ranks = init_distributed(set_up("cpu", threads), processes, 1)
     network, loss = NETWORKS[name](params, ranks)
@@ -113,7 +114,7 @@ def measure(name: str, processes: int, threads: int) -> None:
 
 
 def main() -> None:
-    """Measure all and print a table in Markdown; or, told a setting, measure that."""
+    """Measure all and print a table in Markdown, or measure the setting of --setting."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--setting", nargs=3, metavar=("NETWORK", "PROCESSES", "THREADS"), help="used by the benchmark itself"
@@ -121,9 +122,8 @@ def main() -> None:
     if setting := parser.parse_args().setting:
         measure(setting[0], int(setting[1]), int(setting[2]))
         return
-    print(
-        "| network | processes x threads | ms per step | speed | processors' ms per step | of it well spent |\n|---|---|---|---|---|---|"
-    )
+    print("| network | processes x threads | ms per step | speed | processors' ms per step | efficiency |")
+    print("|---|---|---|---|---|---|")
     for name in NETWORKS:
         turns = [[_measured(name, *setting) for setting in _SETTINGS] for _ in range(_TURNS)]
         clocks, processors = (

@@ -1,12 +1,13 @@
-"""Few steps: Frechet distance of samples against network evaluations per image, for every sampler that serves the trained denoiser.
+"""Few steps: Frechet distance of samples against network evaluations per image, for each sampler of the denoiser.
 
     dvc repro                              # the checkpoints that are measured
     python benchmarks/samplers.py --count 2000 --guidance 1.0 2.4 --time-grids uniform karras shifted:2
 
-Each point is a line of the CSV file; a line that is there already is not measured again, so an interrupted benchmark continues. All points
-start from the same noise. Guided evaluations count two, Heun's steps two evaluations: a sampler that cannot spend a budget exactly is left out of
-it. Distances are by the judge to the train split, and grow as images get fewer: the floor is that of as many real test images (or all of them).
-The samplers' own knobs (eta, variance, sigma_scale, diffusion), the times that are guided, the seed and the batch size are those of params.yaml.
+Each point is a line of the CSV file. A line that exists is not measured again, so an interrupted benchmark continues.
+All points start from the same noise. A guided evaluation counts two, and a step of Heun two evaluations. A sampler that
+cannot spend a budget exactly is left out of it. Distances are to the train split, and grow as images get fewer: the
+reference is the distance of as many real test images, or of all of them. The samplers' own settings (eta, variance,
+sigma_scale, diffusion), the guided times, the seed and the batch size are those of params.yaml.
 """
 
 import argparse
@@ -33,7 +34,7 @@ from latentline.autoencoders.load import TrainedAutoencoder, load_autoencoder
 from latentline.core.errors import UserError
 from latentline.core.files import sha256_file
 from latentline.core.load_params import PARAMS_FILE, read_params, validate
-from latentline.core.paths import DENOISER, FEATURE_EXTRACTOR, LATENT_LABELS, LATENT_STATS, PREPARED
+from latentline.core.paths import DENOISER, FEATURE_EXTRACTOR, PREPARED
 from latentline.data.store import read_split
 from latentline.denoisers.conditioning import labels_for_samples
 from latentline.denoisers.guidance import Guidance
@@ -49,7 +50,7 @@ from stages.evaluate.distances import frechet_distance
 from stages.sample.params import SampleParams
 
 _SERIES = "benchmark_samplers"
-_TOLD_BY = 12  # digits of a sha256
+_DIGEST = 12  # characters of a sha256
 
 Found = dict[tuple[str, float], dict[str, dict[int, float]]]
 """(time grid, guidance) -> sampler -> evaluations -> FD."""
@@ -57,10 +58,10 @@ Found = dict[tuple[str, float], dict[str, dict[int, float]]]
 
 @dataclass(frozen=True)
 class Run:
-    """What all points of a plot have in common."""
+    """The columns that all points of a plot share."""
 
-    denoiser: str  # its checkpoint, which tells the autoencoder too, as the beginning of the sha256
-    judge: str  # likewise
+    denoiser: str  # the beginning of its checkpoint's sha256, which depends on the autoencoder, too
+    feature_extractor: str  # likewise
     params: str  # the samplers' own
     seed: int
     count: int
@@ -68,7 +69,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Setting(Run):
-    """What a line of the CSV file belongs to."""
+    """The first columns of a line of the CSV file."""
 
     time_grid: str
     guidance: float
@@ -78,15 +79,15 @@ class Setting(Run):
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured."""
+    """The measured columns."""
 
     fd: float
-    images_per_second: float  # without the judge's time
+    images_per_second: float  # without the time of scoring
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """What draws images."""
+    """The networks that draw images, and their settings."""
 
     autoencoder: TrainedAutoencoder
     denoiser: Denoiser
@@ -94,17 +95,17 @@ class Pipeline:
     params: SampleParams
 
     def draw(self, setting: Setting, plan: SamplingConfig) -> Tensor:
-        """uint8 images (count, C, H, W), classes in turn."""
-        values = labels_for_samples(read_labels(self.stats.schema), setting.count)  # (count, A)
+        """Draw uint8 images (count, C, H, W), classes in turn."""
+        labels = labels_for_samples(read_labels(self.stats.schema), setting.count)
         images = []
         for indices in torch.arange(setting.count).split(self.params.batch_size):
-            z0 = draw_latents(self.denoiser, plan, setting.seed, _SERIES, indices, values[indices])
+            z0 = draw_latents(self.denoiser, plan, setting.seed, _SERIES, indices, labels[indices])
             images.append(self.autoencoder.decode(self.stats.normalizer.restore(z0)))
         return torch.cat(images)
 
 
 def _grid(name: str) -> str:
-    """Check a time grid, ``kind`` or ``shifted:SHIFT``, as argparse wants it."""
+    """Check a time grid, ``kind`` or ``shifted:SHIFT``, and return its name."""
     kind, _, shift = name.partition(":")
     if kind not in TIME_GRIDS or (kind == "shifted") != bool(shift):
         raise argparse.ArgumentTypeError(
@@ -116,7 +117,7 @@ def _grid(name: str) -> str:
 
 
 def _plan(setting: Setting, sample: SampleParams, process: Process) -> SamplingConfig | None:
-    """How to spend the setting's evaluations exactly; None where that cannot be done."""
+    """Return how to spend the setting's evaluations exactly; None where that cannot be done."""
     kind, _, shift = setting.time_grid.partition(":")
     grid = partial(build_time_grid, kind, path=process.path, shift=float(shift or 1))
     guidance = Guidance(setting.guidance, sample.guidance_start, sample.guidance_end, sample.guidance_rescale)
@@ -141,12 +142,12 @@ def _serves(sampler: str, process: Process) -> bool:
 
 
 def _of_run(results: dict[Setting, Result], run: Run) -> Found:
-    """What the results say of one run."""
+    """Return the results of one run."""
     found: Found = {}
     for setting, result in sorted(
         results.items(), key=lambda item: (item[0].time_grid, item[0].guidance, item[0].sampler, item[0].evaluations)
     ):
-        if Run(setting.denoiser, setting.judge, setting.params, setting.seed, setting.count) == run:
+        if Run(setting.denoiser, setting.feature_extractor, setting.params, setting.seed, setting.count) == run:
             found.setdefault((setting.time_grid, setting.guidance), {}).setdefault(setting.sampler, {})[
                 setting.evaluations
             ] = result.fd
@@ -154,7 +155,7 @@ def _of_run(results: dict[Setting, Result], run: Run) -> Found:
 
 
 def _budgets(found: Found) -> list[int]:
-    """All numbers of evaluations, in ascending order."""
+    """Return all numbers of evaluations, in ascending order."""
     return sorted({budget for samplers in found.values() for points in samplers.values() for budget in points})
 
 
@@ -168,8 +169,8 @@ def _table(found: Found) -> str:
     return markdown_table(["time grid", "guidance", "sampler", *map(str, budgets)], rows)
 
 
-def _plot(path: Path, found: Found, floor: float) -> None:
-    """A row of panels per time grid, a column per guidance, a curve per sampler."""
+def _plot(path: Path, found: Found, reference: float) -> None:
+    """Draw a row of panels per time grid, a column per guidance, a curve per sampler."""
     grids, scales = sorted({grid for grid, _ in found}), sorted({guidance for _, guidance in found})
     budgets = _budgets(found)
     size = (4.4 * len(scales), 3.4 * len(grids))
@@ -185,7 +186,7 @@ def _plot(path: Path, found: Found, floor: float) -> None:
                 color=f"C{SAMPLERS.index(sampler)}",
                 label=sampler,
             )
-        axes.axhline(floor, linestyle="--", color="grey", label="real test images")
+        axes.axhline(reference, linestyle="--", color="grey", label="real test images")
         axes.set(xscale="log", yscale="log", xlabel="network evaluations per image", ylabel="Frechet distance to train")
         axes.set_title(f"{grid}, guidance {guidance:g}", fontsize=9)
         axes.set_xticks(budgets, map(str, budgets))
@@ -212,50 +213,53 @@ def _arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Measure what the CSV file does not have yet; write the plot and the table of all that it has of these checkpoints, and print the table."""
+    """Measure what the CSV file does not have yet; plot and print all that it has of these checkpoints."""
     arguments = _arguments()
     params = validate(read_params(PARAMS_FILE))
     device = set_up(params.compute.device, params.compute.threads)
-    autoencoder, judge, stats = load_autoencoder(device), load_feature_extractor(device), read_stats()
+    autoencoder, extractor, stats = load_autoencoder(device), load_feature_extractor(device), read_stats()
     stats.require_autoencoder(autoencoder.sha256)
     denoiser = load_denoiser(device, stats)
     pipeline = Pipeline(autoencoder, denoiser, stats, params.sample)
 
     names = ("eta", "variance", "sigma_scale", "diffusion", "guidance_start", "guidance_end", "guidance_rescale")
     own = {name: getattr(params.sample, name) for name in names}
-    told_by = " ".join(f"{name}={value}" for name, value in own.items())
+    own_settings = " ".join(f"{name}={value}" for name, value in own.items())
     run = Run(
-        sha256_file(DENOISER)[:_TOLD_BY],
-        sha256_file(FEATURE_EXTRACTOR)[:_TOLD_BY],
-        told_by,
+        sha256_file(DENOISER)[:_DIGEST],
+        sha256_file(FEATURE_EXTRACTOR)[:_DIGEST],
+        own_settings,
         params.seed,
         arguments.count,
     )
     settings = [
         Setting(**vars(run), time_grid=grid, guidance=guidance, sampler=sampler, evaluations=evaluations)
         for grid in arguments.time_grids
-        for guidance in sorted({denoiser.conditions.guidance(scale, "--guidance") for scale in arguments.guidance})
+        for guidance in sorted({denoiser.conditioning.guidance(scale, "--guidance") for scale in arguments.guidance})
         for sampler in arguments.samplers
         if _serves(sampler, denoiser.process)
         for evaluations in arguments.evaluations
     ]
-    known = recorded(arguments.csv, Setting, Result)
-    plans = {setting: _plan(setting, params.sample, denoiser.process) for setting in settings if setting not in known}
-    reference = features_of(judge, read_split(PREPARED, "train"))
+    done = recorded(arguments.csv, Setting, Result)
+    plans = {setting: _plan(setting, params.sample, denoiser.process) for setting in settings if setting not in done}
+    reference = features_of(extractor, read_split(PREPARED, "train"))
     real = read_split(PREPARED, "test").images[: arguments.count]
-    floor = frechet_distance(judge.extract(real)[0], reference)
+    real_distance = frechet_distance(extractor.look(real)[0], reference)
     for setting, plan in tqdm([(setting, plan) for setting, plan in plans.items() if plan], desc=_SERIES, disable=None):
         started = time.perf_counter()
         images = pipeline.draw(setting, plan)
         taken = time.perf_counter() - started
         record(
-            arguments.csv, setting, Result(frechet_distance(judge.extract(images)[0], reference), arguments.count / taken)
+            arguments.csv,
+            setting,
+            Result(frechet_distance(extractor.look(images)[0], reference), arguments.count / taken),
         )
 
     found = _of_run(recorded(arguments.csv, Setting, Result), run)
-    text = f"{_table(found)}\nFrechet distance of {run.count} images to the train split; {len(real)} real test images score {floor:.2f}.\n"
+    caption = f"Frechet distance of {run.count} images to the train split"
+    text = f"{_table(found)}\n{caption}; {len(real)} real test images score {real_distance:.2f}.\n"
     arguments.csv.with_suffix(".md").write_text(text)
-    _plot(arguments.csv.with_suffix(".png"), found, floor)
+    _plot(arguments.csv.with_suffix(".png"), found, real_distance)
     print(text)
 
 

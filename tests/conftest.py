@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 from torch import nn
 
 from latentline.tools.params_file import read_recipe
+from support.checkout import Checkout, finished_checkout
 from support.params import set_params
 
 settings.register_profile(
@@ -26,19 +27,34 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def root() -> Path:
-    """The repository."""
+    """Return the repository's folder."""
     return Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(autouse=True)
 def _fixed_seed() -> None:
-    """New networks and random inputs are the same in every run."""
+    """Seed torch, so that new networks and random inputs are the same in every run."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """Return a checkout in which DVC has run the tiny pipeline, once for all tests.
+
+    Tests that change anything, or that add experiments, take ``copy``.
+    """
+    return finished_checkout(root, tmp_path_factory.mktemp("repro") / "checkout")
+
+
+@pytest.fixture
+def copy(finished: Checkout, tmp_path: Path) -> Checkout:
+    """Return a copy of ``finished`` that the test may change."""
+    return finished.copy(tmp_path / "checkout")
 
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current folder, as a stage's, outside any DVC run."""
+    """Enter an empty folder, outside any DVC run."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     return tmp_path
@@ -46,7 +62,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def write_params(root: Path) -> Callable[[Path, dict[str, object]], None]:
-    """Write params.yaml into a folder: the default recipe with other values of some settings, named ``section.setting``."""
+    """Return a function that writes params.yaml: the default recipe with other values of some settings."""
 
     def write(folder: Path, params: dict[str, object]) -> None:
         content = read_recipe("default", root)
@@ -58,7 +74,7 @@ def write_params(root: Path) -> Callable[[Path, dict[str, object]], None]:
 
 @pytest.fixture(scope="module")
 def machine() -> Iterator[None]:
-    """Stages set torch and the environment up for themselves; the tests of other modules find both as they were."""
+    """Restore what stages change of torch and the environment once the module's tests are done."""
     with pytest.MonkeyPatch.context() as patch:
         for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "CUBLAS_WORKSPACE_CONFIG"):
             patch.setenv(variable, "1")
@@ -69,7 +85,7 @@ def machine() -> Iterator[None]:
 
 @pytest.fixture
 def awake() -> Callable[[nn.Module], nn.Module]:
-    """Networks begin with layers of zeros; this fills all parameters at random, so that everything in them matters."""
+    """Return a function that fills all parameters at random, since new networks begin with layers of zeros."""
 
     def fill(module: nn.Module) -> nn.Module:
         for parameter in module.parameters():

@@ -1,4 +1,4 @@
-"""The rules of the code, as tests: who imports whom, how long files are, what is never used."""
+"""The rules of the code hold: imports point one way, files are short, and nothing runs code from a file."""
 
 import ast
 import re
@@ -25,12 +25,12 @@ def _tree(path: Path) -> ast.Module:
 
 
 def _imports(path: Path) -> Iterator[str]:
-    """Dotted names of every import statement of a file."""
+    """Yield the dotted names of every import statement of a file."""
     yield from _imported(_tree(path))
 
 
 def _imported(tree: ast.Module) -> Iterator[str]:
-    """Dotted names of every import statement, those inside functions too."""
+    """Yield the dotted names of every import statement, those inside functions too."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -41,7 +41,7 @@ def _imported(tree: ast.Module) -> Iterator[str]:
 
 
 def _packages_imported(path: Path) -> set[str]:
-    """Sub-packages of latentline."""
+    """Return the packages of latentline that a file imports."""
     return {name.split(".")[1] for name in _imports(path) if name.startswith("latentline.")}
 
 
@@ -119,7 +119,7 @@ def test_nothing_that_runs_code_from_a_file_is_used():
                 assert "weights_only=True" in map(ast.unparse, node.keywords), _name(path)
 
 
-def test_devices_are_named_in_one_place_and_its_knob():
+def test_devices_are_named_in_one_place_and_in_their_setting():
     naming = {_name(path) for path in ALL if re.search("cuda", path.read_text(), re.IGNORECASE)}
     assert naming == {"runtime/compute.py", "core/compute_params.py"}
 
@@ -129,7 +129,7 @@ def _classes() -> dict[str, ast.ClassDef]:
 
 
 def _is_abstract(node: ast.ClassDef) -> bool:
-    """It has abstract methods, or it has neither fields nor methods at all: only a docstring and settings for its children."""
+    """Return whether a class has abstract methods, or neither fields nor methods: only a docstring and settings."""
     has_abstract_method = any(
         "abstractmethod" in ast.unparse(part) for part in node.body if isinstance(part, ast.FunctionDef)
     )
@@ -139,7 +139,7 @@ def _is_abstract(node: ast.ClassDef) -> bool:
 def test_every_class_of_ours_is_abstract_or_final():
     classes = _classes()
     parents = {ast.unparse(base).split(".")[-1] for node in classes.values() for base in node.bases} & classes.keys()
-    assert parents >= {"Autoencoder", "Section"}  # the test sees parents at all
+    assert parents >= {"Autoencoder", "Section"}  # else the test would hold of nothing
     assert [name for name in parents if not _is_abstract(classes[name])] == []
 
 
@@ -148,12 +148,13 @@ def test_class_names_are_unique():
     assert sorted(names) == sorted(set(names))
 
 
-def test_every_module_says_what_it_is_for():
-    assert [path for path in ALL if not ast.get_docstring(_tree(path))] == []
+def test_every_module_has_a_docstring():
+    tests = (STAGES.parent / "tests").rglob("*.py")
+    assert [path for path in [*ALL, *tests] if not ast.get_docstring(_tree(path))] == []
 
 
-def test_every_knob_is_explained_in_its_model():
-    """A docstring under each field, except ``optimizer``, ``process`` and ``preview``, whose own classes explain them."""
+def test_every_setting_is_explained_in_its_model():
+    """Require a docstring under each field but those of a section, whose own class explains them."""
     for path in [
         SOURCE / "core" / "compute_params.py",
         SOURCE / "training" / "params.py",

@@ -1,10 +1,11 @@
-"""dvc.yaml says exactly what the stages read and write."""
+"""dvc.yaml lists exactly what the stages read and write."""
 
 import ast
 import itertools
 import json
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ each_stage = pytest.mark.parametrize("stage", STAGES)
 
 
 def _paths(entries: list) -> dict[str, dict]:
-    """Path -> its settings, of a list that holds bare paths and {path: settings}."""
+    """Return path -> its settings, from a list that holds bare paths and {path: settings}."""
     return {
         path: settings
         for entry in entries
@@ -47,6 +48,7 @@ def _outputs(stage: str) -> dict[str, dict]:
     }
 
 
+@cache
 def _closure(stage: str) -> set[str]:
     return {path.relative_to(ROOT).as_posix() for path in module_closure(f"stages.{stage}.__main__", ROOT)} - NOT_LISTED
 
@@ -97,9 +99,9 @@ def test_what_users_bring_is_watched_and_its_place_is_there_in_a_fresh_clone():
     assert {(stage, dep) for stage in STAGES for dep in STAGES[stage]["deps"] if dep.startswith("$")} == USERS_OWN
     params = read_recipe("default", ROOT)
     for _, dep in USERS_OWN:
-        section, knob = dep.strip("${}").split(".")
+        section, name = dep.strip("${}").split(".")
         assert subprocess.run(
-            ["git", "ls-files", params[section][knob]], cwd=ROOT, capture_output=True, check=True
+            ["git", "ls-files", params[section][name]], cwd=ROOT, capture_output=True, check=True
         ).stdout, dep
 
 
@@ -129,7 +131,7 @@ def test_no_stage_imports_another_or_the_schema_of_the_whole_file(stage):
 
 
 def _after(stage: str) -> set[str]:
-    """The stage and all that run again when it does."""
+    """Return the stage and all that run again when it does."""
     written = _paths(STAGES[stage].get("outs", []))
     readers = [
         other
@@ -143,7 +145,7 @@ def _after(stage: str) -> set[str]:
     ("section", "stages"),
     [("sample", {"sample", "evaluate"}), ("evaluate", {"evaluate"}), ("manipulate", {"manipulate"})],
 )
-def test_another_knob_of_a_section_runs_only_what_must_follow(section, stages):
+def test_another_setting_of_a_section_runs_only_what_must_follow(section, stages):
     assert set().union(*(_after(stage) for stage in STAGES if section in STAGES[stage]["params"])) == stages
 
 
@@ -165,7 +167,7 @@ def test_editing_what_a_stage_does_not_use_does_not_run_it_again(stage, path):
     assert not f"src/latentline/{path}".startswith(tuple(f"{folder}/" for folder in _code(stage)))
 
 
-def test_the_judge_is_nobodys_teacher():
+def test_no_training_depends_on_the_feature_extractor():
     for stage in (
         "train_autoencoder",
         "encode_and_cache_latents",

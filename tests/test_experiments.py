@@ -1,4 +1,4 @@
-"""What docs/experiments.md says: the queue, one experiment per GPU, SLURM."""
+"""The commands of docs/experiments.md do what the page promises: the queue, one experiment per GPU, SLURM."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from support.checkout import Checkout, finished_checkout
+from support.checkout import Checkout
 from support.documented import Page
 
 ON_FREE_GPU = Path("examples") / "on_free_gpu.py"
@@ -53,14 +53,13 @@ def test_a_gpu_is_free_again_when_its_job_is_killed(root, tmp_path):
         assert first.stdout is not None
         assert first.stdout.readline() == "has it\n"
         first.kill()
-    assert (
-        _start(root, "0", "sh", "-c", "exit 7", locks=tmp_path).wait(timeout=10) == 7
-    )  # and the job's status is passed on
+    second = _start(root, "0", "sh", "-c", "exit 7", locks=tmp_path)
+    assert second.wait(timeout=10) == 7  # the job's own status
 
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Path:
-    """A folder of commands that take the place of a SLURM cluster's: each notes its arguments, one a line, in a file of its name."""
+    """Return a folder with stand-ins for SLURM's commands; each writes its arguments to a file of its name."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in ("sbatch", "srun"):
@@ -107,37 +106,32 @@ def test_what_sbatch_reads_of_the_template_comes_before_its_first_command(root):
     assert max(options) < min(commands)
 
 
-@pytest.fixture(scope="module")
-def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    return finished_checkout(root, tmp_path_factory.mktemp("repro") / "checkout")
-
-
 def _experiments(checkout: Checkout, page: Page) -> dict[str, dict[str, str]]:
-    """Name -> column -> what `dvc exp show` has there."""
+    """Return the table of `dvc exp show`: name -> column -> value."""
     shown = page.run(checkout, "dvc exp show --only-changed --csv")
     return {row["Experiment"]: row for row in csv.DictReader(io.StringIO(shown)) if row["Experiment"]}
 
 
 @pytest.mark.slow
-def test_the_queue_runs_every_experiment_in_a_copy(root, finished):
+def test_the_queue_runs_every_experiment_in_a_copy(root, copy):
     page = Page(root / "docs" / "experiments.md", {})
-    page.run(finished, "dvc exp run --queue --name steps --set-param sample.steps=3,4")
-    page.run(finished, "dvc queue start")
+    page.run(copy, "dvc exp run --queue --name steps --set-param sample.steps=3,4")
+    page.run(copy, "dvc queue start")
     deadline = time.monotonic() + PATIENCE
-    while (status := page.run(finished, "dvc queue status")).count("Success") < 2 and time.monotonic() < deadline:
+    while (status := page.run(copy, "dvc queue status")).count("Success") < 2 and time.monotonic() < deadline:
         assert "Failed" not in status
         time.sleep(2)
-    assert "Running stage 'sample'" in page.run(finished, "dvc queue logs steps-1")
-    shown = _experiments(finished, page)
+    assert "Running stage 'sample'" in page.run(copy, "dvc queue logs steps-1")
+    shown = _experiments(copy, page)
     assert {name: row["network_evaluations"] for name, row in shown.items()} == {
         "steps-1": str(3 * 2 * 2),
         "steps-2": str(4 * 2 * 2),
     }
-    assert finished.run("git", "status", "--porcelain").stdout == ""
+    assert copy.run("git", "status", "--porcelain").stdout == ""
 
 
 @pytest.mark.slow
-def test_one_experiment_per_gpu_at_the_same_time(root, finished, tmp_path):
+def test_one_experiment_per_gpu_at_the_same_time(root, copy, tmp_path):
     lines = (root / "docs" / "experiments.md").read_text().splitlines()
     place = next(place for place, line in enumerate(lines) if line.startswith("    xargs"))
     (tmp_path / "experiments.txt").write_text(
@@ -145,7 +139,7 @@ def test_one_experiment_per_gpu_at_the_same_time(root, finished, tmp_path):
     )
     command = " ".join(line.strip().removesuffix("\\") for line in lines[place : place + 2])
     command = command.replace("experiments.txt", str(tmp_path / "experiments.txt"))
-    finished.run(*shlex.split(command), LATENTLINE_GPU_LOCKS=str(tmp_path))
-    listed = finished.dvc("exp", "list", "--name-only").split()
+    copy.run(*shlex.split(command), LATENTLINE_GPU_LOCKS=str(tmp_path))
+    listed = copy.dvc("exp", "list", "--name-only").split()
     assert {"one", "five"} <= set(listed)
-    assert finished.run("git", "status", "--porcelain").stdout == ""
+    assert copy.run("git", "status", "--porcelain").stdout == ""

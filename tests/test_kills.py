@@ -1,4 +1,4 @@
-"""Every stage killed, and every disk full, once; `python tests/kills.py` kills them ten times each."""
+"""Every stage ends with the same bytes after kills and a full disk; `python tests/kills.py` kills ten times each."""
 
 import os
 import re
@@ -18,17 +18,17 @@ FULL, ROOMY = "8k", "64m"
 
 
 def test_every_stage_killed_at_random_moments_ends_with_the_bytes_of_a_run_never_killed(root, tmp_path):
-    tallies = kill_stages(tmp_path, [], kills=2, seed=0)
-    assert set(tallies) == set(YAML(typ="safe").load(root / "dvc.yaml")["stages"])
-    for stage, tally in tallies.items():
-        assert tally.kills.total() == 2, stage
-        assert tally.lives > 0, stage
-        assert tally.different == 0, stage
+    outcomes = kill_stages(tmp_path, [], kills=2, seed=0)
+    assert set(outcomes) == set(YAML(typ="safe").load(root / "dvc.yaml")["stages"])
+    for stage, outcome in outcomes.items():
+        assert outcome.kills.total() == 2, stage
+        assert outcome.lives > 0, stage
+        assert outcome.different == 0, stage
 
 
 @pytest.fixture
 def small_disk() -> Iterator[Callable[[Path, str], None]]:
-    """Puts a disk of a size under a folder, or gives the one there another size."""
+    """Return a function that mounts a disk of a size under a folder, or resizes the one there."""
     if os.geteuid():
         pytest.skip("only root may mount")
     mounted: list[Path] = []
@@ -52,7 +52,7 @@ def small_disk() -> Iterator[Callable[[Path, str], None]]:
 
 @pytest.fixture(scope="module")
 def trained(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A checkout in which the judge has trained."""
+    """Return a checkout in which the feature extractor has trained."""
     checkout = fresh_checkout(root, tmp_path_factory.mktemp("disk") / "checkout")
     checkout.change(**TINY, **{"compute.save_every_seconds": 0.01})
     checkout.commit()

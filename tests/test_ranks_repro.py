@@ -1,6 +1,7 @@
-"""The pipeline's trainings by two processes, on one machine and on two, against one process.
+"""Two processes, on one machine and on two, train what one process trains.
 
-The sum of two gradients does not depend on their order: two processes end with the very bytes of one that computes each batch in two parts.
+The sum of two gradients does not depend on their order. So two processes end with the bytes of one that computes each
+batch in two micro-batches.
 """
 
 import json
@@ -30,7 +31,7 @@ PORT = "29511"
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Checkout:
-    """What one process trained, each batch in two parts."""
+    """Return a checkout that one process trained, each batch in two micro-batches."""
     checkout = fresh_checkout(root, tmp_path_factory.mktemp("ranks") / "alone")
     checkout.change(**{**TINY, **HALVES, "denoiser.epochs": 8, "compute.device": "cpu"})
     checkout.commit()
@@ -40,7 +41,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Checkout:
 
 @pytest.fixture
 def copy(alone: Checkout, tmp_path: Path) -> Checkout:
-    """The same, which is to compute each batch at once, and knows no earlier run of that."""
+    """Return a copy of ``alone`` without saved states, whose batches are whole."""
     copy = alone.copy(tmp_path / "checkout")
     shutil.rmtree(copy.folder / ".state", ignore_errors=True)
     copy.change(**WHOLE)
@@ -57,14 +58,14 @@ def _assert_same_weights(one: Checkout, other: Checkout, *names: str) -> None:
 
 
 def _second_process(folder: Path, running: subprocess.Popen[str]) -> int:
-    """The process of the denoiser's training in ``folder`` that another one started, once it has saved its state."""
+    """Return the id of rank 1 of the denoiser's training in ``folder``, once a state is saved."""
     while running.poll() is None:
         time.sleep(0.1)
         if not list(folder.glob(".state/train_denoiser/*/state.safetensors")):
             continue
         for process in Path("/proc").glob("[0-9]*"):
             try:
-                here = (process / "cwd").resolve() == folder.resolve() and b"train_denoiser.py" in (
+                here = (process / "cwd").resolve() == folder.resolve() and b"stages.train_denoiser" in (
                     process / "cmdline"
                 ).read_bytes()
                 if here and b"LOCAL_RANK=1" in (process / "environ").read_bytes():
@@ -83,9 +84,9 @@ def test_two_processes_train_what_one_trains_and_continue_after_one_was_killed(a
         command, cwd=copy.folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as running:
         os.kill(_second_process(copy.folder, running), signal.SIGKILL)
-        _, said = running.communicate(timeout=600)
+        _, log = running.communicate(timeout=600)
     assert running.returncode != 0
-    (line,) = [line for line in said.splitlines() if line.startswith("error:")]
+    (line,) = [line for line in log.splitlines() if line.startswith("error:")]
     assert "process 0 of 2 has lost another one" in line
     assert "run the same command again" in line
     assert not (copy.folder / "checkpoints" / "denoiser").exists()
@@ -96,12 +97,12 @@ def test_two_processes_train_what_one_trains_and_continue_after_one_was_killed(a
     assert len((copy.folder / "fig" / "denoiser" / "loss.csv").read_text().splitlines()) == 1 + 8
 
 
-def test_two_processes_that_divide_the_weights_train_what_one_trains_and_one_goes_on(alone, copy):
+def test_two_processes_that_shard_the_weights_train_what_one_trains_and_one_continues(alone, copy):
     copy.change(**{"compute.devices": 2, "compute.strategy": "fsdp"})
     dvc = (sys.executable, "-m", "dvc", "repro", "--no-run-cache")
-    said = copy.run(*dvc, "train_denoiser").stderr
+    log = copy.run(*dvc, "train_denoiser").stderr
     for stage in ("train_autoencoder", "train_denoiser"):
-        assert f"{stage}: 2 processes share the work and the weights" in said
+        assert f"{stage}: 2 processes share the work and the weights" in log
     for name, score in (("autoencoder", "mse"), ("denoiser", "test_loss")):
         path = f"checkpoints/{name}/{name}.safetensors"
         weights, expected = (load_arrays(checkout.folder / path, "")[0] for checkout in (copy, alone))
@@ -111,24 +112,21 @@ def test_two_processes_that_divide_the_weights_train_what_one_trains_and_one_goe
         scores = [
             json.loads((checkout.folder / "metrics" / f"{name}.json").read_text())[score] for checkout in (copy, alone)
         ]
-        assert scores[0] == pytest.approx(
-            scores[1], rel=1e-2
-        )  # of networks that begin with layers of zeros, where rounding matters most
+        # Networks begin with layers of zeros, where rounding matters most.
+        assert scores[0] == pytest.approx(scores[1], rel=1e-2)
 
     copy.change(**{"compute.devices": 1, "denoiser.epochs": 9})
     assert "train_denoiser: resumed train_denoiser at step" in copy.run(*dvc, "train_denoiser").stderr
 
 
-def test_two_processes_encode_draw_and_judge_what_one_does(alone, tmp_path):
+def test_two_processes_encode_draw_and_score_what_one_does(alone, tmp_path):
     stages = ("encode_and_cache_latents", "sample", "evaluate")
     alone.repro("evaluate")
     copy = alone.copy(tmp_path / "checkout")
     copy.change(**{"compute.devices": 2})
     for stage in stages:
-        said = copy.run(
-            sys.executable, "-m", "dvc", "repro", "--single-item", "--force", "--no-run-cache", stage
-        ).stderr
-        assert f"{stage}: 2 processes share the work" in said
+        log = copy.run(sys.executable, "-m", "dvc", "repro", "--single-item", "--force", "--no-run-cache", stage).stderr
+        assert f"{stage}: 2 processes share the work" in log
     expected, recorded = (YAML(typ="safe").load(checkout.folder / "dvc.lock")["stages"] for checkout in (alone, copy))
     for stage in stages:
         assert recorded[stage] == expected[stage]
@@ -136,7 +134,7 @@ def test_two_processes_encode_draw_and_judge_what_one_does(alone, tmp_path):
 
 @pytest.fixture
 def hosts() -> Iterator[dict[str, str]]:
-    """Two machines with a cable between them, as network namespaces: name -> address."""
+    """Connect two network namespaces, as two machines with a cable; return name -> address."""
     machines = {f"latentline-{os.getpid()}-{name}": address for name, address in (("a", FIRST), ("b", SECOND))}
     if sys.platform != "linux" or os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("network namespaces need Linux, root and the command ip")
@@ -182,8 +180,8 @@ def test_two_machines_train_what_one_trains(alone, copy, hosts):
                 in_host, cwd=copy.folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
             )
         )
-    said = [process.communicate(timeout=600)[1] for process in running]
-    assert [process.returncode for process in running] == [0, 0], said
-    assert "train_denoiser: epoch 8" in said[0]
-    assert "train_denoiser: " not in said[1]
+    log = [process.communicate(timeout=600)[1] for process in running]
+    assert [process.returncode for process in running] == [0, 0], log
+    assert "train_denoiser: epoch 8" in log[0]
+    assert "train_denoiser: " not in log[1]
     _assert_same_weights(copy, alone, "denoiser")

@@ -1,13 +1,12 @@
-"""What docs/sharing.md says about remotes, the run cache and experiments, between two clones: with a folder and with an S3 server of this machine."""
+"""The commands of docs/sharing.md share results between two clones, through a folder and through a local S3 server."""
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from support.checkout import Checkout, finished_checkout
+from support.checkout import Checkout
 from support.documented import Page
 
 pytestmark = pytest.mark.slow
@@ -18,7 +17,7 @@ ENDPOINT = "http://localhost:9000"
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
-    """The address of an S3 server that holds the team's bucket."""
+    """Start an S3 server that holds the team's bucket; return its address."""
     server_module = pytest.importorskip("moto.server", reason="pip install 'latentline[test-s3]'")
     pytest.importorskip("dvc_s3", reason="pip install 'latentline[test-s3]'")
     import boto3
@@ -44,20 +43,15 @@ def page(request: pytest.FixtureRequest, root: Path, tmp_path_factory: pytest.Te
     return Page(root / "docs" / "sharing.md", {TEAM: str(tmp_path_factory.mktemp("team"))})
 
 
-@pytest.fixture(scope="module")
-def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    return finished_checkout(root, tmp_path_factory.mktemp("repro") / "checkout")
-
-
 def _use_endpoint(page: Page, checkout: Checkout) -> None:
-    """Say where the S3 server is; a folder needs no such thing."""
+    """Configure the address of the S3 server; a folder needs none."""
     if ENDPOINT in page.instead:
         page.run(checkout, f"dvc remote modify --local team endpointurl {ENDPOINT}")
 
 
 @pytest.fixture(scope="module")
 def author(finished: Checkout, page: Page, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """Somebody who has run the pipeline, and an experiment, and has pushed all of it."""
+    """Return a checkout whose owner ran the pipeline and an experiment, and pushed both."""
     folder = tmp_path_factory.mktemp("author")
     author = finished.copy(folder / "checkout")
     author.run("git", "init", "--quiet", "--bare", str(folder / "origin"))
@@ -77,7 +71,7 @@ def author(finished: Checkout, page: Page, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def colleague(author: Checkout, page: Page, tmp_path: Path) -> Checkout:
-    """A clone of git's side of it."""
+    """Return a clone of what the author pushed to git."""
     author.run("git", "clone", "--quiet", str(author.folder.parent / "origin"), str(tmp_path / "clone"))
     colleague = Checkout(tmp_path / "clone")
     _use_endpoint(page, colleague)
@@ -107,13 +101,11 @@ def test_with_the_run_cache_no_clone_computes_what_another_has_computed(author, 
     ).read_bytes()
 
 
-def test_an_experiment_reaches_another_clone_with_its_knobs_numbers_and_files(author, colleague, page):
+def test_an_experiment_reaches_another_clone_with_its_settings_numbers_and_files(author, colleague, page):
     assert "three-steps" in page.run(colleague, "dvc exp list origin")
     page.run(colleague, "dvc exp pull origin three-steps")
     page.run(colleague, "dvc exp apply three-steps")
-    assert (
-        json.loads((colleague.folder / "metrics" / "sample.json").read_text())["network_evaluations"] == 3 * 2 * 2
-    )  # steps, Heun, guidance
+    assert colleague.metrics("sample")["network_evaluations"] == 3 * 2 * 2  # steps, Heun, guidance
     assert (colleague.folder / "params.yaml").read_text() == (author.folder / "params.yaml").read_text()
     assert _samples(colleague) == _samples(author)
     assert colleague.repro() == set()

@@ -1,4 +1,4 @@
-"""What dvc.lock says depends on params, code and data: not on load, workers, folders or the queue, and on threads within a tolerance."""
+"""dvc.lock depends on params, code and data alone: not on load, workers, folders or the queue, hardly on threads."""
 
 import json
 import os
@@ -27,7 +27,7 @@ PATIENCE = 900  # seconds
 
 @pytest.fixture(scope="module")
 def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A checkout in which an autoencoder has trained; tests that change anything take a copy of it."""
+    """Return a checkout in which an autoencoder has trained. Tests that change anything take ``copy``."""
     checkout = fresh_checkout(root, tmp_path_factory.mktemp("same") / "checkout")
     pictures = checkout.folder / "pictures"
     draw = torch.Generator().manual_seed(0)
@@ -51,7 +51,7 @@ def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 @pytest.fixture
 def copy(finished: Checkout, tmp_path: Path) -> Checkout:
-    """Without state to continue from, and without results that DVC could take from its run cache."""
+    """Return a copy of ``finished`` without saved states and without DVC's run cache."""
     checkout = finished.copy(tmp_path / "checkout")
     shutil.rmtree(checkout.folder / ".state", ignore_errors=True)
     shutil.rmtree(checkout.folder / ".dvc" / "cache" / "runs")
@@ -60,7 +60,7 @@ def copy(finished: Checkout, tmp_path: Path) -> Checkout:
 
 @pytest.fixture
 def load() -> Iterator[None]:
-    """More busy processes than cores, beside."""
+    """Keep more processes busy than there are cores."""
     with ExitStack() as stack:
         for _ in range(2 * (os.cpu_count() or 1)):
             busy = stack.enter_context(subprocess.Popen([sys.executable, "-c", "while True: pass"]))
@@ -69,7 +69,7 @@ def load() -> Iterator[None]:
 
 
 def _lock(text: str) -> dict[str, Any]:
-    """What dvc.lock says of the stages."""
+    """Return the stages' entries of a dvc.lock."""
     return {stage: YAML(typ="safe").load(text)["stages"][stage] for stage in STAGES}
 
 
@@ -108,7 +108,7 @@ def test_the_queue_gives_the_same_bytes(finished, copy):
 
 
 def _of_the_experiment(checkout: Checkout, name: str) -> str:
-    """Its dvc.lock, which may be the workspace's where nothing in it differs."""
+    """Return an experiment's dvc.lock."""
     (reference,) = checkout.run("git", "for-each-ref", "--format=%(refname)", f"refs/exps/**/{name}").stdout.split()
     return checkout.run("git", "show", f"{reference}:dvc.lock").stdout
 

@@ -1,4 +1,4 @@
-"""weights/: the default recipe's checkpoints, as a DVC remote in git."""
+"""weights/ holds the default recipe's checkpoints, as a DVC remote in git, and a clone draws images with them."""
 
 import hashlib
 import json
@@ -15,32 +15,32 @@ from support.documented import Page
 
 STORED = Path("weights") / "files" / "md5"
 LARGEST_MIB = 10
+BESIDE_CHECKPOINTS = ("encoded_img/labels.safetensors", "encoded_img/stats.json")  # what sampling needs of the latents
 
 
-def _place(root: Path, md5: str) -> Path:
+def _stored(root: Path, md5: str) -> Path:
     return root / STORED / md5[:2] / md5[2:]
 
 
 def _files_of(root: Path, folder: str) -> Iterator[str]:
-    """The md5 of each file in the folder whose own md5 is ``folder``."""
-    yield from (entry["md5"] for entry in json.loads(_place(root, folder).read_text()))
+    """Yield the md5 of each file in the folder whose own md5 is ``folder``."""
+    yield from (entry["md5"] for entry in json.loads(_stored(root, folder).read_text()))
 
 
-def test_weights_are_exactly_the_checkpoints_of_dvc_lock_and_what_sampling_needs_besides(root):
+def test_weights_are_exactly_the_checkpoints_of_dvc_lock_and_what_else_sampling_needs(root):
     stages = YAML(typ="safe", pure=True).load(root / "dvc.lock")["stages"]
     outs = {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
     folders = [md5 for path, md5 in outs.items() if path.startswith("checkpoints/")]
-    statistics = [dep["md5"] for dep in stages["sample"]["deps"] if dep["path"].startswith("encoded_img/")]
+    statistics = [outs[path] for path in BESIDE_CHECKPOINTS]
     assert folders
-    assert statistics
-    missing = [md5 for md5 in (*folders, *statistics, outs["encoded_img"]) if not _place(root, md5).is_file()]
+    missing = [md5 for md5 in (*folders, *statistics) if not _stored(root, md5).is_file()]
     assert missing == [], "weights/ is not of the run in dvc.lock: `make ship-weights` after `dvc repro`"
     files = [md5 for folder in folders for md5 in _files_of(root, folder)]
-    expected = {_place(root, md5) for md5 in (*folders, *files, *statistics, outs["encoded_img"])}
+    expected = {_stored(root, md5) for md5 in (*folders, *files, *statistics)}
     assert {path for path in (root / "weights").rglob("*") if path.is_file()} == expected
 
 
-def test_each_file_of_weights_has_the_content_that_its_name_says(root):
+def test_each_file_of_weights_has_the_content_of_its_name(root):
     for path in (root / STORED).glob("*/*"):
         digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
         assert digest == (path.parent.name + path.name).removesuffix(".dir")
@@ -52,7 +52,7 @@ def test_weights_are_small(root):
 
 @pytest.fixture
 def clone(root: Path, tmp_path: Path) -> Checkout:
-    """What somebody has who has just cloned this repository."""
+    """Return a fresh clone of this repository."""
     checkout = fresh_checkout(root, tmp_path / "clone")
     shutil.copy(root / "dvc.lock", checkout.folder)
     shutil.copytree(root / "metrics", checkout.folder / "metrics")
@@ -71,7 +71,7 @@ def test_a_fresh_clone_draws_images_without_training_and_without_data(root, clon
     samples, _ = load_arrays(clone.folder / "data" / "generated" / "samples-00000.safetensors", "sample")
     assert samples["images"].shape == (20, 1, 28, 28)
     assert samples["images"].float().std() > 30
-    assert json.loads((clone.folder / "metrics" / "sample.json").read_text())["count"] == 20
+    assert clone.metrics("sample")["count"] == 20
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Every ```python block of README.md and docs/*.md runs beside a small finished run, or says why it does not."""
+"""Every ```python block of README.md and docs/*.md runs beside a small finished run, or the page states why it does not."""
 
 import re
 from collections.abc import Iterator
@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from support.checkout import Checkout, finished_checkout
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -35,7 +33,8 @@ class Block:
         """Execute the code in ``namespace``; an error's traceback has the page's own line number."""
         names = "|".join(map(re.escape, CLASSES))
         code = re.sub(f'"({names})"', lambda found: f'"{CLASSES.index(found[1])}"', self.code)
-        exec(compile("\n" * (self.line - 1) + code, str(self.page), "exec"), namespace)  # noqa: S102 - code of our own pages
+        program = compile("\n" * (self.line - 1) + code, str(self.page), "exec")
+        exec(program, namespace)  # noqa: S102 - code of our own pages
 
 
 def _blocks(page: Path) -> Iterator[Block]:
@@ -50,12 +49,6 @@ BLOCKS = [block for page in PAGES for block in _blocks(page)]
 RUNNABLE = sorted({block.page for block in BLOCKS if block.reason is None})
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A small run, made once for all pages."""
-    return finished_checkout(ROOT, tmp_path_factory.mktemp("blocks") / "checkout")
-
-
 @pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: page.name)
 def test_the_blocks_of_a_page_run_in_order_in_one_namespace(page, finished, tmp_path, monkeypatch):
     for entry in finished.folder.iterdir():  # what a block writes stays in tmp_path
@@ -68,7 +61,7 @@ def test_the_blocks_of_a_page_run_in_order_in_one_namespace(page, finished, tmp_
             block.run(namespace)
 
 
-def test_a_block_that_is_not_run_says_why():
+def test_a_block_that_is_not_run_has_a_reason():
     reasons = [block.reason for block in BLOCKS if block.reason is not None]
     assert len(reasons) == NOT_RUN
     assert all(len(reason.split()) >= 3 for reason in reasons), reasons

@@ -1,28 +1,13 @@
-"""Bad settings: each is refused in one line with name, value, expectation and remedy, before anything is written."""
+"""Bad values of settings: each is refused in one line with name, value, expectation and remedy."""
 
-import copy
-import os
 import re
 import reprlib
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 
-from latentline.core.errors import UserError
-from latentline.core.load_params import read_params, validate
-from latentline.core.stage import run_stage
-from stages.download import __main__ as download
-from stages.encode_and_cache_latents import __main__ as encode_and_cache_latents
-from stages.evaluate import __main__ as evaluate
-from stages.manipulate import __main__ as manipulate
-from stages.sample import __main__ as sample
-from stages.train_autoencoder import __main__ as train_autoencoder
-from stages.train_denoiser import __main__ as train_denoiser
-from stages.train_feature_extractor import __main__ as train_feature_extractor
-from stages.train_latent_classifiers import __main__ as train_latent_classifiers
 from support.params import set_params
+from support.refusals import refusal, shows
 
 NAN, INF = float("nan"), float("inf")
 BAD_VALUES: list[tuple[str, Any]] = [
@@ -225,72 +210,6 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("compute.nodes", -1),
     ("compute.nodes", 1.5),
 ]
-TOGETHER: list[tuple[str, dict[str, Any]]] = [  # each right, but not together: what is named first, and all changes
-    ("sample.guidance_scale", {"denoiser.label_dropout": 0.0, "denoiser.preview.guidance_scale": 1.0}),
-    ("denoiser.preview.guidance_scale", {"denoiser.label_dropout": 0.0, "sample.guidance_scale": 1.0}),
-    ("evaluate.pair_count", {"evaluate.neighbours": 5000}),
-    ("evaluate.max_images", {"evaluate.max_images": 5}),
-    ("sample.count", {"sample.count": 4}),
-    ("autoencoder.attention_levels", {"autoencoder.attention_levels": [0, 1], "autoencoder.encoder_blocks": [1, 0]}),
-    ("autoencoder.attention_levels", {"autoencoder.attention_levels": [0], "autoencoder.decoder_blocks": [0, 1]}),
-    ("denoiser.name", {"denoiser.name": "mlp"}),
-    ("denoiser.name", {"autoencoder.latent_dim": 32}),
-    ("denoiser.width", {"denoiser.name": "dit", "denoiser.heads": 5}),
-    ("sample.guidance_start", {"sample.guidance_start": 0.75, "sample.guidance_end": 0.5}),
-    ("data.horizontal_flip", {"data.horizontal_flip": True, "data.name": "digits"}),
-    (
-        "autoencoder.optimizer.accumulate",
-        {"autoencoder.adversarial.weight": 0.1, "autoencoder.optimizer.accumulate": 2},
-    ),
-    ("compute.devices", {"compute.devices": 100, "compute.nodes": 2}),
-    ("compute.strategy", {"compute.strategy": "fsdp", "compute.devices": 2, "autoencoder.adversarial.weight": 0.1}),
-    # refused by latentline.diffusion and latentline.samplers
-    ("autoencoder.diffae.prediction", {"autoencoder.diffae.prediction": "epsilon"}),
-    ("denoiser.process.prediction", {"denoiser.process.path": "vp_cosine"}),
-    ("denoiser.process.prediction", {"denoiser.process.path": "vp_linear", "sample.sampler": "ddpm"}),
-    (
-        "sample.sampler",
-        {"denoiser.process.path": "vp_cosine", "denoiser.process.prediction": "v", "sample.sampler": "flow_sde"},
-    ),
-    ("sample.sampler", {"denoiser.process.prediction": "x0", "sample.sampler": "heun"}),
-    ("sample.steps", {"sample.time_grid": "discrete", "sample.steps": 1001}),
-]
-STAGES = (
-    download,
-    train_feature_extractor,
-    train_autoencoder,
-    encode_and_cache_latents,
-    train_denoiser,
-    sample,
-    train_latent_classifiers,
-    manipulate,
-    evaluate,
-)
-
-
-@pytest.fixture(scope="module")
-def default(root) -> dict[str, Any]:
-    return read_params(root / "recipes" / "default.yaml")
-
-
-@pytest.fixture
-def content(default) -> dict[str, Any]:
-    return copy.deepcopy(default)
-
-
-def _shows(text: str, value: object) -> bool:
-    """Return whether the text has the value, perhaps shortened; of a list, at least the number that is wrong."""
-    if value is None:
-        return "null" in text
-    numbers = [repr(number) for number in value] if isinstance(value, list) else []
-    return any(shown in text for shown in (reprlib.repr(value), str(value).lower(), *numbers))
-
-
-def _refusal(content: dict[str, Any]) -> str:
-    with pytest.raises(UserError) as caught:
-        validate(content)
-    (line,) = str(caught.value).splitlines()
-    return line
 
 
 @pytest.mark.parametrize(
@@ -298,13 +217,13 @@ def _refusal(content: dict[str, Any]) -> str:
 )
 def test_a_bad_value_is_refused_in_one_line(content, setting, value):
     set_params(content, {setting: value})
-    line = _refusal(content)
+    line = refusal(content)
     found = re.fullmatch(r"params\.yaml: (?P<name>[\w.]+) \((?P<value>[^;]+?)\)[^;]* must be [^;]+; [^;]+", line)
     assert found, line
     assert found["name"] == setting or re.fullmatch(
         re.escape(setting) + r"\.\d+", found["name"]
     )  # of a list, the entry
-    assert _shows(found["value"], value), line
+    assert shows(found["value"], value), line
 
 
 @pytest.mark.parametrize("setting", ["denoiser.ema_decay", "data.val_fraction", "autoencoder.adversarial.steps"])
@@ -314,136 +233,10 @@ def test_these_tests_name_no_setting_that_does_not_exist(content, setting):
 
 
 def test_no_row_stands_twice():
-    rows = [(setting, repr(value)) for setting, value in (*BAD_VALUES, *TOGETHER)]
+    rows = [(setting, repr(value)) for setting, value in BAD_VALUES]
     assert len(set(rows)) == len(rows)
-
-
-def _value(content: dict[str, Any], setting: str) -> Any:
-    value: Any = content
-    for part in setting.split("."):
-        value = value[part]
-    return value
-
-
-@pytest.mark.parametrize(
-    ("setting", "changes"), TOGETHER, ids=[f"{setting}: {' '.join(changes)}" for setting, changes in TOGETHER]
-)
-def test_settings_that_cannot_work_together_are_refused_in_one_line(content, setting, changes):
-    set_params(content, changes)
-    line = _refusal(content)
-    found = re.fullmatch(rf"params\.yaml: {re.escape(setting)} \((?P<value>[^;]+?)\)[^;]* must be [^;]+; [^;].+", line)
-    assert found, line
-    assert _shows(found["value"], _value(content, setting)), line
-
-
-@pytest.mark.parametrize(
-    ("setting", "value", "expected"),
-    [
-        (
-            "autoencoder.epochs",
-            -1,
-            "autoencoder.epochs (-1) must be an integer of at least 0; correct it, or take the default, 2",
-        ),
-        (
-            "denoiser.epochs",
-            10**10,
-            "denoiser.epochs (10000000000) must be an integer from 0 to 1000000000; correct it",
-        ),
-        ("compute.threads", True, "compute.threads (true) must be an integer from 1 to 1024; correct it"),
-        (
-            "denoiser.channels",
-            [64, 12],
-            "denoiser.channels.1 (12) must be an integer from 8 to 65536 and divisible by 8; ",
-        ),
-        (
-            "denoiser.channels",
-            [],
-            "denoiser.channels ([]) must be a list of 1 to 16 entries, each an integer from 8 to 65536 ",
-        ),
-        ("denoiser.label_dropout", 1.0, "denoiser.label_dropout (1.0) must be a number of at least 0 and below 1; "),
-        ("denoiser.optimizer.lr", INF, "denoiser.optimizer.lr (inf) must be a number above 0 and finite; correct it"),
-        ("denoiser.optimizer.gamma", 0.0, "denoiser.optimizer.gamma (0.0) must be a number above 0 and at most 1; "),
-        (
-            "data.splits.val",
-            None,
-            "data.splits.val (null) must be a number above 0 and below 0.5; correct it, or take ",
-        ),
-        (
-            "data.limit",
-            "9",
-            "data.limit ('9') must be an integer of at least 1 or null; correct it, or take the default, null",
-        ),
-        (
-            "data.image_size",
-            [8],
-            "data.image_size ([8]) must be an integer from 1 to 16384 or a list of 2 entries, each an ",
-        ),
-        (
-            "data.path",
-            "",
-            "data.path ('') must be text that is not empty; correct it, or take the default, data/source",
-        ),
-        (
-            "data.horizontal_flip",
-            1,
-            "data.horizontal_flip (1) must be true or false; correct it, or take the default, false",
-        ),
-        ("latents.scaling", "fixed", "latents.scaling ('fixed') must be per_channel or a number above 0; correct it"),
-        (
-            "denoiser.name",
-            "",
-            "denoiser.name ('') must be one of unet, dit, mlp; correct it, or take the default, unet",
-        ),
-        (
-            "denoiser.process",
-            3,
-            "denoiser.process (3) must be a section with settings; write them as in recipes/default.yaml",
-        ),
-        (
-            "manipulate.strengths",
-            [NAN, 0.0],
-            "manipulate.strengths.0 (nan) must be a number that is finite; correct it",
-        ),
-    ],
-)
-def test_a_bad_value_is_answered_with_the_bounds_in_words(content, setting, value, expected):
-    set_params(content, {setting: value})
-    assert _refusal(content).startswith(f"params.yaml: {expected}")
-
-
-@pytest.mark.parametrize(
-    ("width", "heads", "remedy"),
-    [(96, 5, "set heads to 4 or 6"), (256, 3, "set heads to 2 or 4"), (8, 9, "set heads to 8")],
-)
-def test_a_width_that_its_heads_do_not_divide_is_refused_with_heads_that_do(content, width, heads, remedy):
-    set_params(content, {"denoiser.name": "dit", "denoiser.width": width, "denoiser.heads": heads})
-    expected = f"divisible by denoiser.heads ({heads})"
-    assert _refusal(content) == f"params.yaml: denoiser.width ({width}) must be {expected}; {remedy}"
 
 
 def test_a_name_with_a_line_break_is_still_one_line(content):
     content["data"]["a\nb"] = 1
-    assert "data.'a\\nb' (1) must be a setting that recipes/default.yaml has; " in _refusal(content)
-
-
-@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.__name__.rpartition(".")[2])
-def test_every_stage_stops_at_a_bad_setting_of_any_section_and_writes_nothing(workplace, write_params, capsys, stage):
-    write_params(workplace, {"manipulate.count": -3})
-    with pytest.raises(SystemExit) as stopped:
-        run_stage("a_stage", stage.main)
-    assert stopped.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: params.yaml: manipulate.count (-3) must be an integer of at least 1; correct it, ")
-    assert [path.name for path in workplace.iterdir()] == ["params.yaml"]
-
-
-def test_a_stages_script_exits_with_2_and_one_line_and_writes_nothing(workplace, write_params, root):
-    settings = {"sample.sampler": "flow_sde", "denoiser.process.path": "vp_cosine", "denoiser.process.prediction": "v"}
-    write_params(workplace, settings)
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    command = [sys.executable, "-m", "stages.sample"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
-    assert (done.returncode, done.stdout) == (2, "")
-    (line,) = done.stderr.splitlines()
-    assert re.match(r"error: params\.yaml: sample\.sampler \(flow_sde\) must be [^;]+ on path vp_cosine, [^;]+; ", line)
-    assert [path.name for path in workplace.iterdir()] == ["params.yaml"]
+    assert "data.'a\\nb' (1) must be a setting that recipes/default.yaml has; " in refusal(content)

@@ -1,5 +1,6 @@
 """params.yaml and the recipes, as they are in this repository."""
 
+import copy
 import re
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def test_the_recipes_that_other_pages_name_are_there():
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if name != "default"])
-def test_a_recipe_has_only_what_differs_and_says_what_it_is_for(name, root):
+def test_a_recipe_has_only_what_differs_and_a_line_on_its_purpose(name, root):
     text = (root / "recipes" / f"{name}.yaml").read_text()
     header, changes = read_settings(text, name)
     default = {
@@ -44,8 +45,9 @@ def test_a_recipe_has_only_what_differs_and_says_what_it_is_for(name, root):
 
 def test_the_kind_and_the_network_of_the_autoencoder_can_be_changed_alone_in_every_file(texts):
     for text in texts.values():
+        parsed = parse_params(text)
         for name in ("identity", "ae", "vae", "diffae"):
-            content = parse_params(text)
+            content = copy.deepcopy(parsed)
             content["autoencoder"]["name"] = name
             vectors = name == "diffae" or (name != "identity" and content["autoencoder"]["latent_dim"])
             content["denoiser"]["name"] = "mlp" if vectors else "unet"
@@ -53,7 +55,7 @@ def test_the_kind_and_the_network_of_the_autoencoder_can_be_changed_alone_in_eve
                 content["autoencoder"]["perceptual_weight"] = content["autoencoder"]["adversarial"]["weight"] = 0.0
             validate(content)
         for network in ("conv", "stable_diffusion"):
-            content = parse_params(text)
+            content = copy.deepcopy(parsed)
             content["autoencoder"]["network"] = network
             validate(content)
 
@@ -76,7 +78,7 @@ def test_the_files_hold_plain_values_that_experiments_can_rewrite(texts):
         assert not re.search(r"[&*]\w|\$\{|!!|<<:", without_comments), name
 
 
-def test_the_default_draws_ten_thousand_images_of_a_known_data_set(root):
+def test_the_default_draws_ten_thousand_images_of_a_named_data_set(root):
     content = read_params(root / "params.yaml")
     assert content["sample"]["count"] == 10_000
     assert content["data"]["root"] is None

@@ -1,3 +1,5 @@
+"""A checkpoint builds the same network again; one that does not fit is refused by its file name."""
+
 import hashlib
 
 import pytest

@@ -1,3 +1,5 @@
+"""Threads, determinism and memory layout are as the settings ask, whatever the environment holds."""
+
 import json
 import subprocess
 import sys
@@ -18,7 +20,7 @@ print(json.dumps([str(device), torch.get_num_threads(), torch.are_deterministic_
 """
 
 
-def test_the_machine_is_set_up_as_asked_whatever_the_environment_says(root):
+def test_the_machine_is_set_up_as_asked_whatever_the_environment_holds(root):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(src=str(root / "src"))],
         capture_output=True,

@@ -1,3 +1,5 @@
+"""What exceeds the machine's memory is refused before any work, and counting takes no memory."""
+
 from functools import partial
 
 import pytest
@@ -11,12 +13,12 @@ from latentline.runtime.memory import require_memory, require_trainable
 from latentline.runtime.parallel import Ranks
 
 CPU = torch.device("cpu")
-KNOBS = {"width": 1000}
+SETTINGS = {"width": 1000}
 
 
 @pytest.fixture
 def small(monkeypatch):
-    """A machine of 16 MB: room to train a million parameters."""
+    """Give the machine 16 MB: room to train a million parameters."""
     monkeypatch.setattr(memory, "memory_bytes", lambda device: 16_000_000)
 
 
@@ -39,27 +41,28 @@ def test_what_fits_exactly_is_accepted_and_a_byte_more_refused(small):
 
 
 def test_a_network_counts_its_weights_gradients_and_two_moments(small):
-    require_trainable(lambda: nn.Linear(1000, 1000, bias=False), CPU, "denoiser", KNOBS)
+    require_trainable(lambda: nn.Linear(1000, 1000, bias=False), CPU, "denoiser", SETTINGS)
     with pytest.raises(
         UserError,
-        match=r"denoiser: \{'width': 1000\} make a network that needs at least .*; expected .*; lower a width or a depth",
+        match=r"denoiser: \{'width': 1000\} make a network that needs at least .*; expected .*; lower a width or a "
+        r"depth",
     ):
-        require_trainable(lambda: nn.Linear(1000, 1000), CPU, "denoiser", KNOBS)
+        require_trainable(lambda: nn.Linear(1000, 1000), CPU, "denoiser", SETTINGS)
 
 
-def test_processes_that_divide_the_weights_need_less_each_but_build_all_of_them(small):
+def test_processes_that_shard_the_weights_need_less_each_but_build_all_of_them(small):
     network = partial(nn.Linear, 1000, bias=False)
     for count, outputs in ((2, 2000), (4, 4000), (8, 4000)):
-        divided = Ranks(0, count, sharded=True)
-        require_trainable(lambda outputs=outputs: network(outputs), CPU, "denoiser", KNOBS, divided)
+        sharded = Ranks(0, count, sharded=True)
+        require_trainable(lambda outputs=outputs: network(outputs), CPU, "denoiser", SETTINGS, sharded)
         with pytest.raises(UserError, match="make a network"):
-            require_trainable(lambda outputs=outputs: network(outputs + 1), CPU, "denoiser", KNOBS, divided)
+            require_trainable(lambda outputs=outputs: network(outputs + 1), CPU, "denoiser", SETTINGS, sharded)
 
 
 def test_counting_takes_no_memory_and_draws_no_random_number(small):
     before = torch.get_rng_state()
     with pytest.raises(UserError, match="make a network"):
-        require_trainable(lambda: nn.Linear(10**7, 10**7), CPU, "denoiser", KNOBS)  # 400 TB
+        require_trainable(lambda: nn.Linear(10**7, 10**7), CPU, "denoiser", SETTINGS)  # 400 TB
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -67,4 +70,4 @@ def test_a_layer_of_more_weights_than_can_be_counted_is_refused_too(small):
     with pytest.raises(
         UserError, match=r"denoiser: .* a layer too large for any machine .*; expected less; lower a width"
     ):
-        require_trainable(lambda: nn.Linear(10**10, 10**10), CPU, "denoiser", KNOBS)
+        require_trainable(lambda: nn.Linear(10**10, 10**10), CPU, "denoiser", SETTINGS)

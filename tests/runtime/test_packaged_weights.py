@@ -1,3 +1,5 @@
+"""Weights come from the file of an installed package, verified, without running its code."""
+
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +11,12 @@ from latentline.core.errors import UserError
 from latentline.core.files import sha256_file
 from latentline.runtime.packaged_weights import EFFICIENTNET_LITE0, PERCEPTUAL, PackagedWeights, read_packaged_weights
 
-KNOB = "some.knob: 0.5"
+SETTING = "some.setting (0.5)"
 
 
 @pytest.fixture
 def package(tmp_path, monkeypatch) -> Path:
-    """An installed package ``tiny-weights`` with an empty ``tiny_weights/models/tiny.pth``; importing it fails."""
+    """Install a package ``tiny-weights`` that fails on import; return the path for its weights."""
     monkeypatch.syspath_prepend(tmp_path)
     info, models = tmp_path / "tiny_weights-1.0.dist-info", tmp_path / "tiny_weights" / "models"
     info.mkdir()
@@ -30,7 +32,7 @@ def _weights(path: Path) -> PackagedWeights:
 
 def test_the_weights_come_from_the_file_without_importing_the_package(package):
     torch.save({"a": torch.arange(3.0)}, package)
-    weights = read_packaged_weights(_weights(package), KNOB)
+    weights = read_packaged_weights(_weights(package), SETTING)
     assert weights.keys() == {"a"}
     assert torch.equal(weights["a"], torch.arange(3.0))
 
@@ -40,19 +42,19 @@ class _RunsCode:
         return (print, ("code of the file ran",))
 
 
-def test_a_file_that_wants_to_run_code_is_refused(package, capsys):
+def test_a_file_that_would_run_code_is_refused(package, capsys):
     torch.save({"a": _RunsCode()}, package)
     with pytest.raises(pickle.UnpicklingError):
-        read_packaged_weights(_weights(package), KNOB)
+        read_packaged_weights(_weights(package), SETTING)
     assert "ran" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("wanted", [EFFICIENTNET_LITE0, PERCEPTUAL], ids=lambda wanted: wanted.package)
-def test_a_package_that_is_not_installed_is_named_with_the_knob_that_needs_it(wanted):
+def test_a_package_that_is_not_installed_is_named_with_the_setting_that_needs_it(wanted):
     with pytest.raises(UserError) as caught:
-        read_packaged_weights(replace(wanted, package="no-such-weights"), KNOB)
+        read_packaged_weights(replace(wanted, package="no-such-weights"), SETTING)
     (line,) = str(caught.value).splitlines()
-    assert line == f"{KNOB} needs the package no-such-weights, which is not installed; {wanted.remedy}"
+    assert line == f"{SETTING} needs the package no-such-weights, which is not installed; {wanted.remedy}"
 
 
 @pytest.mark.parametrize("content", [None, b"", b"cos\nsystem\n"])
@@ -64,4 +66,4 @@ def test_a_file_of_other_content_is_never_opened(package, monkeypatch, content):
         package.write_bytes(content)
     monkeypatch.setattr("torch.load", lambda *arguments, **keywords: pytest.fail("opened"))
     with pytest.raises(UserError, match="tiny-weights holds other weights than expected; remove it, then install it"):
-        read_packaged_weights(wanted, KNOB)
+        read_packaged_weights(wanted, SETTING)

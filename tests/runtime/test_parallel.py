@@ -1,3 +1,5 @@
+"""Ranks exchange tensors and objects, the same bytes on each, and notice at once when one of them ends."""
+
 import json
 import os
 import time
@@ -49,16 +51,16 @@ def test_sums_are_the_same_bytes_everywhere_in_the_layout_that_each_tensor_has()
         return tensors
 
     results = several(3, work)
-    sample_training_noise = [torch.Generator().manual_seed(number) for number in range(3)]
+    draws = [torch.Generator().manual_seed(number) for number in range(3)]
     for index, shape in enumerate([(2, 3, 4, 5), (), (7,)]):
-        expected = sum(torch.randn(shape, generator=draw) for draw in sample_training_noise)
+        expected = sum(torch.randn(shape, generator=draw) for draw in draws)
         torch.testing.assert_close(results[0][index], expected)
         assert all(torch.equal(result[index], results[0][index]) for result in results)
 
 
-def test_all_hear_what_the_first_says_and_what_any_says():
+def test_all_ranks_receive_what_rank_0_broadcasts_and_any_rank_flags():
     def work(ranks: Ranks) -> tuple[object, ...]:
-        told = ranks.broadcast_object({"loss": float(ranks.number), "nothing": float("nan")})
+        received = ranks.broadcast_object({"loss": float(ranks.number), "nothing": float("nan")})
         tensors = (
             {"w": torch.full((2, 2), ranks.number + 5.0), "step": torch.tensor(ranks.number + 3)}
             if ranks.is_main
@@ -68,17 +70,17 @@ def test_all_hear_what_the_first_says_and_what_any_says():
         rows = torch.arange(7)[:, None].expand(7, 2)[ranks.slice_of(7)]
         flags = ranks.any_rank(ranks.number == 1), ranks.any_rank(False)
         ranks.barrier()
-        return json.dumps(told), spread, meta, ranks.all_gather(rows, 7), flags
+        return json.dumps(received), spread, meta, ranks.all_gather(rows, 7), flags
 
-    for told, spread, meta, rows, flags in several(3, work):
-        assert told == '{"loss": 0.0, "nothing": NaN}'
+    for received, spread, meta, rows, flags in several(3, work):
+        assert received == '{"loss": 0.0, "nothing": NaN}'
         assert spread["w"].tolist() == [[5.0, 5.0], [5.0, 5.0]]
         assert (spread["step"].dtype, spread["step"].item(), meta) == (torch.int64, 3, {"step": 3})
         assert rows.tolist() == [[row, row] for row in range(7)]
         assert flags == (True, False)
 
 
-def test_only_the_first_process_is_not_dismissed():
+def test_all_ranks_but_the_first_exit():
     def work(ranks: Ranks) -> str:
         ranks.barrier()  # else the first may end while the others still connect
         try:
@@ -111,7 +113,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         lambda: init_distributed(torch.device("mps"), 2, 1),
         "compute.devices (2) must not exceed this machine's devices of type mps (1)",
     ),
-    "no way to the first": (
+    "no address of rank 0": (
         lambda: init_distributed(CPU, 1, 2),
         "compute.nodes (2) must come with MASTER_ADDR, MASTER_PORT, NODE_RANK in the environment",
     ),
@@ -129,7 +131,7 @@ def test_what_cannot_be_started_is_refused_in_one_line(case, monkeypatch):
     assert line.startswith(hint)
 
 
-def test_processes_that_were_started_without_the_knobs_are_refused(monkeypatch):
+def test_processes_that_were_started_without_the_settings_are_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(
         UserError,

@@ -1,4 +1,4 @@
-"""A job in chunks, killed at each of them in each way, and continued."""
+"""A job in chunks, killed at each of them in each way, continues and computes no chunk twice."""
 
 import json
 import logging
@@ -24,7 +24,7 @@ IDENTITY = {"settings": {"count": COUNT}}
 
 
 class Job:
-    """ResumableMap of several arrays; remembers which were made, and fails at one of them."""
+    """Chunks of several arrays; remembers which were made, and fails at one of them."""
 
     def __init__(self, fail_at: int | None = None) -> None:
         self.made: list[int] = []
@@ -39,14 +39,14 @@ class Job:
 
 
 class Slow(Job):
-    """Tells each chunk that it begins, and never ends the last."""
+    """Writes the number of each chunk to a pipe before it, and never ends the last."""
 
-    def __init__(self, tell: int, last: int) -> None:
+    def __init__(self, pipe: int, last: int) -> None:
         super().__init__()
-        self.tell, self.last = tell, last
+        self.pipe, self.last = pipe, last
 
     def __call__(self, number: int) -> Chunk:
-        os.write(self.tell, bytes([number]))
+        os.write(self.pipe, bytes([number]))
         time.sleep(60 if number == self.last else 0)
         return super().__call__(number)
 
@@ -69,7 +69,7 @@ def whole(workplace) -> list[Chunk]:
 
 
 @pytest.mark.parametrize("killed_at", range(COUNT))
-def test_a_run_that_fails_at_any_piece_continues_there_and_ends_with_the_same(whole, killed_at, caplog):
+def test_a_run_that_fails_at_any_chunk_continues_there_and_ends_with_the_same(whole, killed_at, caplog):
     first, second = Job(fail_at=killed_at), Job()
     with pytest.raises(RuntimeError, match="killed"):
         _run(first)
@@ -82,7 +82,7 @@ def test_a_run_that_fails_at_any_piece_continues_there_and_ends_with_the_same(wh
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("killed_at", [0, 3, COUNT - 1])
-def test_a_signal_ends_the_run_after_the_piece_under_way_which_is_not_lost(whole, number, killed_at):
+def test_a_signal_ends_the_run_after_the_chunk_under_way_which_is_not_lost(whole, number, killed_at):
     class Signalled(Job):
         def __call__(self, at: int) -> Chunk:
             if at == killed_at:
@@ -97,7 +97,7 @@ def test_a_signal_ends_the_run_after_the_piece_under_way_which_is_not_lost(whole
     assert second.made == list(range(killed_at + 1, COUNT))
 
 
-def test_a_signal_while_the_last_pieces_are_put_to_use_is_heard_too(whole):
+def test_a_signal_after_the_last_chunk_ends_the_run_too(whole):
     job = Job()
     with pytest.raises(InterruptedRunError), resumable_map(ResumeFile("sample", IDENTITY, ()), 1000.0) as chunks:
         assert len(list(chunks.map(COUNT, job))) == COUNT
@@ -106,16 +106,16 @@ def test_a_signal_while_the_last_pieces_are_put_to_use_is_heard_too(whole):
     assert second.made == []
 
 
-def test_a_process_that_is_killed_outright_loses_the_piece_under_way_at_most(whole):
+def test_a_process_that_is_killed_outright_loses_the_chunk_under_way_at_most(whole):
     made: list[int] = []
     for killed_at in range(1, COUNT):
-        told, tell = os.pipe()
+        reader, writer = os.pipe()
         if (process := os.fork()) == 0:
-            _run(Slow(tell, killed_at))
+            _run(Slow(writer, killed_at))
             os._exit(1)
-        begun = [os.read(told, 1)[0]]
+        begun = [os.read(reader, 1)[0]]
         while begun[-1] != killed_at:
-            begun += os.read(told, 1)
+            begun += os.read(reader, 1)
         os.kill(process, signal.SIGKILL)
         os.waitpid(process, 0)
         made += begun
@@ -148,7 +148,7 @@ def test_saves_are_as_far_apart_as_asked_for_and_never_of_more_than_so_many_byte
     assert len(list((workplace / ".state").rglob("chunks-*"))) > 2 + 2
 
 
-def test_a_damaged_file_of_pieces_is_left_aside_and_they_are_made_again(whole, caplog):
+def test_a_damaged_file_of_chunks_is_left_aside_and_they_are_made_again(whole, caplog):
     with pytest.raises(RuntimeError):
         _run(Job(fail_at=5))
     files = sorted(ResumeFile("sample", IDENTITY, ()).folder.glob("chunks-*"))
@@ -163,7 +163,7 @@ def test_a_damaged_file_of_pieces_is_left_aside_and_they_are_made_again(whole, c
     assert [message.split(":")[0] for message in caplog.messages] == ["left aside"] * 2
 
 
-def test_pieces_of_another_run_are_never_used(workplace):
+def test_chunks_of_another_run_are_never_used(workplace):
     _run(Job())
     job = Job()
     _run(job, identity={"settings": {"count": COUNT, "steps": 3}})
@@ -172,7 +172,8 @@ def test_pieces_of_another_run_are_never_used(workplace):
 
 def test_two_runs_of_the_same_job_do_not_go_on_at_once(workplace):
     program = f"import sys; sys.path[:] = {sys.path!r}\n" + (
-        "from latentline.runtime.lock import lock; lock(__import__('pathlib').Path(sys.argv[1]), ''); print('held', flush=True); sys.stdin.read()"
+        "from pathlib import Path; from latentline.runtime.lock import lock; "
+        "lock(Path(sys.argv[1]), ''); print('held', flush=True); sys.stdin.read()"
     )
     state = ResumeFile("sample", IDENTITY, ())
     command = [sys.executable, "-c", program, str(state.folder / "lock")]
@@ -188,7 +189,7 @@ def test_two_runs_of_the_same_job_do_not_go_on_at_once(workplace):
 
 
 @pytest.mark.parametrize("count", [2, 3, 10])
-def test_several_processes_make_each_piece_once_and_the_first_reads_all_of_them(whole, workplace, count):
+def test_several_processes_make_each_chunk_once_and_the_first_reads_all_of_them(whole, workplace, count):
     def work(ranks: Ranks) -> tuple[list[Chunk], int]:
         with resumable_map(ResumeFile("sample", IDENTITY, ()), 1000.0, ranks) as chunks:
             numbers = []
@@ -211,7 +212,7 @@ def test_several_processes_make_each_piece_once_and_the_first_reads_all_of_them(
     assert made == [list(range(number, COUNT, count)) for number in range(count)]
 
 
-def test_where_a_process_ends_too_early_the_others_say_so_and_what_they_made_stays(whole):
+def test_where_a_process_ends_too_early_the_others_raise_and_what_they_made_stays(whole):
     def work(ranks: Ranks) -> None:
         with resumable_map(ResumeFile("sample", IDENTITY, ()), 0.0, ranks) as chunks:
             chunks.map(COUNT, Job(fail_at=5 if ranks.number else None))

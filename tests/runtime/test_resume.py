@@ -1,13 +1,9 @@
-import hashlib
-import importlib
-import json
-import logging
+"""Saved states: what was saved last is loaded, a damaged state never, and ended states take a limited room."""
+
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -32,175 +28,15 @@ def test_nothing_saved_is_nothing_to_continue(workplace):
     assert ResumeFile("train_x", IDENTITY, ()).load() is None
 
 
-def test_other_settings_inputs_or_stages_never_continue_from_each_other(workplace):
-    others = [
-        ("train_x", {**IDENTITY, "settings": {"lr": 2e-3, "widths": [8, 16]}}),
-        ("train_x", {**IDENTITY, "settings": {"lr": 1e-3, "widths": [16, 8]}}),
-        ("train_x", {**IDENTITY, "inputs": {"data": "cd" * 32}}),
-        ("train_y", IDENTITY),
-    ]
-    folders = {ResumeFile(stage, identity, ()).folder for stage, identity in [("train_x", IDENTITY), *others]}
-    assert len(folders) == 5
-
-
-def test_the_order_of_settings_does_not_matter(workplace):
-    assert (
-        ResumeFile("train_x", dict(reversed(IDENTITY.items())), ()).folder == ResumeFile("train_x", IDENTITY, ()).folder
-    )
-
-
-@pytest.fixture
-def repository(tmp_path, monkeypatch) -> Iterator[Path]:
-    """A repository whose module ``stages.made_up.train`` imports ``stages.made_up.loss``, and not ``stages.made_up.report``."""
-    folder = tmp_path / "stages" / "made_up"
-    folder.mkdir(parents=True)
-    for name in ("loss", "report", "other", "another", "a_fifth"):
-        (folder / f"{name}.py").write_text(f"{name} = 1\n")
-    (folder.parent / "__init__.py").write_text("")
-    (folder / "__init__.py").write_text("")
-    (folder / "train.py").write_text("def train():\n    from stages.made_up import loss\n")
-    (folder / "__main__.py").write_text("from stages.made_up import report\nfrom stages.made_up.train import train\n")
-    for name in [name for name in sys.modules if name.split(".")[0] == "stages"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    importlib.invalidate_caches()
-    yield folder
-    for name in [name for name in sys.modules if name.split(".")[0] == "stages"]:
-        del sys.modules[name]
-
-
-def _file(settings: dict[str, object] | None = None, part: str = "") -> ResumeFile:
-    identity = IDENTITY if settings is None else {**IDENTITY, "settings": settings}
-    return ResumeFile("train_x", identity, ["stages.made_up.train"], part)
-
-
-@pytest.mark.parametrize("name", ["report", "__main__", "other"])
-def test_code_outside_of_the_import_closure_has_no_part_in_the_key(repository, name):
-    before = _file().folder
-    (repository / f"{name}.py").write_text("changed = 2\n")
-    assert _file().folder == before
-
-
-@pytest.mark.parametrize("name", ["train", "loss", "__init__"])
-def test_code_inside_of_the_import_closure_is_part_of_the_key(repository, name):
-    folders = {_file().folder}
-    for text in ("one = 1\n", "one = 2\n"):
-        (repository / f"{name}.py").write_text(text)
-        folders.add(_file().folder)
-    assert len(folders) == 3
-
-
-def test_the_key_is_the_same_wherever_the_repository_lies(repository, tmp_path, monkeypatch):
-    before = _file().folder.name
-    moved = tmp_path / "elsewhere"
-    moved.mkdir()
-    (tmp_path / "stages").rename(moved / "stages")
-    for name in [name for name in sys.modules if name.split(".")[0] == "stages"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.syspath_prepend(moved)
-    importlib.invalidate_caches()
-    assert _file().folder.name == before
-
-
-def test_a_module_that_is_not_there_is_refused():
-    with pytest.raises(ValueError, match=r"latentline\.made_up must be a module"):
-        ResumeFile("train_x", IDENTITY, ["latentline.made_up"])
-
-
-def test_of_this_package_the_closure_of_the_module_counts():
-    """Found from the module's own file, in the layout src/latentline."""
-    code = resume._code_digests(["latentline.runtime.lock"])
-    assert code.keys() >= {
-        "src/latentline/runtime/lock.py",
-        "src/latentline/runtime/__init__.py",
-        "src/latentline/__init__.py",
-    }
-    assert not any(path.startswith(("src/latentline/figures", "stages")) for path in code)
-
-
-def _log_of_loading(file: ResumeFile, caplog) -> list[str]:
-    caplog.clear()
-    with caplog.at_level(logging.INFO):
-        assert file.load() is None
-    return caplog.messages
-
-
-def test_the_log_says_which_code_changed_since_the_newest_state(repository, caplog):
-    old = _file()
-    old.save({}, {"step": 1})
-    (repository / "loss.py").write_text("loss = 2\n")
-    expected = f"state of train_x ({old.folder.name}) not used: stages/made_up/loss.py changed since"
-    assert _log_of_loading(_file(), caplog) == [expected]
-
-
-def test_the_log_names_three_changes_and_counts_the_others(repository, caplog):
-    (repository / "train.py").write_text("from stages.made_up import a_fifth, another, loss, other\n")
-    old = _file()
-    old.save({}, {"step": 1})
-    for name in ("loss", "other", "another", "a_fifth"):
-        (repository / f"{name}.py").write_text(f"{name} = 2\n")
-    (message,) = _log_of_loading(_file({"lr": 2e-3, "widths": [8, 16]}), caplog)
-    assert message.endswith(
-        "not used: settings.lr, stages/made_up/a_fifth.py, stages/made_up/another.py and 2 more changed since"
-    )
-
-
-def test_the_log_says_which_setting_or_input_changed(repository, caplog):
-    _file().save({}, {"step": 1})
-    (message,) = _log_of_loading(_file({"lr": 1e-3, "heads": 2}), caplog)
-    assert message.endswith("not used: settings.heads, settings.widths changed since")
-    other = ResumeFile("train_x", {**IDENTITY, "inputs": {"data": "cd" * 32}}, ["stages.made_up.train"])
-    (message,) = _log_of_loading(other, caplog)
-    assert message.endswith("not used: inputs.data changed since")
-
-
-def test_equal_settings_in_tuples_are_no_change_and_empty_ones_are_one(repository, caplog):
-    _file({"betas": (0.5, 0.9), "heads": {}}).save({}, {"step": 1})
-    (message,) = _log_of_loading(_file({"betas": (0.5, 0.9), "heads": {"first": {}}}), caplog)
-    assert message.endswith("not used: settings.heads, settings.heads.first changed since")
-
-
-def test_the_newest_state_of_the_same_part_is_the_one_compared(repository, caplog):
-    for age, (settings, part) in enumerate([({"lr": 1}, ""), ({"heads": 1}, ""), ({"width": 1}, "another part")]):
-        file = _file(settings, part)
-        file.save({}, {"step": 1})
-        os.utime(file.folder / "state.safetensors", (1e9 + age, 1e9 + age))
-    (message,) = _log_of_loading(_file({"depth": 1}), caplog)
-    assert message.endswith("not used: settings.depth, settings.heads changed since")
-
-
-def test_where_no_other_state_can_be_compared_the_log_says_nothing(repository, caplog):
-    assert _log_of_loading(_file(), caplog) == []
-    for content in ("", "[]", "{}", '{"part": "", "code": [], "identity": {}}'):
-        file = _file({"content": content})
-        file.save({}, {"step": 1})
-        (file.folder / "key.json").write_text(content)
-    assert _log_of_loading(_file(), caplog) == []
-
-
-def test_a_state_says_what_its_key_is_made_of(repository):
-    file = _file(part="first")
-    file.save({}, {"step": 1})
-    key = json.loads((file.folder / "key.json").read_text())
-    assert key["identity"] == IDENTITY
-    assert key["part"] == "first"
-    assert key["code"]["stages/made_up/loss.py"] == hashlib.sha256((repository / "loss.py").read_bytes()).hexdigest()
-    assert key["code"].keys() == {
-        f"stages/{name}.py" for name in ("__init__", "made_up/__init__", "made_up/train", "made_up/loss")
-    }
-
-
 @pytest.fixture
 def saved(workplace):
-    """A state, and where it lies."""
+    """Return a saved state's file object and its path."""
     file = ResumeFile("train_x", IDENTITY, ())
     file.save({"w": torch.arange(5.0), "step": torch.tensor(3.0)}, {"step": 1, "history": [{"loss": 0.25}]})
     return file, file.folder / "state.safetensors"
 
 
-def test_a_state_cut_short_is_nothing_to_continue_and_a_warning_says_so(saved, caplog):
+def test_a_state_cut_short_is_not_continued_and_a_warning_is_logged(saved, caplog):
     file, state = saved
     content = state.read_bytes()
     for length in [*range(0, len(content), 7), len(content) - 1]:
@@ -210,7 +46,7 @@ def test_a_state_cut_short_is_nothing_to_continue_and_a_warning_says_so(saved, c
         assert f"left aside: {state} is damaged" in caplog.text
 
 
-def test_a_state_with_a_flipped_bit_is_nothing_to_continue_and_a_warning_says_so(saved, caplog):
+def test_a_state_with_a_flipped_bit_is_not_continued_and_a_warning_is_logged(saved, caplog):
     file, state = saved
     content = state.read_bytes()
     for position in range(len(content)):
@@ -235,7 +71,10 @@ def test_the_state_of_another_run_is_nothing_to_continue(saved, caplog):
 
 def test_two_processes_never_train_from_one_state(saved):
     file, state = saved
-    program = "import fcntl, sys; f = open(sys.argv[1], 'wb'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()"
+    program = (
+        "import fcntl, sys; f = open(sys.argv[1], 'wb'); fcntl.lockf(f, fcntl.LOCK_EX); "
+        "print('held', flush=True); sys.stdin.read()"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", program, str(state.parent / "lock")],
         stdin=subprocess.PIPE,

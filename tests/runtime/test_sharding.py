@@ -1,3 +1,5 @@
+"""Sharded weights come back whole, one block at a time, and their gradients are sums over the ranks."""
+
 import torch
 import torch._dynamo
 from torch import Tensor, nn
@@ -9,7 +11,7 @@ from support.several import several
 
 
 class _Squares(nn.Module):
-    """Its weight is not contiguous, has fewer rows than there are processes, and is used by another method than forward."""
+    """A weight that is not contiguous, has fewer rows than there are ranks, and is not used by ``forward``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,11 +53,11 @@ def test_tensors_come_back_whole_and_gradients_are_sums():
 class _Tower(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.floors = nn.ModuleList([nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4)) for _ in range(3)])
+        self.blocks = nn.ModuleList([nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4)) for _ in range(3)])
 
     def forward(self, x: Tensor) -> Tensor:
-        for floor in self.floors:
-            x = floor(x)
+        for block in self.blocks:
+            x = block(x)
         return x
 
 
@@ -65,21 +67,21 @@ def test_the_weights_of_one_block_at_a_time_are_whole():
         shard(tower, ranks)
         whole: list[list[int]] = []
 
-        def look(*_: object) -> None:
+        def note_whole(*_: object) -> None:
             whole.append(
-                [index for index, floor in enumerate(tower.floors) if not isinstance(floor[0].weight, DTensor)]
+                [index for index, block in enumerate(tower.blocks) if not isinstance(block[0].weight, DTensor)]
             )
 
-        for floor in tower.floors:
-            floor[1].register_forward_hook(look)
+        for block in tower.blocks:
+            block[1].register_forward_hook(note_whole)
         tower(torch.ones(2, 4)).sum().backward()
-        look()
+        note_whole()
         return whole
 
     assert several(2, work, sharded=True) == [[[0], [1], [2], []]] * 2
 
 
-def test_a_tensor_that_nobody_divided_keeps_its_layout():
+def test_a_tensor_that_is_not_sharded_keeps_its_layout():
     like = torch.empty(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)
     whole = torch.randn(2, 3, 4, 4)
     copy = shard_like(whole, like)

@@ -1,4 +1,4 @@
-"""Trackers: what they are told, that their failures harm nothing, and (where they are installed) what they write."""
+"""Trackers receive settings and epochs, their failures harm nothing, and installed ones write what they receive."""
 
 import json
 import logging
@@ -17,14 +17,14 @@ from latentline.training.loop import Saving, TrainConfig, fit
 from latentline.training.optimizer import Optimizer
 
 ROWS = [{"epoch": 1, "loss": 0.5, "val_loss": 0.75}, {"epoch": 2, "loss": 0.25, "val_loss": 0.5}]
-KNOBS = {"epochs": 2, "optimizer": {"lr": 0.004, "betas": [0.9, 0.99]}}
+SETTINGS = {"epochs": 2, "optimizer": {"lr": 0.004, "betas": [0.9, 0.99]}}
 FLAT = {"epochs": 2, "optimizer.lr": 0.004, "optimizer.betas": [0.9, 0.99]}
 
 
 class Recorder(Tracker):
-    """Remembers what it is told; raises where ``fails`` says."""
+    """Remembers its calls; the one named by ``fails`` raises."""
 
-    told: list[object]
+    calls: list[object]
     fails = ""
 
     def __init__(self, folder, stage, params):
@@ -36,30 +36,30 @@ class Recorder(Tracker):
     def close(self):
         self._do("close")
 
-    def _do(self, what, *told):
+    def _do(self, what, *arguments):
         if what == self.fails:
             raise ConnectionError("no such\nhost")
-        self.told.append((what, *told))
+        self.calls.append((what, *arguments))
 
 
 @pytest.fixture
 def recorder(workplace, monkeypatch):
     monkeypatch.setattr(trackers, "_KINDS", {"json": Recorder})  # any package that is surely there
-    monkeypatch.setattr(Recorder, "told", [], raising=False)
+    monkeypatch.setattr(Recorder, "calls", [], raising=False)
     monkeypatch.setattr(Recorder, "fails", "")
     return Recorder
 
 
 def _track(names) -> None:
-    with Trackers(names, "train_denoiser", KNOBS) as running:
+    with Trackers(names, "train_denoiser", SETTINGS) as running:
         for row in ROWS:
             running.log(row)
 
 
-def test_a_tracker_is_told_the_knobs_then_every_row_with_its_epoch_then_the_end(recorder):
+def test_a_tracker_receives_the_settings_then_every_row_with_its_epoch_then_the_end(recorder):
     _track(["json"])
     rows = [("log", {"loss": 0.5, "val_loss": 0.75}, 1), ("log", {"loss": 0.25, "val_loss": 0.5}, 2)]
-    assert recorder.told == [("start", True, "train_denoiser", FLAT), *rows, ("close",)]
+    assert recorder.calls == [("start", True, "train_denoiser", FLAT), *rows, ("close",)]
 
 
 def test_without_trackers_nothing_is_written(workplace):
@@ -111,20 +111,20 @@ def _train(saving: Saving) -> tuple[dict[str, torch.Tensor], list[dict[str, floa
 
 
 class Meddler(Recorder):
-    """Draws from torch's generator whenever it is told anything."""
+    """Draws from torch's generator at every call."""
 
-    def _do(self, what, *told):
+    def _do(self, what, *arguments):
         torch.randn(7)
-        super()._do(what, *told)
+        super()._do(what, *arguments)
 
 
-def test_the_loop_tells_every_epoch_and_trains_as_it_does_alone(recorder, monkeypatch):
+def test_the_loop_logs_every_epoch_and_trains_as_it_does_without_trackers(recorder, monkeypatch):
     alone, history = _train(Saving(ResumeFile("alone", {}, ()), 1e9))
     monkeypatch.setattr(trackers, "_KINDS", {"json": Meddler})
     tracked, same = _train(Saving(ResumeFile("tracked", {}, ()), 1e9, Trackers(["json"], "tracked", {})))
     assert same == history
     assert all(torch.equal(tracked[name], alone[name]) for name in alone)
-    assert [told[1:] for told in recorder.told if told[0] == "log"] == [
+    assert [call[1:] for call in recorder.calls if call[0] == "log"] == [
         ({"loss": row["loss"]}, row["epoch"]) for row in history
     ]
 
@@ -153,16 +153,16 @@ def test_wandb_keeps_the_run_offline(workplace, monkeypatch):
     import wandb
 
     monkeypatch.setenv("WANDB_MODE", "offline")
-    with Trackers(["wandb"], "train_denoiser", KNOBS) as running:
+    with Trackers(["wandb"], "train_denoiser", SETTINGS) as running:
         for row in ROWS:
             running.log(row)
-        seen = {
+        logged = {
             "config": dict(wandb.run.config),
             "last": wandb.run.summary["loss"],
             "step": wandb.run.summary["_step"],
             "name": wandb.run.name,
         }
-    assert seen == {"config": FLAT, "last": 0.25, "step": 2, "name": "train_denoiser"}
+    assert logged == {"config": FLAT, "last": 0.25, "step": 2, "name": "train_denoiser"}
     assert list((workplace / "tracking" / "wandb").glob("offline-run-*/run-*.wandb"))
 
 

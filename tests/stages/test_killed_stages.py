@@ -1,166 +1,94 @@
-"""Caching, sampling and judging, killed at each of their chunks and continued: the same bytes, and nothing is made twice."""
+"""Stages that work in chunks, killed at each chunk and continued: the same bytes, and no chunk is computed twice."""
 
 import json
 import logging
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from latentline.core.files import sha256_file
 from latentline.core.interrupt import InterruptedRunError
-from latentline.feature_extractors.load import FeatureExtractor
 from latentline.runtime.resumable_map import ResumableMap
-from stages.download import __main__ as download
-from stages.encode_and_cache_latents import __main__ as encode_and_cache_latents
-from stages.evaluate import __main__ as evaluate
-from stages.evaluate import features as seen
-from stages.manipulate import __main__ as manipulate
-from stages.sample import __main__ as sample
-from stages.train_autoencoder import __main__ as train_autoencoder
-from stages.train_denoiser import __main__ as train_denoiser
-from stages.train_feature_extractor import __main__ as train_feature_extractor
-from stages.train_latent_classifiers import __main__ as train_latent_classifiers
+from support.stage_runs import DIGITS, run_stage, use_small_chunks
 
 pytestmark = pytest.mark.usefixtures("machine")
 
-KNOBS = {
-    "data.name": "digits",
-    "data.limit": 60,
-    "autoencoder.epochs": 1,
-    "autoencoder.latent_channels": 2,
-    "autoencoder.encoder_channels": [8],
-    "autoencoder.encoder_blocks": [1],
-    "autoencoder.decoder_channels": [8],
-    "autoencoder.decoder_blocks": [1],
-    "latents.posterior": "sample",
-    "denoiser.epochs": 1,
-    "denoiser.channels": [8],
-    "denoiser.attention_levels": [],
-    "denoiser.preview.every_epochs": 0,
-    "sample.sampler": "flow_sde",
-    "sample.steps": 2,
-    "sample.count": 38,
-    "sample.batch_size": 10,
-    "feature_extractor.epochs": 1,
-    "feature_extractor.channels": 8,
-    "feature_extractor.features": 8,
-    "evaluate.neighbours": 3,
-    "evaluate.pair_count": 30,
-    "manipulate.strengths": [0.0, 2.0],
-    "manipulate.target_names": ["3", "7"],
-    "manipulate.count": 2,
-    "manipulate.strips": 1,
-    "compute.device": "cpu",
-    "compute.threads": 1,
-    "compute.workers": 0,
-    "compute.save_every_seconds": 1e-9,
-}
-# The stage, what it writes, and what makes one of its chunks. Chunks of 25 images of 60, 60 and 60; of 10 of 38 samples; of
-# 25 of 60, 38, 60, 60 and 38; of each of 2 strengths, learnt and random, and 2 targets.
+SETTINGS = {**DIGITS, "compute.save_every_seconds": 1e-9}
+# The outs of a stage, and the number of its chunks. encode: 25 images each of 60, 60 and 60. sample: 10 each of 38.
+# evaluate: 25 each of 60, 38, 60, 60 and 38. manipulate: 2 strengths, 2 kinds of direction, 2 targets.
 STAGES = {
-    "encode_and_cache_latents": (encode_and_cache_latents.main, ("encoded_img", "fig/latents"), 9),
-    "sample": (sample.main, ("data/generated", "fig/sample", "metrics/sample.json"), 4),
-    "evaluate": (evaluate.main, ("fig/evaluate", "metrics/evaluate.json"), 13),
-    "manipulate": (manipulate.main, ("fig/manipulate", "metrics/manipulate.json"), 8),
+    "encode_and_cache_latents": (("encoded_img", "fig/latents"), 9),
+    "sample": (("data/generated", "fig/sample", "metrics/sample.json"), 4),
+    "evaluate": (("fig/evaluate", "metrics/evaluate.json"), 13),
+    "manipulate": (("fig/manipulate", "metrics/manipulate.json"), 8),
 }
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, write_params) -> Path:
-    """A folder in which every stage has run."""
-    folder = tmp_path_factory.mktemp("run")
-    write_params(folder, KNOBS)
-    (folder / "data" / "edit").mkdir(parents=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("DVC_ROOT", raising=False)
-        _cut(patch)
-        for stage in (
-            download,
-            train_feature_extractor,
-            train_autoencoder,
-            encode_and_cache_latents,
-            train_denoiser,
-            sample,
-            evaluate,
-            train_latent_classifiers,
-            manipulate,
-        ):
-            stage.main()
+def folder(digits_run: Path, tmp_path_factory: pytest.TempPathFactory, write_params) -> Path:
+    """Return a copy of ``digits_run`` whose stages save after every chunk."""
+    folder = shutil.copytree(digits_run, tmp_path_factory.mktemp("killed") / "run")
+    write_params(folder, SETTINGS)
     return folder
 
 
 @pytest.fixture
-def made(folder: Path, monkeypatch) -> list[int]:
-    """The work that stages in the folder do, chunk by chunk; it can be made to fail."""
+def computed(folder: Path, monkeypatch) -> list[int]:
+    """Enter the folder; return the list to which :func:`_watch` adds the chunks that stages compute there."""
     monkeypatch.chdir(folder)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    _cut(monkeypatch)
+    use_small_chunks(monkeypatch)
     return []
 
 
-def _cut(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(encode_and_cache_latents, "inference_batch", lambda shape: 25)
-    patch.setattr(seen, "_BATCH", 25)
+def _watch(monkeypatch, computed: list[int], before_chunk: Callable[[int], None] = lambda chunk: None) -> None:
+    """Count the chunks that are computed, and call ``before_chunk`` before each."""
+    compute = ResumableMap._compute
+
+    def watched(chunks, number, make):
+        before_chunk(len(computed))
+        computed.append(number)
+        return compute(chunks, number, make)
+
+    monkeypatch.setattr(ResumableMap, "_compute", watched)
 
 
-def _watch(monkeypatch, name: str, made: list[int], happens: Callable[[int], None]) -> None:
-    """Count the chunks that stage ``name`` makes; ``happens`` before each."""
-
-    def watched(make: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-        def call(*arguments, **options):
-            if "callback" not in options:  # the trajectory's
-                happens(len(made))
-                made.append(len(made))
-            return make(*arguments, **options)
-
-        return call
-
-    owner, work = {
-        "encode_and_cache_latents": (encode_and_cache_latents, "to_unit_range"),
-        "sample": (sample, "draw_latents"),
-        "evaluate": (FeatureExtractor, "look"),
-        "manipulate": (ResumableMap, "_compute"),  # its figures are edits too
-    }[name]
-    monkeypatch.setattr(owner, work, watched(getattr(owner, work)))
-
-
-def _digests(places: tuple[str, ...]) -> dict[str, str]:
-    paths = [path for place in map(Path, places) for path in ([place] if place.is_file() else sorted(place.rglob("*")))]
-    return {str(path): sha256_file(path) for path in paths}
+def _digests(outs: tuple[str, ...]) -> dict[str, str]:
+    paths = [path for out in map(Path, outs) for path in ([out] if out.is_file() else sorted(out.rglob("*")))]
+    return {str(path): sha256_file(path) for path in paths if path.is_file()}
 
 
 @pytest.mark.parametrize("name", STAGES)
-@pytest.mark.parametrize("how", ["fails", "is told to stop"])
-def test_a_stage_killed_at_every_piece_ends_with_the_same_bytes_and_makes_each_once(
-    name, how, made, monkeypatch, caplog
+@pytest.mark.parametrize("how", ["fails", "is asked to stop"])
+def test_a_stage_killed_at_every_chunk_ends_with_the_same_bytes_and_computes_each_once(
+    name, how, computed, monkeypatch, caplog
 ):
-    main, outs, count = STAGES[name]
+    outs, count = STAGES[name]
     before = _digests(outs)
     fail_at = 0
 
-    def happens(chunk: int) -> None:
+    def before_chunk(chunk: int) -> None:
         if chunk == fail_at:
             if how == "fails":
                 raise RuntimeError("killed")
             os.kill(os.getpid(), signal.SIGTERM)
 
-    _watch(monkeypatch, name, made, happens)
+    _watch(monkeypatch, computed, before_chunk)
     for chunk in range(1, count):
         fail_at = chunk
         with pytest.raises((RuntimeError, InterruptedRunError)):
-            main()
-        assert len(made) == (chunk if how == "fails" else chunk + 1)
+            run_stage(name)
+        assert len(computed) == (chunk if how == "fails" else chunk + 1)
         if how != "fails":
             break
     fail_at = -1
     with caplog.at_level(logging.INFO):
-        main()
-    assert len(made) == count
+        run_stage(name)
+    assert sorted(computed) == list(range(count))
     assert [message for message in caplog.messages if "resumed" in message] == [
         f"resumed {name} with {count - 1 if how == 'fails' else 2} chunks"
     ]
@@ -168,28 +96,35 @@ def test_a_stage_killed_at_every_piece_ends_with_the_same_bytes_and_makes_each_o
     assert not list(Path(".state", name).iterdir())
 
 
-def test_a_stage_killed_while_it_draws_its_figures_has_only_those_left_to_do(made, monkeypatch):
-    before = _digests(STAGES["sample"][1])
+def _killed_at_its_figures(monkeypatch) -> None:
+    """Run ``sample`` up to its first figure."""
+
+    def fail(*_, **__):
+        pytest.fail("killed")
+
     with monkeypatch.context() as patch:
-        patch.setattr(sample, "save_grid", lambda *_: pytest.fail("killed"))
+        patch.setattr("PIL.Image.Image.save", fail)
         with pytest.raises(pytest.fail.Exception, match="killed"):
-            sample.main()
-    _watch(monkeypatch, "sample", made, lambda chunk: None)
-    sample.main()
-    assert made == []
+            run_stage("sample")
+
+
+def test_a_stage_killed_at_its_figures_draws_only_them_when_it_continues(computed, monkeypatch):
+    outs, _ = STAGES["sample"]
+    before = _digests(outs)
+    _killed_at_its_figures(monkeypatch)
+    _watch(monkeypatch, computed)
+    run_stage("sample")
+    assert computed == []
     assert json.loads(Path("metrics/timing.json").read_text())["sample"]["images_per_second"] == 0  # drawn in this run
-    assert _digests(STAGES["sample"][1]) == before
+    assert _digests(outs) == before
 
 
-def test_other_knobs_do_not_continue(made, monkeypatch, write_params, folder):
-    with monkeypatch.context() as patch:
-        patch.setattr(sample, "save_grid", lambda *_: pytest.fail("killed"))
-        with pytest.raises(pytest.fail.Exception):
-            sample.main()
-    _watch(monkeypatch, "sample", made, lambda chunk: None)
-    write_params(folder, {**KNOBS, "sample.steps": 3})
-    sample.main()
-    assert len(made) == 4
-    write_params(folder, KNOBS)
-    sample.main()  # with what the first run left
-    assert len(made) == 4
+def test_a_run_with_other_settings_starts_over(computed, monkeypatch, write_params, folder):
+    _killed_at_its_figures(monkeypatch)
+    _watch(monkeypatch, computed)
+    write_params(folder, {**SETTINGS, "sample.steps": 3})
+    run_stage("sample")
+    assert len(computed) == 4
+    write_params(folder, SETTINGS)
+    run_stage("sample")  # with the chunks of the first run
+    assert len(computed) == 4

@@ -1,11 +1,13 @@
 """A copy of this repository in which tests run commands, and the settings of a tiny pipeline."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
 
@@ -49,13 +51,8 @@ TINY = {
     "evaluate.pair_count": 30,
     "compute.threads": 1,
 }
-NOT_COPIED = (
-    "tests/",
-    "fig/",
-    "metrics/",
-    "dvc.lock",
-)  # results of the real run, if it is in git, must not be taken for ours
-EVERY_STAGE = {
+NOT_COPIED = ("tests/", "fig/", "metrics/", "dvc.lock")  # the committed run's results must not pass for a test's own
+STAGES = (
     "download",
     "train_feature_extractor",
     "train_autoencoder",
@@ -65,16 +62,19 @@ EVERY_STAGE = {
     "train_latent_classifiers",
     "manipulate",
     "evaluate",
-}
+)
+"""In an order in which they can run."""
+EVERY_STAGE = set(STAGES)
 
 
 class Checkout:
-    """A repository and the means to run commands in it, deaf to this machine's settings of git and DVC."""
+    """A repository and the means to run commands in it, without this machine's settings of git and DVC."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def environment(self, **variables: str) -> dict[str, str]:
+        """Return the environment variables of a command."""
         identity = {
             f"GIT_{who}_{what}": "test@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
         }
@@ -89,6 +89,7 @@ class Checkout:
         return {**kept, **identity, **quiet, "PATH": path, **variables}
 
     def run(self, *command: str, expect: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run a command that must end with status ``expect``."""
         environment = self.environment(**variables)
         done = subprocess.run(
             command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=1800
@@ -97,17 +98,32 @@ class Checkout:
         return done
 
     def dvc(self, *arguments: str) -> str:
+        """Run DVC and return its output."""
         return self.run(sys.executable, "-m", "dvc", *arguments).stdout
 
     def repro(self, *arguments: str) -> set[str]:
-        """The stages that ran."""
+        """Run ``dvc repro`` and return the stages that ran."""
         return set(re.findall(r"^Running stage '(\w+)'", self.dvc("repro", *arguments), re.MULTILINE))
 
+    def log_of(self, *stages: str) -> str:
+        """Run ``dvc repro`` for these stages alone and return what they log."""
+        return self.run(sys.executable, "-m", "dvc", "repro", "--single-item", *stages).stderr
+
+    def lock(self) -> dict[str, Any]:
+        """Return the stages' entries of dvc.lock."""
+        return YAML(typ="safe", pure=True).load(self.folder / "dvc.lock")["stages"]
+
+    def metrics(self, name: str) -> dict[str, Any]:
+        """Return metrics/NAME.json."""
+        return json.loads((self.folder / "metrics" / f"{name}.json").read_text())
+
     def commit(self) -> None:
+        """Commit all files."""
         self.run("git", "add", "--all")
         self.run("git", "commit", "--quiet", "--message", "state")
 
     def change(self, **params: object) -> None:
+        """Change settings of params.yaml, by their dotted names."""
         yaml = YAML()
         yaml.width = 4096
         content = yaml.load(self.folder / "params.yaml")
@@ -115,12 +131,13 @@ class Checkout:
         yaml.dump(content, self.folder / "params.yaml")
 
     def copy(self, folder: Path) -> "Checkout":
+        """Copy the checkout to ``folder``."""
         shutil.copytree(self.folder, folder, symlinks=True)
         return Checkout(folder)
 
 
 def fresh_checkout(root: Path, folder: Path) -> Checkout:
-    """What git would hold of this repository, in a repository of its own, before any run."""
+    """Copy what git would hold of this repository into a repository of its own, before any run."""
     checkout = Checkout(folder)
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=root, capture_output=True, text=True, check=True
@@ -134,9 +151,9 @@ def fresh_checkout(root: Path, folder: Path) -> Checkout:
 
 
 def finished_checkout(root: Path, folder: Path) -> Checkout:
-    """A copy of the repository in which the tiny pipeline has run."""
+    """Copy the repository and run the tiny pipeline in it; every training leaves the state of its last step."""
     checkout = fresh_checkout(root, folder)
-    checkout.change(**TINY)
+    checkout.change(**TINY, **{"compute.save_every_seconds": 1e-9})
     checkout.commit()
     assert checkout.repro() == EVERY_STAGE
     checkout.commit()

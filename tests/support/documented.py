@@ -1,4 +1,4 @@
-"""Commands of a page of docs/, run as they stand there."""
+"""Commands of a page of docs/, run as the page gives them."""
 
 import shlex
 from pathlib import Path
@@ -7,7 +7,7 @@ from support.checkout import Checkout
 
 
 class Page:
-    """A page of the documentation; ``instead`` has this test's names for those that the page takes as examples."""
+    """A page of the documentation; ``instead`` maps the page's example names to the test's own."""
 
     def __init__(self, path: Path, instead: dict[str, str]) -> None:
         self.lines = path.read_text().splitlines()
@@ -19,6 +19,6 @@ class Page:
         for example, name in self.instead.items():
             line = line.replace(example, name)
         command = shlex.split(line)
-        if command[0] == "make":  # with the environment of this test, not one built in the copy
+        if command[0] == "make":  # with this test's environment, not one built in the copy
             return checkout.run("make", "--assume-old=.venv/.installed", *command[1:], PYTHONPATH="src").stdout
         return checkout.run(*command).stdout

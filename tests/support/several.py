@@ -1,4 +1,4 @@
-"""Several processes that talk to each other, for tests: forked, so that they start in milliseconds and know all that the test knows."""
+"""Several connected processes for tests: forked, so that they start in milliseconds with all objects of the test."""
 
 import os
 import pickle
@@ -16,9 +16,15 @@ _PATIENCE = timedelta(seconds=60)
 
 
 def several(count: int, work: Callable[[Ranks], Any], *, sharded: bool = False) -> list[Any]:
-    """What ``work`` returns, or the exception that it raises, in each of ``count`` processes; None of one that ended in the middle of it.
+    """Run ``work`` in each of ``count`` processes.
 
-    ``sharded``: whether they divide a training's weights.
+    Args:
+        count: processes.
+        work: receives the process's ranks.
+        sharded: whether the processes shard a training's weights.
+
+    Returns:
+        For each process what ``work`` returned or the exception that it raised; None where the process ended early.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -26,7 +32,8 @@ def several(count: int, work: Callable[[Ranks], Any], *, sharded: bool = False) 
         for process in processes:
             os.waitpid(process, 0)
         files = [folder / str(number) for number in range(count)]
-        return [pickle.loads(file.read_bytes()) if file.exists() else None for file in files]  # noqa: S301 - written by _start
+        # S301: written by _start
+        return [pickle.loads(file.read_bytes()) if file.exists() else None for file in files]  # noqa: S301
 
 
 def _start(ranks: Ranks, folder: Path, work: Callable[[Ranks], Any]) -> int:
@@ -43,4 +50,4 @@ def _start(ranks: Ranks, folder: Path, work: Callable[[Ranks], Any]) -> int:
             result = error
         (folder / str(ranks.number)).write_bytes(pickle.dumps(result))
     finally:
-        os._exit(0)  # without pytest's own end
+        os._exit(0)  # without the end of pytest's session

@@ -5,7 +5,7 @@ from latentline.autoencoders.identity import Identity
 
 
 def small_diffae(sample_timesteps: int) -> DiffAE:
-    """One whose semantic vector has 4 numbers, with the weights that a new one has."""
+    """Return a new autoencoder whose semantic vector has 4 numbers."""
     return DiffAE(
         Identity((1, 8, 8)),
         image_shape=(1, 8, 8),

@@ -1,4 +1,4 @@
-"""``make recipe``: a recipe's differences become the whole, commented params.yaml, or one line says why not."""
+"""``make recipe``: a recipe's differences become the whole, commented params.yaml, or are refused in one line."""
 
 import shutil
 import subprocess
@@ -97,7 +97,9 @@ def test_what_is_read_is_written_again_to_the_same_text(root):
     ("recipe", "line"),
     {
         "sed: 1": "sed must be a setting of recipes/default.yaml; rename it to seed",
-        "data:\n  splits:\n    vla: 0.1": "data.splits.vla must be a setting of recipes/default.yaml; rename it to data.splits.val",
+        "data:\n  splits:\n    vla: 0.1": (
+            "data.splits.vla must be a setting of recipes/default.yaml; rename it to data.splits.val"
+        ),
         "qqqqqqqqq: 1": "qqqqqqqqq must be a setting of recipes/default.yaml; remove it",
         "seed:\n  x: 1": "seed must have a value on its own line; ",
         "data: 3": "data (3) must be a section; ",

@@ -1,4 +1,4 @@
-"""An autoencoder and its discriminator in the one training loop."""
+"""An autoencoder and its discriminator train in the one loop, and continue to the same bytes after a kill."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ from stages.train_autoencoder.adversarial import HINGE, Adversary, last_layer
 from stages.train_autoencoder.discriminator import PatchDiscriminator
 
 EPOCHS, STEPS = 3, 4
-FIRST, ENTERS = 3, 6  # steps at which the discriminator begins to train, and to have a say
+FIRST, ENTERS = 3, 6  # steps at which the discriminator begins to train, and to be part of the loss
 OPTIMIZER = Optimizer(lr=1e-2, weight_decay=0.01, warmup_steps=2, decay_fraction=0.4, clip_norm=1.0)
 
 
@@ -124,20 +124,20 @@ def test_a_run_killed_between_the_two_networks_steps_ends_with_the_same_bytes(wo
     _assert_same(Run().fit(), uninterrupted)
 
 
-def test_until_it_enters_the_autoencoder_is_byte_for_byte_the_one_without_and_then_no_more(workplace):
+def test_until_the_discriminator_enters_the_autoencoder_is_byte_for_byte_the_one_without(workplace):
     weights: dict[bool, list[dict[str, bytes]]] = {True: [], False: []}
-    for adversarial, seen in weights.items():
+    for adversarial, saved in weights.items():
         for last in (ENTERS, ENTERS + 1):
             with pytest.raises(InterruptedRunError):
                 Run(adversarial=adversarial, at_step=_at(last - 1, _ask_to_stop)).fit()
-            seen.append({name: tensor.contiguous().numpy().tobytes() for name, tensor in _saved(workplace).items()})
+            saved.append({name: tensor.contiguous().numpy().tobytes() for name, tensor in _saved(workplace).items()})
             _forget(workplace)
     assert weights[True][0] == weights[False][0]
     assert weights[True][1] != weights[False][1]
 
 
 def _saved(workplace) -> dict[str, Tensor]:
-    """The autoencoder's weights in the saved state."""
+    """Return the autoencoder's weights in the saved state."""
     (path,) = workplace.glob(".state/*/*/state.safetensors")
     return {name: tensor.clone() for name, tensor in load_arrays(path, "")[0].items() if name.startswith("model.")}
 
@@ -166,26 +166,26 @@ def test_the_discriminators_weights_move(workplace):
 
 def test_terms_that_begin_in_the_middle_of_an_epoch_are_averaged_over_their_own_steps(workplace):
     _, _, history = Run().fit()
-    seen: list[float] = []
+    logits: list[float] = []
     original = Adversary.loss
 
     def spy(self, step):
         ((weight, value, terms),) = original(self, step)
-        seen.append(terms["logits_real"].item())
+        logits.append(terms["logits_real"].item())
         return [(weight, value, terms)]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Adversary, "loss", spy)
         _forget(workplace)
         Run().fit()
-    assert len(seen) == EPOCHS * STEPS - FIRST
-    assert history[0]["logits_real"] == pytest.approx(seen[0])  # the last step of the first epoch
-    assert history[1]["logits_real"] == pytest.approx(sum(seen[1:5]) / 4)
+    assert len(logits) == EPOCHS * STEPS - FIRST
+    assert history[0]["logits_real"] == pytest.approx(logits[0])  # the last step of the first epoch
+    assert history[1]["logits_real"] == pytest.approx(sum(logits[1:5]) / 4)
     assert "adaptive_weight" not in history[0]
     assert {"adaptive_weight", "generator_loss", "discriminator_loss", "logits_fake", "loss"} <= history[1].keys()
 
 
-def test_a_discriminator_that_diverges_stops_the_run_in_one_line_that_names_its_knob(workplace):
+def test_a_discriminator_that_diverges_stops_the_run_in_one_line_that_names_its_setting(workplace):
     with pytest.raises(UserError) as caught:
         Run(discriminator_lr=1e30, epochs=10).fit()
     (line,) = str(caught.value).splitlines()

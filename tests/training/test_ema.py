@@ -1,3 +1,5 @@
+"""Averaged weights follow the published warm-up, and are copies that do not train."""
+
 import torch
 from torch import nn
 
@@ -16,7 +18,7 @@ def _filled(value: float) -> nn.Linear:
 
 
 def _averaged_once(decay: float, step: int) -> nn.Module:
-    """The average of a network that was 0 and is 1 now."""
+    """Return the average of a network whose weights went from 0 to 1."""
     network = _filled(0.0)
     ema = Ema(network, decay)
     _fill(network, 1.0)
@@ -43,7 +45,7 @@ def test_after_the_warm_up_the_decay_is_the_one_asked_for():
     torch.testing.assert_close(_averaged_once(decay=0.99, step=100_000).weight, torch.full((2, 2), 0.01))
 
 
-def test_the_average_is_a_copy_that_does_not_learn():
+def test_the_average_is_a_copy_that_does_not_train():
     network = _filled(1.0)
     ema = Ema(network, decay=0.9)
     _fill(network, 5.0)

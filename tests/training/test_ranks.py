@@ -1,4 +1,4 @@
-"""Training by several processes against training by one."""
+"""Several processes train what one process trains, byte for byte the same on each rank."""
 
 import os
 import signal
@@ -28,11 +28,11 @@ from support.several import several
 EPOCHS, STEPS = 2, 3
 OPTIMIZER = Optimizer(lr=1e-2, weight_decay=0.01, warmup_steps=2, decay_fraction=0.4, clip_norm=1.0)
 Result = tuple[list[Tensor], list[dict[str, float]]]
-"""Every weight, average and opponent of a training, and its history."""
+"""Weights of the network, its average and the discriminator, and the history."""
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 9))
-def test_the_parts_of_all_processes_cover_a_batch_once_in_order(count, accumulate, processes):
+def test_the_micro_batches_of_all_ranks_cover_a_batch_once_in_order(count, accumulate, processes):
     cut = [list(micro_batches(count, accumulate, Ranks(number, processes))) for number in range(processes)]
     rows = [range(count)[part] for own in cut for weight, part in own if weight]
     assert [row for part in rows for row in part] == list(range(count))
@@ -40,12 +40,17 @@ def test_the_parts_of_all_processes_cover_a_batch_once_in_order(count, accumulat
     assert all(weight == 0 or weight == (part.stop - part.start) / count for own in cut for weight, part in own)
     assert len({len(own) for own in cut}) == 1
     assert all(own and all(part.stop > part.start for _, part in own) for own in cut)
-    assert max(map(len, rows)) <= -(-count // min(accumulate, count))  # no part needs more memory than with one process
+    assert max(map(len, rows)) <= -(
+        -count // min(accumulate, count)
+    )  # no micro-batch needs more memory than with one process
 
 
 @dataclass
 class Run:
-    """One training of an autoencoder, in float64, where the order of a sum hardly matters (the opponent's losses are float32)."""
+    """One training of an autoencoder in float64, where the order of a sum hardly matters.
+
+    The discriminator's losses are float32.
+    """
 
     rows: int = 7
     accumulate: int = 1
@@ -58,9 +63,8 @@ class Run:
         small = {"encoder_channels": [8], "encoder_blocks": [1], "decoder_channels": [8], "decoder_blocks": [1]}
         vae = VAE((1, 8, 8), kl_weight=1e-3, latent_channels=2, **small).double()
         for parameter in vae.parameters():
-            nn.init.normal_(
-                parameter, std=0.1
-            )  # no layer of zeros, behind which a gradient would be nothing but rounding
+            # No layer of zeros, behind which a gradient would be nothing but rounding.
+            nn.init.normal_(parameter, std=0.1)
         discriminator = PatchDiscriminator(1, channels=8, layers=2).double()
         adversary = Adversary(
             discriminator, last_layer(vae.decoder), HINGE, weight=0.5, adaptive_max=1e4, enters_at=2, ranks=ranks
@@ -109,7 +113,7 @@ def _assert_close(one: Result, other: Result, rtol: float = 1e-6) -> None:
 @pytest.mark.parametrize(
     ("processes", "rows"), [(2, 6), (2, 7), (3, 2)], ids=["even", "odd", "more processes than rows"]
 )
-def test_several_processes_learn_what_one_learns(workplace, processes, rows, adversarial):
+def test_several_processes_train_what_one_trains(workplace, processes, rows, adversarial):
     run = Run(rows, adversarial=adversarial)
     expected = run.fit()
     first, *others = several(processes, run.fit)
@@ -121,7 +125,7 @@ def test_several_processes_learn_what_one_learns(workplace, processes, rows, adv
 
 
 @pytest.mark.parametrize("accumulate", [2, 5])
-def test_parts_and_processes_go_together(workplace, accumulate):
+def test_micro_batches_and_processes_go_together(workplace, accumulate):
     _assert_close(several(2, Run(accumulate=accumulate).fit)[1], Run().fit())
 
 
@@ -131,7 +135,7 @@ def _stop(step: int, ranks: Ranks) -> None:
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2), (2, 2)])
-def test_a_run_asked_to_stop_in_any_process_continues_with_as_many_as_one_likes(workplace, before, after):
+def test_a_run_asked_to_stop_in_any_process_continues_with_any_number_of_processes(workplace, before, after):
     uninterrupted = Run().fit()
     stopped = several(before, Run(at_step=_stop).fit)
     assert [type(result) for result in stopped] == [InterruptedRunError] * before

@@ -1,3 +1,5 @@
+"""Learning-rate schedules are torch's, as pure functions of the step."""
+
 from itertools import pairwise
 
 import pytest
@@ -17,7 +19,7 @@ def _factors(total: int = TOTAL, warmup: int = WARMUP, decay: float = DECAY) -> 
 
 
 def _rates(schedule, steps: int = TOTAL) -> list[float]:
-    """What torch's ``schedule(optimizer)`` makes of a learning rate of 1."""
+    """Return the rates of torch's ``schedule(optimizer)`` with a learning rate of 1."""
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     scheduler, rates = schedule(optimizer), []
     for _ in range(steps):
@@ -39,7 +41,7 @@ def test_it_rises_stays_at_one_and_falls():
 
 
 @given(st.integers(1, 300), st.integers(0, 400), st.floats(0, 0.99))
-def test_every_step_learns_something_and_none_more_than_the_full_rate(total, warmup, decay):
+def test_every_rate_is_above_zero_and_at_most_the_full_rate(total, warmup, decay):
     assert all(0 < factor <= 1 for factor in _factors(total, warmup, decay))
     assert all(0 < warmup_cosine(step, total, warmup) <= 1 for step in range(total))
 
@@ -103,7 +105,7 @@ def test_milestones_are_torchs_counted_in_epochs_times_its_linear_rise(warmup, a
     )
 
 
-def test_milestones_fall_at_once_between_two_epochs_and_the_length_of_the_run_has_no_part_in_it():
+def test_milestones_fall_at_once_between_two_epochs_whatever_the_length_of_the_run():
     factors = [warmup_milestones(step, EPOCH, 0, [2, 5], 0.5) for step in range(TOTAL)]
     falls = [step for step, (before, after) in enumerate(pairwise(factors), start=1) if after != before]
     assert falls == [2 * EPOCH, 5 * EPOCH]

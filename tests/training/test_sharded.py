@@ -1,4 +1,4 @@
-"""Training by several processes, each with its part of the weights, against training by one."""
+"""Processes that shard the weights train what one process trains, and hold their shard alone."""
 
 import gc
 import os
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from latentline.autoencoders.base import Autoencoder
 from latentline.autoencoders.vae import VAE
+from latentline.core.condition import Condition
 from latentline.core.interrupt import InterruptedRunError, LostRankError
 from latentline.core.seeds import generator
 from latentline.denoisers.dit import DiT
@@ -33,31 +34,31 @@ OPTIMIZER = Optimizer(lr=1e-2, weight_decay=0.01, warmup_steps=2, decay_fraction
 
 @dataclass(frozen=True)
 class Result:
-    """What a training left in one process."""
+    """The result of a training in one process."""
 
     weights: list[Tensor]
-    """Of what was returned, and of each average."""
+    """Of the returned network, and of each average."""
     history: list[dict[str, float]]
 
 
-def _codec() -> Autoencoder:
+def _autoencoder() -> Autoencoder:
     small = {"encoder_channels": [8], "encoder_blocks": [1], "decoder_channels": [8], "decoder_blocks": [1]}
     return VAE((1, 8, 8), kl_weight=1e-3, latent_channels=2, **small)
 
 
 def _denoiser(width: int = 12) -> nn.Module:
-    return DiT((1, 8, 8), features=3, width=width, depth=2, heads=2, patch_size=4)
+    return DiT((1, 8, 8), cond_dim=3, width=width, depth=2, heads=2, patch_size=4)
 
 
 def _unet() -> nn.Module:
-    return UNet((1, 8, 8), features=3, channels=[8, 8], blocks=1, attention_levels=[1])
+    return UNet((1, 8, 8), cond_dim=3, channels=[8, 8], blocks=1, attention_levels=[1])
 
 
 @dataclass
 class Run:
     """One training in float64, where the order of a sum hardly matters."""
 
-    network: Callable[[], nn.Module] = _codec
+    network: Callable[[], nn.Module] = _autoencoder
     rows: int = 7
     accumulate: int = 1
     decays: tuple[float, ...] = (0.9, 0.5)
@@ -86,7 +87,7 @@ class Run:
                     value, terms, _ = network.loss(batch, noise, step)
                 else:
                     t = torch.linspace(0, 1, self.rows, dtype=torch.float64)[rows]
-                    value = (network(batch, t, torch.zeros(len(t), 3).double()) - batch).square().mean()
+                    value = (network(batch, t, Condition(torch.zeros(len(t), 3).double())) - batch).square().mean()
                     terms = {"loss": value}
                 yield weight, value, terms
 
@@ -121,17 +122,17 @@ def _assert_close(one: Result, other: Result) -> None:
 @pytest.mark.parametrize(
     ("processes", "run"),
     [
-        pytest.param(2, Run(), id="codec"),
+        pytest.param(2, Run(), id="autoencoder"),
         pytest.param(3, Run(frozen="encoder"), id="frozen part"),
         pytest.param(2, Run(lambda: small_diffae(2), frozen="encoder"), id="diffusion autoencoder"),
         pytest.param(3, Run(_denoiser), id="denoiser"),
         pytest.param(2, Run(_denoiser, decays=()), id="no average"),
-        pytest.param(2, Run(_unet, accumulate=4), id="parts"),
-        pytest.param(2, Run(_denoiser, accumulate=9, rows=3), id="more parts than rows"),
+        pytest.param(2, Run(_unet, accumulate=4), id="micro-batches"),
+        pytest.param(2, Run(_denoiser, accumulate=9, rows=3), id="more micro-batches than rows"),
         pytest.param(3, Run(_denoiser, rows=2), id="more processes than rows"),
     ],
 )
-def test_processes_with_parts_of_the_weights_learn_what_one_learns(workplace, run, processes):
+def test_processes_that_shard_the_weights_train_what_one_trains(workplace, run, processes):
     expected = run.fit()
     for result in several(processes, run.fit, sharded=True):
         _assert_close(result, expected)
@@ -155,7 +156,7 @@ def _start_late(step: int, ranks: Ranks) -> None:
         pytest.param(2, False, 3, True, id="from whole weights"),
     ],
 )
-def test_a_run_continues_with_weights_divided_otherwise(workplace, before, sharded_before, after, sharded_after):
+def test_a_run_continues_with_weights_sharded_otherwise(workplace, before, sharded_before, after, sharded_after):
     expected = Run(_denoiser).fit()
     stopped = several(before, Run(_denoiser, at_step=_stop).fit, sharded=sharded_before)
     assert [type(result) for result in stopped] == [InterruptedRunError] * before
@@ -168,7 +169,7 @@ def _die(step: int, ranks: Ranks) -> None:
         os._exit(9)
 
 
-def test_what_all_save_together_by_the_first_ones_clock_outlives_a_process_that_dies(workplace):
+def test_a_state_saved_by_rank_0s_clock_outlives_a_process_that_dies(workplace):
     expected = Run(_denoiser).fit()
     first, dead, last = several(3, Run(_denoiser, at_step=_die, every_seconds=0).fit, sharded=True)
     assert dead is None
@@ -179,22 +180,22 @@ def test_what_all_save_together_by_the_first_ones_clock_outlives_a_process_that_
 
 
 def _bytes_of_tensors() -> int:
-    """What all tensors of this process take, each storage once."""
+    """Return the bytes of all tensors of this process, each storage once."""
     gc.collect()
     storages = [tensor.untyped_storage() for tensor in gc.get_objects() if type(tensor) in (Tensor, nn.Parameter)]
     return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
-def test_between_two_steps_each_process_holds_its_part_of_weights_moments_and_averages_alone(workplace):
+def test_between_two_steps_each_process_holds_its_shard_of_weights_moments_and_averages_alone(workplace):
     before = _bytes_of_tensors()
     taken: list[int] = []
 
     def fit(ranks: Ranks) -> int:
-        def weigh(step: int, ranks: Ranks) -> None:
+        def measure(step: int, ranks: Ranks) -> None:
             if step == STEPS:
                 taken.append(_bytes_of_tensors() - before)
 
-        Run(lambda: _denoiser(48), at_step=weigh).fit(ranks)
+        Run(lambda: _denoiser(48), at_step=measure).fit(ranks)
         return taken[-1]
 
     weights = 8 * sum(parameter.numel() for parameter in _denoiser(48).parameters())

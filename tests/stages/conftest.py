@@ -1,0 +1,49 @@
+"""Folders in which stages have run, each made once for all tests that use it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support.checkout import STAGES
+from support.small_kinds import KINDS, SmallRun, small_run_of
+from support.stage_runs import DIGITS, run_stages, use_small_chunks
+
+
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory: pytest.TempPathFactory, write_params: Callable[..., None]) -> Path:
+    """Return a folder in which every stage ran with the settings ``DIGITS``. Tests that change it take a copy."""
+    folder = tmp_path_factory.mktemp("digits")
+    write_params(folder, DIGITS)
+    (folder / "data" / "edit").mkdir(parents=True)
+    with pytest.MonkeyPatch.context() as patch:
+        use_small_chunks(patch)
+        run_stages(folder, *STAGES)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_runs(
+    tmp_path_factory: pytest.TempPathFactory, write_params: Callable[..., None]
+) -> Callable[[str], SmallRun]:
+    """Return a function from the name of a kind to its run, made when it is first asked for."""
+    made: dict[str, SmallRun] = {}
+
+    def run_of(kind: str) -> SmallRun:
+        if kind not in made:
+            made[kind] = small_run_of(kind, tmp_path_factory.mktemp(kind), write_params)
+        return made[kind]
+
+    return run_of
+
+
+@pytest.fixture(params=KINDS)
+def small_run(request: pytest.FixtureRequest, small_runs: Callable[[str], SmallRun]) -> SmallRun:
+    """Return a folder in which every stage ran, of each kind in turn. Tests that change it take ``small_copy``."""
+    return small_runs(request.param)
+
+
+@pytest.fixture
+def small_copy(small_run: SmallRun, tmp_path: Path) -> SmallRun:
+    """Return a copy of ``small_run`` that the test may change."""
+    return small_run.copy(tmp_path / "copy")

@@ -1,0 +1,77 @@
+"""Every benchmark runs, with little work; none of its numbers is checked."""
+
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from latentline.core.load_params import validate
+from latentline.data.store import read_card
+from latentline.runtime.parallel import SINGLE_PROCESS
+from latentline.tools.params_file import read_recipe
+
+pytestmark = pytest.mark.usefixtures("machine")
+
+NAMES = [path.stem for path in sorted((Path(__file__).parents[1] / "benchmarks").glob("*.py"))]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def benchmark(root, monkeypatch):
+    """Return a function that imports a benchmark by its name."""
+    monkeypatch.syspath_prepend(root / "benchmarks")
+
+    def load(name: str) -> ModuleType:
+        return importlib.import_module(name)
+
+    return load
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_benchmark_imports_names_that_exist(benchmark, name):
+    assert benchmark(name).__doc__
+
+
+def test_an_autoencoder_trains_in_a_benchmark(benchmark, workplace, root):
+    params = validate(read_recipe("default", root)).autoencoder
+    images = torch.randint(256, (40, 1, 28, 28), dtype=torch.uint8)
+    network = benchmark("common").train_autoencoder(images, params, CPU, 0, "test", steps=2)
+    assert not network.training
+    assert not list(workplace.rglob("*.safetensors"))
+
+
+def test_denoisers_take_steps(benchmark):
+    module = benchmark("denoisers")
+    for name, shape, params in (module.NETWORKS[0], module.NETWORKS[3], module.NETWORKS[6]):
+        assert module.Training(name, shape, params).seconds(1) > 0
+
+
+def test_ranks_compute_losses(benchmark, root):
+    params = validate(read_recipe("default", root))
+    for build in benchmark("ranks").NETWORKS.values():
+        _, loss = build(params, SINGLE_PROCESS)
+        ((weight, value, _),) = loss(0)
+        assert weight == 1
+        assert value.isfinite()
+
+
+def test_latents_larger_than_memory_are_gathered_and_trained_on(benchmark, workplace, monkeypatch):
+    module = benchmark("larger_than_memory")
+    monkeypatch.setattr(module, "_STEPS", 1)
+    monkeypatch.setattr(module, "_ROUNDS", 1)
+    monkeypatch.setattr(module, "_GATHERED", (4,))
+    module.write(workplace, 600)
+    found = module.compare(workplace, batch=8, threads=1)
+    assert found.keys() == {"gathering", "training", "ratio"}
+    assert json.dumps(found)
+
+
+def test_a_store_is_prepared_and_read(benchmark, workplace):
+    module = benchmark("data_store")
+    module.write_images(workplace / "images", 60)
+    found = {part: work(workplace, 0) for part, work in module.PARTS.items()}
+    train = read_card(workplace / "prepared").counts["train"]
+    assert found == {"prepare": 60, "read in order": train, "read shuffled": train, "torchvision shuffled": 60}
