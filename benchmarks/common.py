@@ -22,7 +22,7 @@ from latentline.training.config import optimizer_of
 from latentline.training.ema import Ema
 from latentline.training.loop import Saving, TrainConfig, fit
 from latentline.training.micro_batches import MicroBatch, micro_batches
-from stages.train_autoencoder.auxiliary_losses import build_critics
+from stages.train_autoencoder.auxiliary_losses import build_auxiliary_losses
 from stages.train_autoencoder.params import AutoencoderParams
 
 _TIMED_STEPS = 20
@@ -80,7 +80,7 @@ def train_autoencoder(
 ) -> Autoencoder:
     """Train on uint8 images (N, C, H, W) as stage ``train_autoencoder`` does; draws depend on (seed, series)."""
     autoencoder = build_seeded(params, images.shape[1:], device, seed, series)
-    losses = build_critics(autoencoder, images.shape[1], params, device, seed, steps)
+    losses = build_auxiliary_losses(autoencoder, images.shape[1], params, device, seed, steps)
     order = EpochSampler(len(images), params.optimizer.batch_size, derive_seed(seed, series, "order"))
 
     def loss(step: int) -> Iterator[MicroBatch]:

@@ -31,7 +31,7 @@ class Latents:
     def prefetch(self, rows: Tensor) -> None:
         """Read the next rows (B,) from disk in the background."""
         if isinstance(self.raw, ShardedArray):
-            self.raw.expect(rows)
+            self.raw.prefetch(rows)
 
 
 def read_split(name: str, stats: LatentStats, conditioning: Conditioning, device: torch.device) -> Latents:

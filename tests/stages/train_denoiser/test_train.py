@@ -96,7 +96,7 @@ def test_micro_batches_give_the_same_denoiser_to_float_tolerance(run):
 def test_latents_read_from_disk_at_every_step_give_the_same_bytes_as_latents_in_memory(run, monkeypatch):
     in_memory, metrics = run()
     monkeypatch.setattr(training, "_MOST_BYTES", 0)
-    monkeypatch.setattr(ShardedArray, "load", lambda rows: pytest.fail("a whole split was read"))
+    monkeypatch.setattr(ShardedArray, "to_memory", lambda rows: pytest.fail("a whole split was read"))
     from_disk, metrics_from_disk = run()
     assert metrics == metrics_from_disk
     for name, tensor in in_memory.items():
