@@ -42,22 +42,24 @@ def prepare_part(folder: Path, workers: int) -> int:
     """Write the store; images prepared."""
     from stages.download.prepare import Options, prepare
     from stages.download.registry import read_source
-    from stages.download.source import Request
+    from stages.download.source import SourceOptions
 
     none = folder / "none"
     none.mkdir(exist_ok=True)
     (none / "no_labels.csv").touch()
-    request = Request("image_folder", folder / "images", none / "no_labels.csv", None, "balanced", 28, 1.0, none, none)
+    source_options = SourceOptions(
+        "image_folder", folder / "images", none / "no_labels.csv", None, "balanced", 28, 1.0, none, none
+    )
     options = Options(None, None, {"val": 0.05, "test": 0.1}, None, 0.0, horizontal_flip=False, seed=0, workers=workers)
-    report = prepare(read_source(request), folder / "prepared", options)
-    return sum(tally.count for tally in report.tallies.values())
+    result = prepare(read_source(source_options), folder / "prepared", options)
+    return sum(split.count for split in result.stats.values())
 
 
 def read_in_order_part(folder: Path, workers: int) -> int:
     """All train images in the stored order, as float in [-1, 1]."""
     from latentline.data.store import read_split
 
-    return sum(len(images) for images, _ in read_split(folder / "prepared", "train").batches(_BATCH))
+    return sum(len(images) for images in read_split(folder / "prepared", "train").batches(_BATCH))
 
 
 def read_shuffled_part(folder: Path, workers: int) -> int:
