@@ -140,8 +140,8 @@ def main() -> None:
     params = validate(read_recipe(arguments.recipe, Path(__file__).resolve().parent.parent))
     extractor = load_feature_extractor(set_up(params.compute.device, arguments.threads))
 
-    train = read_split(PREPARED, "train").images.load()
-    others = torch.cat([read_split(PREPARED, name).images.load() for name in ("test", "val")])
+    train = read_split(PREPARED, "train").images.to_memory()
+    others = torch.cat([read_split(PREPARED, name).images.to_memory() for name in ("test", "val")])
     missing = max(0, arguments.images - len(others))
     train, held_out = (
         train[: len(train) - missing],

@@ -201,7 +201,7 @@ def main() -> None:
     params = validate(read_recipe(arguments.recipe, root) if arguments.recipe else read_params())
     extractor = load_feature_extractor(set_up(params.compute.device, arguments.threads))
     train_split, test = read_split(PREPARED, "train"), read_split(PREPARED, "test")
-    train, reference = train_split.images.load(), features_of(extractor, train_split)
+    train, reference = train_split.images.to_memory(), features_of(extractor, train_split)
     real = frechet_distance(features_of(extractor, test), reference)
 
     params = {arm: _params_of(arm, params.autoencoder) for arm in arguments.arms}

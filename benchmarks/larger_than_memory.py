@@ -90,7 +90,7 @@ def compare(folder: Path, batch: int, threads: int) -> dict[str, object]:
     stats, split = read_stats(folder), read_latents("train", folder)
     condition = Condition(torch.nn.functional.one_hot(split.labels.classes, _CLASSES).float())  # (N, F)
     sources = {
-        "memory": Latents(split.latents.load(), condition, stats.normalizer),
+        "memory": Latents(split.latents.to_memory(), condition, stats.normalizer),
         "disk": Latents(split.latents, condition, stats.normalizer),
     }
     gathered = gathering(sources, folder)

@@ -44,7 +44,7 @@ def main() -> None:
     count = params.max_images or max(len(train), len(generated))
     samples, real_test, latents = _head(generated, count), _head(test, count), read_latents("test").latents[:count]
 
-    sets = image_sets(train.images.first(count), samples.images, real_test.images, latents, autoencoder, stats, seed)
+    sets = image_sets(train.images.head(count), samples.images, real_test.images, latents, autoencoder, stats, seed)
     inputs = digests([*_READ, *sorted(GENERATED.glob("*.safetensors"))])
     state = ResumeFile(STAGE, {"count": count, "seed": seed, "inputs": inputs}, [f"stages.{STAGE}.features"])
     with resumable_map(state, compute.save_every_seconds, ranks) as chunks:
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def _head(split: ImageSplit, count: int) -> ImageSplit:
-    return ImageSplit(split.images.first(count), split.labels[:count])
+    return ImageSplit(split.images.head(count), split.labels[:count])
 
 
 if __name__ == "__main__":

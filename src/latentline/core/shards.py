@@ -100,8 +100,6 @@ class ShardedArray:
             found[start : start + _LOADED_AT_ONCE] = self[start : start + _LOADED_AT_ONCE]
         return found
 
-    expect, first, load = prefetch, head, to_memory  # the old names, until all callers use the new ones
-
     def _places(self, ordered: Tensor) -> Iterator[tuple[FileIO, int, int, int]]:
         """Yield where sorted rows (B,) lie: open shard, position in it, byte range among the requested rows."""
         for shard, runs in groupby(self._runs(ordered), key=lambda run: run[0]):

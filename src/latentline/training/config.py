@@ -27,7 +27,7 @@ def resident(rows: ShardedArray, device: torch.device) -> Tensor | ShardedArray:
 
     Arrays of at most 2 GiB are loaded to ``device``. Larger ones stay on disk and are read at every step.
     """
-    return rows.load().to(device) if rows.nbytes <= _MOST_BYTES else rows
+    return rows.to_memory().to(device) if rows.nbytes <= _MOST_BYTES else rows
 
 
 def saving_of(

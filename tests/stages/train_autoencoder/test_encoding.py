@@ -13,7 +13,7 @@ def test_a_cached_sample_of_the_posterior_is_seeded_and_not_its_mean(run):
     cached = []
     for posterior in ("mean", "sample", "sample"):
         run({"posterior": posterior, "dtype": "float32"})
-        cached.append(read_latents("train").latents.load())
+        cached.append(read_latents("train").latents.to_memory())
     assert torch.equal(cached[1], cached[2])
     assert not torch.allclose(cached[0], cached[1], atol=1e-2)
 
@@ -38,5 +38,5 @@ def test_an_export_lies_beside_the_cache_and_changes_nothing_in_it(run):
     assert len(cache) == 5  # three splits, statistics, labels
     assert stats.autoencoder == alone.autoencoder
     exported, latents = np.load("encoded_img/export/test.npz"), read_latents("test")
-    assert torch.equal(torch.from_numpy(exported["z0"]), stats.normalizer.standardise(latents.latents.load()))
+    assert torch.equal(torch.from_numpy(exported["z0"]), stats.normalizer.standardise(latents.latents.to_memory()))
     assert torch.equal(torch.from_numpy(exported["labels"]), latents.labels.arrays()["labels"])

@@ -21,10 +21,10 @@ def test_the_identity_trains_nothing_loses_nothing_and_leaves_the_files_that_oth
     assert stats.shape == (1, 8, 8)
     assert figure_names() == FIGURES - {"loss.png"}
     assert pd.read_csv("fig/autoencoder/loss.csv")["val_loss"].tolist() == [0]
-    raw = read_latents("test").latents.load()
+    raw = read_latents("test").latents.to_memory()
     restored = stats.normalizer.restore(stats.normalizer.standardise(raw))
     decoded = load_autoencoder(torch.device("cpu")).decode(restored)
-    assert torch.equal(decoded, read_split(Path("data/prepared"), "test").images.load())
+    assert torch.equal(decoded, read_split(Path("data/prepared"), "test").images.to_memory())
 
 
 @pytest.mark.parametrize("network", ["conv", "stable_diffusion"])

@@ -85,7 +85,7 @@ def _probes() -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
 
 def _standardised(name: str) -> torch.Tensor:
     """Latents (N, F) of a split, minus mean, by standard deviation, of each channel of the training split."""
-    train, latents = (read_latents(split).latents.load() for split in ("train", name))
+    train, latents = (read_latents(split).latents.to_memory() for split in ("train", name))
     return ((latents - train.mean(dim=(0, 2, 3), keepdim=True)) / train.std(dim=(0, 2, 3), keepdim=True)).flatten(1)
 
 
