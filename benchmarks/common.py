@@ -22,7 +22,7 @@ from latentline.training.config import optimizer_of
 from latentline.training.ema import Ema
 from latentline.training.loop import Saving, TrainConfig, fit
 from latentline.training.micro_batches import MicroBatch, micro_batches
-from stages.train_autoencoder.auxiliary_losses import build_critics
+from stages.train_autoencoder.auxiliary_losses import build_auxiliary_losses
 from stages.train_autoencoder.params import AutoencoderParams
 
 _TIMED_STEPS = 20
@@ -64,7 +64,7 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def features_of(extractor: FeatureExtractor, split: ImageSplit) -> Tensor:
     """Return the features (N, D) of a split."""
-    return torch.cat([extractor.look(images)[0] for images in split.images.split(_BATCH)])
+    return torch.cat([extractor.extract(images)[0] for images in split.images.split(_BATCH)])
 
 
 def build_seeded(
@@ -80,14 +80,14 @@ def train_autoencoder(
 ) -> Autoencoder:
     """Train on uint8 images (N, C, H, W) as stage ``train_autoencoder`` does; draws depend on (seed, series)."""
     autoencoder = build_seeded(params, images.shape[1:], device, seed, series)
-    losses = build_critics(autoencoder, images.shape[1], params, device, seed, steps)
+    losses = build_auxiliary_losses(autoencoder, images.shape[1], params, device, seed, steps)
     order = EpochSampler(len(images), params.optimizer.batch_size, derive_seed(seed, series, "order"))
 
     def loss(step: int) -> Iterator[MicroBatch]:
         x = to_unit_range(images[order.rows(step)].to(device)).contiguous(memory_format=torch.channels_last)
         noise = generator(seed, series, "noise", step)
         for weight, rows in micro_batches(len(x), params.optimizer.accumulate):
-            yield weight, *losses.judge(step, *autoencoder.loss(x[rows], noise, step), x[rows])
+            yield weight, *losses.add_to(step, *autoencoder.loss(x[rows], noise, step), x[rows])
 
     never = Saving(ResumeFile(series, {}, ()), float("inf"))
     try:

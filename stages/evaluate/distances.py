@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def frechet_distance(features: Tensor, reference: Tensor) -> float:
-    """Squared Frechet distance of the Gaussians fitted to both sets (Heusel et al., arXiv 1706.08500, eq. 6).
+    """Return the squared Frechet distance of Gaussians fitted to both sets (Heusel et al., arXiv 1706.08500, eq. 6).
 
     Args:
         features: (N, D).
@@ -16,19 +16,21 @@ def frechet_distance(features: Tensor, reference: Tensor) -> float:
     """
     a, b = features.double(), reference.double()
     covariance_a, covariance_b = torch.cov(a.T), torch.cov(b.T)
-    # The eigenvalues of C1 C2 are those of a similar positive semi-definite matrix: real and >= 0 but for rounding.
+    # The eigenvalues of C1 C2 are those of a similar positive semi-definite matrix: real and >= 0 up to rounding.
     eigenvalues = torch.linalg.eigvals(covariance_a @ covariance_b).real.clamp(min=0)
     mean_term = (a.mean(dim=0) - b.mean(dim=0)).square().sum()
     return float(mean_term + covariance_a.trace() + covariance_b.trace() - 2 * eigenvalues.sqrt().sum())
 
 
 def kernel_distance(features: Tensor, reference: Tensor, block: int = 2048) -> float:
-    """Unbiased squared MMD with the kernel (x.y / D + 1)^3 (Binkowski et al., arXiv 1801.01401, section 4), over all pairs.
+    """Return the unbiased squared MMD over all pairs, with the kernel (x.y / D + 1)^3.
+
+    Binkowski et al., arXiv 1801.01401, section 4.
 
     Args:
         features: (N, D), N > 1.
         reference: (M, D), M > 1.
-        block: rows at a time, to bound memory.
+        block: rows at a time, which bounds memory.
     """
     return (
         _mean_kernel(features, features, block)
@@ -38,7 +40,7 @@ def kernel_distance(features: Tensor, reference: Tensor, block: int = 2048) -> f
 
 
 def _mean_kernel(x: Tensor, y: Tensor, block: int) -> float:
-    """Mean kernel over all pairs; where x is y, over all pairs of different rows."""
+    """Return the mean kernel over all pairs; where x is y, over all pairs of different rows."""
     total = 0.0
     for rows in x.split(block):
         total += float((rows.double() @ y.double().T / x.shape[1] + 1).pow(3).sum())

@@ -1,4 +1,4 @@
-"""Exact log-likelihood by the probability flow (Song et al., arXiv 2011.13456, section 4.3)."""
+"""Exact log likelihood by the probability flow (Song et al., arXiv 2011.13456, section 4.3)."""
 
 import math
 from itertools import pairwise
@@ -11,21 +11,21 @@ from latentline.diffusion.process import DenoiserModel
 
 
 def gaussian_log_density(z: Tensor) -> Tensor:
-    """Log density of N(0, I) in nats: (B, ...) -> (B,)."""
+    """Return the log density of N(0, I) in nats: (B, ...) -> (B,)."""
     return -0.5 * (z.square() + math.log(2 * math.pi)).flatten(1).sum(dim=1)
 
 
 def log_likelihood(model: DenoiserModel, z0: Tensor, times: Tensor, probes: Tensor | None = None) -> Tensor:
-    """Log density of z0 in nats, by Heun's steps from data to noise (appendix D.2, eq. 39).
+    """Return the log density of z0 in nats, by Heun's steps from data to noise (appendix D.2, eq. 39).
 
     log p_0(z0) = log N(z_1; 0, I) + the divergence of the flow, integrated from t = 0 to 1.
 
     Args:
-        model: the network; use no guidance, whose flow has no density of its own.
-        z0: standardised latents (B, ...), of D values each.
-        times: (K + 1,), a grid of sampling, from 1 to 0.
-        probes: (P, B, ...) of independent signs, for Hutchinson's estimate of the divergence (eq. 40) at P backward passes per
-            evaluation, unbiased for the divergence along the path; None = exact, at D backward passes.
+        model: the network, without guidance: a guided flow has no density of its own.
+        z0: standardised latents (B, ...), D values each.
+        times: (K + 1,), a sampling grid, from 1 to 0.
+        probes: (P, B, ...), independent random signs for Hutchinson's unbiased estimate of the divergence (eq. 40),
+            with P backward passes per evaluation; None = exact, with D backward passes.
 
     Returns:
         (B,).
@@ -44,7 +44,7 @@ def log_likelihood(model: DenoiserModel, z0: Tensor, times: Tensor, probes: Tens
 def _move(
     model: DenoiserModel, z: Tensor, time: float, d_alpha: Tensor, d_sigma: Tensor, probes: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """z0 d(alpha) + noise d(sigma) as estimated at z (B, ...), and its divergence (B,)."""
+    """Return the step z0 d(alpha) + noise d(sigma) as estimated at z (B, ...), and its divergence (B,)."""
     with torch.enable_grad():
         z = z.detach().requires_grad_()
         here = model.predict_at(z, time)
@@ -56,7 +56,7 @@ def _move(
 
 
 def _trace(move: Tensor, z: Tensor) -> Tensor:
-    """Sum over the D values of d move / d z (B,), one backward pass each: rows of a batch do not mix, so all are served at once."""
+    """Return the trace of d move / d z (B,), by D backward passes; one pass serves all rows, which are independent."""
     values = move.flatten(1).sum(dim=0)  # (D,)
     rows = [
         torch.autograd.grad(value, z, retain_graph=True)[0].flatten(1)[:, index] for index, value in enumerate(values)

@@ -1,5 +1,6 @@
-"""The images that are edited: test images, or a folder of the user's."""
+"""Images to edit: test images, or a folder of the user's, with their labels and latents."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,89 +9,115 @@ from torch import Tensor
 
 from latentline.autoencoders.load import TrainedAutoencoder, inference_batch
 from latentline.core.errors import UserError
+from latentline.core.labels import LabelTable, class_names
 from latentline.core.paths import PREPARED
 from latentline.core.shards import ShardedArray
 from latentline.data.decode import SUFFIXES, Shape, UnreadableError, decode, fit
 from latentline.data.store import read_card, read_split, to_unit_range
-from latentline.editing.targets import require_names
+from latentline.editing.targets import Target, require_names
 from latentline.feature_extractors.load import FeatureExtractor
 from latentline.latents.cache import LatentStats, read_latents
 from stages.manipulate.params import ManipulateParams
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Images that are edited, what is known of them, and their codes."""
+class EditBatch:
+    """Images in memory, with what an edit needs of each."""
 
-    numbers: Tensor  # (N,), of the images among all
-    images: Tensor  # uint8 (N, C, H, W)
-    values: Tensor  # (N, A)
-    z0: Tensor  # standardised and flat (N, F)
-    noise: Tensor | None  # their own stochastic codes (N, *noise_shape), of a codec that decodes from noise
+    indices: Tensor
+    """Of the images in the pool, int64 (B,)."""
+    images: Tensor
+    """Uint8 (B, C, H, W)."""
+    labels: LabelTable
+    z0: Tensor
+    """Standardised and flat (B, F)."""
+    noise: Tensor | None
+    """Noise (B, *noise_shape) that decodes to the images; None where the autoencoder decodes from the latent alone."""
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def take(self, rows: Tensor) -> "Pictures":
-        """Those of ``rows`` (B,)."""
+    def take(self, rows: Tensor) -> "EditBatch":
+        """Return the batch of some rows, int64 (b,)."""
         noise = None if self.noise is None else self.noise[rows]
-        return Pictures(self.numbers[rows], self.images[rows], self.values[rows], self.z0[rows], noise)
+        return EditBatch(self.indices[rows], self.images[rows], self.labels[rows], self.z0[rows], noise)
 
 
 @dataclass(frozen=True)
-class Choice:
-    """All images that may be edited."""
+class EditPool:
+    """All images that may be edited, in memory or on disk."""
 
-    images: Tensor | ShardedArray  # uint8 (N, C, H, W)
-    values: Tensor  # (N, A)
-    raw: Tensor | ShardedArray  # latents (N, *latent_shape)
+    images: Tensor | ShardedArray
+    """Uint8 (N, C, H, W)."""
+    labels: LabelTable
+    raw: Tensor | ShardedArray
+    """Raw latents (N, *latent_shape)."""
 
-    def pictures(self, rows: Tensor, autoencoder: TrainedAutoencoder, stats: LatentStats) -> Pictures:
-        """Those of ``rows`` (B,), each with the noise that it is decoded from, where the codec decodes from noise."""
+    def batch(self, rows: Tensor, autoencoder: TrainedAutoencoder, stats: LatentStats) -> EditBatch:
+        """Read the images of ``rows`` (B,); an autoencoder with noise inverts each of them."""
         images, raw = self.images[rows], self.raw[rows]
         noise = None if autoencoder.network.noise_shape is None else autoencoder.invert(images, raw)
-        return Pictures(rows, images, self.values[rows], stats.normalizer.standardise(raw).flatten(1), noise)
+        return EditBatch(rows, images, self.labels[rows], stats.normalizer.standardise(raw).flatten(1), noise)
 
 
-def read_choice(folder: Path, autoencoder: TrainedAutoencoder, judge: FeatureExtractor) -> Choice:
-    """The images in ``folder`` (``manipulate.files``), or else the test split. What is known of a file is what the judge sees.
+def read_edit_pool(folder: Path, autoencoder: TrainedAutoencoder, extractor: FeatureExtractor) -> EditPool:
+    """Read the images in ``folder`` (``manipulate.files``); where it holds none, the test split.
+
+    The labels of a folder's images are the feature extractor's predictions.
 
     Raises:
         UserError: no such folder, or an unreadable file.
     """
     if paths := image_files(folder):
         images = read_images(paths, read_card(PREPARED).shape)
-        return Choice(images, judge.look(images)[1], encode_images(autoencoder, images))
+        labels = LabelTable(extractor.schema, extractor.extract(images)[1])
+        return EditPool(images, labels, encode_images(autoencoder, images))
     test = read_split(PREPARED, "test")
-    return Choice(test.images, test.labels.values, read_latents("test").latents)
+    return EditPool(test.images, test.labels, read_latents("test").latents)
 
 
-def chosen_rows(params: ManipulateParams, stats: LatentStats, values: Tensor) -> Tensor:
-    """Which of the images, of which ``values`` (N, A) are known, are asked for: int64 (M,).
+def select_rows(params: ManipulateParams, labels: LabelTable) -> Tensor:
+    """Return the rows int64 (M,) of the images that ``params`` ask for, among those with ``labels``.
 
     Raises:
-        UserError: a number beyond the images, or a class that is none of theirs.
+        UserError: an index beyond the images, or an unknown class.
     """
-    rows = torch.arange(len(values))
+    rows = torch.arange(len(labels))
     if params.images is not None:
-        if max(params.images) >= len(values):
+        if max(params.images) >= len(labels):
             raise UserError(
-                f"manipulate.images: {max(params.images)} is no image's number; expected 0 to {len(values) - 1}; correct it"
+                f"manipulate.images ({max(params.images)}) must be from 0 to {len(labels) - 1}; correct the index"
             )
         rows = torch.tensor(params.images)
     if params.source_class is not None:
-        require_names("manipulate.source_class", [params.source_class], stats.classes)
-        rows = rows[
-            values[rows, 0] == stats.classes.index(params.source_class)
-        ]  # where there is a class, it is the first column
+        classes = class_names(labels.schema)
+        require_names("manipulate.source_class", [params.source_class], classes)
+        rows = rows[labels.values[rows, 0] == classes.index(params.source_class)]  # the class is the first column
     return rows
 
 
+def select_batch(
+    pool: EditPool,
+    rows: Tensor,
+    targets: Sequence[Target],
+    count: int,
+    autoencoder: TrainedAutoencoder,
+    stats: LatentStats,
+) -> EditBatch:
+    """Read those of ``rows`` (M,) that are edited towards some target, the first ``count`` for each.
+
+    The others are left out, since each image of an autoencoder with noise costs an inversion.
+    """
+    values = pool.labels.values[rows]
+    edited = torch.cat([target.non_matching(values, count) for target in targets]).unique()
+    return pool.batch(rows[edited], autoencoder, stats)
+
+
 def image_files(folder: Path) -> list[Path]:
-    """The images in ``folder``, by name; hidden files are passed over. Raises UserError when it is no folder."""
+    """Return the images in ``folder`` by name, without hidden files. Raises UserError when it is not a folder."""
     if not folder.is_dir():
         raise UserError(
-            f"manipulate.files: {folder} is not a folder; expected one of images to edit, or data/edit for none; correct the name"
+            f"manipulate.files ({folder}) must be a folder; correct the name, or set data/edit to edit test images"
         )
     return sorted(
         path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
@@ -98,21 +125,25 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def read_images(paths: list[Path], shape: Shape) -> Tensor:
-    """Image files -> uint8 (N, C, H, W) of ``shape``, cropped and resized as ``download`` does it. Raises UserError on an unreadable one."""
+    """Read image files as uint8 (N, C, H, W) of ``shape``, cropped and resized as ``download`` does it.
+
+    Raises:
+        UserError: an unreadable file.
+    """
     images = []
     for path in paths:
         try:
             images.append(torch.tensor(fit(decode(path.read_bytes()), shape)))
         except (OSError, UnreadableError) as error:
             raise UserError(
-                f"{path}: unreadable ({error}); expected an image; remove it from manipulate.files"
+                f"manipulate.files ({path}) must be a readable image ({error}); remove it from the folder"
             ) from None
     return torch.stack(images)
 
 
 @torch.no_grad()
 def encode_images(autoencoder: TrainedAutoencoder, images: Tensor) -> Tensor:
-    """uint8 images (N, C, H, W) -> raw latents (N, *latent_shape) on the CPU."""
+    """Encode uint8 images (N, C, H, W) to raw latents (N, *latent_shape) on the CPU."""
     batches = images.split(inference_batch(autoencoder.image_shape))
     return torch.cat(
         [autoencoder.network.encode(to_unit_range(batch).to(autoencoder.device)).cpu() for batch in batches]

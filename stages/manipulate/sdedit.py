@@ -1,4 +1,4 @@
-"""Bring edited latents back to where the data are, by the denoiser."""
+"""SDEdit of edited latents by the denoiser (Meng et al., arXiv 2108.01073)."""
 
 from dataclasses import dataclass
 
@@ -14,17 +14,17 @@ from latentline.diffusion.dpmpp_2m import dpmpp_2m
 from latentline.diffusion.sdedit import sdedit
 from latentline.runtime.compute import channels_last
 
-_BATCH = 250  # latents at a time; has no influence on them
+_BATCH = 250  # latents at a time; does not change the result
 
 
 @dataclass(frozen=True)
-class Renoiser:
-    """A denoiser, and how far up and how back.
+class SDEdit:
+    """Noise latents up to t, and denoise them conditioned on labels.
 
     Args:
         denoiser: of these latents.
-        t: see :func:`sdedit`.
-        steps: of DPM-Solver++, one evaluation each.
+        t: in (0, 1), see :func:`latentline.diffusion.sdedit.sdedit`.
+        steps: of DPM-Solver++, one network evaluation each.
         guidance_scale: 1 = off.
         seed: of the noise.
     """
@@ -36,13 +36,22 @@ class Renoiser:
     seed: int
 
     @torch.no_grad()
-    def __call__(self, z0: Tensor, labels: LabelTable, numbers: Tensor) -> Tensor:
-        """Standardised latents (N, *latent_shape), conditioned on ``labels`` -> others on the CPU; equal ``numbers`` (N,) mean equal noise."""
+    def __call__(self, z0: Tensor, labels: LabelTable, indices: Tensor) -> Tensor:
+        """Edit standardised latents.
+
+        Args:
+            z0: (N, *latent_shape).
+            labels: of N images; the denoiser is conditioned on them.
+            indices: (N,) of the images; equal indices mean equal noise.
+
+        Returns:
+            (N, *latent_shape) on the CPU.
+        """
         device, guidance = self.denoiser.device, Guidance(self.guidance_scale)
-        parts = []
+        batches = []
         for rows in torch.arange(len(z0)).split(_BATCH):
-            noise = start_noise(self.seed, "renoise", numbers[rows], self.denoiser.latent_shape)
+            noise = start_noise(self.seed, "renoise", indices[rows], self.denoiser.latent_shape)
             model = conditioned_model(self.denoiser, labels[rows], guidance)
-            clean, noise = (channels_last(part.to(device)) for part in (z0[rows], noise))
-            parts.append(sdedit(dpmpp_2m, model, clean, noise, self.t, self.steps).cpu())
-        return torch.cat(parts)
+            start, noise = (channels_last(tensor.to(device)) for tensor in (z0[rows], noise))
+            batches.append(sdedit(dpmpp_2m, model, start, noise, self.t, self.steps).cpu())
+        return torch.cat(batches)

@@ -1,1 +1,1 @@
-"""Stage ``train_autoencoder``: learn pixels <-> latents."""
+"""Stage ``train_autoencoder``: train the autoencoder, pixels <-> latents."""

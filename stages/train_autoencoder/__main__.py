@@ -1,84 +1,68 @@
-"""Stage ``train_autoencoder``: learn pixels <-> latents, and report on the test images how well."""
+"""Stage ``train_autoencoder``: train the autoencoder, pixels <-> latents, and report on test images."""
 
-import torch
+from functools import partial
 
-from latentline.autoencoders.build import build_autoencoder
 from latentline.core.files import write_metrics
 from latentline.core.load_params import load
-from latentline.core.params import NO_WEIGHTS
 from latentline.core.paths import AUTOENCODER, DISCRIMINATOR, FIGURES, METRICS, PREPARED
-from latentline.core.seeds import derive_seed
 from latentline.core.stage import run_stage
 from latentline.data.store import read_card, read_split
 from latentline.runtime.checkpoint import save_checkpoint
-from latentline.runtime.compute import set_up, to_device
-from latentline.runtime.memory import require_trainable
+from latentline.runtime.compute import set_up
 from latentline.runtime.parallel import init_distributed
-from stages.train_autoencoder.auxiliary_losses import build_perceptual, save_discriminator
-from stages.train_autoencoder.auxiliary_report import draw_critics, perceptual_scores
-from stages.train_autoencoder.diffae_report import noise_fn, noise_scores
-from stages.train_autoencoder.diffae_training import train_parts
-from stages.train_autoencoder.init_from import begin_with
+from stages.train_autoencoder.auxiliary_losses import save_discriminator
+from stages.train_autoencoder.auxiliary_report import draw_auxiliary_losses, perceptual_scores, report_perceptual
+from stages.train_autoencoder.diffae_report import draw_noise, noise_scores
+from stages.train_autoencoder.diffae_training import train_components
 from stages.train_autoencoder.params import AutoencoderParams
-from stages.train_autoencoder.report import draw_figures, score, warn_of_silence
-from stages.train_autoencoder.train import STAGE, Setting, train_codec
+from stages.train_autoencoder.report import draw_figures, draw_preview, score, warn_inactive_channels
+from stages.train_autoencoder.train import TrainingContext, build_initial, constructor_of, train_autoencoder
 
 
 def main() -> None:
-    """Read section ``autoencoder`` and data/prepared; write checkpoints/{autoencoder,discriminator}, fig/ and metrics/ of autoencoder."""
+    """Read data/prepared; write the checkpoints, metrics and figures of the autoencoder and its discriminator."""
     params, seed, compute = load("autoencoder", AutoencoderParams)
     device, ranks = init_distributed(
         set_up(compute.device, compute.threads), compute.devices, compute.nodes, compute.strategy
     )
     card = read_card(PREPARED)
-    constructor = {**params.constructor(), "image_shape": list(card.shape)}
-    require_trainable(
-        lambda: build_autoencoder(params.name, **constructor), device, "autoencoder", params.constructor(), ranks
-    )
-    torch.manual_seed(derive_seed(seed, STAGE, "weights"))
-    autoencoder = to_device(build_autoencoder(params.name, **constructor), device)
-    trained_on = dict(card.sha256)
-    if params.init_from != NO_WEIGHTS:
-        trained_on["init_from"] = begin_with(autoencoder, params, constructor)
-    perceptual = (
-        build_perceptual("autoencoder.report_lpips: true", device)
-        if params.report_lpips or params.perceptual_weight
-        else None
-    )
+    autoencoder, trained_on = build_initial(params, card, device, seed, ranks)
+    perceptual = report_perceptual(params, device)
     test = read_split(PREPARED, "test")
-    untrained = score(autoencoder.eval(), test, device, seed)[0]
+    untrained, _ = score(autoencoder.eval(), test, device, seed)
 
-    setting = Setting(params, card, trained_on, device, seed, compute, ranks)
-    parts = train_parts(autoencoder, setting)
-    saving = setting.saving("codec")
-    trained = train_codec(
-        autoencoder, setting, saving, params.epochs, preview_every=params.figures.preview_every_epochs
-    )
+    context = TrainingContext(params, card, trained_on, device, seed, compute, ranks)
+    components = train_components(autoencoder, context)
+    saving = context.saving("autoencoder")
+    previews = saving.file.folder  # beside the running state, so that a restart has the earlier ones
+    preview = partial(draw_preview, previews, params.figures, device)
+    result = train_autoencoder(autoencoder, context, saving, params.epochs, preview)
     ranks.exit_non_main()
-    used = trained.autoencoder
+
+    trained = result.autoencoder
     save_checkpoint(
         AUTOENCODER,
         kind="autoencoder",
         name=params.name,
-        constructor=constructor,
+        constructor=constructor_of(params, card),
         trained_on=trained_on,
-        tensors=used.state_dict(),
+        tensors=trained.state_dict(),
     )
-    save_discriminator(DISCRIMINATOR, trained.critics, card.shape[0], params.adversarial, card.sha256)
-    scores, coded = score(used, test, device, seed)
-    warn_of_silence(scores)
-    seen = {
-        **perceptual_scores(perceptual, test.images, coded.decoded),
-        **noise_scores(used, test, coded, perceptual, device),
-    }
-    parameters = sum(parameter.numel() for parameter in used.parameters())
-    write_metrics(METRICS / "autoencoder.json", {**scores, **seen, "parameters": parameters, "untrained": untrained})
+    save_discriminator(DISCRIMINATOR, result.losses, card.shape[0], params.adversarial, card.sha256)
 
-    histories = {"loss": trained.history, **{f"loss_{part.name}": part.history for part in parts}}
-    draw_figures(used, test, coded, histories, params.figures, device, seed, previews=saving.file.folder)
-    draw_critics(FIGURES / "autoencoder", trained.critics, test.images, coded.decoded, trained.history)
-    noise_fn(FIGURES / "autoencoder", used, test, coded, params.figures, device)
-    for finished in (saving, *(part.saving for part in parts)):
+    scores, reconstructions = score(trained, test, device, seed)
+    warn_inactive_channels(scores)
+    scores |= perceptual_scores(perceptual, test.images, reconstructions.decoded)
+    scores |= noise_scores(trained, test, reconstructions, perceptual, device)
+    scores |= {"parameters": sum(parameter.numel() for parameter in trained.parameters()), "untrained": untrained}
+    write_metrics(METRICS / "autoencoder.json", scores)
+
+    histories = {"loss": result.history, **{f"loss_{training.name}": training.history for training in components}}
+    folder = FIGURES / "autoencoder"
+    draw_figures(folder, trained, test, reconstructions, histories, params.figures, device, seed, previews)
+    draw_auxiliary_losses(folder, result.losses, test.images, reconstructions.decoded, result.history)
+    draw_noise(folder, trained, test, reconstructions, params.figures, device)
+    for finished in (saving, *(training.saving for training in components)):
         finished.file.finish()
 
 

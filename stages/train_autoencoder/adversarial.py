@@ -1,4 +1,4 @@
-"""Adversarial training of an autoencoder: a discriminator learns to tell its reconstructions from images, and it to deceive that."""
+"""Adversarial training: a discriminator learns to separate reconstructions from images, the autoencoder to fool it."""
 
 import logging
 import math
@@ -17,12 +17,12 @@ log = logging.getLogger(__name__)
 
 _DELTA = 1e-6  # of arXiv 2012.09841, eq. 7
 _LONG = 500  # steps
-_NEAR = 0.02  # share of the undecided loss
+_NEAR = 0.02  # fraction of the undecided loss
 
 
 @dataclass(frozen=True)
 class AdversarialLoss:
-    """Two losses of the discriminator's logits (any shape): its own (real, fake), and the autoencoder's (fake)."""
+    """Losses of the discriminator's logits, of any shape: its own (real, fake), and the autoencoder's (fake)."""
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
     generator: Callable[[Tensor], Tensor]
@@ -30,7 +30,7 @@ class AdversarialLoss:
     """The discriminator's loss where all its logits are zero."""
 
 
-# Lim and Ye, arXiv 1705.02894, section 3.1, with the margin of 1
+# Lim and Ye, arXiv 1705.02894, section 3.1, with a margin of 1
 HINGE = AdversarialLoss(
     discriminator=lambda real, fake: F.relu(1 - real.float()).mean() + F.relu(1 + fake.float()).mean(),
     generator=lambda fake: -fake.float().mean(),
@@ -50,26 +50,28 @@ def adaptive_weight(
     adversarial: Tensor,
     last_layer: Tensor,
     maximum: float,
-    share: float = 1.0,
+    micro_batch_weight: float = 1.0,
     ranks: Ranks = SINGLE_PROCESS,
 ) -> Tensor:
-    """What makes the adversarial term as strong as ``loss`` at the decoder's last layer (Esser et al., arXiv 2012.09841, eq. 7).
+    """Return the weight that makes the adversarial term as strong as ``loss`` at the decoder's last layer.
 
-    Terms of ``loss`` that the decoder has no part in (KL) do not count, since they have no gradient there.
+    The ratio of gradient norms of Esser et al., arXiv 2012.09841, eq. 7. Terms of ``loss`` that do not depend on the
+    decoder, such as KL, do not count, since they have no gradient there.
 
     Args:
         loss: all other terms (scalar).
         adversarial: the generator's adversarial term (scalar).
         last_layer: the decoder's last weight.
-        maximum: upper limit: a discriminator without gradient would ask for infinitely much.
-        share: of the batch's rows that both terms are about; the gradients are those of the whole batch.
+        maximum: upper limit; without it a discriminator without gradient would give an infinite weight.
+        micro_batch_weight: fraction of the batch's rows in both terms; the gradients are those of the whole batch.
         ranks: the processes that have the other rows.
 
     Returns:
         A scalar in [0, maximum], float32, through which no gradient flows.
     """
     gradients = [
-        share * torch.autograd.grad(term, last_layer, retain_graph=True)[0].float() for term in (loss, adversarial)
+        micro_batch_weight * torch.autograd.grad(term, last_layer, retain_graph=True)[0].float()
+        for term in (loss, adversarial)
     ]
     ranks.all_reduce(gradients)
     wanted, present = (gradient.norm() for gradient in gradients)
@@ -77,12 +79,12 @@ def adaptive_weight(
 
 
 def last_layer(decoder: nn.Module) -> Tensor:
-    """The weight of the layer that writes the pixels: the last one that ``decoder`` holds, biases and norms apart."""
+    """Return the weight of the layer that writes the pixels: the last of ``decoder``, without biases and norms."""
     return [parameter for parameter in decoder.parameters() if parameter.ndim > 1][-1]
 
 
-class Adversary:
-    """The discriminator's two parts in a training: a term of the autoencoder's loss, and its own loss (for ``loop.DiscriminatorTraining``).
+class AdversarialTerm:
+    """The adversarial term of the autoencoder's loss, and the discriminator's loss on the same reconstructions.
 
     Args:
         discriminator: images (B, C, H, W) -> logits; larger = more like a real image.
@@ -112,40 +114,55 @@ class Adversary:
         self._adaptive_max = adaptive_max
         self._enters_at = enters_at
         self._ranks = ranks
-        self._watch = Watch(loss.undecided)
-        self._seen: tuple[Tensor, Tensor, float]  # of this step: images, reconstructions and their share of the batch
+        self._monitor = DiscriminatorMonitor(loss.undecided)
+        self._step_inputs: tuple[Tensor, Tensor, float]  # of this step: images, reconstructions, micro-batch weight
 
-    def against(
-        self, step: int, loss: Tensor, x: Tensor, reconstruction: Tensor, share: float = 1.0
+    def generator_loss(
+        self, step: int, loss: Tensor, x: Tensor, reconstruction: Tensor, micro_batch_weight: float = 1.0
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The autoencoder's loss on a ``share`` of the batch with the adversarial term, and that term's parts for the log."""
-        self._seen = x, reconstruction.detach(), share
+        """Add the adversarial term to the autoencoder's loss on a micro-batch.
+
+        Args:
+            step: of the training, counted from 0.
+            loss: all other terms (scalar).
+            x: images (B, C, H, W).
+            reconstruction: of ``x``, with the graph of gradients.
+            micro_batch_weight: fraction of the batch's rows in ``x``.
+
+        Returns:
+            The sum, and the term and its adaptive weight for the log.
+
+        Raises:
+            UserError: the term is infinite or NaN.
+        """
+        self._step_inputs = x, reconstruction.detach(), micro_batch_weight
         if step < self._enters_at:
             return loss, {}
-        self.discriminator.requires_grad_(False)  # its weights' gradients are its own step's business
+        self.discriminator.requires_grad_(False)  # its weights get their gradients in its own step
         term = self._loss.generator(self.discriminator(reconstruction))
         self.discriminator.requires_grad_(True)
-        whole = share * term.detach()
+        whole = micro_batch_weight * term.detach()
         self._ranks.all_reduce([whole])
         if not whole.isfinite():
             raise UserError(
-                f"autoencoder.adversarial: the adversarial term is {whole.item()} at step {step}; expected a finite number; "
+                f"autoencoder.adversarial: the adversarial term ({whole.item()}) must be finite at step {step}; "
                 "lower autoencoder.adversarial.weight or autoencoder.adversarial.lr"
             )
-        ratio = adaptive_weight(loss, term, self._last_layer, self._adaptive_max, share, self._ranks)
+        ratio = adaptive_weight(loss, term, self._last_layer, self._adaptive_max, micro_batch_weight, self._ranks)
         return loss + self._weight * ratio * term, {"generator_loss": term, "adaptive_weight": ratio}
 
-    def loss(self, step: int) -> list[MicroBatch]:
-        """The discriminator's loss on what the autoencoder's step ``step`` saw and made, and its terms: the same part of the batch."""
-        x, reconstruction, share = self._seen
+    def discriminator_loss(self, step: int) -> list[MicroBatch]:
+        """Return the discriminator's loss on the images and reconstructions of :meth:`generator_loss` at this step."""
+        x, reconstruction, micro_batch_weight = self._step_inputs
         real, fake = self.discriminator(torch.cat([x, reconstruction])).chunk(2)  # (B, 1, h, w) each
-        value = self._loss.discriminator(real, fake)
-        self._watch.see(step, value.item())
-        return [(share, value, {"discriminator_loss": value, "logits_real": real.mean(), "logits_fake": fake.mean()})]
+        loss = self._loss.discriminator(real, fake)
+        self._monitor.update(step, loss.item())
+        terms = {"discriminator_loss": loss, "logits_real": real.mean(), "logits_fake": fake.mean()}
+        return [(micro_batch_weight, loss, terms)]
 
 
-class Watch:
-    """Says once, in one log line, when a discriminator has for long been of no use: it sees no difference, or makes no mistake.
+class DiscriminatorMonitor:
+    """Warns once when a discriminator is of no use for many steps: all its logits are near zero, or it never errs.
 
     Args:
         undecided: its loss where all its logits are zero.
@@ -153,17 +170,17 @@ class Watch:
 
     def __init__(self, undecided: float) -> None:
         self._undecided = undecided
-        self._steps = {"dead": 0, "won": 0}  # in a row
+        self._steps = {"undecided": 0, "perfect": 0}  # in a row
 
-    def see(self, step: int, loss: float) -> None:
-        """Note the discriminator's loss at ``step``."""
+    def update(self, step: int, loss: float) -> None:
+        """Count the discriminator's loss at ``step``."""
         near = _NEAR * self._undecided
         signs = {
-            "dead": (abs(loss - self._undecided) < near, "seen no difference", "raise"),
-            "won": (loss < near, "made no mistake", "lower"),
+            "undecided": (abs(loss - self._undecided) < near, "found no difference", "raise"),
+            "perfect": (loss < near, "made no mistake", "lower"),
         }
-        for state, (present, deed, remedy) in signs.items():
+        for state, (present, finding, remedy) in signs.items():
             self._steps[state] = self._steps[state] + 1 if present else 0
             if self._steps[state] == _LONG:
                 line = "step %d: the discriminator has %s for %d steps (loss %.3g); %s autoencoder.adversarial.lr"
-                log.warning(line, step, deed, _LONG, loss, remedy)
+                log.warning(line, step, finding, _LONG, loss, remedy)

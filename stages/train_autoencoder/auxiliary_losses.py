@@ -1,4 +1,4 @@
-"""What looks at the autoencoder's reconstructions in training besides its own loss: a perceptual distance, a discriminator."""
+"""Losses of reconstructions besides the autoencoder's own: a perceptual distance and a discriminator."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,59 +17,58 @@ from latentline.runtime.packaged_weights import PERCEPTUAL, read_packaged_weight
 from latentline.runtime.parallel import SINGLE_PROCESS, Ranks
 from latentline.training.config import optimizer_of
 from latentline.training.loop import DiscriminatorTraining
-from stages.train_autoencoder.adversarial import LOSSES, Adversary, last_layer
+from stages.train_autoencoder.adversarial import LOSSES, AdversarialTerm, last_layer
 from stages.train_autoencoder.adversarial_params import AdversarialParams
 from stages.train_autoencoder.discriminator import PatchDiscriminator
 from stages.train_autoencoder.params import AutoencoderParams
 from stages.train_autoencoder.perceptual import PerceptualDistance
 
 _SECTION = "autoencoder.adversarial"
-_BETAS = (
-    0.5,
-    0.9,
-)  # little momentum, since the opponent moves (arXiv 1611.07004, section 3.3; arXiv 2012.09841's code)
+# Little momentum, since the other network changes (arXiv 1611.07004, section 3.3; the code of arXiv 2012.09841)
+_BETAS = (0.5, 0.9)
 
 
 @dataclass(frozen=True)
-class Critics:
-    """Each is None when its weight is 0."""
+class AuxiliaryLosses:
+    """The auxiliary losses of a training; each is None when its weight is 0."""
 
-    perceptual: PerceptualDistance | None
-    perceptual_weight: float
-    adversary: Adversary | None
-    discriminator: DiscriminatorTraining | None
-    """The discriminator as ``fit`` takes it."""
+    perceptual: PerceptualDistance | None = None
+    perceptual_weight: float = 0.0
+    adversarial: AdversarialTerm | None = None
+    discriminator: DiscriminatorTraining | None = None
+    """The discriminator's training, for ``fit``."""
 
-    def judge(
+    def add_to(
         self,
         step: int,
         loss: Tensor,
         terms: dict[str, Tensor],
         reconstruction: Tensor | None,
         x: Tensor,
-        share: float = 1.0,
+        micro_batch_weight: float = 1.0,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Add their terms to the codec's loss of step ``step`` and to its terms for the log, whose ``loss`` stays the codec's own.
+        """Return the loss of a micro-batch with the auxiliary losses, and all terms for the log.
 
-        ``x`` and all that is about it is a ``share`` of the step's batch.
+        Args:
+            step: of the training, counted from 0.
+            loss: the autoencoder's own loss (scalar); it stays the term ``loss`` of the log.
+            terms: its terms.
+            reconstruction: of ``x``; None adds nothing.
+            x: images (B, C, H, W).
+            micro_batch_weight: fraction of the batch's rows in ``x``.
         """
         if reconstruction is None:
             return loss, terms
         if self.perceptual:
             distance = self.perceptual(reconstruction, x).mean()
             loss, terms = loss + self.perceptual_weight * distance, {**terms, "perceptual": distance}
-        if self.adversary:
-            loss, adversarial = self.adversary.against(step, loss, x, reconstruction, share)
-            terms = {**terms, **adversarial}
+        if self.adversarial:
+            loss, added = self.adversarial.generator_loss(step, loss, x, reconstruction, micro_batch_weight)
+            terms = {**terms, **added}
         return loss, terms
 
 
-def no_critics() -> Critics:
-    """Nobody, for codecs that do not train."""
-    return Critics(None, 0.0, None, None)
-
-
-def build_critics(
+def build_auxiliary_losses(
     autoencoder: Autoencoder,
     image_channels: int,
     params: AutoencoderParams,
@@ -77,29 +76,30 @@ def build_critics(
     seed: int,
     total_steps: int,
     ranks: Ranks = SINGLE_PROCESS,
-) -> Critics:
-    """The critics that ``params`` ask for.
+) -> AuxiliaryLosses:
+    """Build the auxiliary losses whose weights in ``params`` are above 0.
 
     Raises:
-        UserError: the perceptual network is not installed, or the discriminator would never have a say in ``total_steps`` steps.
+        UserError: the perceptual network is not installed, or the adversarial loss would start after ``total_steps``.
     """
     perceptual = (
-        build_perceptual(f"autoencoder.perceptual_weight: {params.perceptual_weight:g}", device)
+        build_perceptual(f"autoencoder.perceptual_weight ({params.perceptual_weight:g})", device)
         if params.perceptual_weight
         else None
     )
-    if not params.adversarial.weight:
-        return Critics(perceptual, params.perceptual_weight, None, None)
     adversarial = params.adversarial
+    if not adversarial.weight:
+        return AuxiliaryLosses(perceptual, params.perceptual_weight)
     enters_at = adversarial.start_step + adversarial.warmup_steps
     if enters_at >= total_steps:
         raise UserError(
-            f"{_SECTION}.start_step: {adversarial.start_step} and {_SECTION}.warmup_steps: {adversarial.warmup_steps} leave the discriminator "
-            f"no say in a training of {total_steps} steps; lower them, raise autoencoder.epochs, or set {_SECTION}.weight to 0"
+            f"{_SECTION}.start_step ({adversarial.start_step}) plus {_SECTION}.warmup_steps "
+            f"({adversarial.warmup_steps}) must be below the {total_steps} steps of the training; lower them, raise "
+            f"autoencoder.epochs, or set {_SECTION}.weight to 0"
         )
     torch.manual_seed(derive_seed(seed, "train_autoencoder", "discriminator"))
     discriminator = to_device(PatchDiscriminator(**_constructor(image_channels, adversarial)), device)
-    adversary = Adversary(
+    term = AdversarialTerm(
         discriminator,
         last_layer(autoencoder.decoder),
         LOSSES[adversarial.loss],
@@ -109,23 +109,33 @@ def build_critics(
         ranks=ranks,
     )
     optimizer = replace(optimizer_of(params.optimizer), lr=adversarial.lr, betas=_BETAS)
-    training = DiscriminatorTraining(discriminator, adversary.loss, optimizer, adversarial.start_step, _SECTION)
-    return Critics(perceptual, params.perceptual_weight, adversary, training)
+    training = DiscriminatorTraining(
+        discriminator, term.discriminator_loss, optimizer, adversarial.start_step, _SECTION
+    )
+    return AuxiliaryLosses(perceptual, params.perceptual_weight, term, training)
 
 
 def build_perceptual(needed_by: str, device: torch.device) -> PerceptualDistance:
-    """The perceptual distance with its published weights. Raises UserError, which names the knob ``needed_by``, when they are not installed."""
+    """Return the perceptual distance with its published weights.
+
+    Args:
+        needed_by: setting that needs it, with its value, for the error message.
+        device: where the network runs.
+
+    Raises:
+        UserError: the weights are not installed.
+    """
     network = PerceptualDistance()
     network.load_published(read_packaged_weights(PERCEPTUAL, needed_by))
     return to_device(network, device).eval()
 
 
 def save_discriminator(
-    path: Path, critics: Critics, image_channels: int, params: AdversarialParams, trained_on: dict[str, str]
+    path: Path, losses: AuxiliaryLosses, image_channels: int, params: AdversarialParams, trained_on: dict[str, str]
 ) -> None:
-    """Write ``path`` and all of its folder; without a discriminator only a note that says so, since the folder is an out of the stage."""
+    """Write ``path`` and replace its folder; without a discriminator write off.json, since the folder is an out."""
     with replaced_folder(path.parent) as folder:
-        if critics.discriminator is None:
+        if losses.discriminator is None:
             write_json(folder / "off.json", {f"{_SECTION}.weight": 0})
             return
         save_checkpoint(
@@ -134,7 +144,7 @@ def save_discriminator(
             name="patch",
             constructor=_constructor(image_channels, params),
             trained_on=trained_on,
-            tensors=critics.discriminator.network.state_dict(),
+            tensors=losses.discriminator.network.state_dict(),
         )
 
 

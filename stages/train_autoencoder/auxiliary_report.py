@@ -1,4 +1,4 @@
-"""What the critics say of the trained autoencoder: numbers and pictures of test images. Nothing where there is no critic."""
+"""Metrics and figures of the auxiliary losses on test images; nothing where there is no auxiliary loss."""
 
 from pathlib import Path
 
@@ -10,11 +10,12 @@ from latentline.core.shards import ShardedArray
 from latentline.data.store import to_unit_range
 from latentline.figures.grids import alternating_rows, save_grid
 from latentline.figures.plots import curve_panels, shares
-from stages.train_autoencoder.auxiliary_losses import Critics
+from stages.train_autoencoder.auxiliary_losses import AuxiliaryLosses, build_perceptual
+from stages.train_autoencoder.params import AutoencoderParams
 from stages.train_autoencoder.perceptual import PerceptualDistance
 
 _BATCH = 100
-_FEW = 1000  # images that the perceptual distance looks at: it costs many times what decoding them does
+_FEW = 1000  # images of the perceptual metric, since it costs many times what decoding them does
 _COLUMNS = 16
 _ROWS = 2
 _LOSS_TERMS = {
@@ -24,14 +25,29 @@ _LOSS_TERMS = {
 }
 
 
+def report_perceptual(params: AutoencoderParams, device: torch.device) -> PerceptualDistance | None:
+    """Return the perceptual distance for the metrics, or None if no setting needs it.
+
+    Raises:
+        UserError: its weights are not installed.
+    """
+    if params.report_lpips:
+        return build_perceptual("autoencoder.report_lpips (true)", device)
+    if params.perceptual_weight:
+        return build_perceptual(f"autoencoder.perceptual_weight ({params.perceptual_weight:g})", device)
+    return None
+
+
 @torch.no_grad()
 def perceptual_scores(network: PerceptualDistance | None, images: ShardedArray, decoded: Tensor) -> dict[str, float]:
-    """Mean perceptual distance of the first test images to their reconstructions, and, as its floor, to other images.
+    """Return the mean perceptual distance of the first test images to their reconstructions.
+
+    Its reference is the mean distance to other images.
 
     Args:
-        network: measures it; without one there are no scores.
+        network: None gives no scores.
         images: uint8 (N, C, H, W).
-        decoded: their reconstructions, uint8 (N, C, H, W).
+        decoded: their reconstructions, uint8 (M, C, H, W), of the first M.
     """
     if network is None:
         return {}
@@ -44,7 +60,7 @@ def perceptual_scores(network: PerceptualDistance | None, images: ShardedArray, 
 
 @torch.no_grad()
 def perceptual_distance(network: PerceptualDistance, x: Tensor, y: Tensor) -> float:
-    """Mean distance of uint8 images (N, C, H, W), pair by pair."""
+    """Return the mean distance of uint8 images x and y (N, C, H, W), pair by pair."""
     device = network.get_buffer("mean").device
     pairs = zip(x.split(_BATCH), y.split(_BATCH), strict=True)
     return float(
@@ -53,26 +69,26 @@ def perceptual_distance(network: PerceptualDistance, x: Tensor, y: Tensor) -> fl
 
 
 @torch.no_grad()
-def draw_critics(
-    folder: Path, critics: Critics, images: ShardedArray, decoded: Tensor, history: list[dict[str, float]]
+def draw_auxiliary_losses(
+    folder: Path, losses: AuxiliaryLosses, images: ShardedArray, decoded: Tensor, history: list[dict[str, float]]
 ) -> None:
-    """Curves of the adversarial terms, and the discriminator's confidence that test images and reconstructions are real.
+    """Draw curves of the terms, and the discriminator's confidence in test images and in their reconstructions.
 
     Args:
         folder: of the stage's figures.
-        critics: of the training.
+        losses: of the training.
         images: uint8 (N, C, H, W).
         decoded: their reconstructions, uint8 (N, C, H, W).
         history: one row per epoch.
     """
-    if critics.perceptual:
+    if losses.perceptual:
         curve_panels(folder / "perceptual.png", history, "epoch", {"perceptual distance": ["perceptual"]})
-    if critics.discriminator is None:
+    if losses.discriminator is None:
         return
     curve_panels(folder / "adversarial.png", history, "epoch", _LOSS_TERMS)
-    network = critics.discriminator.network.eval()
-    real = torch.cat([_confidence(network, part) for part in images.split(_BATCH)])  # (N, h, w)
-    fake = torch.cat([_confidence(network, part) for part in decoded.split(_BATCH)])
+    network = losses.discriminator.network.eval()
+    real = torch.cat([_confidence(network, batch) for batch in images.split(_BATCH)])  # (N, h, w)
+    fake = torch.cat([_confidence(network, batch) for batch in decoded.split(_BATCH)])
     by_set = {"test images": real.mean(dim=(1, 2)), "reconstructions": fake.mean(dim=(1, 2))}
     shares(folder / "confidence.png", by_set, "discriminator's confidence that an image is real")
     count = min(_ROWS * _COLUMNS, len(decoded))
@@ -83,12 +99,15 @@ def draw_critics(
 
 
 def _confidence(network: nn.Module, images: Tensor) -> Tensor:
-    """uint8 (B, C, H, W) -> sigmoid of the logits, (B, h, w), on the CPU. A probability with the non-saturating loss; with hinge, a scale."""
+    """Return the sigmoid of the logits of uint8 images (B, C, H, W): (B, h, w), on the CPU.
+
+    With the non-saturating loss it is a probability; with hinge only a scale.
+    """
     device = next(network.parameters()).device
     return network(to_unit_range(images).to(device)).sigmoid()[:, 0].cpu()
 
 
 def _as_images(confidence: Tensor, images: Tensor) -> Tensor:
-    """(B, h, w) in [0, 1] -> grey uint8 of the shape of ``images`` (B, C, H, W): black = reconstructed, white = real."""
+    """Draw (B, h, w) in [0, 1] as grey uint8 of the shape of ``images`` (B, C, H, W): black = reconstructed."""
     enlarged = F.interpolate(confidence[:, None], size=images.shape[-2:])  # (B, 1, H, W)
     return enlarged.mul(255).round().to(torch.uint8).expand_as(images)

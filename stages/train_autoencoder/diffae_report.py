@@ -1,4 +1,4 @@
-"""What the noise x_T of a diffusion autoencoder holds besides its latent: numbers and pictures of test images. Nothing for other codecs."""
+"""Metrics and figures of what the noise x_T of a diffusion autoencoder carries; nothing for other autoencoders."""
 
 from pathlib import Path
 
@@ -14,95 +14,88 @@ from latentline.figures.grids import alternating_rows, save_grid
 from stages.train_autoencoder.auxiliary_report import perceptual_distance
 from stages.train_autoencoder.params import AutoencoderFiguresParams
 from stages.train_autoencoder.perceptual import PerceptualDistance
-from stages.train_autoencoder.report import Coded
+from stages.train_autoencoder.report import Reconstructions
 
-_STEPS = (20, 100)  # the paper's table of reconstructions has both
+_STEPS = (20, 100)  # as in the paper's table of reconstructions
 _BATCH = 128  # images at a time
 
 
 def noise_scores(
     autoencoder: Autoencoder,
     test: ImageSplit,
-    coded: Coded,
+    reconstructions: Reconstructions,
     perceptual: PerceptualDistance | None,
     device: torch.device,
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """How well the test images of ``coded.decoded`` come back in 20 and in 100 steps: from noise that knows nothing of them, and from their own."""
+    """Score reconstructions from random and from inferred noise, in 20 and in 100 steps.
+
+    The scores are of the decoded images in ``reconstructions``. ``perceptual`` None gives no LPIPS.
+    """
     if not isinstance(autoencoder, DiffAE):
         return {}
-    images = test.images[: len(coded.decoded)]
+    count = len(reconstructions.decoded)
+    images, latents = test.images[:count], reconstructions.latents[:count]
     scores: dict[str, dict[str, dict[str, float]]] = {"with_random_noise": {}, "with_inferred_noise": {}}
-    random = noise_for_index(autoencoder.noise_shape, torch.arange(len(images)))
+    random = noise_for_index(autoencoder.noise_shape, torch.arange(count))
     for steps in _STEPS:
-        inferred = _inferred(autoencoder, images, coded, device, steps)
+        inferred = _inferred_noise(autoencoder, images, latents, device, steps)
         for kind, noise in (("with_random_noise", random), ("with_inferred_noise", inferred)):
-            scores[kind][str(steps)] = _closeness(
-                _decoded(autoencoder, coded, noise, device, steps), images, perceptual
-            )
+            decoded = _decoded(autoencoder, latents, noise, device, steps)
+            scores[kind][str(steps)] = _image_scores(decoded, images, perceptual)
     return scores
 
 
-def noise_fn(
+def draw_noise(
     folder: Path,
     autoencoder: Autoencoder,
     test: ImageSplit,
-    coded: Coded,
+    reconstructions: Reconstructions,
     params: AutoencoderFiguresParams,
     device: torch.device,
 ) -> None:
-    """Two pictures of the first test images.
+    """Draw noise.png and stochastic.png of the first test images into ``folder``.
 
-    ``noise.png``: rows of originals, of what their latent and a noise of its own decode to, of what it and the inferred noise do, and of that
-    noise where it has an image's shape. ``stochastic.png``: an original, then what its latent decodes to from one noise after another.
+    ``noise.png`` has rows of originals, of decodings from default noise and from inferred noise, and of the inferred
+    noise itself if it has the shape of an image. ``stochastic.png`` has an original per row, then decodings of its
+    latent from different noise.
     """
     if not isinstance(autoencoder, DiffAE):
         return
-    columns = min(params.width, len(coded.decoded))
-    images = test.images[:columns]
-    noise = _inferred(autoencoder, images, coded, device, autoencoder.sample_timesteps)
-    inferred = _decoded(autoencoder, coded, noise, device, autoencoder.sample_timesteps)
-    shown = [
-        images,
-        coded.decoded[:columns],
-        inferred,
-        *([to_uint8(noise / 3)] if noise.shape == images.shape else []),
-    ]  # +-3 deviations
+    columns = min(params.width, len(reconstructions.decoded))
+    images, latents, steps = test.images[:columns], reconstructions.latents[:columns], autoencoder.sample_timesteps
+    noise = _inferred_noise(autoencoder, images, latents, device, steps)
+    shown = [images, reconstructions.decoded[:columns], _decoded(autoencoder, latents, noise, device, steps)]
+    if noise.shape == images.shape:
+        shown.append(to_uint8(noise / 3))  # +-3 standard deviations
     save_grid(folder / "noise.png", alternating_rows(shown, columns), columns, params.scale)
 
-    rows, sample_training_noise = min(params.height, len(images)), params.width - 1
-    latents = coded.latents[:rows].repeat_interleave(sample_training_noise, dim=0)  # (rows * draws, D)
-    drawn = decode_images(autoencoder, latents, device, images.shape[1:]).unflatten(
-        0, (rows, sample_training_noise)
-    )  # (rows, draws, C, H, W)
-    save_grid(
-        folder / "stochastic.png",
-        torch.cat([images[:rows, None], drawn], dim=1).flatten(0, 1),
-        params.width,
-        params.scale,
-    )
+    rows, draws = min(params.height, len(images)), params.width - 1
+    repeated = reconstructions.latents[:rows].repeat_interleave(draws, dim=0)  # (rows * draws, D)
+    decoded = decode_images(autoencoder, repeated, device, images.shape[1:])  # (rows * draws, C, H, W)
+    drawn = decoded.unflatten(0, (rows, draws))
+    grid = torch.cat([images[:rows, None], drawn], dim=1).flatten(0, 1)  # (rows * (draws + 1), C, H, W)
+    save_grid(folder / "stochastic.png", grid, params.width, params.scale)
 
 
 @torch.no_grad()
-def _inferred(autoencoder: DiffAE, images: Tensor, coded: Coded, device: torch.device, steps: int) -> Tensor:
-    """uint8 images (M, C, H, W), the first of the split -> their noise (M, *noise_shape), on the CPU."""
-    batches = zip(images.split(_BATCH), coded.latents[: len(images)].split(_BATCH), strict=True)
+def _inferred_noise(autoencoder: DiffAE, images: Tensor, latents: Tensor, device: torch.device, steps: int) -> Tensor:
+    """Return the noise (M, *noise_shape), on the CPU, of uint8 images (M, C, H, W) and latents (M, D)."""
+    batches = zip(images.split(_BATCH), latents.split(_BATCH), strict=True)
     return torch.cat(
         [autoencoder.invert(to_unit_range(x).to(device), z.to(device), steps=steps).cpu() for x, z in batches]
     )
 
 
 @torch.no_grad()
-def _decoded(autoencoder: DiffAE, coded: Coded, noise: Tensor, device: torch.device, steps: int) -> Tensor:
-    """Noise (M, *noise_shape) of the first images of the split -> uint8 images (M, C, H, W), on the CPU."""
-    batches = zip(noise.split(_BATCH), coded.latents[: len(noise)].split(_BATCH), strict=True)
-    return torch.cat(
-        [to_uint8(autoencoder.decode(z.to(device), part.to(device), steps=steps)).cpu() for part, z in batches]
-    )
+def _decoded(autoencoder: DiffAE, latents: Tensor, noise: Tensor, device: torch.device, steps: int) -> Tensor:
+    """Decode latents (M, D) from noise (M, *noise_shape) to uint8 images (M, C, H, W), on the CPU."""
+    batches = zip(latents.split(_BATCH), noise.split(_BATCH), strict=True)
+    return torch.cat([to_uint8(autoencoder.decode(z.to(device), x.to(device), steps=steps)).cpu() for z, x in batches])
 
 
-def _closeness(decoded: Tensor, images: Tensor, perceptual: PerceptualDistance | None) -> dict[str, float]:
-    """Of uint8 images (M, C, H, W)."""
+def _image_scores(decoded: Tensor, images: Tensor, perceptual: PerceptualDistance | None) -> dict[str, float]:
+    """Return the distances of uint8 images (M, C, H, W), pair by pair."""
     x, y = images.float() / 255, decoded.float() / 255
     mse = float((x - y).square().mean())
-    seen = {} if perceptual is None else {"lpips": perceptual_distance(perceptual, images, decoded)}
-    return {"mse": mse, "psnr": psnr(mse), "ssim": ssim(y, x), **seen}
+    lpips = {} if perceptual is None else {"lpips": perceptual_distance(perceptual, images, decoded)}
+    return {"mse": mse, "psnr": psnr(mse), "ssim": ssim(y, x), **lpips}

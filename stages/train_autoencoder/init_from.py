@@ -1,4 +1,4 @@
-"""Begin with the weights of another run's autoencoder, or of a pretrained diffusers ``AutoencoderKL``."""
+"""Start from the weights of another run's autoencoder, or of a pretrained diffusers ``AutoencoderKL``."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -7,15 +7,12 @@ from latentline.autoencoders.base import Autoencoder
 from latentline.autoencoders.vae import VAE
 from latentline.core.errors import UserError
 from latentline.interop.diffusers_folder import CONFIG, WEIGHTS, read_diffusers_folder
-from latentline.interop.diffusers_interop import KNOBS, diffusers_config, from_diffusers
+from latentline.interop.diffusers_interop import SETTINGS, diffusers_config, from_diffusers
 from latentline.runtime.init_from import initial_checkpoint, require_digest, require_same
 from stages.train_autoencoder.params import LOSSES, AutoencoderParams
 
-_ADDED_LATER = {
-    "mid_block_add_attention": True,
-    "use_quant_conv": True,
-    "use_post_quant_conv": True,
-}  # absent from older files
+# Entries that older files lack, with what was then the only way
+_ADDED_LATER = {"mid_block_add_attention": True, "use_quant_conv": True, "use_post_quant_conv": True}
 
 
 def begin_with(autoencoder: Autoencoder, params: AutoencoderParams, constructor: dict[str, Any]) -> str:
@@ -25,19 +22,20 @@ def begin_with(autoencoder: Autoencoder, params: AutoencoderParams, constructor:
         sha256 of the weights' file.
 
     Raises:
-        UserError: the folder is neither another run's checkpoint nor a diffusers model, or of another architecture or digest than the knobs say.
+        UserError: the folder holds neither another run's checkpoint nor a diffusers model, or one of another
+            architecture or digest than the settings have.
     """
     folder = Path(params.init_from)
     if not (folder / CONFIG).is_file():
         checkpoint = initial_checkpoint("autoencoder", folder, params.init_from_sha256)
-        require_same(
-            "autoencoder", folder, _knobs(checkpoint.name, checkpoint.constructor), _knobs(params.name, constructor)
-        )
+        found, wanted = _settings(checkpoint.name, checkpoint.constructor), _settings(params.name, constructor)
+        require_same("autoencoder", folder, found, wanted)
         checkpoint.load_into(autoencoder)
         return checkpoint.sha256
     if not isinstance(autoencoder, VAE):
         raise UserError(
-            f"autoencoder.init_from: {folder} holds a model of diffusers, autoencoder.name is {params.name}; expected vae; change one"
+            f"autoencoder.name ({params.name}) must be vae, since autoencoder.init_from ({folder}) holds a model of "
+            "diffusers; change one of them"
         )
     return load_pretrained(autoencoder, constructor, folder, params.init_from_sha256)
 
@@ -51,28 +49,30 @@ def load_pretrained(
         sha256 of the weights' file.
 
     Raises:
-        UserError: the folder is no such model, of another architecture than the knobs say, or the weights' file does not have ``sha256``.
+        UserError: the folder is no such model, of another architecture than the settings have, or the weights' file
+            does not have ``sha256``.
     """
     config, tensors, digest = read_diffusers_folder(folder)
     require_digest("autoencoder", folder / WEIGHTS, digest, sha256)
     for entry, expected in diffusers_config(constructor).items():
         found = config.get(entry, _ADDED_LATER.get(entry))
         if found != expected:
-            remedy = f"make {KNOBS[entry]} fit" if entry in KNOBS else "choose another folder"
+            remedy = f"change {SETTINGS[entry]}" if entry in SETTINGS else "choose another folder"
             raise UserError(
-                f"autoencoder.init_from: {folder}/config.json has {entry} {found}, the knobs say {expected}; {remedy}"
+                f"autoencoder.init_from: {entry} {found} in {folder}/{CONFIG} must be {expected}, as the settings "
+                f"have it; {remedy}"
             )
     try:
         from_diffusers(cast(VAE, autoencoder), constructor, tensors)
     except ValueError as error:
         raise UserError(
-            f"autoencoder.init_from: the weights in {folder} do not fit its own config.json ({error}); download it again"
+            f"autoencoder.init_from: the weights in {folder} do not fit its own {CONFIG} ({error}); download it again"
         ) from None
     return digest
 
 
-def _knobs(name: str, constructor: dict[str, Any]) -> dict[str, Any]:
-    """The knobs that shape a codec's weights, by their names in params.yaml."""
+def _settings(name: str, constructor: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that shape an autoencoder's weights, by their names in params.yaml."""
     own = {key: value for key, value in constructor.items() if key not in ("image_shape", "inner", *LOSSES)}
     section = "autoencoder.diffae" if name == "diffae" else "autoencoder"
     shaping = {"autoencoder.name": name, "data.image_size or data.channels": constructor["image_shape"]}

@@ -1,4 +1,4 @@
-"""What stage ``train_autoencoder`` tells about its codec: metrics of the test split and fig/autoencoder."""
+"""Metrics of test images, and fig/autoencoder."""
 
 import logging
 import math
@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from latentline.autoencoders.base import Autoencoder
-from latentline.autoencoders.load import decode_images, inference_batch, noise_for_index
+from latentline.autoencoders.load import decode_images, encode_images, noise_for_index
 from latentline.core.files import replaced_folder
-from latentline.core.paths import FIGURES
 from latentline.core.seeds import generator
 from latentline.data.store import ImageSplit, to_unit_range
 from latentline.evaluation.reconstruction import active_units, psnr, ssim
@@ -22,46 +21,43 @@ from latentline.figures.latents import save_latents
 from latentline.figures.plots import curves, write_table
 from latentline.latents.normalizer import Normalizer
 from stages.train_autoencoder.params import AutoencoderFiguresParams
+from stages.train_autoencoder.train import loss_terms
 
 _STRENGTHS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)  # of perturbations, in standard deviations of each channel
-_FEW = 100  # images that a codec with a sampler decodes: in 100 steps each takes 0.13 s of CPU time at 28x28, and the report decodes them often
+# Images that an autoencoder with a sampler decodes: 100 steps take 0.13 s of CPU time per image at 28x28.
+_FEW = 100
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Coded:
-    """A split, there and back; of a codec that decodes from noise only the first images are decoded: each takes all of a sampler's steps."""
+class Reconstructions:
+    """A split, encoded and decoded.
 
-    latents: Tensor  # (N, *latent_shape)
-    decoded: Tensor  # uint8 (M, C, H, W), of the first M
-
-
-@torch.no_grad()
-def losses(autoencoder: Autoencoder, split: ImageSplit, device: torch.device, seed: int) -> dict[str, float]:
-    """The loss's terms over a split, with the same noise every time."""
-    noise = generator(seed, "train_autoencoder", "validation")
-    sums: dict[str, float] = {}
-    for images in split.batches(inference_batch(split.images.shape)):
-        for name, value in autoencoder.loss(images.to(device), noise)[1].items():
-            sums[name] = sums.get(name, 0.0) + value.item() * len(images)
-    return {name: total / len(split) for name, total in sums.items()}
-
-
-@torch.no_grad()
-def score(autoencoder: Autoencoder, test: ImageSplit, device: torch.device, seed: int) -> tuple[dict[str, Any], Coded]:
-    """Metrics of the test split, and the split coded. Where decoding takes noise, each image has its own, which knows nothing of it.
-
-    Codecs without a posterior have no divergence: ``kl`` (nats per image), ``bits`` (the same in bits) and active units are null.
+    An autoencoder with a sampler decodes only the first images, since each takes all of the sampler's steps.
     """
-    latents = torch.cat(
-        [autoencoder.encode(images.to(device)).cpu() for images in test.batches(inference_batch(test.images.shape))]
-    )
+
+    latents: Tensor
+    """(N, *latent_shape)."""
+    decoded: Tensor
+    """uint8 (M, C, H, W), of the first M."""
+
+
+@torch.no_grad()
+def score(
+    autoencoder: Autoencoder, test: ImageSplit, device: torch.device, seed: int
+) -> tuple[dict[str, Any], Reconstructions]:
+    """Return metrics of the test split, and its reconstructions.
+
+    An autoencoder that decodes from noise takes the default noise of each image's index. Without a posterior, ``kl``
+    (nats per image), ``bits`` (the same in bits) and the active units are null.
+    """
+    latents = encode_images(autoencoder, test.images, device)
     count = len(test) if autoencoder.noise_shape is None else min(_FEW, len(test))
     decoded = decode_images(autoencoder, latents[:count], device, test.images.shape[1:])
     x, y = test.images[:count].float() / 255, decoded.float() / 255
     mse = float((x - y).square().mean())
-    terms = losses(autoencoder, test, device, seed)
+    terms = loss_terms(autoencoder, test, device, seed)
     kl = terms.get("kl")
     active = None if kl is None else active_units(latents)
     metrics = {
@@ -75,116 +71,124 @@ def score(autoencoder: Autoencoder, test: ImageSplit, device: torch.device, seed
         "active_units": None if active is None else sum(active),
         "active_units_by_channel": active,
     }
-    return metrics, Coded(latents, decoded)
+    return metrics, Reconstructions(latents, decoded)
 
 
-def warn_of_silence(metrics: dict[str, Any]) -> None:
-    """One line in the log when channels carry nothing about the image, or none carries anything."""
+def warn_inactive_channels(metrics: dict[str, Any]) -> None:
+    """Log one line when latent channels do not vary with the image."""
     active = metrics["active_units_by_channel"]
-    silent = [channel for channel, units in enumerate(active or []) if units == 0]
-    if active and len(silent) == len(active):
+    inactive = [channel for channel, units in enumerate(active or []) if units == 0]
+    if active and len(inactive) == len(active):
         log.warning(
-            "the posterior has collapsed: no latent varies with the image; lower autoencoder.kl_weight or raise autoencoder.kl_warmup_steps"
+            "the posterior has collapsed: no latent varies with the image; lower autoencoder.kl_weight or raise "
+            "autoencoder.kl_warmup_steps"
         )
-    elif silent:
+    elif inactive:
         log.warning(
-            "%d of %d latent channels say nothing about the image (%s); lower autoencoder.kl_weight, or do with fewer channels",
-            len(silent),
+            "%d of %d latent channels carry nothing about the image (%s); lower autoencoder.kl_weight or "
+            "autoencoder.latent_channels",
+            len(inactive),
             len(active),
-            ", ".join(map(str, silent)),
+            ", ".join(map(str, inactive)),
         )
+
+
+def draw_preview(
+    folder: Path,
+    params: AutoencoderFiguresParams,
+    device: torch.device,
+    autoencoder: Autoencoder,
+    val: ImageSplit,
+    epoch: int,
+) -> None:
+    """Draw a row of validation images above their reconstructions, every ``params.preview_every_epochs`` epochs."""
+    if not params.preview_every_epochs or epoch % params.preview_every_epochs:
+        return
+    columns = min(params.width, len(val))
+    images = val.images[:columns]
+    decoded = decode_images(autoencoder, encode_images(autoencoder, images, device), device, images.shape[1:])
+    path = folder / f"preview_{epoch:04d}.png"
+    save_grid(path, alternating_rows([images, decoded], columns), columns, params.scale)
 
 
 def draw_figures(
+    folder: Path,
     autoencoder: Autoencoder,
     test: ImageSplit,
-    coded: Coded,
+    reconstructions: Reconstructions,
     histories: dict[str, list[dict[str, float]]],
     params: AutoencoderFiguresParams,
     device: torch.device,
     seed: int,
     previews: Path,
 ) -> None:
-    """Write fig/autoencoder: a curve of each of ``histories``, the pictures of folder ``previews``, and what ``coded`` looks like."""
-    count = len(coded.decoded)
-    error = (to_unit_range(test.images[:count]) - to_unit_range(coded.decoded)).square().flatten(1).mean(dim=1)  # (M,)
+    """Replace ``folder``: curves of the trainings, previews, reconstructions, interpolations, perturbations.
+
+    Args:
+        folder: of the figures.
+        autoencoder: on ``device``.
+        test: the test split.
+        reconstructions: of it.
+        histories: of each training, by the name of its curve.
+        params: sizes of the grids.
+        device: where the network runs.
+        seed: of the run.
+        previews: folder of the pictures that :func:`draw_preview` drew.
+    """
+    latents, decoded = reconstructions.latents, reconstructions.decoded
+    count = len(decoded)
+    error = (to_unit_range(test.images[:count]) - to_unit_range(decoded)).square().flatten(1).mean(dim=1)  # (M,)
     by_error = error.argsort()
     columns = min(params.width, count)
     shown = min(params.height // 2 * columns, count)
     chosen = {
         "reconstructions": torch.arange(shown),
-        "best_to_worst": by_error[
-            torch.linspace(0, count - 1, shown).round().long()
-        ],  # evenly spaced percentiles of the error
+        # evenly spaced percentiles of the error
+        "best_to_worst": by_error[torch.linspace(0, count - 1, shown).round().long()],
         "worst_reconstructions": by_error[-shown:],
     }
-    with replaced_folder(FIGURES / "autoencoder") as folder:
+    perturbation = generator(seed, "train_autoencoder", "perturbation")
+    strips = {
+        "interpolations": _interpolated(latents, params.height, params.width),
+        "perturbations": _perturbed(latents, params.height, perturbation),
+    }
+    with replaced_folder(folder) as made:
         for name, history in histories.items():
-            write_table(folder / f"{name}.csv", history)
+            write_table(made / f"{name}.csv", history)
             if history[-1]["epoch"] > 0:
-                curves(folder / f"{name}.png", history, "epoch", ["loss", "val_loss"], "loss", log=True)
+                curves(made / f"{name}.png", history, "epoch", ["loss", "val_loss"], "loss", log=True)
         for preview in sorted(previews.glob("preview_*.png")):
-            shutil.copy(preview, folder)
+            shutil.copy(preview, made)
         for name, rows in chosen.items():
-            save_grid(
-                folder / f"{name}.png",
-                alternating_rows([test.images[rows], coded.decoded[rows]], columns),
-                columns,
-                params.scale,
-            )
-        save_latents(folder / "latents.png", coded.latents[:columns], scale=4 * params.scale)
-        _strips(
-            folder / "interpolations.png",
-            _interpolated(coded.latents, params.height, params.width),
-            autoencoder,
-            test,
-            params,
-            device,
-        )
-        draw = generator(seed, "train_autoencoder", "perturbation")
-        _strips(
-            folder / "perturbations.png",
-            _perturbed(coded.latents, params.height, draw),
-            autoencoder,
-            test,
-            params,
-            device,
-        )
+            images = alternating_rows([test.images[rows], decoded[rows]], columns)
+            save_grid(made / f"{name}.png", images, columns, params.scale)
+        save_latents(made / "latents.png", latents[:columns], scale=4 * params.scale)
+        for name, strip in strips.items():
+            images = _decode_strips(strip, autoencoder, device, test.images.shape[1:])
+            save_grid(made / f"{name}.png", images, strip.shape[1], params.scale)
 
 
 def _interpolated(latents: Tensor, rows: int, columns: int) -> Tensor:
-    """Straight lines between the latents of neighbouring test images: (rows, columns, *latent_shape)."""
+    """Return straight lines between the latents of neighbouring test images: (rows, columns, *latent_shape)."""
     pairs = latents[: min(rows, len(latents) // 2) * 2].unflatten(0, (-1, 2))  # (rows, 2, *latent_shape)
     weights = torch.linspace(0, 1, columns).reshape(columns, *[1] * (latents.ndim - 1))  # (columns, 1, ...)
     return torch.lerp(pairs[:, :1], pairs[:, 1:], weights)
 
 
 def _perturbed(latents: Tensor, rows: int, draw: torch.Generator) -> Tensor:
-    """One direction of noise per image at rising strengths: (rows, strengths, *latent_shape)."""
+    """Return latents with one noise per image, at rising strengths: (rows, strengths, *latent_shape)."""
     normalizer = Normalizer.fit(latents)
     clean = normalizer.standardise(latents[:rows])
     noise = torch.randn(clean.shape, generator=draw)
     return torch.stack([normalizer.restore(clean + strength * noise) for strength in _STRENGTHS], dim=1)
 
 
-def _strips(
-    path: Path,
-    latents: Tensor,
-    autoencoder: Autoencoder,
-    test: ImageSplit,
-    params: AutoencoderFiguresParams,
-    device: torch.device,
-) -> None:
-    """Decode (rows, columns, *latent_shape) and draw it so; all of a row from the same noise, where decoding takes any."""
+def _decode_strips(
+    latents: Tensor, autoencoder: Autoencoder, device: torch.device, image_shape: tuple[int, ...]
+) -> Tensor:
+    """Decode (rows, columns, *latent_shape) to uint8 (rows * columns, C, H, W), each row from one noise if any."""
     rows, columns = latents.shape[:2]
-    noise = (
-        None
-        if autoencoder.noise_shape is None
-        else noise_for_index(autoencoder.noise_shape, torch.arange(rows).repeat_interleave(columns))
-    )
-    save_grid(
-        path,
-        decode_images(autoencoder, latents.flatten(0, 1), device, test.images.shape[1:], noise),
-        columns,
-        scale=params.scale,
-    )
+    noise = None
+    if autoencoder.noise_shape is not None:
+        noise = noise_for_index(autoencoder.noise_shape, torch.arange(rows).repeat_interleave(columns))
+    return decode_images(autoencoder, latents.flatten(0, 1), device, image_shape, noise)

@@ -1,118 +1,165 @@
-"""One training of one codec. Stage ``train_autoencoder`` has one or, where a codec is made of parts, several."""
+"""Training of one autoencoder: its first weights, its loss, its validation.
+
+The stage has one such training or, for a diffusion autoencoder, several (``diffae_training.py``). The checkpoint
+depends on these two modules, so their import closures are part of the resume key. What draws or scores lies outside.
+"""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from latentline.autoencoders.base import Autoencoder
-from latentline.autoencoders.load import decode_images
+from latentline.autoencoders.build import build_autoencoder
+from latentline.autoencoders.load import inference_batch
 from latentline.core.compute_params import ComputeParams
+from latentline.core.params import NO_WEIGHTS
 from latentline.core.paths import PREPARED
 from latentline.core.seeds import derive_seed, generator
 from latentline.data.batches import EpochSampler, mirror_half
 from latentline.data.store import ImageSplit, StoreCard, read_split, to_unit_range
-from latentline.figures.grids import alternating_rows, save_grid
-from latentline.runtime.compute import channels_last
+from latentline.runtime.compute import channels_last, to_device
+from latentline.runtime.memory import require_trainable
 from latentline.runtime.parallel import Ranks
 from latentline.training.config import optimizer_of, resident, saving_of
 from latentline.training.ema import Ema
 from latentline.training.loop import Saving, TrainConfig, fit
 from latentline.training.micro_batches import MicroBatch, micro_batches
-from stages.train_autoencoder.auxiliary_losses import Critics, build_critics, no_critics
+from stages.train_autoencoder.auxiliary_losses import AuxiliaryLosses, build_auxiliary_losses
+from stages.train_autoencoder.init_from import begin_with
 from stages.train_autoencoder.params import AutoencoderParams
-from stages.train_autoencoder.report import losses
 
 STAGE = "train_autoencoder"
-_COMPUTED_BY = ("latentline.pipeline.train_autoencoder",)  # which builds what this module trains
+COMPUTED_BY = (f"stages.{STAGE}.train", f"stages.{STAGE}.diffae_training")
+Preview = Callable[[Autoencoder, ImageSplit, int], None]
+"""(network that validation reads, validation split, epoch counted from 1): draws pictures during the training."""
 
 
 @dataclass(frozen=True)
-class Setting:
+class TrainingContext:
     """What all trainings of the stage have in common."""
 
     params: AutoencoderParams
     card: StoreCard
     trained_on: dict[str, str]
-    """sha256 of all that is read."""
+    """sha256 of all files that the trainings read."""
     device: torch.device
     seed: int
     compute: ComputeParams
     ranks: Ranks
 
     def saving(self, part: str) -> Saving:
-        """Where the training of ``part`` keeps its running state."""
+        """Return where the training ``part`` saves its running state."""
         inputs = {"seed": self.seed, "data": self.trained_on}
         settings = self.params.model_dump(exclude={"figures"})
-        computed_by = [f"stages.{STAGE}.__main__"]
-        return saving_of(STAGE, settings, inputs, self.compute, computed_by=computed_by, part=part)
+        return saving_of(STAGE, settings, inputs, self.compute, computed_by=COMPUTED_BY, part=part)
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What a training left."""
+class TrainingResult:
+    """Result of one training."""
 
     autoencoder: Autoencoder
-    """To be used."""
+    """The network to be used: averaged weights where there are any."""
     history: list[dict[str, float]]
-    """One row per epoch; where there was nothing to train, one of epoch 0."""
-    critics: Critics
-    """Who else looked on."""
+    """One row per epoch; a single row of epoch 0 where nothing trained."""
+    losses: AuxiliaryLosses
 
 
-def train_codec(
-    autoencoder: Autoencoder, setting: Setting, saving: Saving, epochs: int, *, preview_every: int = 0
-) -> Trained:
-    """Train ``autoencoder`` in place for ``epochs``, with previews beside its running state after every so many."""
-    params, device, seed, ranks = setting.params, setting.device, setting.seed, setting.ranks
+def constructor_of(params: AutoencoderParams, card: StoreCard) -> dict[str, Any]:
+    """Return the arguments of :func:`build_autoencoder`, without the name."""
+    return {**params.constructor(), "image_shape": list(card.shape)}
+
+
+def build_initial(
+    params: AutoencoderParams, card: StoreCard, device: torch.device, seed: int, ranks: Ranks
+) -> tuple[Autoencoder, dict[str, str]]:
+    """Build the autoencoder with its first weights: random, or read from ``params.init_from``.
+
+    Returns:
+        The network on ``device``, and the sha256 of all files that the stage reads.
+
+    Raises:
+        UserError: the network is too large for the device, or ``init_from`` does not fit.
+    """
+    constructor = constructor_of(params, card)
+
+    def build() -> Autoencoder:
+        return build_autoencoder(params.name, **constructor)
+
+    require_trainable(build, device, "autoencoder", params.constructor(), ranks)
+    torch.manual_seed(derive_seed(seed, STAGE, "weights"))
+    autoencoder = to_device(build(), device)
+    trained_on = dict(card.sha256)
+    if params.init_from != NO_WEIGHTS:
+        trained_on["init_from"] = begin_with(autoencoder, params, constructor)
+    return autoencoder, trained_on
+
+
+def train_autoencoder(
+    autoencoder: Autoencoder, context: TrainingContext, saving: Saving, epochs: int, preview: Preview | None = None
+) -> TrainingResult:
+    """Train ``autoencoder`` in place for ``epochs`` epochs.
+
+    Every rank calls this; rank 0 alone validates and calls ``preview``, after each epoch.
+    """
+    params, device, seed, ranks = context.params, context.device, context.seed, context.ranks
     val = read_split(PREPARED, "val")
 
     def validate(model: nn.Module, epoch: int) -> dict[str, float]:
-        current = cast(Autoencoder, model)
-        if preview_every and epoch and epoch % preview_every == 0:
-            _preview(saving.file.folder / f"preview_{epoch:04d}.png", current, val, setting)
-        return {f"val_{name}": value for name, value in losses(current, val, device, seed).items()}
+        network = cast(Autoencoder, model)
+        if preview and epoch:
+            preview(network, val, epoch)
+        return {f"val_{name}": value for name, value in loss_terms(network, val, device, seed).items()}
 
     if epochs == 0 or not list(autoencoder.parameters()):
-        return Trained(autoencoder, [{"epoch": 0, "loss": math.nan, **validate(autoencoder, 0)}], no_critics())
+        history = [{"epoch": 0, "loss": math.nan, **validate(autoencoder, 0)}]
+        return TrainingResult(autoencoder, history, AuxiliaryLosses())
     if params.freeze_encoder:
         autoencoder.get_submodule("encoder").requires_grad_(False)
     images = resident(read_split(PREPARED, "train").images, device)
     order = EpochSampler(len(images), params.optimizer.batch_size, derive_seed(seed, STAGE, "order"))
-    critics = build_critics(autoencoder, images.shape[1], params, device, seed, epochs * order.steps_per_epoch, ranks)
+    auxiliary = build_auxiliary_losses(
+        autoencoder, images.shape[1], params, device, seed, epochs * order.steps_per_epoch, ranks
+    )
 
     def loss(step: int) -> Iterator[MicroBatch]:
         x = to_unit_range(images[order.rows(step)].to(device))
-        if setting.card.horizontal_flip:
+        if context.card.horizontal_flip:
             x = mirror_half(x, generator(seed, STAGE, "mirror", step))
         x = channels_last(x)
         noise = generator(seed, STAGE, "noise", step)
         own = list(micro_batches(len(x), params.optimizer.accumulate, ranks))
-        autoencoder.sample_training_noise(own[0][1].start, noise)  # of the rows before, which other processes have
+        _skip_noise(autoencoder, own[0][1].start, noise)
         for weight, rows in own:
-            yield weight, *critics.judge(step, *autoencoder.loss(x[rows], noise, step), x[rows], weight)
+            yield weight, *auxiliary.add_to(step, *autoencoder.loss(x[rows], noise, step), x[rows], weight)
 
     used, history = fit(
         autoencoder,
         loss,
         TrainConfig("autoencoder", epochs, order.steps_per_epoch, optimizer_of(params.optimizer), saving),
         averages=[] if params.ema_decay is None else [Ema(autoencoder, params.ema_decay)],
-        discriminator=critics.discriminator,
+        discriminator=auxiliary.discriminator,
         on_epoch=validate,
         ranks=ranks,
     )
-    return Trained(cast(Autoencoder, used), history, critics)
+    return TrainingResult(cast(Autoencoder, used), history, auxiliary)
 
 
-def _preview(path: Path, autoencoder: Autoencoder, val: ImageSplit, setting: Setting) -> None:
-    """A row of validation images above their reconstructions. Beside the running state, so that a restart has the pictures drawn before it."""
-    figures = setting.params.figures
-    columns = min(figures.width, len(val))
-    images = val.images[:columns]
-    latents = autoencoder.encode(to_unit_range(images).to(setting.device)).cpu()
-    decoded = decode_images(autoencoder, latents, setting.device, setting.card.shape)
-    save_grid(path, alternating_rows([images, decoded], columns), columns, figures.scale)
+@torch.no_grad()
+def loss_terms(autoencoder: Autoencoder, split: ImageSplit, device: torch.device, seed: int) -> dict[str, float]:
+    """Return the means over a split of the loss and of its terms, with the same noise in every call."""
+    noise = generator(seed, STAGE, "validation")
+    sums: dict[str, float] = {}
+    for images in split.batches(inference_batch(split.images.shape)):
+        for name, value in autoencoder.loss(images.to(device), noise)[1].items():
+            sums[name] = sums.get(name, 0.0) + value.item() * len(images)
+    return {name: total / len(split) for name, total in sums.items()}
+
+
+def _skip_noise(autoencoder: Autoencoder, rows: int, noise: torch.Generator) -> None:
+    """Advance ``noise`` past the first ``rows`` rows of the batch, which belong to other ranks."""
+    autoencoder.sample_training_noise(rows, noise)

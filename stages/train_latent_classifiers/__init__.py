@@ -1,1 +1,1 @@
-"""Stage ``train_latent_classifiers``: linear probes of the latents."""
+"""Stage ``train_latent_classifiers``: fit linear probes of the latents."""

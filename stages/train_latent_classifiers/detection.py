@@ -1,4 +1,4 @@
-"""How well each class is told from the others."""
+"""Detection scores: each class against all others."""
 
 from typing import Any
 
@@ -9,32 +9,37 @@ from latentline.core.attributes import Attribute
 SCORES = ("auroc", "f1", "precision", "recall")
 
 
-def detection(column: Attribute, probability: Tensor, decided: Tensor, known: Tensor) -> dict[str, Any]:
-    """Area under the ROC curve, F1, precision and recall of each class against the others: their means, and by class where there are several.
+def detection(attribute: Attribute, probability: Tensor, predicted: Tensor, ground_truth: Tensor) -> dict[str, Any]:
+    """Score each class against all others: area under the ROC curve, F1, precision and recall.
 
-    Classes without a test image, or with nothing but such, have no area and are left out.
+    A class that no test image or every test image has is left out, since its area is undefined.
 
     Args:
-        column: categorical, or binary, of which 1 is the one class.
-        probability: (N, classes), (N, 2) where binary.
-        decided: (N,).
-        known: (N,).
+        attribute: categorical, or binary with the one class 1.
+        probability: (N, classes); (N, 2) of a binary attribute.
+        predicted: values (N,).
+        ground_truth: values (N,).
+
+    Returns:
+        Means over the classes, and ``by_class`` for a categorical attribute. Empty where every class is left out.
     """
     from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
-    kinds = range(len(column.classes)) if column.classes else [1]
-    by_kind = {}
-    for kind in kinds:
-        if not 0 < int((known == kind).sum()) < len(known):
+    by_index = {}
+    for index in range(len(attribute.classes)) if attribute.classes else [1]:
+        positive = ground_truth == index
+        if not 0 < int(positive.sum()) < len(ground_truth):
             continue
-        area = roc_auc_score(known == kind, probability[:, kind])
+        area = roc_auc_score(positive, probability[:, index])
         precision, recall, f1, _ = precision_recall_fscore_support(
-            known == kind, decided == kind, average="binary", zero_division=0.0
+            positive, predicted == index, average="binary", zero_division=0.0
         )
-        by_kind[kind] = dict(zip(SCORES, map(float, (area, f1, precision, recall)), strict=True))
-    if not by_kind:
+        by_index[index] = dict(zip(SCORES, map(float, (area, f1, precision, recall)), strict=True))
+    if not by_index:
         return {}
-    scores: dict[str, Any] = {score: sum(one[score] for one in by_kind.values()) / len(by_kind) for score in SCORES}
-    if column.classes:
-        scores["by_class"] = {column.classes[kind]: one for kind, one in by_kind.items()}
+    scores: dict[str, Any] = {
+        score: sum(of_class[score] for of_class in by_index.values()) / len(by_index) for score in SCORES
+    }
+    if attribute.classes:
+        scores["by_class"] = {attribute.classes[index]: of_class for index, of_class in by_index.items()}
     return scores

@@ -1,3 +1,5 @@
+"""The conv networks restore any image size, and each image is processed alone."""
+
 import math
 
 import pytest
@@ -29,7 +31,7 @@ def test_an_odd_image_is_encoded_as_if_its_edges_were_repeated():
     torch.testing.assert_close(encoder(x), encoder(repeated))
 
 
-def test_each_image_is_coded_alone(awake):
+def test_each_image_is_encoded_and_decoded_alone(awake):
     encoder, decoder = (
         awake(ConvEncoder(1, 4, [8, 16], [1, 1], BlockConfig())),
         awake(ConvDecoder((1, 9, 9), 4, [8, 16], [1, 1], BlockConfig())),

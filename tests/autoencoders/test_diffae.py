@@ -1,3 +1,5 @@
+"""The diffusion autoencoder: latent and noise together give the image, and only the right networks learn."""
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -5,6 +7,7 @@ from hypothesis import strategies as st
 
 from latentline.autoencoders.build import build_autoencoder
 from latentline.autoencoders.diffae import DiffAE, plain_autoencoder
+from latentline.core.condition import Condition
 from latentline.core.seeds import generator
 from latentline.diffusion.objective import denoising_loss, sample_times
 
@@ -89,7 +92,7 @@ def test_the_steps_of_the_constructor_are_those_of_decoding_and_inverting(awake)
     assert not torch.allclose(autoencoder.invert(x, z), autoencoder.invert(x, z, steps=3))
 
 
-def test_a_few_steps_teach_it_to_tell_dark_images_from_bright_ones_by_their_latents():
+def test_after_a_few_steps_latents_separate_dark_images_from_bright_ones():
     images = torch.tensor([-0.8, 0.8]).repeat(16).reshape(32, 1, 1, 1).expand(32, 1, 4, 4)
     autoencoder = _diffae((1, 4, 4), channels=[16], attention_levels=[], sample_timesteps=4)
     adam = torch.optim.Adam([parameter for parameter in autoencoder.parameters() if parameter.requires_grad], lr=1e-2)
@@ -100,27 +103,28 @@ def test_a_few_steps_teach_it_to_tell_dark_images_from_bright_ones_by_their_late
     with torch.no_grad():
         z, noise = autoencoder.encode(images), torch.randn(images.shape, generator=generator(0, "noise"))
         own, others = (
-            (autoencoder.decode(told, noise) - images).square().mean().item() for told in (z, z.roll(1, dims=0))
+            (autoencoder.decode(latent, noise) - images).square().mean().item() for latent in (z, z.roll(1, dims=0))
         )
     assert own < others / 4
 
 
-def test_the_loss_is_the_denoising_loss_of_the_image_told_its_vector(awake):
+def test_the_loss_is_the_denoising_loss_of_the_image_conditioned_on_its_vector(awake):
     autoencoder, x = awake(_diffae()), torch.rand(4, 1, 8, 8) * 2 - 1
     loss, terms, reconstruction = autoencoder.loss(x, generator(0, "noise"))
     draw = generator(0, "noise")
     t, noise = zip(
         *((sample_times(1, "uniform", draw), torch.randn(1, *x.shape[1:], generator=draw)) for _ in x), strict=True
     )
+    condition = Condition(autoencoder.encode(x))
     expected = denoising_loss(
-        autoencoder.decoder, autoencoder.process, x, autoencoder.encode(x), torch.cat(t), torch.cat(noise)
+        autoencoder.decoder, autoencoder.process, x, condition, torch.cat(t), torch.cat(noise)
     ).mean()
     torch.testing.assert_close(loss, expected)
     assert terms["loss"] is loss
     assert reconstruction is None
 
 
-def test_a_batch_in_parts_draws_what_the_whole_one_does(awake):
+def test_micro_batches_draw_the_noise_of_the_whole_batch(awake):
     autoencoder, x = awake(_diffae()), torch.rand(4, 1, 8, 8) * 2 - 1
     draw = generator(0, "noise")
     parts = [autoencoder.loss(x[rows], draw)[0] for rows in (slice(0, 1), slice(1, 4))]
@@ -153,7 +157,7 @@ def test_diffusion_works_in_the_standardised_latents_of_the_inner_autoencoder(aw
     autoencoder, x = _diffae(inner=VAE), torch.rand(16, 1, 8, 8)
     latents = trained.encode(x)
     autoencoder.adopt_inner(trained, latents)
-    # A new U-Net predicts no velocity, so that noise is the standardised latent itself, and decodes to what the inner decoder makes of it.
+    # A new U-Net predicts no velocity, so the noise is the standardised latent itself, which the inner decoder decodes.
     standardised = autoencoder.invert(x, autoencoder.encode(x))
     torch.testing.assert_close(standardised.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(standardised.std(dim=(0, 2, 3), correction=0), torch.ones(3))
@@ -182,7 +186,7 @@ def test_each_image_is_decoded_and_inverted_alone(awake):
 
 
 @pytest.mark.parametrize("name", ["identity", "vae"])
-def test_codecs_that_decode_without_noise_have_none_to_find(name):
+def test_autoencoders_that_decode_without_noise_have_none_to_find(name):
     autoencoder = build_autoencoder(image_shape=[1, 8, 8], **(VAE if name == "vae" else {"name": name}))
     assert autoencoder.noise_shape is None
     with pytest.raises(NotImplementedError, match="without noise"):

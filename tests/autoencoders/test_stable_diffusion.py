@@ -1,3 +1,5 @@
+"""Stable Diffusion's encoder and decoder: shapes, number of parameters, padding, attention."""
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -32,11 +34,11 @@ def test_the_number_of_levels_decides_how_much_smaller_the_latent_is(levels, fac
     widths, blocks = [8] * levels, [1] * levels
     sizes = {"encoder_channels": widths, "encoder_blocks": blocks, "decoder_channels": widths, "decoder_blocks": blocks}
     with torch.device("meta"):
-        coders = build_encoder_decoder(
+        networks = build_encoder_decoder(
             [3, 64, 96], statistics=1, network="stable_diffusion", latent_channels=4, **sizes
         )
-        assert coders.latent_shape == (4, 64 // factor, 96 // factor)
-        assert coders.encoder(torch.empty(1, 3, 64, 96)).shape == (1, *coders.latent_shape)
+        assert networks.latent_shape == (4, 64 // factor, 96 // factor)
+        assert networks.encoder(torch.empty(1, 3, 64, 96)).shape == (1, *networks.latent_shape)
 
 
 def test_downsampling_pads_at_the_bottom_and_the_right_only():
@@ -53,7 +55,7 @@ def test_upsampling_repeats_each_position_before_it_convolves():
 
 
 @pytest.mark.parametrize("network", ["conv", "stable_diffusion"])
-def test_attention_stands_where_it_is_asked_for(network):
+def test_attention_is_where_the_settings_put_it(network):
     def count(**changes: object) -> int:
         sizes = {
             "encoder_channels": [8, 16],
@@ -61,9 +63,11 @@ def test_attention_stands_where_it_is_asked_for(network):
             "decoder_channels": [8, 16],
             "decoder_blocks": [2, 3],
         }
-        coders = build_encoder_decoder([1, 8, 8], statistics=1, network=network, latent_channels=2, **sizes, **changes)
+        networks = build_encoder_decoder(
+            [1, 8, 8], statistics=1, network=network, latent_channels=2, **sizes, **changes
+        )
         return sum(
-            name.endswith("qkv.weight") for half in (coders.encoder, coders.decoder) for name in half.state_dict()
+            name.endswith("qkv.weight") for half in (networks.encoder, networks.decoder) for name in half.state_dict()
         )
 
     assert count() == 0

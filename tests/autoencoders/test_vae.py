@@ -1,3 +1,5 @@
+"""The variational autoencoder: its KL term, its posterior samples, its loss."""
+
 import math
 
 import pytest
@@ -38,7 +40,7 @@ def test_the_kl_term_is_one_number_per_image_and_zero_for_the_standard_normal_al
 
 
 @pytest.mark.parametrize("image_shape", [(1, 8, 8), (3, 33, 33), (2, 30, 45), (1, 5, 1)])
-def test_latents_have_the_shape_the_codec_promises_and_images_come_back_in_theirs(image_shape):
+def test_latents_have_the_shape_promised_and_images_come_back_in_theirs(image_shape):
     vae = _vae(image_shape)
     z = vae.encode(torch.randn(2, *image_shape))
     assert z.shape == (2, *vae.latent_shape)
@@ -74,7 +76,7 @@ def test_the_loss_is_the_squared_error_plus_the_weighted_kl_per_pixel(awake):
     assert terms["loss"] is loss
 
 
-def test_parts_of_a_batch_draw_from_one_generator_what_the_whole_draws(awake):
+def test_micro_batches_draw_the_noise_of_the_whole_batch_from_one_generator(awake):
     vae, x = awake(_vae()), torch.randn(5, 1, 8, 8)
     draw = generator(0, "noise")
     cut = [vae.loss(part, draw) for part in (x[:1], x[1:3], x[3:])]
@@ -86,10 +88,10 @@ def test_parts_of_a_batch_draw_from_one_generator_what_the_whole_draws(awake):
 def test_encoding_with_a_generator_draws_from_the_posterior(awake):
     vae, x = awake(_vae()), torch.randn(1, 1, 8, 8).expand(4000, 1, 8, 8)
     mean, log_variance = vae.posterior(x[:1])
-    sample_training_noise = vae.encode(x, generator(0, "draw"))
-    assert torch.equal(sample_training_noise, vae.encode(x, generator(0, "draw")))
-    torch.testing.assert_close(sample_training_noise.mean(dim=0), mean[0], atol=0.1, rtol=0)
-    torch.testing.assert_close(sample_training_noise.std(dim=0), (log_variance[0] / 2).exp(), atol=0.1, rtol=0)
+    samples = vae.encode(x, generator(0, "draw"))
+    assert torch.equal(samples, vae.encode(x, generator(0, "draw")))
+    torch.testing.assert_close(samples.mean(dim=0), mean[0], atol=0.1, rtol=0)
+    torch.testing.assert_close(samples.std(dim=0), (log_variance[0] / 2).exp(), atol=0.1, rtol=0)
 
 
 def test_the_kl_term_rises_from_nothing_to_its_weight_over_the_warm_up(awake):
@@ -133,6 +135,6 @@ def test_thirty_steps_on_digits_teach_it_to_reconstruct():
         adam.step()
         adam.zero_grad()
     after = F.mse_loss(vae.decode(vae.encode(images)), images).item()
-    blank = images.var(dim=0, correction=0).mean().item()  # what the mean image scores
+    blank = images.var(dim=0, correction=0).mean().item()  # error of the mean image
     assert after < before / 2
     assert after < blank

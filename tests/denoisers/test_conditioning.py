@@ -1,3 +1,5 @@
+"""Conditioning encodes the chosen labels; samples get classes in turn and attributes of training images."""
+
 import logging
 
 import pytest
@@ -5,36 +7,36 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latentline.core.attributes import Attribute, all_columns, condition
+from latentline.core.attributes import CLASS, Attribute, encode_attributes
 from latentline.core.errors import UserError
+from latentline.core.labels import LabelTable, build_schema
 from latentline.denoisers.conditioning import build_conditioning, conditioning_on, labels_for_samples
 
 ATTRIBUTES = (Attribute("smiling", "binary"), Attribute("age", "continuous", mean=40.0, std=12.5))
-COLUMNS = all_columns(("cat", "dog", "owl"), ATTRIBUTES)
+SCHEMA = build_schema(("cat", "dog", "owl"), ATTRIBUTES)
 
 
-def _known(count: int, classes: int = 3) -> torch.Tensor:
-    """Values (count, 3) of images of the first ``classes`` classes; no two images are of the same age."""
-    return torch.stack(
-        [torch.randint(0, classes, (count,)).float(), torch.rand(count).round(), torch.randperm(count).float()], dim=1
-    )
+def _labels(count: int, classes: int = 3) -> LabelTable:
+    """Labels of images of the first ``classes`` classes; no two images are of the same age."""
+    columns = [torch.randint(0, classes, (count,)).float(), torch.rand(count).round(), torch.randperm(count).float()]
+    return LabelTable(SCHEMA, torch.stack(columns, dim=1))
 
 
 @given(count=st.integers(1, 60), images=st.integers(1, 20))
 def test_classes_come_in_turn_and_the_rest_from_an_image_of_that_class(count, images):
-    known = _known(images)
-    values = labels_for_samples(COLUMNS, known, count)
-    assert values[:, 0].tolist() == [index % 3 for index in range(count)]
-    rows = {tuple(row) for row in known.tolist()}
-    present = set(known[:, 0].tolist())
-    assert all(tuple(row) in rows for row in values.tolist() if row[0] in present)
+    training = _labels(images)
+    samples = labels_for_samples(training, count)
+    assert samples.schema == SCHEMA
+    assert samples.values[:, 0].tolist() == [index % 3 for index in range(count)]
+    rows = {tuple(row) for row in training.values.tolist()}
+    present = set(training.column(CLASS).tolist())
+    assert all(tuple(row) in rows for row in samples.values.tolist() if row[0] in present)
 
 
 def test_every_image_of_a_class_has_its_turn_before_one_has_a_second():
-    known = torch.cat(
-        [torch.tensor([0.0, 0, 0, 0, 1, 2, 2])[:, None], torch.zeros(7, 1), torch.arange(7.0)[:, None]], dim=1
-    )
-    ages = labels_for_samples(COLUMNS, known, 3 * 8)[:, 2].reshape(8, 3).T  # (class, its samples)
+    columns = [torch.tensor([0.0, 0, 0, 0, 1, 2, 2]), torch.zeros(7), torch.arange(7.0)]
+    training = LabelTable(SCHEMA, torch.stack(columns, dim=1))
+    ages = labels_for_samples(training, 3 * 8).column("age").reshape(8, 3).T  # (class, its samples)
     for label, of_class in enumerate([[0, 1, 2, 3], [4], [5, 6]]):
         times = [ages[label].tolist().count(age) for age in of_class]
         assert sum(times) == 8
@@ -42,50 +44,67 @@ def test_every_image_of_a_class_has_its_turn_before_one_has_a_second():
 
 
 def test_a_class_without_an_image_borrows_the_rest_from_another():
-    known = _known(10, classes=2)
-    values = labels_for_samples(COLUMNS, known, 30)
+    training = _labels(10, classes=2)
+    values = labels_for_samples(training, 30).values
     assert values[2::3, 0].tolist() == [2] * 10
-    rest = {tuple(row) for row in known[:, 1:].tolist()}
+    rest = {tuple(row) for row in training.values[:, 1:].tolist()}
     assert all(tuple(row) in rest for row in values[2::3, 1:].tolist())
 
 
 def test_without_a_class_images_come_in_turn():
-    known = _known(4)[:, 1:]
-    assert torch.equal(labels_for_samples(ATTRIBUTES, known, 10), known[torch.arange(10) % 4])
+    training = _labels(4).select([attribute.name for attribute in ATTRIBUTES])
+    samples = labels_for_samples(training, 10)
+    assert samples.schema == ATTRIBUTES
+    assert torch.equal(samples.values, training.values[torch.arange(10) % 4])
 
 
-def test_without_columns_there_is_nothing_to_draw_for():
-    assert labels_for_samples((), torch.empty(0, 0), 7).shape == (7, 0)
+def test_without_labels_the_samples_have_none_either():
+    samples = labels_for_samples(LabelTable((), torch.empty(0, 0)), 7)
+    assert (samples.schema, samples.values.shape) == ((), (7, 0))
 
 
 @pytest.mark.parametrize(
-    ("wanted", "names", "features"),
+    ("wanted", "names", "cond_dim"),
     [("all", ["label", "smiling", "age"], 3 + 1 + 2), ("class", ["label"], 3), ("none", [], 0)],
 )
-def test_the_denoiser_is_told_what_the_knob_says(wanted, names, features):
-    conditions, known = build_conditioning(wanted, COLUMNS), _known(5)
-    assert (conditions.names, conditions.features) == (names, features)
-    chosen = [index for index, column in enumerate(COLUMNS) if column.name in names]
-    assert torch.equal(conditions.encode(known), condition([COLUMNS[index] for index in chosen], known[:, chosen]))
-    assert conditioning_on(conditions.names, COLUMNS) == conditions
+def test_the_denoiser_is_conditioned_on_what_the_setting_names(wanted, names, cond_dim):
+    conditioning, labels = build_conditioning(wanted, SCHEMA), _labels(5)
+    assert (conditioning.names, conditioning.cond_dim) == (names, cond_dim)
+    chosen = [index for index, attribute in enumerate(SCHEMA) if attribute.name in names]
+    expected = encode_attributes([SCHEMA[index] for index in chosen], labels.values[:, chosen])
+    condition = conditioning.encode(labels)
+    assert torch.equal(condition.vector, expected)
+    assert condition.vector.shape == (5, cond_dim)
+    assert (condition.tokens, condition.mask) == (None, None)
+    assert conditioning_on(conditioning.names, SCHEMA) == conditioning
 
 
-def test_any_column_finds_its_own_values_among_all():
-    known = _known(5)
-    assert torch.equal(conditioning_on(["age"], COLUMNS).encode(known), ATTRIBUTES[1].encode(known[:, 2]))
+def test_any_attribute_finds_its_own_values_among_all():
+    labels = _labels(5)
+    condition = conditioning_on(["age"], SCHEMA).encode(labels)
+    assert torch.equal(condition.vector, ATTRIBUTES[1].encode(labels.values[:, 2]))
+
+
+def test_the_null_condition_is_zeros_for_any_number_of_examples():
+    conditioning = build_conditioning("all", SCHEMA)
+    assert torch.equal(conditioning.null(4).vector, torch.zeros(4, 6))
+    assert torch.equal(conditioning.encode(_labels(4)).null().vector, conditioning.null(4).vector)
 
 
 def test_a_class_that_is_not_there_is_refused_with_the_remedy():
-    with pytest.raises(UserError, match=r"denoiser\.condition: class, but .*; set it to all or none"):
+    expected = "all or none for images without class labels"
+    with pytest.raises(
+        UserError, match=rf"^denoiser\.condition \(class\) must be {expected}; set it to one of them, or"
+    ):
         build_conditioning("class", ATTRIBUTES)
 
 
 @pytest.mark.parametrize(
-    ("wanted", "scale", "used", "words"), [("all", 1.9, 1.9, 0), ("none", 1.9, 1.0, 1), ("none", 1.0, 1.0, 0)]
+    ("wanted", "scale", "used", "lines"), [("all", 1.9, 1.9, 0), ("none", 1.9, 1.0, 1), ("none", 1.0, 1.0, 0)]
 )
-def test_guidance_is_switched_off_where_nothing_is_told_and_a_word_in_the_log_says_so(
-    caplog, wanted, scale, used, words
+def test_guidance_is_off_for_an_unconditional_denoiser_and_a_line_in_the_log_names_the_setting(
+    caplog, wanted, scale, used, lines
 ):
     with caplog.at_level(logging.INFO):
-        assert build_conditioning(wanted, COLUMNS).guidance(scale, "sample.guidance_scale") == used
-    assert [record.message.split()[0] for record in caplog.records] == ["sample.guidance_scale"] * words
+        assert build_conditioning(wanted, SCHEMA).guidance(scale, "sample.guidance_scale") == used
+    assert [record.message.split()[0] for record in caplog.records] == ["sample.guidance_scale"] * lines

@@ -1,6 +1,9 @@
+"""Guidance goes from unconditional through conditional on a line, within its interval, at the stated cost."""
+
 import pytest
 import torch
 
+from latentline.core.condition import Condition
 from latentline.denoisers.guidance import Guidance, guided_model, guided_output
 from latentline.diffusion.process import build_process
 
@@ -8,24 +11,24 @@ PROCESS = build_process("flow", "velocity")
 
 
 class _Network:
-    """An output that depends on everything, image by image; remembers how many rows each call had."""
+    """An output that depends on every input, image by image; it counts the rows of each call."""
 
     def __init__(self) -> None:
         self.rows: list[int] = []
 
-    def __call__(self, z: torch.Tensor, t: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+    def __call__(self, z: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
         self.rows.append(len(z))
-        return torch.sin(z) + t[:, None] * (1 + condition.reshape(len(z), -1).sum(1, keepdim=True)) ** 2
+        return torch.sin(z) + t[:, None] * (1 + condition.vector.sum(1, keepdim=True)) ** 2
 
 
 @pytest.fixture
-def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return torch.randn(5, 4), torch.rand(5), torch.randn(5, 3)
+def inputs() -> tuple[torch.Tensor, torch.Tensor, Condition]:
+    return torch.randn(5, 4), torch.rand(5), Condition(torch.randn(5, 3))
 
 
-def _outputs(inputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+def _outputs(inputs: tuple[torch.Tensor, torch.Tensor, Condition]) -> tuple[torch.Tensor, torch.Tensor]:
     z, t, condition = inputs
-    return _Network()(z, t, condition), _Network()(z, t, torch.zeros(5, 3))
+    return _Network()(z, t, condition), _Network()(z, t, Condition(torch.zeros(5, 3)))
 
 
 def test_scale_1_is_the_conditional_network_called_once_per_image(inputs):
@@ -104,3 +107,16 @@ def test_rescaling_reaches_the_model(inputs):
     cond, uncond = _outputs(inputs)
     found = guided_model(_Network(), PROCESS, condition, Guidance(4.0, rescale=0.7)).output(z, t)
     torch.testing.assert_close(found, guided_output(cond, uncond, 4.0, 0.7))
+
+
+def test_tokens_are_masked_for_the_unconditional_half():
+    """A network that pools its tokens: unconditional means that the mask hides all of them."""
+    z, t, tokens = torch.randn(5, 4), torch.rand(5), torch.randn(5, 3, 4)
+    mask = torch.ones(5, 3, dtype=torch.bool)
+
+    def network(z: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
+        return z + (condition.tokens * condition.mask[..., None]).sum(dim=1)
+
+    condition = Condition(torch.zeros(5, 0), tokens, mask)
+    found = guided_model(network, PROCESS, condition, Guidance(3.0)).output(z, t)
+    torch.testing.assert_close(found, z + 3 * tokens.sum(dim=1))

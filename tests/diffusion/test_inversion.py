@@ -1,3 +1,5 @@
+"""Inversion closes the circle with sampling, at the solver's order, on every path."""
+
 from functools import partial
 
 import pytest
@@ -12,7 +14,7 @@ from latentline.samplers.ddim import ddim
 from latentline.samplers.heun import heun
 from support.exact_models import COMBINATIONS, gaussian, mixture
 
-SAMPLERS = {"euler": euler, "heun": heun, "ddim": partial(ddim, noise_fn=lambda step: pytest.fail("drew noise"))}
+SAMPLERS = {"euler": euler, "heun": heun, "ddim": partial(ddim, noise_fn=lambda step: pytest.fail("noise was drawn"))}
 
 
 def _data(count: int = 40) -> torch.Tensor:
@@ -43,7 +45,7 @@ def test_the_circle_closes_at_the_solvers_order(path):
 
 
 @pytest.mark.parametrize(("path", "prediction"), COMBINATIONS)
-def test_the_noise_of_gaussian_data_is_what_the_flow_map_says(path, prediction):
+def test_the_noise_of_gaussian_data_is_given_by_the_flow_map(path, prediction):
     data = gaussian(2)
     z0 = data.draw(30, generator(0, "data"))
     end = PATHS[path].at_time(1.0)
@@ -54,7 +56,7 @@ def test_the_noise_of_gaussian_data_is_what_the_flow_map_says(path, prediction):
     )
 
 
-def test_on_step_sees_the_way_up():
-    seen = []
-    invert(euler, mixture().model("flow"), _data(), time_grid(4), lambda t, z: seen.append(t))
-    assert seen == [0.0, 0.25, 0.5, 0.75, 1.0]
+def test_the_callback_receives_every_time_on_the_way_up():
+    times = []
+    invert(euler, mixture().model("flow"), _data(), time_grid(4), lambda t, z: times.append(t))
+    assert times == [0.0, 0.25, 0.5, 0.75, 1.0]

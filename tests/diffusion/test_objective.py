@@ -1,9 +1,12 @@
+"""Training times have their distribution, and the loss is the weighted error of the network's prediction."""
+
 import pytest
 import scipy.stats
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from latentline.core.condition import Condition
 from latentline.core.seeds import generator
 from latentline.diffusion.objective import denoising_loss, loss_weight, sample_times
 from latentline.diffusion.prediction import training_target
@@ -11,6 +14,7 @@ from latentline.diffusion.process import PATHS, build_process
 from support.exact_models import COMBINATIONS
 
 KINDS = ["uniform", "logit_normal"]
+UNCONDITIONAL = Condition(torch.zeros(6, 0))
 combinations = pytest.mark.parametrize(("path", "prediction"), COMBINATIONS)
 
 
@@ -38,7 +42,7 @@ def test_times_depend_on_the_generator_alone(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_order_of_times_says_nothing_of_their_size(kind):
+def test_the_order_of_times_is_independent_of_their_size(kind):
     times = torch.stack([sample_times(4, kind, generator(seed)) for seed in range(2000)])
     torch.testing.assert_close(times.mean(dim=0), torch.full((4,), 0.5), atol=0.03, rtol=0)
 
@@ -59,45 +63,45 @@ def test_an_unknown_kind_of_times_is_refused():
 
 
 @combinations
-def test_the_network_that_knows_the_only_data_point_has_no_loss(path, prediction):
+def test_the_exact_network_of_a_single_data_point_has_no_loss(path, prediction):
     z0 = torch.randn(2, 3, 3, dtype=torch.float64).expand(6, -1, -1, -1)
     t, noise = torch.linspace(0.05, 1, 6, dtype=torch.float64), torch.randn(6, 2, 3, 3, dtype=torch.float64)
     process = build_process(path, prediction)
 
-    def perfect(z_t: torch.Tensor, t: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+    def exact(z_t: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
         at = process.path(t).expand(4)
         return training_target(prediction, z0, (z_t - at.alpha * z0) / at.sigma, process.path(t))
 
-    loss = denoising_loss(perfect, process, z0, torch.zeros(6, 0), t, noise)
+    loss = denoising_loss(exact, process, z0, UNCONDITIONAL, t, noise)
     torch.testing.assert_close(loss, torch.zeros(6, dtype=torch.float64), atol=1e-12, rtol=0)
 
 
-def test_a_network_of_zeros_pays_the_mean_square_of_noise_minus_data():
+def test_the_loss_of_a_network_of_zeros_is_the_mean_square_of_noise_minus_data():
     z0, noise = torch.randn(2, 6, 2, 3, 3)
     loss = denoising_loss(
         lambda z_t, t, condition: torch.zeros_like(z_t),
         build_process("flow", "velocity"),
         z0,
-        torch.zeros(6, 0),
+        UNCONDITIONAL,
         torch.rand(6),
         noise,
     )
     torch.testing.assert_close(loss, torch.stack([((n - z) ** 2).mean() for z, n in zip(z0, noise, strict=True)]))
 
 
-def test_the_network_sees_the_noised_latent_its_time_and_its_condition():
+def test_the_network_receives_the_noised_latent_its_time_and_its_condition():
     z0, noise = torch.randn(2, 4, 5)
-    t, condition = torch.rand(4), torch.randn(4, 3)
-    seen = []
+    t, condition = torch.rand(4), Condition(torch.randn(4, 3))
+    received = []
 
-    def network(*arguments: torch.Tensor) -> torch.Tensor:
-        seen.extend(arguments)
-        return arguments[0]
+    def network(z_t: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
+        received.extend((z_t, t, condition))
+        return z_t
 
     denoising_loss(network, build_process("flow", "v"), z0, condition, t, noise)
-    torch.testing.assert_close(seen[0], (1 - t)[:, None] * z0 + t[:, None] * noise)
-    assert torch.equal(seen[1], t)
-    assert torch.equal(seen[2], condition)
+    torch.testing.assert_close(received[0], (1 - t)[:, None] * z0 + t[:, None] * noise)
+    assert torch.equal(received[1], t)
+    assert received[2] is condition
 
 
 def _signal_to_noise(t: torch.Tensor) -> torch.Tensor:
@@ -122,18 +126,18 @@ def test_min_snr_weights_are_those_of_the_paper(prediction, divisor):
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_min_snr_charges_an_error_of_the_data_estimate_alike_whatever_is_predicted(path):
+def test_min_snr_weighs_an_error_of_z0_equally_for_every_prediction(path):
     z0, noise, wrong = torch.randn(3, 8, 5, dtype=torch.float64)
     t = torch.linspace(0.01, 0.99, 8, dtype=torch.float64)
     losses = []
     for prediction in (kind for where, kind in COMBINATIONS if where == path):
         process = build_process(path, prediction)
 
-        def network(z_t: torch.Tensor, t: torch.Tensor, condition: torch.Tensor, process=process) -> torch.Tensor:
+        def network(z_t: torch.Tensor, t: torch.Tensor, condition: Condition, process=process) -> torch.Tensor:
             at = process.path(t).expand(2)
             return training_target(process.prediction, wrong, (z_t - at.alpha * wrong) / at.sigma, process.path(t))
 
-        losses.append(denoising_loss(network, process, z0, torch.zeros(8, 0), t, noise, "min_snr"))
+        losses.append(denoising_loss(network, process, z0, Condition(torch.zeros(8, 0)), t, noise, "min_snr"))
     point = PATHS[path](t)
     expected = (wrong - z0).square().mean(dim=1) * (point.alpha / point.sigma).square().clamp(max=5)
     for loss in losses:

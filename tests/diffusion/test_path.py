@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latentline.diffusion.path import add_noise, flow_path, increments, velocity
+from latentline.diffusion.path import add_noise, add_noise_at, flow_path, increments, velocity
 from latentline.diffusion.process import PATHS
 from latentline.diffusion.vp import DISCRETE_STEPS, cosine_betas, linear_betas
 
@@ -55,8 +55,17 @@ def test_every_image_has_a_time_of_its_own(path):
 
 
 @paths
+@pytest.mark.parametrize("time", [0.0, 0.3, 1.0])
+def test_adding_noise_at_one_time_is_adding_it_at_that_time_for_each_image(path, time):
+    z0, noise = _pair()
+    expected = add_noise(z0, noise, path(torch.full((3,), time, dtype=torch.float64)))
+    assert torch.equal(add_noise_at(path, z0, noise, time), expected)
+    assert add_noise_at(path, z0.float(), noise.float(), time).dtype == torch.float32
+
+
+@paths
 @given(st.floats(1e-4, 1 - 1e-4))
-def test_the_coefficients_derivatives_are_what_autograd_finds(path, time):
+def test_the_derivatives_of_the_coefficients_are_those_of_autograd(path, time):
     t = torch.tensor([time], dtype=torch.float64, requires_grad=True)
     point = path(t)
     for value, derivative in ((point.alpha, point.d_alpha), (point.sigma, point.d_sigma)):

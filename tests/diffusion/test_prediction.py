@@ -1,3 +1,5 @@
+"""Every kind of prediction converts to z0, noise, velocity and score and back, on every path."""
+
 import pytest
 import torch
 from hypothesis import given
@@ -9,7 +11,7 @@ from latentline.diffusion.process import PATHS
 from support.exact_models import COMBINATIONS, gaussian
 
 combinations = pytest.mark.parametrize(("path", "prediction"), COMBINATIONS)
-UNKNOWN = {("x0", 0.0)}  # z_t is the data and z0 is predicted: nobody says anything of the noise
+UNDETERMINED = {("x0", 0.0)}  # z_t is the data and z0 is predicted: the noise stays open
 
 
 def _pair(seed: int = 0, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
@@ -29,7 +31,7 @@ def test_the_right_output_gives_back_data_and_noise(path, prediction, time, seed
     found = from_output(prediction, add_noise(z0, noise, point), training_target(prediction, z0, noise, point), point)
     torch.testing.assert_close(found.z0, z0, rtol=1e-8, atol=1e-8)
     torch.testing.assert_close(
-        found.noise, torch.zeros_like(noise) if (prediction, time) in UNKNOWN else noise, rtol=1e-8, atol=1e-8
+        found.noise, torch.zeros_like(noise) if (prediction, time) in UNDETERMINED else noise, rtol=1e-8, atol=1e-8
     )
 
 

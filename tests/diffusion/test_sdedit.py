@@ -1,3 +1,5 @@
+"""SDEdit with an exact model is the map that the ODE has in closed form."""
+
 import pytest
 import torch
 
@@ -13,9 +15,7 @@ from support.exact_models import COMBINATIONS, gaussian
 def test_with_the_exact_model_of_a_gaussian_it_is_the_map_that_the_ode_has_in_closed_form(path, prediction, t):
     z0, noise = torch.randn(50, 3, dtype=torch.float64) * 2, torch.randn(50, 3, dtype=torch.float64)
     point = PATHS[path].at_time(t)
-    deviation = (
-        (point.alpha * 0.4) ** 2 + point.sigma**2
-    ).sqrt()  # of data of mean 1.5 and deviation 0.4, noised up to t
+    deviation = ((point.alpha * 0.4) ** 2 + point.sigma**2).sqrt()  # of data N(1.5, 0.4^2), noised to t
     z_t = add_noise(z0, noise, PATHS[path](torch.full((50,), t, dtype=torch.float64)))
     expected = 1.5 + 0.4 * (z_t - point.alpha * 1.5) / deviation  # quantiles stay quantiles
     drawn = sdedit(dpmpp_2m, gaussian(3).model(path, prediction), z0, noise, t, steps=400)

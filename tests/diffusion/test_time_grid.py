@@ -1,3 +1,5 @@
+"""Every time grid falls strictly from exactly 1 to exactly 0, and equals the grid of its paper or of diffusers."""
+
 import pytest
 import torch
 from hypothesis import given
@@ -47,7 +49,7 @@ def test_every_grid_falls_strictly_from_exactly_1_to_exactly_0(kind, path, steps
     assert (grid.diff() < 0).all()
 
 
-def test_names_mean_what_they_say():
+def test_each_name_builds_its_grid():
     path = PATHS["vp_linear"]
     assert torch.equal(build_time_grid("uniform", 8, path, 3.0), time_grid(8))
     assert torch.equal(build_time_grid("shifted", 8, path, 3.0), time_grid(8, 3.0))
@@ -67,7 +69,9 @@ def test_the_discrete_grid_is_diffusers_trailing_one(steps):
 
 
 def test_more_steps_than_there_are_discrete_ones_are_refused():
-    with pytest.raises(UserError, match="steps: 1001 on the discrete time grid"):
+    with pytest.raises(
+        UserError, match=r"^steps \(1001\) must be at most 1000 on the discrete time grid; lower it, or "
+    ):
         discrete_grid(1001)
 
 

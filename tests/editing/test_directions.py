@@ -1,3 +1,5 @@
+"""Directions in latent space: their length, spread, and the shift along them."""
+
 import torch
 
 from latentline.core.seeds import generator
@@ -14,7 +16,7 @@ def test_unit_directions_have_length_1_and_point_where_they_did():
     assert all(_cosine(a, b) > 0.9999 for a, b in zip(unit(directions), directions, strict=True))
 
 
-def test_random_directions_have_length_1_depend_on_the_seed_alone_and_prefer_no_axis():
+def test_random_directions_have_length_1_depend_on_the_seed_alone_and_favour_no_axis():
     like = torch.zeros(20_000, 3)
     directions = random_directions(like, generator(0, "random"))
     torch.testing.assert_close(directions.norm(dim=1), torch.ones(20_000))
@@ -24,14 +26,14 @@ def test_random_directions_have_length_1_depend_on_the_seed_alone_and_prefer_no_
     torch.testing.assert_close(directions.square().mean(dim=0), torch.full((3,), 1 / 3), atol=0.01, rtol=0)
 
 
-def test_the_spread_is_the_standard_deviation_of_the_shadow_on_the_direction():
+def test_the_spread_is_the_standard_deviation_of_the_projection_on_the_direction():
     latents = torch.randn(5000, 3) * torch.tensor([1.0, 2.0, 5.0])
     torch.testing.assert_close(spread(latents, torch.eye(3)), latents.std(dim=0))
     diagonal = unit(torch.ones(1, 3))
     torch.testing.assert_close(spread(latents, diagonal)[0], (latents.sum(dim=1) / 3**0.5).std())
 
 
-def test_a_move_shifts_the_shadow_by_the_distance_and_nothing_across_it():
+def test_a_move_shifts_the_projection_by_the_distance_and_nothing_across_it():
     latents, direction = torch.randn(10, 4), unit(torch.randn(1, 4))[0]
     shift = move(latents, direction, -2.5) - latents
     torch.testing.assert_close(shift @ direction, torch.full((10,), -2.5))
@@ -45,14 +47,14 @@ def test_each_image_can_be_moved_by_its_own_distance():
     torch.testing.assert_close(move(latents, direction, distances[:, None]), torch.cat(rows))
 
 
-def test_a_mean_difference_leads_from_the_mean_of_the_others_to_that_of_those_that_are_so():
-    latents, holds = torch.randn(30, 4), torch.rand(30, 3) > 0.4
-    expected = torch.stack([latents[so].mean(dim=0) - latents[~so].mean(dim=0) for so in holds.T])
-    torch.testing.assert_close(mean_differences(latents, holds), expected)
+def test_a_mean_difference_leads_from_the_mean_of_the_others_to_the_mean_of_the_matching():
+    latents, matches = torch.randn(30, 4), torch.rand(30, 3) > 0.4
+    expected = torch.stack([latents[match].mean(dim=0) - latents[~match].mean(dim=0) for match in matches.T])
+    torch.testing.assert_close(mean_differences(latents, matches), expected)
 
 
-def test_where_all_are_so_or_none_is_there_is_no_mean_difference():
-    holds = torch.tensor([[True, False, True], [True, False, False]])
-    differences = mean_differences(torch.randn(2, 4), holds)
+def test_there_is_no_mean_difference_where_all_match_or_none():
+    matches = torch.tensor([[True, False, True], [True, False, False]])
+    differences = mean_differences(torch.randn(2, 4), matches)
     assert not differences[:2].any()
     assert differences[2].all()

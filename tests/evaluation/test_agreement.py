@@ -1,3 +1,5 @@
+"""Agreement of predicted labels with the ground truth equals the scores of scikit-learn."""
+
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, confusion_matrix, r2_score
@@ -11,34 +13,39 @@ AGE = Attribute("age", "continuous", mean=40.0, std=12.5)
 
 
 @pytest.mark.parametrize("column", [HAIR, SMILING], ids=["categorical", "binary"])
-def test_decisions_agree_as_often_as_scikit_learn_counts(column):
-    decided, known = (torch.randint(0, max(column.outputs, 2), (97,)).float() for _ in range(2))
-    assert agreement(column, decided, known) == pytest.approx(accuracy_score(known, decided))
-    assert (agreement(column, known, known), agreement(column, known + 1, known)) == (1, 0)
+def test_the_accuracy_is_scikit_learns(column):
+    predicted, targets = (torch.randint(0, max(column.num_logits, 2), (97,)).float() for _ in range(2))
+    assert agreement(column, predicted, targets) == pytest.approx(accuracy_score(targets, predicted))
+    assert (agreement(column, targets, targets), agreement(column, targets + 1, targets)) == (1, 0)
 
 
 @pytest.mark.parametrize("error", [0.0, 1.0, 10.0, 100.0])
-def test_numbers_agree_by_scikit_learns_coefficient_of_determination(error):
-    known = 2000 + 12.5 * torch.randn(97, dtype=torch.float64)  # far from 0, as years are
-    decided = known + error * torch.randn(97)
-    assert agreement(AGE, decided.float(), known.float()) == pytest.approx(r2_score(known, decided), abs=1e-4, rel=1e-4)
+def test_for_numbers_it_is_scikit_learns_coefficient_of_determination(error):
+    targets = 2000 + 12.5 * torch.randn(97, dtype=torch.float64)  # far from 0, as years are
+    predicted = targets + error * torch.randn(97)
+    assert agreement(AGE, predicted.float(), targets.float()) == pytest.approx(
+        r2_score(targets, predicted), abs=1e-4, rel=1e-4
+    )
 
 
-@pytest.mark.parametrize("decided", [[7.0, 7.0, 7.0], [7.0, 8.0, 6.0]], ids=["right", "wrong"])
-def test_of_known_numbers_that_are_all_the_same_scikit_learn_says_1_or_0(decided):
-    known = torch.full((3,), 7.0)
-    assert agreement(AGE, torch.tensor(decided), known) == r2_score(known, decided)
+@pytest.mark.parametrize("predicted", [[7.0, 7.0, 7.0], [7.0, 8.0, 6.0]], ids=["right", "wrong"])
+def test_for_constant_numbers_it_is_1_or_0_as_in_scikit_learn(predicted):
+    targets = torch.full((3,), 7.0)
+    assert agreement(AGE, torch.tensor(predicted), targets) == r2_score(targets, predicted)
 
 
-def test_the_floor_is_what_the_best_constant_answer_reaches():
-    known = torch.tensor([0.0, 2.0, 2.0, 1.0, 2.0])
-    constants = [agreement(HAIR, torch.full((5,), float(kind)), known) for kind in range(3)]
-    assert constant_agreement(HAIR, known) == max(constants) == pytest.approx(0.6)
+def test_the_reference_is_the_best_constant_prediction():
+    targets = torch.tensor([0.0, 2.0, 2.0, 1.0, 2.0])
+    constants = [agreement(HAIR, torch.full((5,), float(index)), targets) for index in range(3)]
+    assert constant_agreement(HAIR, targets) == max(constants) == pytest.approx(0.6)
     ages = torch.randn(20)
     assert constant_agreement(AGE, ages) == pytest.approx(agreement(AGE, ages.mean().expand(20), ages), abs=1e-6)
 
 
-@pytest.mark.parametrize("present", [3, 2], ids=["every class", "one that never occurs"])
-def test_confusions_are_counted_as_scikit_learn_does(present):
-    decided, known = (torch.randint(0, present, (97,)).float() for _ in range(2))
-    assert confusion_counts(HAIR, decided, known).tolist() == confusion_matrix(known, decided, labels=range(3)).tolist()
+@pytest.mark.parametrize("present", [3, 2], ids=["every class", "a class that never occurs"])
+def test_confusions_are_counted_as_in_scikit_learn(present):
+    predicted, targets = (torch.randint(0, present, (97,)).float() for _ in range(2))
+    assert (
+        confusion_counts(HAIR, predicted, targets).tolist()
+        == confusion_matrix(targets, predicted, labels=range(3)).tolist()
+    )

@@ -1,3 +1,5 @@
+"""PSNR, SSIM and active units equal their definitions and torchmetrics."""
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,7 +15,7 @@ def _pair(size: tuple[int, int], channels: int = 1) -> tuple[torch.Tensor, torch
 
 
 def _reference_ssim(x: torch.Tensor, y: torch.Tensor, window: torch.Tensor) -> float:
-    """Equation 13 of Wang et al. 2004, around every pixel; images go on as in a mirror beyond their edges."""
+    """Equation 13 of Wang et al. 2004, around every pixel; images are mirrored beyond their edges."""
     channels = x.shape[1]
     margin = window.shape[0] // 2
     x, y = (F.pad(z, (margin,) * 4, mode="reflect") for z in (x, y))
@@ -37,7 +39,7 @@ def _gaussian(side: int, sigma: float) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("size", "channels"), [((28, 28), 1), ((32, 20), 3)])
-def test_ssim_of_usual_images_is_the_papers_with_its_gaussian_window(size, channels):
+def test_ssim_is_the_papers_with_its_gaussian_window(size, channels):
     images, originals = _pair(size, channels)
     assert ssim(images, originals) == pytest.approx(_reference_ssim(images, originals, _gaussian(11, 1.5)), abs=1e-3)
 
@@ -51,7 +53,7 @@ def test_ssim_of_tiny_images_uses_the_largest_odd_window_that_fits(size):
     )
 
 
-def test_ssim_does_not_depend_on_how_many_are_compared_at_a_time(monkeypatch):
+def test_ssim_does_not_depend_on_the_batch(monkeypatch):
     images, originals = _pair((16, 16))
     together = ssim(images, originals)
     monkeypatch.setattr(reconstruction, "_PIXELS", 2 * 16 * 16)
@@ -65,7 +67,7 @@ def test_ssim_is_1_for_the_original_and_falls_with_noise():
     assert values == sorted(values, reverse=True)
 
 
-def test_a_latent_number_is_active_when_its_mean_varies_by_more_than_a_hundredth():
+def test_a_latent_unit_is_active_when_the_variance_of_its_mean_exceeds_a_hundredth():
     scales = torch.tensor([[1.0, 0.5, 0.2], [0.0, 0.05, 0.0]])  # deviations; 0.05 squared is below a hundredth
     means = torch.randn(2000, 2, 3, 1) * scales[..., None] + 7
     assert active_units(means) == [3, 0]
@@ -78,6 +80,6 @@ def test_psnr_is_torchmetrics():
     assert psnr(mse) == pytest.approx(peak_signal_noise_ratio(images, originals, data_range=1.0).item(), rel=1e-5)
 
 
-def test_psnr_of_no_error_is_100_db_and_a_tenth_of_the_error_is_worth_10_db():
+def test_psnr_of_no_error_is_100_db_and_a_tenth_of_the_error_adds_10_db():
     assert psnr(0.0) == pytest.approx(100)
     assert psnr(1e-3) - psnr(1e-2) == pytest.approx(10)

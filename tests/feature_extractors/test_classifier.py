@@ -1,3 +1,5 @@
+"""The convolutional classifier takes images of any size and may have no logits."""
+
 import pytest
 import torch
 
@@ -5,14 +7,14 @@ from latentline.feature_extractors.classifier import ConvClassifier
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (1, 8, 8), (2, 7, 9), (1, 1, 1), (1, 5, 13)])
-def test_images_of_any_size_give_features_and_all_outputs_of_the_head(shape):
+def test_images_of_any_size_give_features_and_logits(shape):
     network = ConvClassifier(shape, outputs=6, channels=8, features=12, dropout=0.1).eval()
     x = torch.randn(3, *shape)
     assert network.features(x).shape == (3, 12)
     assert network(x).shape == (3, 6)
 
 
-def test_where_nothing_is_known_there_are_features_and_no_outputs():
+def test_without_labels_there_are_features_and_no_logits():
     network = ConvClassifier((1, 8, 8), outputs=0, channels=8, features=12, dropout=0.5).eval()
     x = torch.randn(3, 1, 8, 8)
     assert network.features(x).shape == (3, 12)
@@ -25,7 +27,7 @@ def test_the_logits_are_the_head_of_the_features():
     assert torch.equal(network(x), network.head(network.features(x)))
 
 
-def test_once_trained_the_judge_sees_each_image_alone_and_the_same_every_time():
+def test_in_evaluation_mode_the_logits_of_an_image_depend_on_it_alone():
     network = ConvClassifier((1, 8, 8), outputs=6, channels=8, features=12, dropout=0.5)
     network(torch.randn(16, 1, 8, 8))  # moves the running statistics
     network.eval()

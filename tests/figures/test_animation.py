@@ -1,3 +1,5 @@
+"""Animated grids hold the exact frames, stay small and have the same bytes every time."""
+
 import numpy as np
 import pytest
 import torch
@@ -22,7 +24,7 @@ def test_each_frame_is_the_grid_of_its_images(tmp_path):
         assert np.array_equal(picture, np.kron(tile(grid, 2)[0].numpy(), np.ones((3, 3), dtype=np.uint8)))
 
 
-def test_colours_survive_a_palette(tmp_path):
+def test_colours_are_exact_in_a_palette(tmp_path):
     plain = torch.tensor([[255, 0, 0], [0, 200, 0]], dtype=torch.uint8).reshape(2, 1, 3, 1, 1).expand(2, 1, 3, 6, 6)
     save_animation(tmp_path / "x.gif", plain, columns=1)
     with Image.open(tmp_path / "x.gif") as picture:
@@ -33,9 +35,8 @@ def test_colours_survive_a_palette(tmp_path):
 @pytest.mark.parametrize(("images", "channels", "side"), [(90, 1, 28), (20, 3, 64)])
 def test_the_file_stays_small_even_of_noise(tmp_path, images, channels, side):
     save_animation(tmp_path / "x.gif", _frames(2, images, channels, side), columns=5, scale=2)
-    assert (
-        tmp_path / "x.gif"
-    ).stat().st_size < 2 * 2 * 65_536  # per frame at most two bytes for each of the pixels allowed
+    frames, bytes_per_pixel = 2, 2
+    assert (tmp_path / "x.gif").stat().st_size < frames * bytes_per_pixel * 65_536
 
 
 def test_saving_twice_gives_the_same_bytes(tmp_path):

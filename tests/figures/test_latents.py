@@ -1,3 +1,5 @@
+"""Heat maps of latents have a row per channel, or per image of vectors."""
+
 import numpy as np
 import pytest
 import torch
@@ -7,13 +9,13 @@ from latentline.figures.latents import save_latents
 
 
 @pytest.mark.parametrize(("channels", "rows"), [(3, 3), (16, 16), (40, 16)])
-def test_maps_show_a_row_per_channel_and_a_column_per_image(tmp_path, channels, rows):
+def test_maps_have_a_row_per_channel_and_a_column_per_image(tmp_path, channels, rows):
     save_latents(tmp_path / "x.png", torch.randn(5, channels, 4, 6), scale=2)
     with Image.open(tmp_path / "x.png") as image:
         assert image.size == ((5 * (6 + 2) + 2) * 2, (rows * (4 + 2) + 2) * 2)
 
 
-def test_vectors_show_a_row_of_cells_per_image(tmp_path):
+def test_vectors_have_a_row_of_cells_per_image(tmp_path):
     vectors = torch.arange(12.0).reshape(3, 4)
     save_latents(tmp_path / "x.png", vectors, scale=1)
     with Image.open(tmp_path / "x.png") as image:

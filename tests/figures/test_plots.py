@@ -1,3 +1,5 @@
+"""Plots and tables are complete and have the same bytes every time."""
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,7 @@ from latentline.figures import plots
 ROWS = [{"epoch": 1, "loss": 0.5, "val_loss": 0.6}, {"epoch": 2, "loss": 0.25, "val_loss": 0.1 + 0.2}]
 DRAWINGS = {
     "curves": lambda path: plots.curves(path, ROWS, "epoch", ["loss", "val_loss"], "loss"),
-    "log curves with a floor": lambda path: plots.curves(path, ROWS, "epoch", ["loss"], "loss", log=True, floor=0.1),
+    "log curves": lambda path: plots.curves(path, ROWS, "epoch", ["loss"], "loss", log=True),
     "panels": lambda path: plots.curve_panels(
         path, [{"epoch": 0}, *ROWS], "epoch", {"losses": ["loss", "val_loss"], "other": ["loss"]}
     ),
@@ -26,7 +28,7 @@ DRAWINGS = {
 
 
 @pytest.mark.parametrize("draw", DRAWINGS.values(), ids=DRAWINGS)
-def test_a_plot_is_a_png_with_something_on_it_and_the_same_bytes_every_time(tmp_path, draw):
+def test_a_plot_is_a_png_that_is_not_blank_and_has_the_same_bytes_every_time(tmp_path, draw):
     for name in ("one.png", "other.png"):
         draw(tmp_path / "new" / name)
     with Image.open(tmp_path / "new" / "one.png") as picture:
@@ -36,7 +38,7 @@ def test_a_plot_is_a_png_with_something_on_it_and_the_same_bytes_every_time(tmp_
     assert len(list((tmp_path / "new").iterdir())) == 2
 
 
-def test_plots_show_their_numbers(tmp_path):
+def test_plots_depend_on_their_numbers(tmp_path):
     plots.bars(tmp_path / "one.png", ["a", "b"], [1.0, 2.0], "count")
     plots.bars(tmp_path / "other.png", ["a", "b"], [1.0, 3.0], "count")
     assert (tmp_path / "one.png").read_bytes() != (tmp_path / "other.png").read_bytes()

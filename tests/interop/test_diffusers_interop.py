@@ -1,4 +1,4 @@
-"""Weights to and from diffusers: the same numbers come out."""
+"""Weights to and from diffusers give the same numbers."""
 
 import json
 
@@ -38,13 +38,14 @@ VARIANTS = {
     "no attention": {"middle_attention": False},
     "other groups, grey": {"groups": 8, "image_shape": [1, 16, 24]},
     "one level": {
-        knob: BASE[knob][:1] for knob in ("encoder_channels", "encoder_blocks", "decoder_channels", "decoder_blocks")
+        setting: BASE[setting][:1]
+        for setting in ("encoder_channels", "encoder_blocks", "decoder_channels", "decoder_blocks")
     },
 }
 
 
 def _pair(awake, **changes):
-    """(constructor, our network, an empty one of theirs)."""
+    """Return a constructor, our network, and an untrained one of theirs."""
     constructor = {**BASE, **changes}
     return (
         constructor,
@@ -111,7 +112,7 @@ def test_attention_under_its_older_names_is_read_too(awake):
 
 @pytest.fixture
 def saved(awake, tmp_path):
-    """(constructor, vae, folder) of a model that diffusers saved."""
+    """Constructor, our network and the folder of a model that diffusers saved."""
     constructor, vae, theirs = _pair(awake)
     theirs.save_pretrained(tmp_path)
     return constructor, vae, tmp_path
@@ -136,7 +137,7 @@ def saved(awake, tmp_path):
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
-def test_a_folder_of_another_architecture_is_refused_in_one_line_with_the_knob(saved, changes, hints):
+def test_a_folder_of_another_architecture_is_refused_in_one_line_with_the_setting(saved, changes, hints):
     _, _, folder = saved
     constructor = {**BASE, **changes}
     with pytest.raises(UserError) as caught:
@@ -155,7 +156,7 @@ def test_a_model_of_another_class_or_without_quant_convolutions_is_refused(saved
             load_pretrained(vae, constructor, folder)
 
 
-def test_a_config_from_before_an_entry_existed_means_what_was_then_the_only_way(saved):
+def test_a_config_from_before_an_entry_existed_has_the_only_value_of_that_time(saved):
     constructor, vae, folder = saved
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(
@@ -201,7 +202,7 @@ def test_a_folder_with_a_damaged_file_or_without_it_is_refused_by_name(saved, na
 
 
 @pytest.mark.parametrize(
-    ("knob", "value"),
+    ("setting", "value"),
     [
         ("network", "conv"),
         ("latent_dim", 8),
@@ -212,6 +213,6 @@ def test_a_folder_with_a_damaged_file_or_without_it_is_refused_by_name(saved, na
         ("decoder_channels", [32, 32, 64]),
     ],
 )
-def test_a_network_that_diffusers_does_not_have_is_refused_by_its_knob(knob, value):
-    with pytest.raises(UserError, match=f"autoencoder.{knob}: "):
-        diffusers_config({**BASE, knob: value})
+def test_a_network_that_diffusers_does_not_have_is_refused_by_its_setting(setting, value):
+    with pytest.raises(UserError, match=rf"autoencoder\.{setting} \(.*\) must be "):
+        diffusers_config({**BASE, setting: value})

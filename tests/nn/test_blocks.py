@@ -1,3 +1,5 @@
+"""Residual blocks, attention and resampling: new ones are the identity, and any map size works."""
+
 import math
 
 import pytest
@@ -29,8 +31,8 @@ def test_a_residual_block_is_norm_silu_conv_twice_plus_the_input(awake):
     torch.testing.assert_close(block(x, condition), x + block.conv_out(F.silu(h)))
 
 
-def test_a_conditional_block_without_its_condition_says_so():
-    with pytest.raises(ValueError, match="condition"):
+def test_a_conditional_block_without_its_condition_is_refused():
+    with pytest.raises(ValueError, match=r"condition \(None\) must be a tensor"):
         ResBlock(8, 8, condition_channels=4)(torch.randn(1, 8, 2, 2))
 
 
@@ -67,9 +69,9 @@ def test_the_number_of_heads_can_be_chosen(awake):
     torch.testing.assert_close(four(x), x + four.out(reference))
 
 
-def test_causal_attention_sees_no_later_position_row_by_row(awake):
+def test_causal_attention_reads_no_later_position_row_by_row(awake):
     attention = awake(SelfAttention2d(16, 1, causal=True))
-    attention.norm = torch.nn.Identity()  # it alone would tell of other positions
+    attention.norm = torch.nn.Identity()  # the norm alone would carry information about other positions
     x = torch.randn(1, 16, 2, 3)
     later = x.clone()
     later[..., 1, 1] += 10  # the fifth of six positions
@@ -89,7 +91,7 @@ def test_blocks_take_the_normalisation_they_are_given():
         assert (layer.num_groups, layer.eps) == (2, 0.1)
 
 
-def test_attention_does_not_know_where_a_position_lies(awake):
+def test_attention_does_not_depend_on_the_order_of_positions(awake):
     attention = awake(SelfAttention2d(32, 1))
     x = torch.randn(1, 32, 2, 6)
     order = torch.randperm(12)
@@ -113,7 +115,7 @@ def test_upsampling_repeats_the_nearest_position():
     torch.testing.assert_close(up(x, (4, 6)), up.conv(x).repeat_interleave(2, dim=2).repeat_interleave(2, dim=3))
 
 
-def test_group_normalisation_looks_at_each_image_alone():
+def test_group_normalisation_normalises_each_image_alone():
     x = torch.randn(3, 16, 4, 4)
     mixed = torch.cat([x[:1], 100 * torch.randn(5, 16, 4, 4)])
     torch.testing.assert_close(group_norm(16)(x)[0], group_norm(16)(mixed)[0], atol=1e-5, rtol=1e-5)

@@ -1,3 +1,5 @@
+"""The embedding of time is geometric, and a condition of zeros adds nothing to it."""
+
 import torch
 import torch.nn.functional as F
 
@@ -20,14 +22,14 @@ def test_time_zero_is_all_cosines():
     assert sinusoidal(torch.zeros(1), 6).tolist() == [[0, 0, 0, 1, 1, 1]]
 
 
-def test_near_times_are_told_apart_across_the_whole_range():
+def test_near_times_are_distinguished_across_the_whole_range():
     embedded = sinusoidal(torch.linspace(0, 1, 501), 64)
     distances = torch.cdist(embedded, embedded) + 10 * torch.eye(501)
     assert distances.min() > 0.1
 
 
-def test_time_and_every_feature_of_the_condition_matter():
-    embedding = ConditionEmbedding(features=3, channels=16)
+def test_time_and_every_entry_of_the_condition_matter():
+    embedding = ConditionEmbedding(cond_dim=3, channels=16)
     t = torch.full((4,), 0.5)
     conditions = torch.cat([torch.eye(3), torch.zeros(1, 3)])
     embedded = embedding(t, conditions)
@@ -38,8 +40,8 @@ def test_time_and_every_feature_of_the_condition_matter():
 
 def test_a_condition_of_zeros_is_no_condition():
     conditional, unconditional = (
-        ConditionEmbedding(features=3, channels=16),
-        ConditionEmbedding(features=0, channels=16),
+        ConditionEmbedding(cond_dim=3, channels=16),
+        ConditionEmbedding(cond_dim=0, channels=16),
     )
     unconditional.time.load_state_dict(conditional.time.state_dict())
     t = torch.rand(4)
@@ -47,7 +49,7 @@ def test_a_condition_of_zeros_is_no_condition():
 
 
 def test_the_embedding_is_silu_of_time_plus_a_linear_map_of_the_condition(awake):
-    embedding = awake(ConditionEmbedding(features=3, channels=16))
+    embedding = awake(ConditionEmbedding(cond_dim=3, channels=16))
     t, condition = torch.rand(4), torch.randn(4, 3)
     expected = F.silu(embedding.time(sinusoidal(t, 16)) + condition @ embedding.condition.weight.T)
     torch.testing.assert_close(embedding(t, condition), expected)

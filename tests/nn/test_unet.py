@@ -1,8 +1,11 @@
+"""The U-Net takes maps of any size, and its prediction depends on time, condition and position."""
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from latentline.core.condition import Condition
 from latentline.denoisers.build import build_denoiser
 from latentline.nn.blocks import SelfAttention2d
 from latentline.nn.unet import UNet
@@ -12,7 +15,7 @@ def _unet(size: tuple[int, int] = (7, 7), **changes) -> UNet:
     return UNet(
         **{
             "latent_shape": (3, *size),
-            "features": 4,
+            "cond_dim": 4,
             "channels": [16, 32],
             "blocks": 1,
             "attention_levels": [1],
@@ -22,9 +25,9 @@ def _unet(size: tuple[int, int] = (7, 7), **changes) -> UNet:
 
 
 def _inputs(
-    count: int, size: tuple[int, int] = (7, 7), features: int = 4
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return torch.randn(count, 3, *size), torch.rand(count), torch.randn(count, features)
+    count: int, size: tuple[int, int] = (7, 7), cond_dim: int = 4
+) -> tuple[torch.Tensor, torch.Tensor, Condition]:
+    return torch.randn(count, 3, *size), torch.rand(count), Condition(torch.randn(count, cond_dim))
 
 
 @pytest.mark.parametrize("size", [(7, 7), (5, 9), (1, 1), (28, 28), (2, 3)])
@@ -39,17 +42,17 @@ def test_the_prediction_has_the_latents_shape_at_any_size(awake, size):
     channels=st.lists(st.sampled_from([8, 16, 24]), min_size=1, max_size=3),
     blocks=st.integers(1, 2),
     attention=st.booleans(),
-    features=st.integers(0, 3),
+    cond_dim=st.integers(0, 3),
     patch_size=st.integers(1, 3),
     embedding_width=st.sampled_from([None, 8]),
 )
-def test_any_number_of_levels_and_blocks_and_features_fits_any_size(
-    size, channels, blocks, attention, features, patch_size, embedding_width
+def test_any_number_of_levels_and_blocks_and_any_condition_fits_any_size(
+    size, channels, blocks, attention, cond_dim, patch_size, embedding_width
 ):
     levels = list(range(len(channels))) if attention else []
     folding = {"patch_size": patch_size, "embedding_width": embedding_width}
-    network = _unet(size, features=features, channels=channels, blocks=blocks, attention_levels=levels, **folding)
-    assert network(*_inputs(2, size, features)).shape == (2, 3, *size)
+    network = _unet(size, cond_dim=cond_dim, channels=channels, blocks=blocks, attention_levels=levels, **folding)
+    assert network(*_inputs(2, size, cond_dim)).shape == (2, 3, *size)
 
 
 @pytest.mark.parametrize(("width", "heads"), [(24, 1), (32, 1), (64, 2), (96, 3), (40, 1), (104, 1)])
@@ -78,12 +81,9 @@ def test_an_images_prediction_does_not_depend_on_the_rest_of_its_batch(awake):
     z, t, condition = _inputs(4)
     together = network(z, t, condition)
     for index in range(4):
-        torch.testing.assert_close(
-            network(z[index : index + 1], t[index : index + 1], condition[index : index + 1])[0],
-            together[index],
-            atol=1e-4,
-            rtol=1e-4,
-        )
+        rows = slice(index, index + 1)
+        alone = network(z[rows], t[rows], condition.rows(rows))
+        torch.testing.assert_close(alone[0], together[index], atol=1e-4, rtol=1e-4)
 
 
 def test_time_and_condition_and_position_in_the_map_all_matter(awake):
@@ -91,23 +91,23 @@ def test_time_and_condition_and_position_in_the_map_all_matter(awake):
     z, t, condition = _inputs(1)
     base = network(z, t, condition)
     assert not torch.allclose(base, network(z, t + 0.1, condition))
-    for feature in torch.eye(4):
-        assert not torch.allclose(base, network(z, t, condition + feature))
+    for entry in torch.eye(4):
+        assert not torch.allclose(base, network(z, t, Condition(condition.vector + entry)))
     assert not torch.allclose(base, network(z.flip(-1), t, condition).flip(-1))
 
 
-def test_after_a_few_steps_nothing_told_is_told_from_every_class():
+def test_after_a_few_steps_the_null_condition_differs_from_every_class():
     network = _unet()
-    conditions = torch.eye(5)[:, :4]  # one-hot classes, then zeros
+    classes = torch.eye(5)[:, :4]  # one-hot classes, then the null condition
     adam = torch.optim.Adam(network.parameters(), lr=1e-2)
     for _ in range(4):
         z, t, _ = _inputs(16)
-        label = torch.randint(0, 5, (16,))  # 4 = nothing is told
-        (network(z, t, conditions[label]) - label[:, None, None, None]).square().mean().backward()
+        label = torch.randint(0, 5, (16,))  # 4 = null
+        (network(z, t, Condition(classes[label])) - label[:, None, None, None]).square().mean().backward()
         adam.step()
         adam.zero_grad()
     z, t, _ = _inputs(1)
-    by_label = network(z.expand(5, -1, -1, -1), t.expand(5), conditions).flatten(1)
+    by_label = network(z.expand(5, -1, -1, -1), t.expand(5), Condition(classes)).flatten(1)
     assert (torch.cdist(by_label[:4], by_label[4:])).min() > 1e-4
 
 
@@ -128,6 +128,12 @@ def test_channels_last_gives_the_same_numbers(awake):
 
 
 def test_the_registry_builds_the_network_it_names():
-    built = build_denoiser("unet", latent_shape=[3, 7, 7], features=4, channels=[16], blocks=1, attention_levels=[])
+    built = build_denoiser("unet", latent_shape=[3, 7, 7], cond_dim=4, channels=[16], blocks=1, attention_levels=[])
     assert isinstance(built, UNet)
     assert built(*_inputs(2)).shape == (2, 3, 7, 7)
+
+
+def test_a_null_condition_is_a_vector_of_zeros(awake):
+    network = awake(_unet())
+    z, t, condition = _inputs(2)
+    assert torch.equal(network(z, t, condition.null()), network(z, t, Condition(torch.zeros(2, 4))))

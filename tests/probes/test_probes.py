@@ -1,4 +1,4 @@
-"""Probes against scikit-learn's own ways to the same numbers."""
+"""Probes against scikit-learn: the same probabilities and the same choice of C."""
 
 import warnings
 
@@ -10,46 +10,48 @@ from sklearn.model_selection import GridSearchCV, PredefinedSplit
 from sklearn.multiclass import OneVsRestClassifier
 
 from latentline.core.attributes import Attribute
-from latentline.probes.probes import STRENGTHS, Probe, choose_probe, fit_probe, pooling, probabilities
+from latentline.probes.probes import CANDIDATES, Probe, choose_probe, fit_probe, pooling, probabilities
 
 CLASSES = Attribute("label", "categorical", ("cat", "dog", "owl"))
 AGE = Attribute("age", "continuous", mean=40.0, std=12.5)
 
 
-def _classes(count: int, kinds: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features (count, 8) and noisy classes that are the largest of ``kinds`` of them."""
+def _classes(count: int, num_classes: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features (count, 8) and noisy classes that are the largest of ``num_classes`` of them."""
     features = torch.randn(count, 8)
-    return features, (features[:, :kinds] + torch.randn(count, kinds)).argmax(dim=1).float()
+    return features, (features[:, :num_classes] + torch.randn(count, num_classes)).argmax(dim=1).float()
 
 
-@pytest.mark.parametrize("kinds", [2, 3])
-def test_one_model_per_class_gives_scikit_learns_probabilities(kinds):
-    column = Attribute("label", "categorical", CLASSES.classes[:kinds])
-    features, known = _classes(300, kinds)
-    probe = fit_probe(column, features, known, "one_vs_rest", 0.1, 200)
-    expected = OneVsRestClassifier(LogisticRegression(C=0.1, max_iter=200)).fit(features, known).predict_proba(features)
-    ours = probabilities(column, probe(features), "one_vs_rest")
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_one_model_per_class_gives_scikit_learns_probabilities(num_classes):
+    attribute = Attribute("label", "categorical", CLASSES.classes[:num_classes])
+    features, values = _classes(300, num_classes)
+    probe = fit_probe(attribute, features, values, "one_vs_rest", 0.1, 200)
+    expected = (
+        OneVsRestClassifier(LogisticRegression(C=0.1, max_iter=200)).fit(features, values).predict_proba(features)
+    )
+    ours = probabilities(attribute, probe(features), "one_vs_rest")
     torch.testing.assert_close(ours, torch.from_numpy(expected), atol=1e-3, rtol=0, check_dtype=False)
 
 
-@pytest.mark.parametrize("kinds", [2, 3])
-def test_one_model_of_all_classes_gives_scikit_learns_probabilities(kinds):
-    column = Attribute("label", "categorical", CLASSES.classes[:kinds])
-    features, known = _classes(300, kinds)
-    probe = fit_probe(column, features, known, "multinomial", 0.1, 200)
-    expected = LogisticRegression(C=0.1, max_iter=200).fit(features, known).predict_proba(features)
-    ours = probabilities(column, probe(features), "multinomial")
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_one_model_of_all_classes_gives_scikit_learns_probabilities(num_classes):
+    attribute = Attribute("label", "categorical", CLASSES.classes[:num_classes])
+    features, values = _classes(300, num_classes)
+    probe = fit_probe(attribute, features, values, "multinomial", 0.1, 200)
+    expected = LogisticRegression(C=0.1, max_iter=200).fit(features, values).predict_proba(features)
+    ours = probabilities(attribute, probe(features), "multinomial")
     torch.testing.assert_close(ours, torch.from_numpy(expected), atol=1e-3, rtol=0, check_dtype=False)
 
 
 @pytest.mark.parametrize("logistic", ["multinomial", "one_vs_rest"])
-def test_a_binary_column_has_one_logit_whatever_is_asked_of_classes(logistic):
-    features, known = _classes(300, 2)
-    column = Attribute("smiling", "binary")
-    probe = fit_probe(column, features, known, logistic, 0.1, 200)
-    expected = LogisticRegression(C=0.1, max_iter=200).fit(features, known).predict_proba(features)
+def test_a_binary_attribute_has_one_logit_with_either_kind_of_model(logistic):
+    features, values = _classes(300, 2)
+    attribute = Attribute("smiling", "binary")
+    probe = fit_probe(attribute, features, values, logistic, 0.1, 200)
+    expected = LogisticRegression(C=0.1, max_iter=200).fit(features, values).predict_proba(features)
     torch.testing.assert_close(
-        probabilities(column, probe(features), logistic),
+        probabilities(attribute, probe(features), logistic),
         torch.from_numpy(expected),
         atol=1e-3,
         rtol=0,
@@ -58,35 +60,37 @@ def test_a_binary_column_has_one_logit_whatever_is_asked_of_classes(logistic):
 
 
 @pytest.mark.parametrize("logistic", ["multinomial", "one_vs_rest"])
-def test_a_class_that_was_never_seen_has_no_probability(logistic):
-    features, known = _classes(100, 2)
-    probe = fit_probe(CLASSES, features, known * 2, logistic, 0.1, 200)
+def test_a_class_without_a_training_image_has_no_probability(logistic):
+    features, values = _classes(100, 2)
+    probe = fit_probe(CLASSES, features, values * 2, logistic, 0.1, 200)
     assert probabilities(CLASSES, probe(features), logistic)[:, 1].max() < 1e-12
 
 
 @pytest.mark.parametrize(
-    ("column", "model", "grid", "scoring"),
+    ("attribute", "model", "grid", "scoring"),
     [
-        (CLASSES, LogisticRegression(max_iter=200), {"C": STRENGTHS}, "neg_log_loss"),
-        (AGE, Ridge(), {"alpha": [1 / strength for strength in STRENGTHS]}, "neg_mean_squared_error"),
+        (CLASSES, LogisticRegression(max_iter=200), {"C": CANDIDATES}, "neg_log_loss"),
+        (AGE, Ridge(), {"alpha": [1 / candidate for candidate in CANDIDATES]}, "neg_mean_squared_error"),
     ],
     ids=["logistic", "ridge"],
 )
-def test_the_regularisation_chosen_is_that_of_scikit_learns_search_on_the_same_split(column, model, grid, scoring):
-    (features, known), (held_out, truth) = _classes(60), _classes(200)
-    if column is AGE:
-        known, truth = 40 + 5 * known, 40 + 5 * truth
-    probe, strength = choose_probe(column, (features, known), (held_out, truth), "multinomial", 200)
+def test_the_regularisation_is_the_choice_of_scikit_learns_search_on_the_same_split(attribute, model, grid, scoring):
+    (features, values), (held_out, truth) = _classes(60), _classes(200)
+    if attribute is AGE:
+        values, truth = 40 + 5 * values, 40 + 5 * truth
+    probe, candidate = choose_probe(attribute, (features, values), (held_out, truth), "multinomial", 200)
     folds = PredefinedSplit(np.repeat([-1, 0], [60, 200]))
     search = GridSearchCV(model, grid, scoring=scoring, cv=folds, refit=False)
-    target = (torch.cat([known, truth]) - (column.mean if column is AGE else 0)) / (column.std if column is AGE else 1)
+    target = (torch.cat([values, truth]) - (attribute.mean if attribute is AGE else 0)) / (
+        attribute.std if attribute is AGE else 1
+    )
     search.fit(torch.cat([features, held_out]).numpy(), target.numpy())
     (best,) = search.best_params_.values()
-    assert strength == pytest.approx(best if column is CLASSES else 1 / best)
-    assert torch.equal(probe.weight, fit_probe(column, features, known, "multinomial", strength, 200).weight)
+    assert candidate == pytest.approx(best if attribute is CLASSES else 1 / best)
+    assert torch.equal(probe.weight, fit_probe(attribute, features, values, "multinomial", candidate, 200).weight)
 
 
-def test_choosing_is_silent_where_a_solver_stops_early():
+def test_choosing_warns_of_nothing_where_a_solver_stops_early():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         choose_probe(CLASSES, _classes(60), _classes(20), "multinomial", 1)

@@ -1,6 +1,11 @@
+"""The registry counts network evaluations exactly, and refuses samplers for processes that they cannot serve."""
+
+import re
+
 import pytest
 import torch
 
+from latentline.core.condition import Condition
 from latentline.core.errors import UserError
 from latentline.denoisers.guidance import Guidance, guided_model
 from latentline.diffusion.process import DenoiserModel, build_process
@@ -29,12 +34,12 @@ GUIDANCES = [
 
 
 class _CountingNetwork:
-    """Zeros; remembers the rows and the times it was asked for."""
+    """Zeros; it counts the rows and lists the times of all calls."""
 
     def __init__(self) -> None:
         self.rows, self.times = 0, []
 
-    def __call__(self, z: torch.Tensor, t: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+    def __call__(self, z: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
         self.rows += len(z)
         self.times.append(t[0].item())
         return torch.zeros_like(z)
@@ -44,7 +49,7 @@ class _CountingNetwork:
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_network_evaluations_are_counted_as_they_are(name, guidance):
     network, times, z = _CountingNetwork(), time_grid(10), torch.randn(3, 2)
-    model = guided_model(network, build_process("flow", "velocity"), torch.ones(3, 4), guidance)
+    model = guided_model(network, build_process("flow", "velocity"), Condition(torch.ones(3, 4)), guidance)
     build_sampler(name, SamplerOptions(eta=1.0), lambda step: torch.zeros(3, 2))(model, z, times)
     assert network.rows == 3 * network_evaluations(name, times, guidance)
     assert sorted(network.times) == evaluation_times(name, times).sort().values.float().tolist()
@@ -67,16 +72,18 @@ def test_every_sampler_serves_every_process_but_for_two_reasons():
     for path, prediction in COMBINATIONS:
         for name in SAMPLERS:
             refusal = _refusal(name, path, prediction)
+            others = ", ".join(other for other in SAMPLERS if not _refusal(other, path, prediction))
             if name == "flow_sde" and path != "flow":
-                assert refusal.startswith(f"sampler: flow_sde is refused on path {path}: ")
+                expected = f"sampler (flow_sde) must be one of {others} on path {path}, since "
             elif name == "heun" and prediction == "x0":
-                assert refusal.startswith("sampler: heun is refused for prediction x0: ")
+                expected = f"sampler (heun) must be one of {others} for prediction x0, which "
             else:
-                assert refusal == ""
+                expected = ""
+            assert re.fullmatch(rf"{re.escape(expected)}[^;]+; set it to [^;]+" if expected else "", refusal), refusal
 
 
 def test_heun_would_leave_half_of_the_last_noise_where_it_is_refused():
-    """All of the data at one point, which an x0 network knows."""
+    """With all data at one point, the exact x0 network is constant."""
     noise, target = torch.randn(2, 5, 2, dtype=torch.float64)
     model = DenoiserModel(build_process("flow", "x0"), lambda z_t, t: target)
     torch.testing.assert_close(heun(model, noise, time_grid(10)), target + 0.05 * noise)
@@ -84,10 +91,10 @@ def test_heun_would_leave_half_of_the_last_noise_where_it_is_refused():
 
 
 def test_an_unknown_sampler_is_refused():
-    assert _refusal("plms", "flow", "velocity").startswith("sampler: 'plms' is unknown; expected one of ")
+    assert _refusal("plms", "flow", "velocity") == f"sampler (plms) must be one of {', '.join(SAMPLERS)}; correct it"
 
 
-def test_who_draws_noise_says_so():
+def test_the_samplers_that_add_noise_are_marked_as_stochastic():
     quiet, noisy = SamplerOptions(eta=0.0, sigma_scale=0.0, diffusion=0.0), SamplerOptions(eta=0.5)
     assert {name for name in SAMPLERS if is_stochastic(name, quiet)} == set()
     assert {name for name in SAMPLERS if is_stochastic(name, noisy)} == {"ddim", "ddpm", "flow_sde"}

@@ -1,4 +1,4 @@
-"""Samplers against an ODE whose solution is known, and against data of a mixture of Gaussians whose score is exact."""
+"""Samplers solve ODEs at their order, and recover mixtures of Gaussians with exact scores."""
 
 import math
 from functools import cache
@@ -41,7 +41,7 @@ def _noise(count: int = 200, dimensions: int = 1) -> torch.Tensor:
 
 
 def _flow_map(z: torch.Tensor, data: Mixture, path: str) -> torch.Tensor:
-    """Where the ODE takes z from t = 1: (z - mean) / deviation is constant along it, for data of one Gaussian."""
+    """Return where the ODE takes z from t = 1: for one Gaussian, (z - mean) / deviation is constant along it."""
     end = PATHS[path].at_time(1.0)
     deviation = ((end.alpha * data.deviations) ** 2 + end.sigma**2).sqrt()
     return data.means + data.deviations * (z - end.alpha * data.means) / deviation
@@ -51,7 +51,7 @@ def _flow_map(z: torch.Tensor, data: Mixture, path: str) -> torch.Tensor:
     ("name", "tolerance"), [("euler", 0.03), ("ddim", 0.03), ("heun", 1e-3), ("dpmpp_2m", 0.01), ("unipc", 0.01)]
 )
 @each_path
-def test_a_gaussian_is_transported_as_the_flow_map_says(path, name, tolerance):
+def test_a_gaussian_is_transported_along_the_flow_map(path, name, tolerance):
     data, z = gaussian(), _noise()
     found = _sampler(name, z)(data.model(path), z, time_grid(200))
     torch.testing.assert_close(found, _flow_map(z, data, path), atol=tolerance, rtol=0)
@@ -70,7 +70,7 @@ def _inner_solution(path: str) -> tuple[DenoiserModel, torch.Tensor, torch.Tenso
 @pytest.mark.parametrize(("name", "order"), [("euler", 1), ("ddim", 1), ("heun", 2), ("dpmpp_2m", 2), ("unipc", 3)])
 @each_path
 def test_the_error_falls_at_the_samplers_order(path, name, order):
-    """Between t = 0.9 and 0.1: at the ends lambda is infinite, and what a solver does there is measured by other tests."""
+    """Between t = 0.9 and 0.1, since lambda is infinite at the ends, which other tests cover."""
     model, z, solution = _inner_solution(path)
     counts = [24, 48, 96]
     errors = [
@@ -121,7 +121,7 @@ def test_with_few_evaluations_unipc_lands_nearest_on_average(path, evaluations):
 
 
 def _distance(found: torch.Tensor, data: Mixture) -> float:
-    """Largest difference between the distribution function of values (N, 1) and the mixture's (Kolmogorov and Smirnov)."""
+    """Return the Kolmogorov-Smirnov distance between values (N, 1) and the mixture."""
 
     components = list(zip(data.means[:, 0], data.deviations, strict=True))
 
@@ -190,13 +190,13 @@ def test_sigma_scale_multiplies_the_noise_of_each_step(variance):
 @pytest.mark.parametrize("diffusion", [0.5, 1.5])
 def test_flow_sde_has_the_marginals_of_the_path_at_every_time(diffusion):
     data, z = gaussian(), _noise(20_000)
-    seen: dict[float, torch.Tensor] = {}
+    states: dict[float, torch.Tensor] = {}
     _sampler("flow_sde", z, diffusion=diffusion)(
-        data.model("flow"), z, time_grid(100), lambda t, state: seen.update({round(t, 6): state})
+        data.model("flow"), z, time_grid(100), lambda t, state: states.update({round(t, 6): state})
     )
     for t in (0.75, 0.5, 0.25, 0.1, 0.0):
-        assert abs(seen[t].mean().item() - (1 - t) * 1.5) < 0.02
-        assert abs(seen[t].std().item() - math.hypot((1 - t) * 0.4, t)) < 0.02
+        assert abs(states[t].mean().item() - (1 - t) * 1.5) < 0.02
+        assert abs(states[t].std().item() - math.hypot((1 - t) * 0.4, t)) < 0.02
 
 
 def test_flow_sde_forgets_where_it_started():
@@ -216,13 +216,13 @@ def test_a_straight_field_is_followed_exactly_on_any_grid(name):
 
 
 @each_served
-def test_on_step_sees_every_state_from_the_start_to_the_result(path, name):
-    seen = []
+def test_the_callback_receives_every_state_from_the_start_to_the_result(path, name):
+    states = []
     z = _noise(3)
-    result = _sampler(name, z)(gaussian().model(path), z, time_grid(4), lambda t, state: seen.append((t, state)))
-    assert [t for t, _ in seen] == time_grid(4).tolist()
-    assert torch.equal(seen[0][1], z)
-    assert torch.equal(seen[-1][1], result)
+    result = _sampler(name, z)(gaussian().model(path), z, time_grid(4), lambda t, state: states.append((t, state)))
+    assert [t for t, _ in states] == time_grid(4).tolist()
+    assert torch.equal(states[0][1], z)
+    assert torch.equal(states[-1][1], result)
 
 
 @each_served
@@ -254,7 +254,7 @@ def test_an_image_does_not_depend_on_its_batch(path, name):
 
 @each_served
 @pytest.mark.parametrize("level", [0.0, 0.6])
-def test_noise_is_drawn_once_per_step_but_the_last_and_only_by_who_says_so(path, name, level):
+def test_noise_is_drawn_once_per_step_but_the_last_and_only_by_stochastic_samplers(path, name, level):
     z, drawn = _noise(3), []
     params = SamplerOptions(eta=level, sigma_scale=level, diffusion=level)
 

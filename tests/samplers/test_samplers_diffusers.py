@@ -35,7 +35,7 @@ def _discrete(kind: type, path: str, prediction: str, steps: int, **options: obj
 def _theirs(
     scheduler: diffusers.SchedulerMixin, model: DenoiserModel, z: torch.Tensor, count: int, **options: object
 ) -> torch.Tensor:
-    """``count`` steps from z, with our model asked at the discrete steps' times."""
+    """Take ``count`` steps from z, with our model evaluated at the discrete steps' times."""
     for timestep in scheduler.timesteps[:count]:
         output = model.output(z, z.new_full((len(z),), (float(timestep) + 1) / 1000))
         z = scheduler.step(output, timestep, z, **options).prev_sample
@@ -129,7 +129,7 @@ def test_euler(shift):
 
 
 def test_heun():
-    """All steps but the last, which diffusers leaves to Euler."""
+    """All steps but the last, where diffusers takes Euler's."""
     model = made_up_model("flow", "velocity")
     scheduler = diffusers.FlowMatchHeunDiscreteScheduler(shift=2.0)
     scheduler.set_timesteps(6)

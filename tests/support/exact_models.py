@@ -1,4 +1,4 @@
-"""Perfect denoisers: exact conditional means for a mixture of Gaussians, in every prediction, on every path."""
+"""Exact networks for data of a mixture of Gaussians: every prediction, on every path."""
 
 from dataclasses import dataclass
 
@@ -24,22 +24,18 @@ class Mixture:
     deviations: Tensor
 
     def estimates(self, z_t: Tensor, t: Tensor, path: str) -> tuple[Tensor, Tensor]:
-        """Return E[z0 | z_t] and E[noise | z_t], (B, D) each.
-
-        Gaussian conditioning in each component, weighted by its responsibility.
-        """
+        """Return E[z0 | z_t] and E[noise | z_t], (B, D) each: per component, weighted by its responsibility."""
         point = PATHS[path](t).expand(3)
         variance = (point.alpha * self.deviations[:, None]) ** 2 + point.sigma**2  # (B, K, 1)
         away = z_t[:, None] - point.alpha * self.means  # (B, K, D)
-        log_density = (
-            -away.square().sum(2, keepdim=True) / (2 * variance) - z_t.shape[1] / 2 * variance.log()
-        )  # (B, K, 1)
+        squared = away.square().sum(2, keepdim=True)  # (B, K, 1)
+        log_density = -squared / (2 * variance) - z_t.shape[1] / 2 * variance.log()  # (B, K, 1)
         weights = log_density.softmax(dim=1)
         z0 = self.means + point.alpha * self.deviations[:, None] ** 2 / variance * away
         return (weights * z0).sum(1), (weights * point.sigma / variance * away).sum(1)
 
     def model(self, path: str, prediction: str = "v") -> DenoiserModel:
-        """Return the perfect denoiser of this kind."""
+        """Return the exact network of this prediction."""
 
         def output(z_t: Tensor, t: Tensor) -> Tensor:
             return training_target(prediction, *self.estimates(z_t, t, path), PATHS[path](t))
@@ -54,7 +50,7 @@ class Mixture:
 
 
 def mixture() -> Mixture:
-    """Return three components in two dimensions, smooth enough to show a solver's order in a few dozen steps."""
+    """Return three components in two dimensions, smooth enough that a few dozen steps show a solver's order."""
     means = torch.tensor([[1.0, 0.5], [-0.8, 0.9], [0.1, -1.2]], dtype=torch.float64)
     return Mixture(means, torch.tensor([0.5, 0.4, 0.6], dtype=torch.float64))
 
@@ -65,7 +61,7 @@ def gaussian(dimensions: int = 1) -> Mixture:
 
 
 def made_up_model(path: str, prediction: str) -> DenoiserModel:
-    """Return a function that no training gives, smooth and different at every z and t."""
+    """Return a smooth function of z and t in place of a network."""
     return DenoiserModel(
         Process(PATHS[path], prediction), lambda z_t, t: torch.sin(3 * z_t) + t.reshape(-1, *(1,) * (z_t.ndim - 1))
     )

@@ -20,7 +20,7 @@ from latentline.training.ema import Ema
 from latentline.training.loop import DiscriminatorTraining, Saving, TrainConfig, fit
 from latentline.training.micro_batches import MicroBatch
 from latentline.training.optimizer import Optimizer
-from stages.train_autoencoder.adversarial import HINGE, Adversary, last_layer
+from stages.train_autoencoder.adversarial import HINGE, AdversarialTerm, last_layer
 from stages.train_autoencoder.discriminator import PatchDiscriminator
 
 EPOCHS, STEPS = 3, 4
@@ -55,7 +55,7 @@ class Run:
             device,
         )
         discriminator = to_device(PatchDiscriminator(1, channels=8, layers=2), device)
-        adversary = Adversary(
+        adversarial_term = AdversarialTerm(
             discriminator, last_layer(vae.decoder), HINGE, weight=0.5, adaptive_max=1e4, enters_at=ENTERS
         )
         images = torch.rand(STEPS, 6, 1, 8, 8, generator=generator(0, "images")) * 2 - 1
@@ -66,12 +66,14 @@ class Run:
             if not self.adversarial:
                 self.at_step(step)
                 return [(1.0, value, terms)]
-            value, added = adversary.against(step, value, x, reconstruction)
+            value, added = adversarial_term.generator_loss(step, value, x, reconstruction)
             self.at_step(step)
             return [(1.0, value, {**terms, **added})]
 
         optimizer = replace(OPTIMIZER, lr=self.discriminator_lr, betas=(0.5, 0.9))
-        training = DiscriminatorTraining(discriminator, adversary.loss, optimizer, FIRST, "autoencoder.adversarial")
+        training = DiscriminatorTraining(
+            discriminator, adversarial_term.discriminator_loss, optimizer, FIRST, "autoencoder.adversarial"
+        )
         saving = Saving(ResumeFile("train_test", {"ema": self.ema_decay}, ()), self.save_every)
         _, history = fit(
             vae,
@@ -167,7 +169,7 @@ def test_the_discriminators_weights_move(workplace):
 def test_terms_that_begin_in_the_middle_of_an_epoch_are_averaged_over_their_own_steps(workplace):
     _, _, history = Run().fit()
     logits: list[float] = []
-    original = Adversary.loss
+    original = AdversarialTerm.discriminator_loss
 
     def spy(self, step):
         ((weight, value, terms),) = original(self, step)
@@ -175,7 +177,7 @@ def test_terms_that_begin_in_the_middle_of_an_epoch_are_averaged_over_their_own_
         return [(weight, value, terms)]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Adversary, "loss", spy)
+        patch.setattr(AdversarialTerm, "discriminator_loss", spy)
         _forget(workplace)
         Run().fit()
     assert len(logits) == EPOCHS * STEPS - FIRST

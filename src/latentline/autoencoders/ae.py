@@ -1,4 +1,4 @@
-"""The plain autoencoder (Hinton and Salakhutdinov 2006): nothing but reconstruction."""
+"""The plain autoencoder (Hinton and Salakhutdinov 2006): its objective is the reconstruction error alone."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,22 +12,22 @@ from latentline.autoencoders.reconstruction import reconstruction_loss
 
 
 class AE(Autoencoder):
-    """Encoder and decoder, the same latent for the same image.
+    """Deterministic encoder and decoder.
 
     Args:
         image_shape: (C, H, W) of the images; any H and W.
         reconstruction: ``l1`` or ``l2``.
-        coder: what :func:`build_encoder_decoder` takes.
+        networks: arguments of :func:`build_encoder_decoder`.
     """
 
-    def __init__(self, image_shape: Sequence[int], reconstruction: str = "l2", **coder: Any) -> None:
+    def __init__(self, image_shape: Sequence[int], reconstruction: str = "l2", **networks: Any) -> None:
         super().__init__()
-        coders = build_encoder_decoder(image_shape, statistics=1, **coder)
-        self.encoder, self.decoder, self.latent_shape = coders.encoder, coders.decoder, coders.latent_shape
+        built = build_encoder_decoder(image_shape, statistics=1, **networks)
+        self.encoder, self.decoder, self.latent_shape = built.encoder, built.decoder, built.latent_shape
         self.reconstruction = reconstruction
 
     def encode(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """See :meth:`Autoencoder.encode`; draws nothing."""
+        """See :meth:`Autoencoder.encode`; takes no random numbers."""
         return self.encoder(x)
 
     def decode(self, z: Tensor, noise: Tensor | None = None) -> Tensor:
@@ -37,7 +37,7 @@ class AE(Autoencoder):
     def loss(
         self, x: Tensor, generator: torch.Generator, step: int | None = None
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """The reconstruction error alone."""
+        """Return the reconstruction error; see :meth:`Autoencoder.loss`."""
         reconstruction = self.decode(self.encode(x))
         loss, terms = reconstruction_loss(self.reconstruction, reconstruction, x)
         return loss, {"loss": loss, **terms}, reconstruction

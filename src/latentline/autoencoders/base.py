@@ -1,4 +1,4 @@
-"""What every codec offers."""
+"""The interface of every autoencoder."""
 
 from abc import ABC, abstractmethod
 
@@ -12,42 +12,54 @@ class Autoencoder(nn.Module, ABC):
     latent_shape: tuple[int, ...]
     """(C, H, W) of a latent map, (D,) of a latent vector."""
     decoder: nn.Module
-    """The network that writes the pixels; its layers in the order in which they work. Missing where nothing trains."""
+    """The network that writes the pixels, its layers in the order of the forward pass. Missing where nothing trains."""
     noise_shape: tuple[int, ...] | None = None
-    """Shape of the noise that one image is decoded from besides its latent; None where decoding has no noise."""
+    """Shape of the noise from which, with the latent, an image is decoded; None where decoding takes no noise."""
 
     @abstractmethod
     def encode(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Images (B, C, H, W) in [-1, 1] -> latents (B, *latent_shape), the same every time.
+        """Encode images (B, C, H, W) in [-1, 1] as latents (B, *latent_shape), deterministically.
 
-        With ``generator``, an encoder that gives a distribution draws from it; others do not notice.
+        With ``generator``, an encoder that gives a distribution samples from it; others ignore it.
         """
 
     @abstractmethod
     def decode(self, z: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Latents (B, *latent_shape) -> images (B, C, H, W), about in [-1, 1], the same every time.
+        """Decode latents (B, *latent_shape) to images (B, C, H, W), about in [-1, 1], deterministically.
 
-        ``noise`` (B, *noise_shape), standard normal, is for codecs that decode from noise; None = noise of their own, the same for each image.
+        ``noise`` (B, *noise_shape), standard normal, is for autoencoders with a ``noise_shape``. None = a fixed noise,
+        the same for each image.
         """
 
     def invert(self, x: Tensor, z: Tensor) -> Tensor:
-        """The noise (B, *noise_shape) from which ``decode`` makes images ``x`` (B, C, H, W) of latents ``z`` (B, *latent_shape).
+        """Return the noise (B, *noise_shape) from which ``decode`` makes images ``x`` (B, C, H, W) of latents ``z``.
 
-        Only where there is a ``noise_shape``.
+        ``z`` is (B, *latent_shape). Raises NotImplementedError without a ``noise_shape``.
         """
         raise NotImplementedError(f"{type(self).__name__} decodes without noise")
 
     def sdedit(self, x: Tensor, z: Tensor, t: float, noise: Tensor) -> Tensor:
-        """Images ``x`` (B, C, H, W), noised with ``noise`` (B, *noise_shape) up to ``t`` in (0, 1) and denoised, told ``z`` -> (B, C, H, W).
+        """Add noise to images up to time ``t`` and denoise them, conditioned on ``z`` (SDEdit, arXiv 2108.01073).
 
-        Only where there is a ``noise_shape``.
+        Args:
+            x: images (B, C, H, W).
+            z: latents (B, *latent_shape).
+            t: in (0, 1).
+            noise: (B, *noise_shape), standard normal.
+
+        Returns:
+            Images (B, C, H, W).
+
+        Raises:
+            NotImplementedError: there is no ``noise_shape``.
         """
         raise NotImplementedError(f"{type(self).__name__} decodes without noise")
 
     def sample_training_noise(self, count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """The random numbers, each (count, ...) on the CPU, that :meth:`loss` takes for ``count`` images; nothing unless a subclass says so.
+        """Return the random numbers, each (count, ...) on the CPU, that :meth:`loss` takes for ``count`` images.
 
-        Row by row, so that a batch in parts draws what the whole would. Who has only its later rows draws those of the earlier ones first.
+        They are drawn row by row, so that micro-batches get the numbers of the whole batch. A rank that has only the
+        later rows draws the numbers of the earlier rows first. Without random numbers the tuple is empty.
         """
         return ()
 
@@ -55,9 +67,13 @@ class Autoencoder(nn.Module, ABC):
     def loss(
         self, x: Tensor, generator: torch.Generator, step: int | None = None
     ) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
-        """Training loss (scalar) of images (B, C, H, W), its terms by name for the log, and the reconstructions (B, C, H, W) it is about.
+        """Return the training loss of images, its terms by name for the log, and the reconstructions.
 
-        The reconstructions are None where the loss has none.
+        Args:
+            x: images (B, C, H, W) in [-1, 1].
+            generator: source of all random numbers.
+            step: the training's step, counted from 0, for weights with a warm-up; None = after the warm-up.
 
-        ``step`` counts the training's steps from 0, for weights that rise in the beginning; None = they have risen.
+        Returns:
+            Loss (scalar), terms (scalars), and reconstructions (B, C, H, W), or None where the loss makes none.
         """

@@ -1,4 +1,4 @@
-"""What the blocks of an autoencoder's networks have in common, whatever their layout."""
+"""Settings that all blocks of an autoencoder's networks share, whatever their layout."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,43 +14,48 @@ class BlockConfig:
     """Normalisation and attention of an encoder and its decoder."""
 
     groups: int = 8
-    """Normalisation groups; a divisor of every width."""
+    """Normalisation groups, a divisor of every width."""
     eps: float = 1e-5
-    """Added to the variance before its root is taken."""
+    """Added to the variance before its square root."""
     attention_levels: Sequence[int] = ()
     """Levels with self-attention after each residual block."""
     middle_attention: bool = False
-    """Whether there is self-attention on the smallest map."""
+    """Whether the smallest map has self-attention."""
     attention_heads: int = 1
-    """Heads of every attention; a divisor of its width."""
+    """Heads of every attention, a divisor of its width."""
     causal_attention: bool = False
-    """Whether a position sees only itself and those before it, row by row from the top left."""
+    """Whether a position attends only to itself and to positions before it, row by row from the top left."""
 
     def norm(self, channels: int) -> nn.GroupNorm:
-        """Normalisation of a map."""
+        """Return the normalisation of a map (B, channels, H, W)."""
         return group_norm(channels, self.groups, self.eps)
 
     def residual(self, channels_in: int, channels_out: int) -> ResBlock:
-        """A residual block: (B, channels_in, H, W) -> (B, channels_out, H, W)."""
+        """Return a residual block: (B, channels_in, H, W) -> (B, channels_out, H, W)."""
         return ResBlock(channels_in, channels_out, norm=self.norm)
 
     def attention(self, channels: int) -> SelfAttention2d:
-        """Self-attention: (B, channels, H, W) -> same shape."""
+        """Return self-attention: (B, channels, H, W) -> same shape."""
         return SelfAttention2d(channels, self.attention_heads, causal=self.causal_attention, norm=self.norm)
 
     def level(self, level: int, channels_in: int, channels_out: int, count: int) -> list[nn.Module]:
-        """``count`` residual blocks, each with attention after it on the levels that have it; the first changes the width."""
+        """Return ``count`` residual blocks, each followed by attention on the levels of ``attention_levels``.
+
+        The first block changes the width.
+        """
         blocks: list[nn.Module] = []
         for index in range(count):
-            blocks.append(
-                self.residual(channels_in if index == 0 else channels_out, channels_out)
-            )  # (B, channels_out, H, W)
+            # (B, channels_in, H, W) -> (B, channels_out, H, W)
+            blocks.append(self.residual(channels_in if index == 0 else channels_out, channels_out))
             if level in self.attention_levels:
                 blocks.append(self.attention(channels_out))
         return blocks
 
 
 def pad_to_multiple(x: Tensor, factor: int) -> Tensor:
-    """X (B, C, H, W) -> (B, C, ceil(H / factor) * factor, ceil(W / factor) * factor); the last row and column are repeated."""
+    """Repeat the last row and column until both sides are multiples of ``factor``.
+
+    (B, C, H, W) -> (B, C, ceil(H / factor) * factor, ceil(W / factor) * factor).
+    """
     height, width = x.shape[-2:]
     return F.pad(x, (0, -width % factor, 0, -height % factor), mode="replicate")

@@ -1,4 +1,4 @@
-"""Name -> codec."""
+"""Registry of the autoencoders: ``autoencoder.name`` -> network."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,10 @@ _KINDS: dict[str, type[Autoencoder]] = {"identity": Identity, "ae": AE, "vae": V
 
 
 def build_autoencoder(name: str, *, image_shape: Sequence[int], **constructor: Any) -> Autoencoder:
-    """A new codec ``name`` (``autoencoder.name``) from its constructor's arguments; ``inner`` of a ``diffae`` is this function's, less the shape."""
+    """Build a new autoencoder ``name`` (``autoencoder.name``) from its constructor's arguments.
+
+    The argument ``inner`` of a ``diffae`` holds this function's own arguments, without the shape.
+    """
     if name == "diffae":
         inner = build_autoencoder(image_shape=image_shape, **constructor.pop("inner"))
         return DiffAE(inner, image_shape=image_shape, **constructor)

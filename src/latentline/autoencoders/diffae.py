@@ -1,4 +1,7 @@
-"""The diffusion autoencoder (Preechakul et al., arXiv 2111.15640): a semantic vector, and a diffusion model told it that writes the image."""
+"""The diffusion autoencoder (Preechakul et al., arXiv 2111.15640).
+
+The encoder gives a semantic vector. A diffusion model conditioned on it writes the image.
+"""
 
 import math
 from collections.abc import Sequence
@@ -20,16 +23,16 @@ from latentline.nn.unet import UNet
 
 
 class DiffAE(Autoencoder):
-    """The latent z is a vector of what the image is about; all else, such as the exact place of each fold, is the noise x_T.
+    """Autoencoder whose latent z is a semantic vector; the noise x_T carries the remaining details of an image.
 
-    ``encode(x)`` gives z, ``invert(x, z)`` the x_T, and ``decode(z, x_T)`` the image again, almost exactly; with another x_T, another image of
-    the same z. Decoding is DDIM without noise (the paper's section 3.1), inverting the same steps upwards (its section 3.3). Gradients flow
-    through all three.
+    ``encode(x)`` gives z, ``invert(x, z)`` gives x_T, and ``decode(z, x_T)`` gives the image again, almost exactly.
+    With another x_T it gives another image of the same z. Decoding is deterministic DDIM (the paper's section 3.1).
+    Inverting runs the same steps upwards (its section 3.3). Gradients flow through all three.
 
-    Diffusion takes place in the latents of ``inner``, standardised; for the identity, in pixels.
+    Diffusion takes place in the standardised latents of ``inner``; for the identity, in pixels.
 
     Args:
-        inner: a codec whose latents are maps. It does not train here.
+        inner: an autoencoder whose latents are maps. It does not train here.
         image_shape: (C, H, W) of the images; any H and W.
         embedding_dim: D, length of z.
         encoder_channels: width of each level of the semantic encoder, from the image down; each level halves the map.
@@ -38,7 +41,8 @@ class DiffAE(Autoencoder):
         blocks: its residual blocks per level on the way down; one more on the way up.
         attention_levels: its levels with self-attention.
         patch_size: its first folding of pixels into channels.
-        condition_width: of the vector in which time and z meet; it scales and shifts every residual block (the paper's AdaGN, section 3.2).
+        condition_width: length of the vector that embeds time and z. It scales and shifts every residual block (AdaGN,
+            the paper's section 3.2).
         path: noise path.
         prediction: what the U-Net predicts.
         sample_timesteps: steps of decoding and of inverting, one evaluation each.
@@ -80,40 +84,44 @@ class DiffAE(Autoencoder):
         self.register_buffer("own_noise", own_noise, persistent=False)
 
     def adopt_inner(self, trained: Autoencoder, latents: Tensor) -> None:
-        """Take the weights of ``trained``, built as ``inner`` was, and standardise by its ``latents`` (N, *inner.latent_shape) from now on."""
+        """Copy the weights of ``trained`` into ``inner``, and standardise by the moments of its latents from now on.
+
+        Args:
+            trained: built with the arguments of ``inner``.
+            latents: (N, *inner.latent_shape), of training images.
+        """
         self.inner.load_state_dict(trained.state_dict())
         axes = (0, *range(2, latents.ndim))
         self.get_buffer("mean").copy_(latents.mean(axes).view_as(self.get_buffer("mean")))
         self.get_buffer("std").copy_(latents.std(axes, correction=0).view_as(self.get_buffer("std")))
 
     def adopt_encoder(self, trained: AE) -> None:
-        """Take the encoder of ``trained``, from :func:`plain_autoencoder` of the same arguments; it trains no more."""
+        """Copy and freeze the encoder of ``trained``, which :func:`plain_autoencoder` built from the same arguments."""
         self.encoder.load_state_dict(trained.encoder.state_dict())
         self.encoder.requires_grad_(False)
 
     def encode(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """See :meth:`Autoencoder.encode`; draws nothing."""
+        """See :meth:`Autoencoder.encode`; takes no random numbers."""
         return self.encoder(x)
 
     def decode(self, z: Tensor, noise: Tensor | None = None, *, steps: int | None = None) -> Tensor:
-        """See :meth:`Autoencoder.decode`; in ``steps`` of the same length, None = ``sample_timesteps``."""
-        start = (
-            self.get_buffer("own_noise").expand(len(z), *self.noise_shape) if noise is None else noise
-        )  # (B, *noise_shape)
-        return self._restored(euler(self._model(z), start, time_grid(steps or self.sample_timesteps)))
+        """See :meth:`Autoencoder.decode`; in ``steps`` equal steps, None = ``sample_timesteps``."""
+        if noise is None:
+            noise = self.get_buffer("own_noise").expand(len(z), *self.noise_shape)
+        return self._restored(euler(self._model(z), noise, time_grid(steps or self.sample_timesteps)))
 
     def invert(self, x: Tensor, z: Tensor, *, steps: int | None = None) -> Tensor:
-        """See :meth:`Autoencoder.invert`; in ``steps`` of the same length, None = ``sample_timesteps``."""
+        """See :meth:`Autoencoder.invert`; in ``steps`` equal steps, None = ``sample_timesteps``."""
         return invert(euler, self._model(z), self._standardised(x), time_grid(steps or self.sample_timesteps))
 
     def sdedit(self, x: Tensor, z: Tensor, t: float, noise: Tensor) -> Tensor:
-        """See :meth:`Autoencoder.sdedit`; in steps about as long as those of decoding."""
+        """See :meth:`Autoencoder.sdedit`; with about the step size of decoding."""
         return self._restored(
             sdedit(euler, self._model(z), self._standardised(x), noise, t, math.ceil(t * self.sample_timesteps))
         )
 
     def sample_training_noise(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """See :meth:`Autoencoder.sample_training_noise`: times (count,) and noise (count, *noise_shape)."""
+        """Return times (count,) and noise (count, *noise_shape); see :meth:`Autoencoder.sample_training_noise`."""
         t, noise = torch.empty(count), torch.empty(count, *self.noise_shape)
         for row in range(count):
             t[row : row + 1] = sample_times(1, "uniform", generator)
@@ -123,7 +131,10 @@ class DiffAE(Autoencoder):
     def loss(
         self, x: Tensor, generator: torch.Generator, step: int | None = None
     ) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
-        """The denoising loss at uniform times (the paper's section 3.1), with no reconstruction: that would take all of the sampler's steps."""
+        """Return the denoising loss at uniform times (the paper's section 3.1).
+
+        The reconstruction is None, since it would take all of the sampler's steps.
+        """
         x0 = self._standardised(x)
         t, noise = (drawn.to(x0) for drawn in self.sample_training_noise(len(x), generator))
         loss = denoising_loss(self.decoder, self.process, x0, Condition(self.encode(x)), t, noise).mean()
@@ -133,18 +144,18 @@ class DiffAE(Autoencoder):
         return conditional_model(self.decoder, self.process, Condition(z))
 
     def _standardised(self, x: Tensor) -> Tensor:
-        """Images (B, C, H, W) -> (B, *noise_shape), what diffusion works on."""
+        """Map images (B, C, H, W) to the space of the diffusion, (B, *noise_shape)."""
         return (self.inner.encode(x) - self.get_buffer("mean")) / self.get_buffer("std")
 
     def _restored(self, state: Tensor) -> Tensor:
-        """The inverse of :meth:`_standardised`."""
+        """Invert :meth:`_standardised`."""
         return self.inner.decode(state * self.get_buffer("std") + self.get_buffer("mean"))  # (B, C, H, W)
 
 
 def plain_autoencoder(
     image_shape: Sequence[int], embedding_dim: int, encoder_channels: Sequence[int], encoder_blocks: Sequence[int]
 ) -> AE:
-    """The semantic encoder with a decoder that mirrors it, to train it with before the diffusion."""
+    """Build an autoencoder of the semantic encoder and its mirror, which trains the encoder before the diffusion."""
     return AE(
         image_shape,
         latent_dim=embedding_dim,

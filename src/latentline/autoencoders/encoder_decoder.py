@@ -1,4 +1,4 @@
-"""Name -> encoder and decoder of an autoencoder, with a map or a vector between them."""
+"""Encoder and decoder of an autoencoder by name, with a latent map or a latent vector between them."""
 
 import math
 from collections.abc import Sequence
@@ -12,10 +12,8 @@ from latentline.autoencoders.conv import ConvDecoder, ConvEncoder
 from latentline.autoencoders.stable_diffusion import StableDiffusionDecoder, StableDiffusionEncoder
 from latentline.core.errors import UserError
 
-_EPS = {"conv": 1e-5, "stable_diffusion": 1e-6}  # of the normalisations; Stable Diffusion's own
-_FILLED_UP = (
-    8  # pixels: images smaller than this may be filled up to it and shrunk by as many levels, which costs little
-)
+_EPS = {"conv": 1e-5, "stable_diffusion": 1e-6}  # of the normalisations; 1e-6 as in Stable Diffusion
+_MIN_SIDE = 8  # pixels; smaller images may be padded up to it, so that they take as many levels at little cost
 _NETWORKS: dict[str, tuple[Any, Any]] = {
     "conv": (ConvEncoder, ConvDecoder),
     "stable_diffusion": (StableDiffusionEncoder, StableDiffusionDecoder),
@@ -24,7 +22,7 @@ _NETWORKS: dict[str, tuple[Any, Any]] = {
 
 @dataclass(frozen=True)
 class EncoderDecoder:
-    """Both halves and what lies between them."""
+    """The two networks and the shape of the latent between them."""
 
     encoder: nn.Module
     """Images (B, C, H, W) -> (B, statistics * latent_shape[0], *latent_shape[1:])."""
@@ -35,7 +33,7 @@ class EncoderDecoder:
 
 
 class VectorEncoder(nn.Module):
-    """An encoder to maps, and a linear layer that sees all of the map.
+    """An encoder to maps, and a linear layer from the whole map to a vector.
 
     Args:
         encoder: images -> maps of ``map_shape``.
@@ -49,12 +47,12 @@ class VectorEncoder(nn.Module):
         self.linear = nn.Linear(math.prod(map_shape), outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """X (B, C, H, W) -> (B, outputs)."""
+        """Encode x (B, C, H, W) as (B, outputs)."""
         return self.linear(self.encoder(x).flatten(1))
 
 
 class VectorDecoder(nn.Module):
-    """A linear layer that fills a map, and a decoder of maps.
+    """A linear layer from a vector to a map, and a decoder of maps.
 
     Args:
         decoder: maps of ``map_shape`` -> images.
@@ -69,7 +67,7 @@ class VectorDecoder(nn.Module):
         self.map_shape = tuple(map_shape)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Z (B, inputs) -> images (B, C, H, W)."""
+        """Decode z (B, inputs) to images (B, C, H, W)."""
         return self.decoder(self.linear(z).unflatten(1, self.map_shape))  # (B, c h w) -> (B, c, h, w) -> (B, C, H, W)
 
 
@@ -84,35 +82,37 @@ def build_encoder_decoder(
     decoder_blocks: Sequence[int],
     network: str = "conv",
     latent_dim: int | None = None,
-    **style: Any,
+    **block_config: Any,
 ) -> EncoderDecoder:
-    """New networks.
+    """Build new networks.
 
     Args:
         image_shape: (C, H, W) of the images; any H and W.
-        statistics: numbers that the encoder gives per latent number: 1, or 2 for a mean and a log variance.
-        latent_channels: channels of the latent map; with ``latent_dim``, of the map that the vector is made from.
+        statistics: outputs of the encoder per latent number: 1, or 2 for a mean and a log variance.
+        latent_channels: channels of the latent map; with ``latent_dim``, of the map before the linear layer.
         encoder_channels: width of each level, from the image down.
         encoder_blocks: residual blocks of each level.
-        decoder_channels: as for the encoder, and as many levels.
+        decoder_channels: the same for the decoder, in the same order and with as many levels.
         decoder_blocks: residual blocks of each level.
         network: ``conv`` (latents have 1 / 2^levels of the image's sides) or ``stable_diffusion`` (1 / 2^(levels - 1)).
         latent_dim: length of a latent vector; None = the latent is a map.
-        style: fields of :class:`BlockConfig`.
+        block_config: fields of :class:`BlockConfig`.
 
     Raises:
-        UserError: so many levels that they would shrink a single position.
+        UserError: the levels would shrink a map of a single position.
     """
     encoder_kind, decoder_kind = _NETWORKS[network]
-    shared = BlockConfig(eps=_EPS[network], **style)
+    config = BlockConfig(eps=_EPS[network], **block_config)
     outputs = statistics * latent_channels if latent_dim is None else latent_channels
-    encoder = encoder_kind(image_shape[0], outputs, encoder_channels, encoder_blocks, shared)
-    if encoder.factor >= 2 * max(*image_shape[1:], _FILLED_UP):
+    encoder = encoder_kind(image_shape[0], outputs, encoder_channels, encoder_blocks, config)
+    limit = 2 * max(*image_shape[1:], _MIN_SIDE)
+    if encoder.factor >= limit:
         raise UserError(
-            f"autoencoder.encoder_channels: {list(encoder_channels)} shrink maps {encoder.factor} times, images are only {image_shape[1]}x"
-            f"{image_shape[2]}; expected fewer levels; take some out of all four lists"
+            f"autoencoder.encoder_channels ({list(encoder_channels)}) must shrink images of "
+            f"{image_shape[1]}x{image_shape[2]} less than {limit} times, not {encoder.factor} times; "
+            "take levels out of all four lists"
         )
-    decoder = decoder_kind(image_shape, latent_channels, decoder_channels, decoder_blocks, shared)
+    decoder = decoder_kind(image_shape, latent_channels, decoder_channels, decoder_blocks, config)
     map_shape = (latent_channels, -(-image_shape[1] // encoder.factor), -(-image_shape[2] // encoder.factor))
     if latent_dim is None:
         return EncoderDecoder(encoder, decoder, map_shape)

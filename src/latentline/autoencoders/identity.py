@@ -1,4 +1,4 @@
-"""No autoencoder at all: diffusion in pixels is latent diffusion with the identity."""
+"""The identity: diffusion in pixels is latent diffusion with it."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from latentline.autoencoders.base import Autoencoder
 
 
 class Identity(Autoencoder):
-    """The latent is the image. Nothing to train: it has no parameters.
+    """The latent is the image. There are no parameters, so nothing trains.
 
     Args:
         image_shape: (C, H, W) of the images.
@@ -20,16 +20,16 @@ class Identity(Autoencoder):
         self.latent_shape = tuple(image_shape)
 
     def encode(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The image itself."""
+        """Return the image itself."""
         return x
 
     def decode(self, z: Tensor, noise: Tensor | None = None) -> Tensor:
-        """The latent itself."""
+        """Return the latent itself."""
         return z
 
     def loss(
         self, x: Tensor, generator: torch.Generator, step: int | None = None
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """Zero: nothing is lost."""
+        """Return zero, since reconstructions are exact."""
         zero = x.new_zeros(())
         return zero, {"loss": zero, "mse": zero}, x

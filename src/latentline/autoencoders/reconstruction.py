@@ -5,10 +5,10 @@ from torch import Tensor
 
 
 def reconstruction_loss(kind: str, decoded: Tensor, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Mean error per value of images (B, C, H, W) in [-1, 1]: ``l2`` squared, ``l1`` absolute.
+    """Return the mean error per value of images (B, C, H, W), ``l2`` squared or ``l1`` absolute, and its terms.
 
-    Absolute errors count a large one no more than several small ones of the same sum, so edges come out sharper and a few wrong
-    pixels cost less. The mean squared error is among the terms either way, so that runs with either compare.
+    An absolute error weighs one large error like several small ones of the same sum, so edges come out sharper and
+    outliers cost less. The mean squared error is among the terms either way, so that runs of both kinds compare.
     """
     mse = F.mse_loss(decoded, x)
     if kind == "l2":

@@ -1,4 +1,4 @@
-"""The variational autoencoder (Kingma and Welling, arXiv 1312.6114), regularised only lightly (Rombach et al., arXiv 2112.10752)."""
+"""The variational autoencoder (Kingma and Welling, arXiv 1312.6114), lightly regularised (arXiv 2112.10752)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,23 +10,23 @@ from latentline.autoencoders.base import Autoencoder
 from latentline.autoencoders.encoder_decoder import build_encoder_decoder
 from latentline.autoencoders.reconstruction import reconstruction_loss
 
-_LOG_VARIANCE_RANGE = (-20.0, 10.0)  # exp stays finite, and gradients of a runaway channel stop
+_LOG_VARIANCE_RANGE = (-20.0, 10.0)  # exp stays finite, and a diverging channel gets no gradient
 
 
 def kl_from_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL(N(mean, exp(log_variance)) || N(0, 1)) per example, in nats (arXiv 1312.6114, appendix B). (B, ...) -> (B,)."""
+    """Return KL(N(mean, exp(log_variance)) || N(0, 1)) in nats: (B, ...) -> (B,) (arXiv 1312.6114, appendix B)."""
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).flatten(1).sum(dim=1)
 
 
 class VAE(Autoencoder):
-    """Encoder to a Gaussian posterior, decoder from its samples.
+    """Encoder to a Gaussian posterior, and decoder of its samples.
 
     Args:
         image_shape: (C, H, W) of the images; any H and W.
         kl_weight: weight of the KL term, in nats per image value, beside the reconstruction error.
-        kl_warmup_steps: steps over which that weight rises from 0, so that channels find a use before they cost.
+        kl_warmup_steps: steps over which that weight rises from 0, which keeps channels from collapsing early.
         reconstruction: ``l1`` or ``l2``.
-        coder: what :func:`build_encoder_decoder` takes.
+        networks: arguments of :func:`build_encoder_decoder`.
     """
 
     def __init__(
@@ -35,22 +35,22 @@ class VAE(Autoencoder):
         kl_weight: float,
         kl_warmup_steps: int = 0,
         reconstruction: str = "l2",
-        **coder: Any,
+        **networks: Any,
     ) -> None:
         super().__init__()
-        coders = build_encoder_decoder(image_shape, statistics=2, **coder)
-        self.encoder, self.decoder, self.latent_shape = coders.encoder, coders.decoder, coders.latent_shape
+        built = build_encoder_decoder(image_shape, statistics=2, **networks)
+        self.encoder, self.decoder, self.latent_shape = built.encoder, built.decoder, built.latent_shape
         self.kl_weight = kl_weight
         self.kl_warmup_steps = kl_warmup_steps
         self.reconstruction = reconstruction
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (B, C, H, W) -> mean and log variance, each (B, *latent_shape)."""
+        """Return mean and log variance, each (B, *latent_shape), of images (B, C, H, W)."""
         mean, log_variance = self.encoder(x).chunk(2, dim=1)  # (B, *latent_shape) each
         return mean, log_variance.clamp(*_LOG_VARIANCE_RANGE)
 
     def encode(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The posterior's mean; with ``generator``, a sample of it."""
+        """Return the posterior's mean; with ``generator``, a sample of the posterior."""
         mean, log_variance = self.posterior(x)
         return mean if generator is None else self._sample(mean, log_variance, generator)
 
@@ -59,7 +59,7 @@ class VAE(Autoencoder):
         return self.decoder(z)
 
     def sample_training_noise(self, count: int, generator: torch.Generator) -> tuple[Tensor]:
-        """See :meth:`Autoencoder.sample_training_noise`: the noise (count, *latent_shape) of the posterior's samples."""
+        """Return noise (count, *latent_shape); see :meth:`Autoencoder.sample_training_noise`."""
         noise = torch.empty(count, *self.latent_shape)
         for row in noise:
             row.normal_(generator=generator)
@@ -68,16 +68,16 @@ class VAE(Autoencoder):
     def loss(
         self, x: Tensor, generator: torch.Generator, step: int | None = None
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """Reconstruction error (images in [-1, 1]) plus the weighted KL term, at a sample of the posterior."""
+        """Return the reconstruction error plus the weighted KL term, at a sample of the posterior."""
         mean, log_variance = self.posterior(x)
         reconstruction = self.decode(self._sample(mean, log_variance, generator))
         error, terms = reconstruction_loss(self.reconstruction, reconstruction, x)
         kl = kl_from_standard_normal(mean, log_variance).mean()
-        risen = 1.0 if step is None or step >= self.kl_warmup_steps else (step + 1) / (self.kl_warmup_steps + 1)
-        loss = error + risen * self.kl_weight * kl / x[0].numel()
+        warmup = 1.0 if step is None or step >= self.kl_warmup_steps else (step + 1) / (self.kl_warmup_steps + 1)
+        loss = error + warmup * self.kl_weight * kl / x[0].numel()
         return loss, {"loss": loss, **terms, "kl": kl}, reconstruction
 
     def _sample(self, mean: Tensor, log_variance: Tensor, generator: torch.Generator) -> Tensor:
-        """Reparametrised (arXiv 1312.6114, section 2.4): gradients reach mean and variance. (B, *latent_shape) each."""
+        """Sample by reparametrisation (arXiv 1312.6114, section 2.4). (B, *latent_shape) each."""
         (noise,) = self.sample_training_noise(len(mean), generator)
         return mean + (0.5 * log_variance).exp() * noise.to(mean)

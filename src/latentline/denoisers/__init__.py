@@ -1,1 +1,1 @@
-"""Denoisers: networks that predict from noisy latents, what they are conditioned on, guidance, and drawing with them."""
+"""Denoisers: networks that predict from noisy latents, their conditioning, guidance, and sampling with them."""

@@ -1,4 +1,4 @@
-"""Name -> denoiser network."""
+"""Build a denoiser network by its name."""
 
 from typing import Any
 
@@ -14,15 +14,14 @@ _OF_VECTORS: dict[str, type[nn.Module]] = {"mlp": LatentMLP}  # latents (D,)
 
 
 def build_denoiser(name: str, **constructor: Any) -> nn.Module:
-    """A new denoiser ``name`` (``denoiser.name``) from its constructor's arguments.
+    """Return a new denoiser ``name`` (``denoiser.name``) with its constructor's arguments.
 
     Raises:
-        UserError: the network is made for latents of another kind than ``latent_shape``.
+        UserError: the network takes latents of another kind than ``latent_shape``.
     """
     shape = tuple(constructor["latent_shape"])
     fitting = _OF_VECTORS if len(shape) == 1 else _OF_MAPS
     if name not in fitting:
-        raise UserError(
-            f"denoiser.name: {name} is not made for latents of shape {shape}; expected one of {', '.join(fitting)}"
-        )
+        expected = " or ".join(fitting)
+        raise UserError(f"denoiser.name ({name}) must be {expected} for latents of shape {shape}; set it to {expected}")
     return fitting[name](**constructor)

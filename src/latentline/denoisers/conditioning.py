@@ -1,4 +1,4 @@
-"""What a denoiser is conditioned on, and the labels that samples are conditioned on."""
+"""Conditioning of a denoiser on labels, and the labels of samples."""
 
 import logging
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Conditioning:
-    """The attributes that a denoiser is conditioned on; none = it is unconditional."""
+    """The attributes that a denoiser is conditioned on; without any it is unconditional."""
 
     attributes: Schema
 
@@ -39,7 +39,12 @@ class Conditioning:
         return Condition(torch.zeros(count, self.cond_dim))
 
     def guidance(self, guidance_scale: float, setting: str) -> float:
-        """Return the scale to use: 1, with a line in the log, where the denoiser is unconditional."""
+        """Return the scale to use: 1, with a line in the log, where the denoiser is unconditional.
+
+        Args:
+            guidance_scale: as set.
+            setting: its name, for the log.
+        """
         if self.attributes or guidance_scale == 1:
             return guidance_scale
         log.info("%s has no effect: the denoiser is unconditional", setting)
@@ -55,7 +60,8 @@ def build_conditioning(wanted: str, schema: Sequence[Attribute]) -> Conditioning
     names = [attribute.name for attribute in schema]
     if wanted == "class" and CLASS not in names:
         raise UserError(
-            "denoiser.condition (class) must be all or none for images without class labels; change it, or label the images"
+            "denoiser.condition (class) must be all or none for images without class labels; "
+            "set it to one of them, or label the images"
         )
     return conditioning_on({"all": names, "class": [CLASS], "none": []}[wanted], schema)
 
@@ -66,7 +72,9 @@ def conditioning_on(names: Sequence[str], schema: Sequence[Attribute]) -> Condit
 
 
 def labels_for_samples(training: LabelTable, count: int) -> LabelTable:
-    """Return the labels of ``count`` samples: classes in turn; other attributes from training images, of the same class.
+    """Return the labels of ``count`` samples.
+
+    Classes come in turn. All other attributes are copied from training images of the same class, in turn too.
 
     Args:
         training: labels of training images.
@@ -78,12 +86,12 @@ def labels_for_samples(training: LabelTable, count: int) -> LabelTable:
     classes = class_names(training.schema)
     if not classes:
         return training[turn % len(training)]
-    given = turn % len(classes)
+    class_of = turn % len(classes)
     values = torch.empty(count, len(training.schema))
-    for label in given.unique().tolist():
-        here = given == label
+    for label in class_of.unique().tolist():
+        here = class_of == label
         rows = training.values[training.values[:, 0] == label]
-        rows = rows if len(rows) else training.values  # a class without a training image takes attributes of any image
+        rows = rows if len(rows) else training.values  # a class without images: attributes of any image
         values[here] = rows[torch.arange(int(here.sum())) % len(rows)]
-    values[:, 0] = given
+    values[:, 0] = class_of
     return LabelTable(training.schema, values)

@@ -12,20 +12,20 @@ from latentline.nn.embeddings import ConditionEmbedding
 
 
 class DiT(nn.Module):
-    """Predicts one map of the latent's shape from a noisy one, its time and its condition.
+    """Network that predicts a map of the latent's shape from a noisy one, its time and its condition.
 
     DiT-S/2 of the paper is ``patch_size=2, width=384, depth=12, heads=6``.
 
     Args:
         latent_shape: (C, H, W) of the latents; any H and W.
         cond_dim: F, length of the condition's vector; 0 = unconditional.
-        patch_size: side of the square patches that become tokens; maps are filled up with zeros to a multiple of it.
+        patch_size: side of the square patches that become tokens; maps are padded with zeros to a multiple of it.
         width: D, channels of a token, a multiple of 4 and of ``heads``.
         depth: number of blocks.
         heads: attention heads of each block.
 
     Raises:
-        UserError: such a width cannot be, or a patch is larger than the map.
+        UserError: the width is no such multiple, or a patch is larger than the map.
     """
 
     def __init__(
@@ -34,28 +34,29 @@ class DiT(nn.Module):
         super().__init__()
         if width % 4 or width % heads:
             raise UserError(
-                f"denoiser.width: {width} with denoiser.heads: {heads}; expected a width that is a multiple of 4 and of the heads; change one"
+                f"denoiser.width ({width}) must be divisible by 4 and by denoiser.heads ({heads}); change one of them"
             )
         channels, height, image_width = latent_shape
         if patch_size > max(height, image_width):
+            largest = max(height, image_width)
             raise UserError(
-                f"denoiser.patch_size: {patch_size} is more than latents of {height}x{image_width} have; expected at most that; lower it"
+                f"denoiser.patch_size ({patch_size}) must be at most {largest} for latents of {height}x{image_width}; "
+                "lower it"
             )
         self.patch_size = patch_size
         self.embedding = ConditionEmbedding(cond_dim, width)
         self.stem = _linear(channels * patch_size**2, width)
         positions = sin_cos_positions(-(-height // patch_size), -(-image_width // patch_size), width)
         self.positions: Tensor
-        self.register_buffer(
-            "positions", positions, persistent=False
-        )  # follows from the constructor, so no checkpoint needs it
+        # It follows from the constructor's arguments, so that no checkpoint needs it.
+        self.register_buffer("positions", positions, persistent=False)
         self.blocks = nn.ModuleList(_AdaLNZeroBlock(width, heads) for _ in range(depth))
         self.norm = _layer_norm(width)
         self.modulation = _zero_linear(width, 2 * width)
         self.out = _zero_linear(width, channels * patch_size**2)
 
     def forward(self, z_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """z_t (B, C, H, W), t (B,) in [0, 1], the condition of B examples -> prediction (B, C, H, W)."""
+        """Predict (B, C, H, W) from z_t (B, C, H, W), t (B,) in [0, 1] and the condition of B examples."""
         embedded = self.embedding(t, condition.vector)  # (B, D)
         height, width = z_t.shape[-2:]
         p = self.patch_size
@@ -71,9 +72,9 @@ class DiT(nn.Module):
 
 
 class _AdaLNZeroBlock(nn.Module):
-    """Self-attention, then an MLP, each normalised, modulated and gated by the condition (section 3.2, adaLN-Zero block).
+    """Self-attention, then an MLP, each normalised, modulated and gated by the condition.
 
-    The gates start at zero, so that a new block is the identity.
+    This is the paper's adaLN-Zero block (section 3.2). The gates start at zero, so that a new block is the identity.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -86,26 +87,25 @@ class _AdaLNZeroBlock(nn.Module):
         self.mlp = nn.Sequential(_linear(width, 4 * width), nn.GELU(approximate="tanh"), _linear(4 * width, width))
 
     def forward(self, h: Tensor, embedded: Tensor) -> Tensor:
-        """H (B, N, D), embedded (B, D) -> (B, N, D)."""
-        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = self.modulation(embedded)[:, None].chunk(
-            6, dim=-1
-        )  # (B, 1, D) each
+        """Return (B, N, D) from h (B, N, D) and embedded (B, D)."""
+        modulation = self.modulation(embedded)[:, None].chunk(6, dim=-1)  # (B, 1, D) each
+        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = modulation
         h = h + gate_1 * self._attend(_modulate(self.norm(h), shift_1, scale_1))
         return h + gate_2 * self.mlp(_modulate(self.norm(h), shift_2, scale_2))
 
     def _attend(self, h: Tensor) -> Tensor:
         b, n, d = h.shape
-        q, k, v = (
-            self.qkv(h).reshape(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
-        )  # (B, heads, N, D/heads) each
+        qkv = self.qkv(h).reshape(b, n, 3, self.heads, d // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, heads, N, D/heads) each
         mixed = F.scaled_dot_product_attention(q, k, v)  # (B, heads, N, D/heads)
         return self.mix(mixed.transpose(1, 2).reshape(b, n, d))
 
 
 def sin_cos_positions(rows: int, columns: int, width: int) -> Tensor:
-    """Sines and cosines of each position's column in the first half of the channels, of its row in the second.
+    """Return position embeddings: sines and cosines of the column, then of the row, half of the channels each.
 
-    Frequencies fall geometrically from 1 radian per patch towards 1/10000, as in Vaswani et al. (arXiv 1706.03762, section 3.5).
+    Frequencies fall geometrically from 1 radian per patch towards 1/10000 (Vaswani et al., arXiv 1706.03762, section
+    3.5).
 
     Args:
         rows: patches from top to bottom.
@@ -117,7 +117,7 @@ def sin_cos_positions(rows: int, columns: int, width: int) -> Tensor:
     """
     frequencies = 10000.0 ** -(torch.arange(width // 4) / (width // 4))  # (D/4,)
     down, right = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")  # (rows, columns) each
-    angles = [place.reshape(-1, 1) * frequencies for place in (right, down)]  # (N, D/4) each
+    angles = [index.reshape(-1, 1) * frequencies for index in (right, down)]  # (N, D/4) each
     return torch.cat([part for angle in angles for part in (angle.sin(), angle.cos())], dim=1)
 
 
@@ -126,12 +126,12 @@ def _modulate(h: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 
 def _layer_norm(width: int) -> nn.LayerNorm:
-    """Without weights of its own: the condition gives scale and shift."""
+    """Return a layer without weights, since scale and shift come from the condition."""
     return nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
 
 
 def _linear(channels_in: int, channels_out: int) -> nn.Linear:
-    """Starts as in the authors' code: Glorot weights, no bias."""
+    """Return a layer initialised as in the authors' code: Glorot weights, zero bias."""
     layer = nn.Linear(channels_in, channels_out)
     nn.init.xavier_uniform_(layer.weight)
     nn.init.zeros_(layer.bias)

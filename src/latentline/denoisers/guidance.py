@@ -11,15 +11,15 @@ from latentline.diffusion.process import DenoiserModel, Network, Process
 
 @dataclass(frozen=True)
 class Guidance:
-    """How strongly, when, and how calmed.
+    """Settings of classifier-free guidance.
 
     Args:
         scale: w of uncond + w * (cond - uncond); 1 = off, 0 = unconditional.
         start: smallest t that is guided.
-        end: largest t that is guided. Guidance hurts near noise and is wasted near data (Kynkaanniemi et al., arXiv 2404.07724);
-            outside [start, end] the network is asked for the conditional half alone.
-        rescale: phi in [0, 1]: how far the guided output is brought back to the conditional one's standard deviation
-            (Lin et al., arXiv 2305.08891, eq. 15 and 16).
+        end: largest t that is guided. Guidance hurts near noise and is wasted near data (Kynkaanniemi et al., arXiv
+            2404.07724). Outside [start, end] only the conditional half is evaluated.
+        rescale: phi in [0, 1], from no rescaling to the conditional output's standard deviation (Lin et al., arXiv
+            2305.08891, eq. 15 and 16).
     """
 
     scale: float = 1.0
@@ -28,12 +28,12 @@ class Guidance:
     rescale: float = 0.0
 
     def covers(self, t: Tensor) -> Tensor:
-        """Which of the times (B,) are guided. Reckoned in float32, so that a network's times and a grid's agree."""
+        """Return which of the times (B,) are guided, in float32, so that a network's times and a grid's agree."""
         start, end = torch.tensor([self.start, self.end])
         return (t.float() >= start) & (t.float() <= end)
 
     def evaluations(self, times: Tensor) -> int:
-        """Network forwards per image when the model is asked once at each of ``times`` (N,)."""
+        """Return the network forwards per image for one evaluation of the model at each of ``times`` (N,)."""
         halves = 1 if self.scale in (0, 1) else 2
         return int(torch.where(self.covers(times), halves, 1).sum())
 
@@ -57,7 +57,10 @@ def guided_model(network: Network, process: Process, condition: Condition, guida
 
 
 def guided_output(cond: Tensor, uncond: Tensor, scale: float, rescale: float) -> Tensor:
-    """Guide one kind of output, (B, ...) each; any kind, because all are linear in one another at fixed z_t and t."""
+    """Return the guided output (B, ...) of the two outputs.
+
+    It holds for every prediction, because all are linear in one another at fixed z_t and t.
+    """
     guided = uncond + scale * (cond - uncond)  # arXiv 2207.12598, eq. 6, with scale = 1 + w
     if rescale == 0:
         return guided

@@ -1,4 +1,4 @@
-"""Load the denoiser, refuse it if it belongs to other latents."""
+"""Load the trained denoiser."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from latentline.runtime.compute import to_device
 
 @dataclass(frozen=True)
 class Denoiser:
-    """A network on its device, the process it was trained for, and what it is told of an image."""
+    """A network on its device, the process it was trained for, and its conditioning."""
 
     network: nn.Module
     process: Process
@@ -29,13 +29,20 @@ class Denoiser:
 
 
 def load_denoiser(device: torch.device, stats: LatentStats, root: Path = Path()) -> Denoiser:
-    """Build the denoiser that ``root``/checkpoints/denoiser holds.
+    """Load the denoiser in ``root``/checkpoints/denoiser.
+
+    Args:
+        device: of the network.
+        stats: of the latents in ``root``/encoded_img.
+        root: folder of the run.
 
     Raises:
-        UserError: missing, damaged, or trained on other latents than those of encoded_img, whose statistics are ``stats``.
+        UserError: the checkpoint is missing or damaged, or was trained on other latents than those of encoded_img.
     """
     checkpoint = load_checkpoint(root / DENOISER, kind="denoiser", made_by="train_denoiser")
-    if checkpoint.trained_on["latents"] != sha256_file(root / LATENT_STATS):  # the statistics name the autoencoder too
+    if checkpoint.trained_on["latents"] != sha256_file(
+        root / LATENT_STATS
+    ):  # stats.json holds the autoencoder's sha256 too
         raise UserError(
             f"{root / DENOISER} was trained on other latents than encoded_img holds; run `dvc repro train_denoiser`"
         )

@@ -1,4 +1,4 @@
-"""The denoiser of vector latents: an MLP that sees its input again in every layer (Preechakul et al., arXiv 2111.15640, appendix)."""
+"""Denoiser of vector latents: an MLP with its input in every layer (Preechakul et al., arXiv 2111.15640, appendix)."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ _CONDITION = 256  # channels of embedded time and condition; the paper has as ma
 
 
 class LatentMLP(nn.Module):
-    """Predicts one vector of the latent's length from a noisy one, its time and its condition.
+    """Network that predicts a vector of the latent's length from a noisy one, its time and its condition.
 
     The paper's network is ``width=2048, depth=9``: nine hidden layers and the output make its ten.
 
@@ -35,7 +35,7 @@ class LatentMLP(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, z_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """z_t (B, D), t (B,) in [0, 1], the condition of B examples -> prediction (B, D)."""
+        """Predict (B, D) from z_t (B, D), t (B,) in [0, 1] and the condition of B examples."""
         embedded = self.embedding(t, condition.vector)  # (B, 256)
         first, *others = self.layers
         h = first(z_t, embedded)  # (B, width)
@@ -45,7 +45,7 @@ class LatentMLP(nn.Module):
 
 
 class _ModulatedLayer(nn.Module):
-    """Linear, scaled by 1 + a projection of the condition, normalised, SiLU: in the order of the authors' code."""
+    """Linear, scaled by 1 + a projection of the condition, normalised, SiLU, in the order of the authors' code."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
@@ -55,5 +55,5 @@ class _ModulatedLayer(nn.Module):
         nn.init.kaiming_normal_(self.linear.weight)
 
     def forward(self, h: Tensor, embedded: Tensor) -> Tensor:
-        """H (B, channels_in), embedded (B, 256) -> (B, channels_out)."""
+        """Return (B, channels_out) from h (B, channels_in) and embedded (B, 256)."""
         return F.silu(self.norm(self.linear(h) * (1 + self.scale(embedded))))

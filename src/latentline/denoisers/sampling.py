@@ -1,4 +1,4 @@
-"""Draw latents: the same image for the same (seed, index), whatever the batch size."""
+"""Sampling of latents: the same image for the same (seed, index), whatever the batch size."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ from latentline.runtime.compute import channels_last
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How latents are drawn."""
+    """Sampler, time grid and guidance."""
 
-    sampler: Callable[[NoiseFn], Sampler]  # its knobs are filled in; a deterministic one has no use for the noise
+    sampler: Callable[[NoiseFn], Sampler]  # with its options bound; a deterministic one ignores the noise
     times: Tensor  # (K + 1,)
     guidance: Guidance
 
@@ -27,35 +27,36 @@ class SamplingConfig:
 @torch.no_grad()
 def draw_latents(
     denoiser: Denoiser,
-    plan: SamplingConfig,
+    config: SamplingConfig,
     seed: int,
     name: str,
     indices: Tensor,
     labels: LabelTable,
     callback: Callback | None = None,
 ) -> Tensor:
-    """Standardised latents (B, *latent_shape), on the denoiser's device.
+    """Draw standardised latents (B, *latent_shape) on the denoiser's device.
+
+    An image's noise depends on ``seed``, ``name`` and the image's index alone.
 
     Args:
-        denoiser: the network and what it was trained for.
-        plan: sampler, grid, guidance.
-        seed: with ``name`` and an image's index, all that its noise depends on.
+        denoiser: the network, its process and its conditioning.
+        config: sampler, grid, guidance.
+        seed: of the run.
         name: of the series of images.
         indices: (B,) of the images.
-        labels: of B images, what they are conditioned on.
-        callback: sees the state at each grid time.
+        labels: of B images, for the condition.
+        callback: receives the state at each grid time.
     """
     noise = start_noise(seed, name, indices, denoiser.latent_shape).to(denoiser.device)
 
     def noise_fn(step: int) -> Tensor:
         return start_noise(seed, f"{name}/step {step}", indices, denoiser.latent_shape).to(noise)
 
-    return plan.sampler(noise_fn)(
-        conditioned_model(denoiser, labels, plan.guidance), channels_last(noise), plan.times, callback
-    )
+    model = conditioned_model(denoiser, labels, config.guidance)
+    return config.sampler(noise_fn)(model, channels_last(noise), config.times, callback)
 
 
 def conditioned_model(denoiser: Denoiser, labels: LabelTable, guidance: Guidance) -> DenoiserModel:
-    """Return the denoiser as samplers take it, conditioned on the ``labels`` of B images."""
+    """Return the guided denoiser, conditioned on the ``labels`` of B images."""
     condition = denoiser.conditioning.encode(labels).to(denoiser.device)
     return guided_model(denoiser.network, denoiser.process, condition, guidance)

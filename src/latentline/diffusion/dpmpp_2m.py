@@ -1,4 +1,4 @@
-"""DPM-Solver++(2M) (Lu et al., arXiv 2211.01095, algorithm 2): second order from one evaluation per step, by remembering the last one."""
+"""DPM-Solver++(2M) (Lu et al., arXiv 2211.01095, algorithm 2): second order with one evaluation per step."""
 
 from torch import Tensor
 
@@ -8,7 +8,7 @@ from latentline.diffusion.steps import Callback, integrate
 
 
 def dpmpp_2m(model: DenoiserModel, z: Tensor, times: Tensor, callback: Callback | None = None) -> Tensor:
-    """Integrate d(z / sigma) = z0 d(alpha / sigma) along falling ``times`` (see the package's docstring)."""
+    """Integrate d(z / sigma) = z0 d(alpha / sigma) along falling ``times``: see :class:`steps.Sampler`."""
     before: Evaluation | None = None
 
     def step(_: int, z: Tensor, now: float, after: float) -> Tensor:

@@ -1,4 +1,7 @@
-"""Euler's method: first order, one evaluation per step. On every path it is DDIM without noise (Song et al., arXiv 2010.02502, eq. 12)."""
+"""Euler's method: first order, one evaluation per step.
+
+On every path it equals DDIM without noise (Song et al., arXiv 2010.02502, eq. 12).
+"""
 
 from torch import Tensor
 
@@ -8,7 +11,7 @@ from latentline.diffusion.steps import Callback, integrate
 
 
 def euler(model: DenoiserModel, z: Tensor, times: Tensor, callback: Callback | None = None) -> Tensor:
-    """Integrate dz = z0 d(alpha) + noise d(sigma) along ``times`` (see the package's docstring)."""
+    """Integrate dz = z0 d(alpha) + noise d(sigma) along ``times``: see :class:`steps.Sampler`."""
 
     def step(_: int, z: Tensor, now: float, after: float) -> Tensor:
         here = model.predict_at(z, now)

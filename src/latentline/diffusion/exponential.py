@@ -1,7 +1,7 @@
-"""What exponential integrators share: one step in lambda = log(alpha / sigma), and the guess of z0 along it.
+"""Shared parts of exponential integrators: a step in lambda = log(alpha / sigma), and the estimate of z0 along it.
 
-Divided by sigma, the ODE dz = z0 d(alpha) + noise d(sigma) loses its noise term: d(z / sigma) = z0 d(alpha / sigma). Only z0 has to be
-guessed between evaluations; the rest is exact, however fast the noise level falls.
+Divided by sigma, the ODE dz = z0 d(alpha) + noise d(sigma) loses its noise term: d(z / sigma) = z0 d(alpha / sigma).
+Only z0 has to be estimated between evaluations. All else is exact, however fast the noise level falls.
 """
 
 from dataclasses import dataclass
@@ -13,27 +13,31 @@ from latentline.diffusion.path import Coefficients
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What the network said of z0 (B, ...), and where."""
+    """The network's estimate of z0 (B, ...), and the coefficients where it was made."""
 
     z0: Tensor
     point: Coefficients
 
 
 def z0_weight(now: Coefficients, after: Coefficients) -> Tensor:
-    """alpha_after (1 - e^-h), h = lambda_after - lambda_now: written so that it is finite at t = 1 (alpha = 0) and t = 0 (sigma = 0)."""
+    """Return alpha_after (1 - e^-h), h = lambda_after - lambda_now, in a form finite at t = 1 and at t = 0.
+
+    There alpha or sigma is 0.
+    """
     return after.alpha - after.sigma * now.alpha / now.sigma
 
 
 def exponential_step(z: Tensor, z0: Tensor, now: Coefficients, after: Coefficients) -> Tensor:
-    """The state (B, ...) at ``after`` if the network says ``z0`` all along (Lu et al., arXiv 2211.01095, proposition 4.1)."""
+    """Return the state (B, ...) at ``after`` for a constant ``z0`` (Lu et al., arXiv 2211.01095, proposition 4.1)."""
     return after.sigma / now.sigma * z + z0_weight(now, after) * z0
 
 
 def extrapolate(before: Evaluation | None, here: Evaluation, after: Coefficients) -> Tensor:
-    """z0 (B, ...) half-way to ``after`` in lambda, on the line through the last two evaluations (arXiv 2211.01095, algorithm 2).
+    """Return z0 (B, ...) half-way to ``after`` in lambda, on the line through the last two evaluations.
 
-    The last evaluation itself where there is only one, and for the step to t = 0, which is infinitely long in lambda. A step from alpha = 0
-    is infinitely long too: the line through its ends is level, and so is the guess.
+    This is algorithm 2 of arXiv 2211.01095. Without an earlier evaluation the result is the last one itself. The same
+    holds for the step to t = 0, which is infinitely long in lambda. A step from alpha = 0 is infinitely long too, so
+    the line through its ends is level.
     """
     if before is None or after.sigma == 0:
         return here.z0

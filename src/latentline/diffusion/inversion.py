@@ -1,4 +1,4 @@
-"""From data to the noise that it comes from: the sampler's ODE run upwards (Song et al., arXiv 2010.02502, section 4.3)."""
+"""Inversion: from data to noise, by the sampler's ODE run upwards (Song et al., arXiv 2010.02502, section 4.3)."""
 
 from torch import Tensor
 
@@ -9,16 +9,17 @@ from latentline.diffusion.steps import Callback, Sampler
 def invert(
     sampler: Sampler, model: DenoiserModel, z0: Tensor, times: Tensor, callback: Callback | None = None
 ) -> Tensor:
-    """The state (B, ...) at t = 1 that ``sampler`` would bring to about ``z0``; sampling from it on the same grid returns the input.
+    """Return the state (B, ...) at t = 1 from which ``sampler`` returns to about ``z0`` on the same grid.
 
-    The better the solver the smaller the difference: ``heun`` closes the circle with error O(1 / steps^2), ``euler`` (= DDIM without noise)
-    with O(1 / steps). Guidance above 1 makes both much larger: invert the unguided model.
+    The better the solver, the smaller the difference: O(1 / steps^2) for ``heun``, O(1 / steps) for ``euler`` (= DDIM
+    without noise). Guidance above 1 makes both much larger, so invert the unguided model.
 
     Args:
-        sampler: ``euler``, ``heun`` or ``ddim`` with eta = 0; the exponential integrators cannot leave t = 0, where lambda is infinite.
+        sampler: ``euler``, ``heun`` or ``ddim`` with eta = 0. Exponential integrators cannot leave t = 0, where lambda
+            is infinite.
         model: the network.
         z0: standardised latents (B, ...).
         times: (K + 1,), the grid of sampling, from 1 to 0.
-        callback: sees each state.
+        callback: receives each state.
     """
     return sampler(model, z0, times.flip(0), callback)

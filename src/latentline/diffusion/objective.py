@@ -12,11 +12,14 @@ _MIN_SNR_GAMMA = 5.0  # the paper's choice: Hang et al., arXiv 2303.09556
 
 
 def sample_times(count: int, kind: str, generator: torch.Generator) -> Tensor:
-    """Times (count,) in (0, 1), stratified: one per equal slice of probability, which lowers the variance of the loss.
+    """Return stratified times (count,) in (0, 1).
+
+    One falls into each equal slice of probability, which lowers the variance of the loss.
 
     Args:
         count: B.
-        kind: ``uniform``, or ``logit_normal``: the logistic of a standard normal (Esser et al., arXiv 2403.03206, eq. 19).
+        kind: ``uniform``, or ``logit_normal``: the logistic of a standard normal (Esser et al., arXiv 2403.03206,
+            eq. 19).
         generator: on the CPU.
     """
     strata = (torch.arange(count) + torch.rand(count, generator=generator)) / count  # (B,) in [0, 1)
@@ -29,13 +32,14 @@ def sample_times(count: int, kind: str, generator: torch.Generator) -> Tensor:
 
 
 def loss_weight(kind: str, prediction: str, point: Coefficients) -> Tensor:
-    """What the squared error of the network's own output is multiplied by, of t's shape.
+    """Return the weight of the squared error of the network's own output, of t's shape.
 
     Args:
-        kind: ``uniform``, 1; or ``min_snr``, min(SNR, 5) for the error of z0 (Hang et al., arXiv 2303.09556, section 3.4). An error of another
-            prediction is first reckoned as the error of z0 that it means: times min(SNR, 5) / SNR for epsilon and / (SNR + 1) for v.
+        kind: ``uniform``, 1; or ``min_snr``, min(SNR, 5) for the error of z0 (Hang et al., arXiv 2303.09556, section
+            3.4). An error of another prediction is converted into an error of z0. The weight is then min(SNR, 5) / SNR
+            for epsilon and min(SNR, 5) / (SNR + 1) for v.
         prediction: what the network predicts.
-        point: path point of t (B,).
+        point: coefficients of t (B,).
     """
     if kind == "uniform":
         return torch.ones_like(point.alpha)
@@ -53,10 +57,10 @@ def denoising_loss(
     noise: Tensor,
     weighting: str = "uniform",
 ) -> Tensor:
-    """Weighted mean squared error of the network's prediction, per example.
+    """Return the weighted mean squared error of the network's prediction, per example.
 
     Args:
-        network: predicts what ``process`` says.
+        network: its prediction is ``process.prediction``.
         process: path and prediction.
         z0: clean standardised latents (B, ...).
         condition: of B examples.

@@ -1,4 +1,4 @@
-"""Noise paths: how much data and how much noise there is at time t."""
+"""Noise paths: the coefficients of data and noise at time t."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Coefficients:
-    """alpha, sigma and their derivatives by t, each of t's shape."""
+    """alpha, sigma and their derivatives with respect to t, each of t's shape."""
 
     alpha: Tensor
     sigma: Tensor
@@ -32,30 +32,30 @@ class Coefficients:
 
     @property
     def log_snr(self) -> Tensor:
-        """The clock of exponential integrators, lambda = log(alpha / sigma): half the logarithm of the SNR."""
+        """Half the log of the SNR, lambda = log(alpha / sigma): the time variable of exponential integrators."""
         return self.alpha.log() - self.sigma.log()
 
 
 class NoisePath(ABC):
-    """alpha and sigma as functions of t in [0, 1]. Calling it with t of any shape gives the :class:`Coefficients`."""
+    """alpha and sigma as functions of t in [0, 1]."""
 
     name: str
 
     @abstractmethod
     def __call__(self, t: Tensor) -> Coefficients:
-        """Coefficients in t's shape, type and device."""
+        """Return the coefficients at t of any shape, in t's shape, type and device."""
 
     @abstractmethod
     def time_at(self, ratio: Tensor) -> Tensor:
-        """The t at which sigma / alpha is ``ratio``, in [0, infinity]; the end of the path where it never is."""
+        """Return the t at which sigma / alpha is ``ratio`` in [0, infinity]; beyond the path, its end."""
 
     def at_time(self, time: float) -> Coefficients:
-        """Coefficients of one time as float64 scalars: what the samplers reckon their steps with."""
+        """Return the coefficients at one time as float64 scalars, for the steps of samplers."""
         return self(torch.tensor(time, dtype=torch.float64))
 
 
 class FlowPath(NoisePath):
-    """The straight path z_t = (1 - t) z0 + t noise (rectified flow: Liu et al., arXiv 2209.03003, eq. 1; t reversed)."""
+    """The straight path z_t = (1 - t) z0 + t noise (Liu et al., arXiv 2209.03003, eq. 1, t reversed)."""
 
     name = "flow"
 
@@ -73,17 +73,22 @@ flow_path = FlowPath()
 
 
 def add_noise(z0: Tensor, noise: Tensor, point: Coefficients) -> Tensor:
-    """z_t (B, ...) from z0 and noise (B, ...) at the path point of t (B,)."""
+    """Return z_t (B, ...) of z0 and noise (B, ...) at the coefficients of t (B,)."""
     at = point.expand(z0.ndim)
     return at.alpha * z0 + at.sigma * noise
 
 
+def add_noise_at(path: NoisePath, z0: Tensor, noise: Tensor, time: float) -> Tensor:
+    """Return z_t (B, ...) of z0 and noise (B, ...) where the whole batch is at one time."""
+    return add_noise(z0, noise, path(z0.new_full((len(z0),), time)))
+
+
 def velocity(z0: Tensor, noise: Tensor, point: Coefficients) -> Tensor:
-    """dz_t/dt (B, ...) for fixed z0 and noise (B, ...) at the path point of t (B,)."""
+    """Return dz_t/dt (B, ...) for fixed z0 and noise (B, ...) at the coefficients of t (B,)."""
     at = point.expand(z0.ndim)
     return at.d_alpha * z0 + at.d_sigma * noise
 
 
 def increments(now: Coefficients, after: Coefficients) -> tuple[Tensor, Tensor]:
-    """(d alpha, d sigma) of a step from one path point to another: the step moves a state by z0 d(alpha) + noise d(sigma)."""
+    """Return (d alpha, d sigma) of a step, which moves a state by z0 d(alpha) + noise d(sigma)."""
     return after.alpha - now.alpha, after.sigma - now.sigma

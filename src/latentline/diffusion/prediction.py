@@ -1,7 +1,7 @@
-"""All conversions between what a network may predict and what a sampler may need.
+"""All conversions between the kinds of prediction.
 
-Whatever a network predicts is some a * z0 + b * noise with a and b known at t; together with z_t = alpha * z0 + sigma * noise that is
-two equations for two unknowns. One solution serves every kind of prediction on every path.
+Every prediction is some a * z0 + b * noise, and a and b follow from t. Together with z_t = alpha * z0 + sigma * noise
+these are two equations for two unknowns. One solution serves every kind of prediction on every path.
 """
 
 from collections.abc import Callable
@@ -13,10 +13,8 @@ from torch import Tensor
 from latentline.diffusion.path import Coefficients
 
 _COEFFICIENTS: dict[str, Callable[[Coefficients], tuple[Tensor, Tensor]]] = {  # (a, b)
-    "epsilon": lambda at: (
-        torch.zeros_like(at.alpha),
-        torch.ones_like(at.alpha),
-    ),  # Ho et al., arXiv 2006.11239, eq. 14
+    # Ho et al., arXiv 2006.11239, eq. 14
+    "epsilon": lambda at: (torch.zeros_like(at.alpha), torch.ones_like(at.alpha)),
     "v": lambda at: (-at.sigma, at.alpha),  # Salimans and Ho, arXiv 2202.00512, section 4
     "x0": lambda at: (torch.ones_like(at.alpha), torch.zeros_like(at.alpha)),
     "velocity": lambda at: (at.d_alpha, at.d_sigma),  # Liu et al., arXiv 2209.03003, eq. 1
@@ -26,7 +24,7 @@ PREDICTIONS = tuple(_COEFFICIENTS)
 
 @dataclass(frozen=True)
 class Prediction:
-    """One estimate in every form. z0 and noise are (B, ...); ``at`` is the path point with axes to broadcast over them."""
+    """One estimate in every form: z0 and noise (B, ...), and the coefficients ``at``, which broadcast over them."""
 
     z0: Tensor
     noise: Tensor
@@ -44,7 +42,7 @@ class Prediction:
 
 
 def training_target(kind: str, z0: Tensor, noise: Tensor, point: Coefficients) -> Tensor:
-    """What a network of ``kind`` should have said (B, ...), from z0 and noise (B, ...) at the path point of t (B,)."""
+    """Return the target (B, ...) of prediction ``kind``, from z0 and noise (B, ...) at the coefficients of t (B,)."""
     of_z0, of_noise = _COEFFICIENTS[kind](point.expand(z0.ndim))
     return of_z0 * z0 + of_noise * noise
 
@@ -52,14 +50,14 @@ def training_target(kind: str, z0: Tensor, noise: Tensor, point: Coefficients) -
 def from_output(kind: str, z_t: Tensor, output: Tensor, point: Coefficients) -> Prediction:
     """Solve z_t = alpha z0 + sigma noise and output = a z0 + b noise for z0 and noise.
 
-    The equations leave one case open: ``x0`` at t = 0, where z_t is the data and independent of the noise. Its mean given z_t is
-    then 0, which is what the answer says.
+    The equations leave one case open: ``x0`` at t = 0, where z_t is the data and independent of the noise. There the
+    noise is 0, its mean given z_t.
 
     Args:
-        kind: one of ``PREDICTIONS``, fit for the path (see ``process.require_compatible``).
+        kind: one of ``PREDICTIONS``, compatible with the path (see ``process.require_compatible``).
         z_t: (B, ...).
         output: (B, ...), the network's.
-        point: path point of t (B,).
+        point: coefficients of t (B,).
     """
     at = point.expand(z_t.ndim)
     of_z0, of_noise = _COEFFICIENTS[kind](at)
@@ -72,7 +70,7 @@ def from_output(kind: str, z_t: Tensor, output: Tensor, point: Coefficients) -> 
 
 
 def z0_error_per_output_error(kind: str, point: Coefficients) -> Tensor:
-    """|dz0 / d output| at fixed z_t, of t's shape: how far an error of the network moves its z0."""
+    """Return |dz0 / d output| at fixed z_t, of t's shape: the error of z0 per error of the network's output."""
     of_z0, of_noise = _COEFFICIENTS[kind](point)
     return (
         torch.ones_like(point.alpha)

@@ -1,4 +1,4 @@
-"""The process: a noise path and what the network predicts along it. Two names say all of it, and a checkpoint keeps them."""
+"""The process: a noise path and what the network predicts along it; a checkpoint stores the names of both."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,50 +16,46 @@ Network = Callable[[Tensor, Tensor, Condition], Tensor]
 
 PATHS: dict[str, NoisePath] = {path.name: path for path in (flow_path, vp_linear_path, vp_cosine_path)}
 
-_REFUSED = {
-    (
-        "flow",
-        "epsilon",
-    ): "at t = 1, where sampling starts, z_t is the noise itself, and to say it again says nothing of the data",
-    ("vp_linear", "velocity"): "its noise part sigma'(t) is infinite at t = 0; v is the bounded target of such paths",
-    ("vp_cosine", "velocity"): "its noise part sigma'(t) is infinite at t = 0; v is the bounded target of such paths",
+_UNBOUNDED = "since the velocity's noise part sigma'(t) is infinite at t = 0; set it to v, which is bounded there"
+_REFUSED = {  # (path, prediction): reason; remedy
+    ("flow", "epsilon"): "since z_t is the noise itself at t = 1, where sampling starts; set it to velocity",
+    ("vp_linear", "velocity"): _UNBOUNDED,
+    ("vp_cosine", "velocity"): _UNBOUNDED,
 }
 
 
 def require_compatible(path: str, prediction: str) -> None:
-    """Refuse unknown names and what cannot work.
+    """Refuse unknown names, and a prediction from which data cannot be computed along the path.
 
     Raises:
         UserError: one line with the reason and the remedy.
     """
     if path not in PATHS:
-        raise UserError(f"path: {path!r} is unknown; expected one of {', '.join(PATHS)}")
+        raise UserError(f"path ({path}) must be one of {', '.join(PATHS)}; correct it")
     if prediction not in PREDICTIONS:
-        raise UserError(f"prediction: {prediction!r} is unknown; expected one of {', '.join(PREDICTIONS)}")
+        raise UserError(f"prediction ({prediction}) must be one of {', '.join(PREDICTIONS)}; correct it")
     if reason := _REFUSED.get((path, prediction)):
-        others = [kind for kind in PREDICTIONS if (path, kind) not in _REFUSED]
-        raise UserError(
-            f"prediction: {prediction} is refused on path {path}: {reason}; expected another; set it to one of {', '.join(others)}"
-        )
+        others = ", ".join(kind for kind in PREDICTIONS if (path, kind) not in _REFUSED)
+        raise UserError(f"prediction ({prediction}) must be one of {others} on path {path}, {reason}")
 
 
 @dataclass(frozen=True)
 class Process:
-    """A path and a kind of prediction that go together. Build it with :func:`build_process`."""
+    """A path and a kind of prediction that are compatible. Build it with :func:`build_process`."""
 
     path: NoisePath
     prediction: str
 
 
 def build_process(path: str, prediction: str) -> Process:
-    """The process of these two names (``denoiser.process``). Raises UserError: see :func:`require_compatible`."""
+    """Return the process of these names (``denoiser.process``). Raises UserError: see :func:`require_compatible`."""
     require_compatible(path, prediction)
     return Process(PATHS[path], prediction)
 
 
 @dataclass(frozen=True)
 class DenoiserModel:
-    """All that a sampler knows of a network: conditioned, guided, its output in every form.
+    """A network as samplers use it: conditioned, guided, with its output in every form.
 
     Args:
         process: what the network was trained for.
@@ -71,19 +67,19 @@ class DenoiserModel:
 
     @property
     def path(self) -> NoisePath:
-        """The path that the states of this model lie on."""
+        """The noise path of this model's states."""
         return self.process.path
 
     def predict(self, z_t: Tensor, t: Tensor) -> Prediction:
-        """The estimate at z_t (B, ...), t (B,)."""
+        """Return the estimate at z_t (B, ...), t (B,)."""
         return from_output(self.process.prediction, z_t, self.output(z_t, t), self.path(t))
 
     def predict_at(self, z_t: Tensor, time: float) -> Prediction:
-        """The estimate at z_t (B, ...) when all of the batch is at one time."""
+        """Return the estimate at z_t (B, ...) where the whole batch is at one time."""
         return self.predict(z_t, z_t.new_full((len(z_t),), time))
 
     def __call__(self, z_t: Tensor, t: Tensor) -> Tensor:
-        """The velocity (B, ...): the model as the right side of dz/dt = velocity(z, t)."""
+        """Return the velocity (B, ...), the right side of dz/dt = velocity(z, t)."""
         return self.predict(z_t, t).velocity
 
 

@@ -1,4 +1,4 @@
-"""What all samplers share: their types, and the walk along the grid."""
+"""Types of all samplers, and the loop along their grid."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -9,17 +9,24 @@ from torch import Tensor
 from latentline.diffusion.process import DenoiserModel
 
 NoiseFn = Callable[[int], Tensor]
-"""draw_noise(step) -> standard normal noise (B, ...) for that step."""
+"""noise_fn(step) -> standard normal noise (B, ...) for that step, counted from 0."""
 
 Callback = Callable[[float, Tensor], None]
-"""on_step(t, z (B, ...)): sees a state."""
+"""callback(t, z (B, ...)): receives a state."""
 
 
 class Sampler(Protocol):
-    """A sampler whose knobs are filled in."""
+    """A sampler with its options bound."""
 
     def __call__(self, model: DenoiserModel, z: Tensor, times: Tensor, callback: Callback | None = None) -> Tensor:
-        """The state (B, ...) at times[-1] from ``z`` at times[0]."""
+        """Return the state (B, ...) at the last of ``times``.
+
+        Args:
+            model: the network.
+            z: the state (B, ...) at ``times[0]``.
+            times: (K + 1,) float64; from 1 to 0 to sample.
+            callback: receives the state at every grid time, the first included.
+        """
 
 
 def integrate(

@@ -1,4 +1,4 @@
-"""Where the steps of a sampler lie. Every grid is (steps + 1,) float64, from exactly 1 (noise) down to exactly 0 (data)."""
+"""Time grids of samplers: (steps + 1,) float64, from exactly 1 (noise) down to exactly 0 (data)."""
 
 import torch
 from torch import Tensor
@@ -14,21 +14,22 @@ _RHO = 7.0
 
 
 def time_grid(steps: int, shift: float = 1.0) -> Tensor:
-    """Even steps in t, or more of them at one end.
+    """Return even steps in t, or more of them at one end.
 
     Args:
         steps: number of intervals.
-        shift: 1 = uniform; above 1 = denser near noise: t -> shift t / (1 + (shift - 1) t) (Esser et al., arXiv 2403.03206, eq. 23).
+        shift: 1 = uniform; above 1 = denser near noise: t -> shift t / (1 + (shift - 1) t) (Esser et al.,
+            arXiv 2403.03206, eq. 23).
     """
     t = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
     return shift * t / (shift * t + (1 - t))  # the same, and exactly 1 at t = 1
 
 
 def karras_grid(steps: int, path: NoisePath) -> Tensor:
-    """Even steps in (sigma / alpha)^(1/7): shortest where noise is least (Karras et al., arXiv 2206.00364, eq. 5).
+    """Return even steps in (sigma / alpha)^(1/7), shortest near the data (Karras et al., arXiv 2206.00364, eq. 5).
 
-    The ratios go from that of t = 1, but at most 164, to that of t = 0.001; then the data. The first time is set to 1, where sampling
-    starts whatever the ratio.
+    The ratios go from the one of t = 1, but at most 164, to the one of t = 0.001; then to the data. The first time is
+    set to 1, where sampling starts for any ratio.
     """
     first = path.at_time(_SMALLEST_TIME)
     last = path.at_time(1.0)
@@ -39,20 +40,21 @@ def karras_grid(steps: int, path: NoisePath) -> Tensor:
 
 
 def discrete_grid(steps: int) -> Tensor:
-    """Even steps rounded to the 1000 discrete ones, "trailing": the last one, t = 1, is always in (Lin et al., arXiv 2305.08891, table 2).
+    """Return even steps rounded to the 1000 discrete ones, "trailing" (Lin et al., arXiv 2305.08891, table 2).
+
+    The noisiest of them, t = 1, is always in the grid.
 
     Raises:
-        UserError: more steps than there are.
+        UserError: more than 1000 steps.
     """
     if steps > DISCRETE_STEPS:
-        raise UserError(
-            f"steps: {steps} on the discrete time grid; expected at most the {DISCRETE_STEPS} that it has; take fewer, or the uniform time grid"
-        )
+        expected = f"at most {DISCRETE_STEPS} on the discrete time grid"
+        raise UserError(f"steps ({steps}) must be {expected}; lower it, or take the uniform time grid")
     return (time_grid(steps) * DISCRETE_STEPS).round() / DISCRETE_STEPS
 
 
 def build_time_grid(kind: str, steps: int, path: NoisePath, shift: float) -> Tensor:
-    """The grid ``kind`` (one of ``TIME_GRIDS``) with ``steps`` intervals; ``shift`` is for ``shifted`` alone."""
+    """Return the grid ``kind`` (one of ``TIME_GRIDS``) with ``steps`` intervals; only ``shifted`` uses ``shift``."""
     if kind == "uniform":
         return time_grid(steps)
     if kind == "shifted":

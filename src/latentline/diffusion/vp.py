@@ -11,21 +11,22 @@ DISCRETE_STEPS = 1000
 
 
 def linear_betas() -> Tensor:
-    """beta_i (T,) float64, evenly from 1e-4 to 0.02 (Ho et al., arXiv 2006.11239, section 4)."""
+    """Return beta_i (T,) float64, evenly from 1e-4 to 0.02 (Ho et al., arXiv 2006.11239, section 4)."""
     return torch.linspace(1e-4, 0.02, DISCRETE_STEPS, dtype=torch.float64)
 
 
 def cosine_betas() -> Tensor:
-    """beta_i (T,) float64 of alpha_bar(t) = cos^2((t + 0.008) / 1.008 * pi / 2), at most 0.999 (Nichol and Dhariwal, arXiv 2102.09672, eq. 17)."""
+    """Return beta_i (T,) float64 of alpha_bar(t) = cos^2((t + 0.008) / 1.008 * pi / 2), at most 0.999.
+
+    Nichol and Dhariwal, arXiv 2102.09672, eq. 17.
+    """
     t = torch.arange(DISCRETE_STEPS + 1, dtype=torch.float64) / DISCRETE_STEPS
-    alpha_bar = (
-        ((t + 0.008) / 1.008 * math.pi / 2).cos().square()
-    )  # (T + 1,); the division below takes off its value at 0
+    alpha_bar = ((t + 0.008) / 1.008 * math.pi / 2).cos().square()  # (T + 1,); the division removes its value at 0
     return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999)
 
 
 class VariancePreservingPath(NoisePath):
-    """alpha^2 = alpha_bar, sigma^2 = 1 - alpha_bar, with log alpha_bar linear in t between the discrete steps t = (i + 1) / T.
+    """Path with alpha^2 = alpha_bar, sigma^2 = 1 - alpha_bar, and log alpha_bar linear between steps t = (i + 1) / T.
 
     sigma'(t) is infinite at t = 0, where sigma grows like the square root of t; all else is finite.
 
@@ -36,9 +37,8 @@ class VariancePreservingPath(NoisePath):
 
     def __init__(self, name: str, betas: Tensor) -> None:
         self.name = name
-        self._log_alpha_bar = torch.cat(
-            [betas.new_zeros(1), (-betas).log1p().cumsum(dim=0)]
-        )  # (T + 1,): entry j is t = j / T
+        # (T + 1,): entry j is t = j / T
+        self._log_alpha_bar = torch.cat([betas.new_zeros(1), (-betas).log1p().cumsum(dim=0)])
 
     def __call__(self, t: Tensor) -> Coefficients:
         """See :meth:`NoisePath.__call__`; at a discrete step the derivatives are those of the interval above it."""

@@ -1,1 +1,1 @@
-"""Edits of latents: what images are to become, directions, moves along them, mixtures."""
+"""Edits of latents: targets, directions, shifts along them, mixtures."""

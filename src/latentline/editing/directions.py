@@ -5,34 +5,37 @@ from torch import Tensor
 
 
 def unit(directions: Tensor) -> Tensor:
-    """(K, F) scaled to length 1 each."""
+    """Return directions (K, F) scaled to length 1."""
     return directions / directions.norm(dim=1, keepdim=True)
 
 
 def random_directions(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Unit vectors drawn uniformly, of the shape (K, F) of ``like``."""
+    """Draw unit vectors uniformly, of the shape (K, F) of ``like``."""
     return unit(torch.randn(like.shape, generator=generator))
 
 
 def spread(latents: Tensor, directions: Tensor) -> Tensor:
-    """Standard deviation of ``latents`` (N, F) along each unit direction (K, F): the unit of strength, (K,)."""
+    """Return the standard deviation (K,) of ``latents`` (N, F) along unit directions (K, F): the unit of strength."""
     return (latents @ directions.T).std(dim=0)
 
 
 def move(latents: Tensor, direction: Tensor, distance: float | Tensor) -> Tensor:
-    """Latents (N, F) shifted by ``distance``, one for all or (N, 1), along the unit ``direction`` (F,)."""
+    """Shift latents (N, F) along the unit ``direction`` (F,) by ``distance``, one for all or (N, 1)."""
     return latents + distance * direction
 
 
-def mean_differences(latents: Tensor, holds: Tensor) -> Tensor:
-    """Mean of the latents (N, F) that are so minus mean of the others, for each column of bool ``holds`` (N, K): (K, F).
+def mean_differences(latents: Tensor, matches: Tensor) -> Tensor:
+    """Return the mean of matching latents minus the mean of all others, one direction (K, F) per target.
 
-    Zeros where all are so or none is.
+    A target that all or no images match has a direction of zeros.
+
+    Args:
+        latents: (N, F).
+        matches: bool (N, K), which images match each target.
     """
-    inside = holds.float()
+    inside = matches.float()
     counts = inside.sum(dim=0)[:, None]  # (K, 1)
     sums = inside.T @ latents  # (K, F)
-    difference = sums / counts.clamp(min=1) - (latents.sum(dim=0) - sums) / (len(latents) - counts).clamp(
-        min=1
-    )  # (K, F)
+    other_counts = (len(latents) - counts).clamp(min=1)
+    difference = sums / counts.clamp(min=1) - (latents.sum(dim=0) - sums) / other_counts  # (K, F)
     return difference.where((counts > 0) & (counts < len(latents)), difference.new_zeros(()))

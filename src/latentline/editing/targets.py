@@ -1,4 +1,4 @@
-"""What images are to become."""
+"""Targets of edits: the class, attribute or number that an image is edited towards."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,54 +8,64 @@ from torch import Tensor
 from latentline.core.attributes import CLASS, Attribute
 from latentline.core.errors import UserError
 
-_MOST_LISTED = 60  # names in an error
+_MAX_LISTED = 60  # names in an error
 
 
 @dataclass(frozen=True)
 class Target:
-    """What images are to become: one class of a column, an attribute that is present, or a number above the mean of the training images."""
+    """One class of a categorical attribute, presence of a binary one, or a number above the training images' mean."""
 
-    place: int  # of the column among all
-    column: Attribute
-    kind: int  # the class, where there are classes
+    column_index: int
+    """Column of the attribute in the table of labels."""
+    attribute: Attribute
+    class_index: int
+    """Index of the class; 0 for binary and continuous attributes."""
 
     @property
     def name(self) -> str:
-        """The class's name, ``attribute=value`` of another categorical column, or the attribute's name."""
-        if not self.column.classes:
-            return self.column.name
-        value = self.column.classes[self.kind]
-        return value if self.column.name == CLASS else f"{self.column.name}={value}"
+        """Class name, ``attribute=value`` of another categorical attribute, or the name of the attribute."""
+        if not self.attribute.classes:
+            return self.attribute.name
+        value = self.attribute.classes[self.class_index]
+        return value if self.attribute.name == CLASS else f"{self.attribute.name}={value}"
 
-    def holds(self, values: Tensor) -> Tensor:
-        """Values (N, A) -> which images are so already, bool (N,)."""
-        known = values[:, self.place]
-        if self.column.classes:
-            return known == self.kind
-        return known > (0.5 if self.column.kind == "binary" else self.column.mean)
+    def matches(self, values: Tensor) -> Tensor:
+        """Return which images, by their values (N, A), have the target already: bool (N,)."""
+        column = values[:, self.column_index]
+        if self.attribute.classes:
+            return column == self.class_index
+        return column > (0.5 if self.attribute.kind == "binary" else self.attribute.mean)
 
-    def others(self, values: Tensor, count: int) -> Tensor:
-        """Rows of the first ``count`` images that are not so."""
-        return self.holds(values).logical_not().nonzero()[:count, 0]
+    def non_matching(self, values: Tensor, count: int) -> Tensor:
+        """Return the rows of the first ``count`` images without the target: int64 (M,), M at most ``count``."""
+        return self.matches(values).logical_not().nonzero()[:count, 0]
 
-    def told(self, values: Tensor) -> Tensor:
-        """Values (N, A) with this column as it is to become: the class, 1, or a standard deviation above the mean."""
-        wanted = values.clone()
-        number = {"categorical": float(self.kind), "binary": 1.0, "continuous": self.column.mean + self.column.std}
-        wanted[:, self.place] = number[self.column.kind]
-        return wanted
+    def with_target(self, values: Tensor) -> Tensor:
+        """Return values (N, A) with the target set: the class, 1, or one standard deviation above the mean."""
+        changed = values.clone()
+        number = {
+            "categorical": float(self.class_index),
+            "binary": 1.0,
+            "continuous": self.attribute.mean + self.attribute.std,
+        }
+        changed[:, self.column_index] = number[self.attribute.kind]
+        return changed
 
 
-def all_targets(columns: Sequence[Attribute]) -> list[Target]:
-    """One for each output of a classifier of ``columns``, in that order."""
-    return [Target(place, column, kind) for place, column in enumerate(columns) for kind in range(column.num_logits)]
+def all_targets(schema: Sequence[Attribute]) -> list[Target]:
+    """Return one target for each logit of a classifier of ``schema``, in that order."""
+    return [
+        Target(column_index, attribute, class_index)
+        for column_index, attribute in enumerate(schema)
+        for class_index in range(attribute.num_logits)
+    ]
 
 
-def require_names(knob: str, wanted: Sequence[str], names: Sequence[str]) -> None:
-    """Raise UserError unless each of ``wanted``, the value of ``knob``, is one of ``names``."""
-    listed = [*names[:_MOST_LISTED], *(["..."] if len(names) > _MOST_LISTED else [])]
+def require_names(setting: str, wanted: Sequence[str], names: Sequence[str]) -> None:
+    """Raise UserError unless each of ``wanted``, the value of ``setting``, is one of ``names``."""
     for name in wanted:
         if name not in names:
-            raise UserError(
-                f"{knob}: {name!r} is unknown; expected one of {', '.join(listed) or 'none, as nothing is known here'}; correct it"
-            )
+            if not names:
+                raise UserError(f"{setting} ({name!r}) must be empty for images without labels; remove the name")
+            listed = ", ".join([*names[:_MAX_LISTED], *(["..."] if len(names) > _MAX_LISTED else [])])
+            raise UserError(f"{setting} ({name!r}) must be one of {listed}; correct it")

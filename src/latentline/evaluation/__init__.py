@@ -1,1 +1,1 @@
-"""Arrays -> numbers. Knows no files, no models."""
+"""Metrics of arrays: agreement of labels, quality of reconstructions. Imports neither files nor models."""

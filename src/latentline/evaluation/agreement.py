@@ -1,4 +1,4 @@
-"""How well decisions agree with what is known of the images."""
+"""Agreement of predicted labels with the ground truth."""
 
 import torch
 from torch import Tensor
@@ -6,26 +6,26 @@ from torch import Tensor
 from latentline.core.attributes import Attribute
 
 
-def agreement(column: Attribute, decided: Tensor, known: Tensor) -> float:
-    """Share of decisions (N,) equal to the known values (N,); of a continuous column the coefficient of determination, at most 1.
+def agreement(column: Attribute, predicted: Tensor, targets: Tensor) -> float:
+    """Return the accuracy of predictions (N,), or the coefficient of determination of a continuous column, at most 1.
 
-    Where all known numbers are the same, which leaves nothing to explain, it is 1 if every decision is right and else 0.
+    Where the ground truth (N,) of a continuous column is constant, return 1 if every prediction is right, else 0.
     """
     if column.kind != "continuous":
-        return float((decided == known).float().mean())
-    known = known.double()
-    residual, variation = (decided - known).square().sum(), (known - known.mean()).square().sum()
+        return float((predicted == targets).float().mean())
+    targets = targets.double()
+    residual, variation = (predicted - targets).square().sum(), (targets - targets.mean()).square().sum()
     return float(1 - residual / variation if variation > 0 else residual == 0)
 
 
-def constant_agreement(column: Attribute, known: Tensor) -> float:
-    """What the best constant answer to ``known`` (N,) would reach."""
+def constant_agreement(column: Attribute, targets: Tensor) -> float:
+    """Return the agreement of the best constant prediction with the ground truth (N,)."""
     if column.kind == "continuous":
         return 0.0
-    return float(known.unique(return_counts=True)[1].max() / len(known))
+    return float(targets.unique(return_counts=True)[1].max() / len(targets))
 
 
-def confusion_counts(column: Attribute, decided: Tensor, known: Tensor) -> Tensor:
-    """How many images of each class (rows) were taken for each class (columns), from classes (N,) decided and known: int64 (K, K)."""
-    pairs = known.long() * column.num_logits + decided.long()
+def confusion_counts(column: Attribute, predicted: Tensor, targets: Tensor) -> Tensor:
+    """Count the images of each class (rows) by predicted class (columns): two (N,) -> int64 (K, K)."""
+    pairs = targets.long() * column.num_logits + predicted.long()
     return torch.bincount(pairs, minlength=column.num_logits**2).reshape(column.num_logits, column.num_logits)

@@ -1,4 +1,4 @@
-"""The judge: a small convolutional classifier whose last features give the space that distances are measured in."""
+"""Small convolutional classifier; its last features are the space in which distances are measured."""
 
 from collections.abc import Sequence
 
@@ -9,11 +9,11 @@ from latentline.nn.blocks import conv3x3
 
 
 class Head(nn.Module):
-    """A linear layer that may have no outputs at all (nn.Linear warns of that).
+    """Linear layer that may have no outputs; nn.Linear would warn.
 
     Args:
-        features: D.
-        outputs: K.
+        features: D, length of a feature vector.
+        outputs: K, logits; may be 0.
     """
 
     def __init__(self, features: int, outputs: int) -> None:
@@ -30,14 +30,14 @@ class Head(nn.Module):
 class ConvClassifier(nn.Module):
     """Two levels of convolutions, then one hidden layer of features and a linear head.
 
-    Its first convolution has stride 2: a 3x3 convolution of a single channel at full size costs more than all the rest.
+    The first convolution has stride 2: a 3x3 convolution of one channel at full size costs more than all other layers.
 
     Args:
         shape: (C, H, W) of the images.
-        outputs: of the head, for all that is known of an image.
+        outputs: logits of the head, for all labels; may be 0.
         channels: width of the first level; the second has twice as many.
-        features: length of the feature vector.
-        dropout: share of features hidden in training.
+        features: D, length of the feature vector.
+        dropout: fraction of the convolutions' outputs set to 0 in training.
     """
 
     def __init__(self, shape: Sequence[int], outputs: int, channels: int, features: int, dropout: float) -> None:
@@ -74,4 +74,4 @@ class ConvClassifier(nn.Module):
 
 
 def _quarter(size: int) -> int:
-    return ((size + 1) // 2 + 1) // 2  # rounded up twice: what two convolutions of stride 2 leave
+    return ((size + 1) // 2 + 1) // 2  # each convolution of stride 2 rounds up

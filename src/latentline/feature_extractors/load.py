@@ -1,45 +1,42 @@
-"""Load the judge, and see images with its eyes."""
+"""Load the feature extractor that the pipeline has trained, for features and for predicted labels of images."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from latentline.core.attributes import Attribute, predict
-from latentline.core.labels import schema_from_json
+from latentline.core.attributes import predict
+from latentline.core.labels import Schema, schema_from_json
 from latentline.core.paths import FEATURE_EXTRACTOR
 from latentline.core.shards import ShardedArray
-from latentline.data.store import to_unit_range
-from latentline.feature_extractors.build import PretrainedExtractor, build_feature_extractor
-from latentline.feature_extractors.classifier import ConvClassifier
+from latentline.feature_extractors.build import ExtractorNetwork, build_feature_extractor
+from latentline.feature_extractors.features import BATCH, extract_features
 from latentline.runtime.checkpoint import load_checkpoint
 from latentline.runtime.compute import to_device
-
-_BATCH = 500
 
 
 @dataclass(frozen=True)
 class FeatureExtractor:
-    """A network whose features give the space of all distances, and whose head says what it sees; nothing else trains on it."""
+    """Network whose features are the space of all distances and whose head predicts labels.
 
-    network: ConvClassifier | PretrainedExtractor
+    No other network trains on it.
+    """
+
+    network: ExtractorNetwork
     device: torch.device
     name: str
-    columns: tuple[Attribute, ...]  # what the head knows; none = it knows nothing
+    schema: Schema  # of the labels that the head predicts; may be empty
 
     @torch.no_grad()
-    def look(self, images: Tensor | ShardedArray) -> tuple[Tensor, Tensor]:
-        """uint8 images (N, C, H, W), read batch by batch -> features (N, D) and the values (N, A) that it takes them for, on the CPU."""
-        features, values = [], []
-        for batch in images.split(_BATCH):
-            seen = self.network.features(to_unit_range(batch).to(self.device))
-            features.append(seen.cpu())
-            values.append(predict(self.columns, self.network.head(seen).cpu()))
-        return torch.cat(features), torch.cat(values)
+    def extract(self, images: Tensor | ShardedArray) -> tuple[Tensor, Tensor]:
+        """Return the features (N, D) and the predicted labels (N, A) of uint8 images (N, C, H, W), on the CPU."""
+        features = extract_features(self.network, images, self.device)
+        logits = (self.network.head(batch.to(self.device)).cpu() for batch in features.split(BATCH))
+        return features, torch.cat([predict(self.schema, batch) for batch in logits])
 
 
 def load_feature_extractor(device: torch.device) -> FeatureExtractor:
-    """Build the judge that checkpoints/feature_extractor holds. Raises UserError when it is missing or damaged."""
+    """Build the network of checkpoints/feature_extractor. Raises UserError when the file is missing or damaged."""
     checkpoint = load_checkpoint(FEATURE_EXTRACTOR, kind="feature_extractor", made_by="train_feature_extractor")
     network = build_feature_extractor(checkpoint.name, **checkpoint.constructor)
     checkpoint.load_into(network)

@@ -1,4 +1,4 @@
-"""Train a judge: the one of the pipeline, or another like it that is to learn from other images."""
+"""Train a classifier or the head of a pretrained network: the pipeline's, or one like it on other images."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -6,15 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from latentline.core.attributes import Attribute, predict, split_logits
 from latentline.core.seeds import derive_seed
 from latentline.core.shards import ShardedArray
 from latentline.data.batches import EpochSampler
 from latentline.data.store import to_unit_range
-from latentline.feature_extractors.build import PretrainedExtractor
-from latentline.feature_extractors.classifier import ConvClassifier
+from latentline.feature_extractors.build import ExtractorNetwork, PretrainedExtractor
+from latentline.feature_extractors.features import extract_features
 from latentline.runtime.compute import channels_last
 from latentline.runtime.parallel import SINGLE_PROCESS, Ranks
 from latentline.training.config import optimizer_of
@@ -22,33 +21,31 @@ from latentline.training.loop import Saving, TrainConfig, fit
 from latentline.training.micro_batches import MicroBatch, micro_batches
 from latentline.training.params import OptimizerParams
 
-_BATCH = 500
-
 
 @dataclass(frozen=True)
 class ClassifierTraining:
-    """How a judge is trained; knobs of ``feature_extractor``."""
+    """Settings of section ``feature_extractor`` that shape a training, whatever the network."""
 
     epochs: int
     label_smoothing: float
     optimizer: OptimizerParams
 
     def to_json(self) -> dict[str, Any]:
-        """For the checkpoint."""
+        """Return what the checkpoint stores."""
         return {**vars(self), "optimizer": self.optimizer.model_dump()}
 
     @classmethod
-    def from_json(cls, lessons: dict[str, Any]) -> "ClassifierTraining":
-        """The inverse of :meth:`to_json`."""
-        return cls(**{**lessons, "optimizer": OptimizerParams(**lessons["optimizer"])})
+    def from_json(cls, stored: dict[str, Any]) -> "ClassifierTraining":
+        """Return the inverse of :meth:`to_json`."""
+        return cls(**{**stored, "optimizer": OptimizerParams(**stored["optimizer"])})
 
 
 def train_classifier(
-    network: ConvClassifier | PretrainedExtractor,
+    network: ExtractorNetwork,
     columns: Sequence[Attribute],
     images: Tensor | ShardedArray,
     values: Tensor,
-    lessons: ClassifierTraining,
+    training: ClassifierTraining,
     *,
     device: torch.device,
     seed: int,
@@ -59,36 +56,39 @@ def train_classifier(
 ) -> list[dict[str, float]]:
     """Train the classifier, or the head of a pretrained network, in place.
 
+    Several processes share the features of a pretrained network. Then rank 0 trains alone and the others exit: the
+    networks trained here are small, and BatchNorm needs whole batches.
+
     Args:
         network: on its device.
-        columns: what its outputs stand for.
+        columns: attributes that its outputs predict.
         images: uint8 (N, C, H, W).
         values: (N, A) of ``columns``.
-        lessons: how.
+        training: epochs, label smoothing and optimizer.
         device: of the network.
-        seed: with ``name``, all that order and dropout depend on.
+        seed: with ``name``, the source of order and dropout.
         name: of this training.
         saving: of the running state.
         on_epoch: see ``training.loop.fit``.
-        ranks: the processes that share the work: to see the images with a pretrained network. The first then trains alone, and the others
-            end: the networks that learn here are small, and a batch must be whole for BatchNorm.
+        ranks: the processes of the stage.
 
     Returns:
         One row per epoch.
     """
     values = values.to(device)
-    order = EpochSampler(len(images), lessons.optimizer.batch_size, derive_seed(seed, name, "order"))
-    learner: nn.Module
+    order = EpochSampler(len(images), training.optimizer.batch_size, derive_seed(seed, name, "order"))
+    trained: nn.Module
     if isinstance(network, PretrainedExtractor):
-        learner, seen = network.head, features(network, images, device, ranks).to(device)
+        features = extract_features(network, images, device, ranks, progress=True).to(device)
+        trained = network.head
 
-        def outputs(rows: Tensor) -> Tensor:
-            return network.head(seen[rows.to(device)])
+        def logits(rows: Tensor) -> Tensor:
+            return network.head(features[rows.to(device)])
 
     else:
-        learner = network
+        trained = network
 
-        def outputs(rows: Tensor) -> Tensor:
+        def logits(rows: Tensor) -> Tensor:
             return network(channels_last(to_unit_range(images[rows].to(device))))
 
     ranks.exit_non_main()
@@ -96,46 +96,27 @@ def train_classifier(
     def loss(step: int) -> Iterator[MicroBatch]:
         torch.manual_seed(derive_seed(seed, name, "dropout", step))
         batch = order.rows(step)
-        for weight, part in micro_batches(len(batch), lessons.optimizer.accumulate):
+        for weight, part in micro_batches(len(batch), training.optimizer.accumulate):
             rows = batch[part]
-            told = zip(columns, split_logits(columns, outputs(rows)), values[rows.to(device)].T, strict=True)
-            value = torch.stack(
-                [column.loss(given, wanted, lessons.label_smoothing) for column, given, wanted in told]
-            ).mean()
+            by_column = zip(columns, split_logits(columns, logits(rows)), values[rows.to(device)].T, strict=True)
+            losses = [column.loss(own, targets, training.label_smoothing) for column, own, targets in by_column]
+            value = torch.stack(losses).mean()
             yield weight, value, {"loss": value}
 
     config = TrainConfig(
-        "feature_extractor", lessons.epochs, order.steps_per_epoch, optimizer_of(lessons.optimizer), saving
+        "feature_extractor", training.epochs, order.steps_per_epoch, optimizer_of(training.optimizer), saving
     )
-    _, history = fit(learner, loss, config, on_epoch=on_epoch)
+    _, history = fit(trained, loss, config, on_epoch=on_epoch)
     return history
 
 
 @torch.no_grad()
-def features(
-    network: ConvClassifier | PretrainedExtractor,
-    images: Tensor | ShardedArray,
-    device: torch.device,
-    ranks: Ranks = SINGLE_PROCESS,
-) -> Tensor:
-    """Features (N, D) of uint8 images (N, C, H, W), on the CPU; each process computes its slice, and has all."""
-    network.eval()
-    own = ranks.slice_of(len(images))
-    starts = tqdm(
-        range(own.start, own.stop, _BATCH), desc="features", disable=None if ranks.is_main else True, mininterval=1
-    )
-    batches = (images[start : min(start + _BATCH, own.stop)] for start in starts)
-    return ranks.all_gather(
-        torch.cat([network.features(to_unit_range(batch).to(device)).cpu() for batch in batches]), len(images)
-    )
-
-
-@torch.no_grad()
-def decisions(
-    network: ConvClassifier | PretrainedExtractor,
+def predict_labels(
+    network: ExtractorNetwork,
     images: Tensor | ShardedArray,
     columns: Sequence[Attribute],
     device: torch.device,
 ) -> Tensor:
-    """What the network takes uint8 images (N, C, H, W) for: values (N, A)."""
-    return predict(columns, network.head(features(network, images, device).to(device)).cpu())
+    """Return the labels (N, A) that the network predicts for uint8 images (N, C, H, W)."""
+    features = extract_features(network, images, device, progress=True)
+    return predict(columns, network.head(features.to(device)).cpu())

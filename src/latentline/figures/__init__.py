@@ -1,1 +1,1 @@
-"""Arrays -> figure files. Equal arrays give equal bytes."""
+"""Figures: arrays to image files; equal arrays give equal bytes."""

@@ -1,4 +1,4 @@
-"""Grids of images, pixel by pixel (no plotting library: quick, small, exact)."""
+"""Grids of images, exact to the pixel, without a plotting library."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from torch import Tensor
 from latentline.core.files import replaced_file
 
 _GAP = 2  # pixels between images
-_PAPER = 255  # white
+_WHITE = 255
 
 
 def save_grid(path: Path, images: Tensor, columns: int, scale: int = 1) -> None:
@@ -19,7 +19,7 @@ def save_grid(path: Path, images: Tensor, columns: int, scale: int = 1) -> None:
 
     Args:
         path: ends in ``.png``.
-        images: what to show.
+        images: in the order of the grid.
         columns: images per row.
         scale: each pixel becomes ``scale`` x ``scale``.
     """
@@ -30,21 +30,21 @@ def save_grid(path: Path, images: Tensor, columns: int, scale: int = 1) -> None:
 
 
 def tile(images: Tensor, columns: int) -> Tensor:
-    """(N, C, H, W) uint8 -> one image (C, rows * (H + gap) + gap, columns * (W + gap) + gap)."""
+    """Join images (N, C, H, W) uint8 into one of (C, rows * (H + gap) + gap, columns * (W + gap) + gap)."""
     count, channels, height, width = images.shape
     rows = -(-count // columns)
-    cells = torch.full((rows * columns, channels, height + _GAP, width + _GAP), _PAPER, dtype=torch.uint8)
+    cells = torch.full((rows * columns, channels, height + _GAP, width + _GAP), _WHITE, dtype=torch.uint8)
     cells[:count, :, :height, :width] = images
     grid = cells.reshape(rows, columns, channels, height + _GAP, width + _GAP).permute(
         2, 0, 3, 1, 4
     )  # (C, rows, h, columns, w)
     return F.pad(
-        grid.reshape(channels, rows * (height + _GAP), columns * (width + _GAP)), (_GAP, 0, _GAP, 0), value=_PAPER
+        grid.reshape(channels, rows * (height + _GAP), columns * (width + _GAP)), (_GAP, 0, _GAP, 0), value=_WHITE
     )
 
 
 def alternating_rows(sets: Sequence[Tensor], columns: int) -> Tensor:
-    """Several (N, C, H, W) -> their rows of ``columns`` images in turn: a row of the first, the same images of the second, ...
+    """Interleave rows of ``columns`` images of several sets (N, C, H, W): a row of the first, of the second, and so on.
 
     An incomplete last row is left out, so that rows stay paired.
     """
@@ -54,16 +54,16 @@ def alternating_rows(sets: Sequence[Tensor], columns: int) -> Tensor:
     )
 
 
-def turns_as_rows(kinds: int, height: int, width: int) -> Tensor:
-    """Indices (rows * width,) that lay out things of ``kinds`` kinds in turn (0, 1, 2, 0, 1, 2, ...) as one row per kind.
+def turns_as_rows(num_classes: int, height: int, width: int) -> Tensor:
+    """Return the indices (rows * width,) that lay out items with classes 0, 1, 2, 0, 1, 2, ... as one row per class.
 
-    Rows are those of the first ``height`` kinds.
+    There are rows for the first ``height`` classes only.
     """
-    return torch.arange(kinds * width).reshape(width, kinds).T[:height].flatten()
+    return torch.arange(num_classes * width).reshape(width, num_classes).T[:height].flatten()
 
 
 def heat(maps: Tensor) -> Tensor:
-    """Float maps (N, H, W) -> grey uint8 (N, 1, H, W), each spread over its own range."""
+    """Scale each of N float maps (N, H, W) to its own range: grey uint8 (N, 1, H, W)."""
     low = maps.amin(dim=(1, 2), keepdim=True)
     span = (maps.amax(dim=(1, 2), keepdim=True) - low).clamp(min=1e-12)
     return ((maps - low) / span * 255).round().to(torch.uint8)[:, None]

@@ -1,4 +1,4 @@
-"""Curves, bars and matrices."""
+"""Plots of numbers: curves, bars, histograms, matrices; and tables for ``dvc plots``."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from typing import Any
 
 import matplotlib
 
-matplotlib.use("Agg")  # no screen needed
+matplotlib.use("Agg")  # draws without a screen
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,12 +17,12 @@ from numpy.typing import ArrayLike
 from latentline.core.files import replaced_file
 
 _DPI = 80
-_MOST_BARS = 62
-_MOST_NAMED = 26  # classes of a confusion matrix
+_MAX_BARS = 62
+_MAX_NAMES = 26  # of classes, in a confusion matrix
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: list[str] | None = None) -> None:
-    """Rows as CSV, for ``dvc plots``, which wants the names of the ``columns`` even where there is no row to take them from."""
+    """Write rows as CSV for ``dvc plots``, which needs the names of ``columns`` even where there are no rows."""
     with replaced_file(path) as temporary:
         pd.DataFrame(rows, columns=columns).to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
 
@@ -35,21 +35,21 @@ def curves(
     ylabel: str,
     *,
     log: bool = False,
-    floor: float | None = None,
 ) -> None:
-    """Columns ``y`` of ``rows`` over column ``x``; ``floor`` is drawn as a dashed line."""
+    """Draw columns ``y`` of ``rows`` over column ``x``, on a logarithmic axis if ``log``."""
     with _axes(path, (5, 3.2)) as axes:
         for name in y:
             axes.plot([row[x] for row in rows], [row[name] for row in rows], marker="o", markersize=3, label=name)
-        if floor is not None:
-            axes.axhline(floor, linestyle="--", color="grey", label="floor")
         axes.set(xlabel=x, ylabel=ylabel, yscale="log" if log else "linear")
         axes.grid(alpha=0.3)
         axes.legend()
 
 
 def curve_panels(path: Path, rows: Sequence[Mapping[str, Any]], x: str, panels: Mapping[str, Sequence[str]]) -> None:
-    """Columns of ``rows`` over column ``x``, a panel for each entry (label of its y axis -> columns); rows without a column are left out of it."""
+    """Draw columns of ``rows`` over column ``x`` in ``panels`` (label of the y axis -> columns).
+
+    A row that lacks a column is left out of its curve.
+    """
     figure, drawn = plt.subplots(1, len(panels), figsize=(3.4 * len(panels), 3), squeeze=False)
     for axes, (label, names) in zip(drawn.flat, panels.items(), strict=True):
         for name in names:
@@ -70,7 +70,16 @@ def relation(
     marks: Sequence[str] = (),
     diagonal: bool = False,
 ) -> None:
-    """Lines through points (x, y); ``marks`` are written beside the points of the first, ``diagonal`` draws y = x, dashed."""
+    """Draw lines through points (x, y).
+
+    Args:
+        path: ends in ``.png``.
+        lines: points of each line by its name.
+        xlabel: of the x axis.
+        ylabel: of the y axis.
+        marks: texts beside the points of the first line.
+        diagonal: whether to draw y = x, dashed.
+    """
     with _axes(path, (5, 4)) as axes:
         for name, points in lines.items():
             axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
@@ -84,7 +93,7 @@ def relation(
 
 
 def shares(path: Path, values: Mapping[str, ArrayLike], xlabel: str) -> None:
-    """Histograms of several sets of numbers in [0, 1], one over the other."""
+    """Draw histograms of several sets of numbers in [0, 1], superimposed."""
     with _axes(path, (5, 3.2)) as axes:
         for name, numbers in values.items():
             axes.hist(np.asarray(numbers), bins=np.linspace(0, 1, 41), density=True, alpha=0.5, label=name)
@@ -93,10 +102,10 @@ def shares(path: Path, values: Mapping[str, ArrayLike], xlabel: str) -> None:
 
 
 def bars(path: Path, names: Sequence[str], values: Sequence[float], ylabel: str) -> None:
-    """One bar per name; where there are too many to name, the lowest values, lowest first, as ``ylabel`` then says."""
-    if len(names) > _MOST_BARS:
-        lowest = np.argsort(values, kind="stable")[:_MOST_BARS]
-        ylabel = f"{ylabel}, lowest {_MOST_BARS} of {len(names)}"
+    """Draw a bar per name; of more than 62 only the lowest values, in ascending order, and ``ylabel`` notes it."""
+    if len(names) > _MAX_BARS:
+        lowest = np.argsort(values, kind="stable")[:_MAX_BARS]
+        ylabel = f"{ylabel}, lowest {_MAX_BARS} of {len(names)}"
         names, values = [names[index] for index in lowest], [values[index] for index in lowest]
     with _axes(path, (max(4, 0.5 * len(names) + 1), 3.2)) as axes:
         axes.bar(range(len(names)), values)
@@ -106,8 +115,8 @@ def bars(path: Path, names: Sequence[str], values: Sequence[float], ylabel: str)
 
 
 def histogram(path: Path, names: Sequence[str], counts: Sequence[int], ylabel: str) -> None:
-    """One bar per name; where there are too many to name, a curve of the counts, the largest first."""
-    if len(names) <= _MOST_BARS:
+    """Draw a bar per name; of more than 62 a curve of the counts, in descending order."""
+    if len(names) <= _MAX_BARS:
         bars(path, names, counts, ylabel)
         return
     with _axes(path, (5, 3.2)) as axes:
@@ -117,11 +126,11 @@ def histogram(path: Path, names: Sequence[str], counts: Sequence[int], ylabel: s
 
 
 def confusion(path: Path, matrix: ArrayLike, names: Sequence[str]) -> None:
-    """Counts (true, predicted), each row coloured by its share."""
+    """Draw counts (true class, predicted class); colours are shares of the row."""
     counts = np.asarray(matrix)
     with _axes(path, (6, 5.4)) as axes:
         axes.imshow(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
-        if len(names) <= _MOST_NAMED:
+        if len(names) <= _MAX_NAMES:
             for row, column in np.ndindex(*counts.shape):
                 axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=7)
             axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
@@ -130,14 +139,14 @@ def confusion(path: Path, matrix: ArrayLike, names: Sequence[str]) -> None:
 
 
 def notice(path: Path, text: str) -> None:
-    """A picture that only says something."""
+    """Draw a line of text, in place of a figure that has no data."""
     with _axes(path, (6, 0.6)) as axes:
         axes.text(0.5, 0.5, text, ha="center", va="center")
         axes.set_axis_off()
 
 
 def histograms_against_normal(path: Path, values: ArrayLike, titles: Sequence[str]) -> None:
-    """Density of each row of ``values`` (K, N) in a panel of its own, with the standard normal density."""
+    """Draw the density of each row of ``values`` (K, N) in its own panel, with the standard normal density."""
     rows = np.asarray(values)
     columns = min(4, len(rows))
     figure, panels = plt.subplots(

@@ -1,1 +1,1 @@
-"""Weights and folders of other libraries, read and written."""
+"""Reading and writing of the weights and folders of other libraries."""

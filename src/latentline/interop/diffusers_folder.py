@@ -1,4 +1,4 @@
-"""A model folder as diffusers writes it: config.json and diffusion_pytorch_model.safetensors."""
+"""Model folders of diffusers: config.json and diffusion_pytorch_model.safetensors."""
 
 import json
 from pathlib import Path
@@ -16,23 +16,28 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 def read_diffusers_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
-    """(config, weights, sha256 of the weights' file). Raises UserError when a file is missing or damaged; no pickle is ever read."""
+    """Return the config, the weights and the sha256 of the weights' file. Pickles are never read.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise UserError(
-                f"{folder} has no {name}; expected a folder written by diffusers with safetensors; download or convert it"
+                f"{folder} must be a folder that diffusers wrote with safetensors, but has no {name}; "
+                "download or convert it"
             )
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         if not isinstance(config, dict):
-            raise ValueError(f"{CONFIG} holds no settings")
+            raise ValueError(f"{CONFIG} must hold a JSON object")
         return config, load_file(folder / WEIGHTS), sha256_file(folder / WEIGHTS)
     except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise UserError(f"{folder} is damaged ({error}); download it again") from None
 
 
 def write_diffusers_folder(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Write both files; the folder is created, other files in it stay."""
+    """Write both files. The folder is created if needed; other files in it stay."""
     with replaced_file(folder / WEIGHTS) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, {"format": "pt"})
     write_json(folder / CONFIG, config)

@@ -1,4 +1,4 @@
-"""The weights of diffusers' ``AutoencoderKL`` under our names, and ours under its: the same numbers in the same network."""
+"""Conversion of weights between :class:`VAE` and diffusers' ``AutoencoderKL``, which are the same network."""
 
 from collections.abc import Iterator
 from typing import Any, cast
@@ -11,9 +11,8 @@ from latentline.autoencoders.vae import VAE
 from latentline.core.errors import UserError
 from latentline.nn.blocks import ResBlock, SelfAttention2d
 
-_INNER: dict[
-    type[nn.Module], dict[str, list[str]]
-] = {  # our name within a layer -> theirs; several = theirs one after another
+# Our name within a layer -> theirs; several names = our tensor is theirs, concatenated
+_INNER: dict[type[nn.Module], dict[str, list[str]]] = {
     ResBlock: {
         "norm_in": ["norm1"],
         "conv_in": ["conv1"],
@@ -28,7 +27,7 @@ _INNER: dict[
     nn.GroupNorm: {"": [""]},
 }
 _OLDER = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # names of attention in older files
-KNOBS = {  # entry of config.json -> our knob
+SETTINGS = {  # entry of config.json -> our setting
     "in_channels": "data.channels",
     "out_channels": "data.channels",
     "latent_channels": "autoencoder.latent_channels",
@@ -42,9 +41,13 @@ KNOBS = {  # entry of config.json -> our knob
 
 
 def diffusers_config(constructor: dict[str, Any]) -> dict[str, Any]:
-    """The ``config.json`` (less its scaling) of the same network, from the arguments of a :class:`VAE`. Raises UserError where there is none."""
+    """Return the ``config.json`` of the same network, without its scaling, from the arguments of a :class:`VAE`.
+
+    Raises:
+        UserError: diffusers has no such network.
+    """
     channels, blocks = list(constructor["encoder_channels"]), list(constructor["encoder_blocks"])
-    wanted = {
+    required = {
         "network": "stable_diffusion",
         "latent_dim": None,
         "decoder_channels": channels,
@@ -53,10 +56,11 @@ def diffusers_config(constructor: dict[str, Any]) -> dict[str, Any]:
         "attention_heads": 1,
         "causal_attention": False,
     }
-    for knob, value in wanted.items():
-        if constructor[knob] != value:
+    for setting, value in required.items():
+        if constructor[setting] != value:
             raise UserError(
-                f"autoencoder.{knob}: {constructor[knob]} has no equal in diffusers' AutoencoderKL; expected {value}; change it"
+                f"autoencoder.{setting} ({constructor[setting]}) must be {value}, as diffusers' AutoencoderKL has it; "
+                "change it and train again"
             )
     attention = ["Attn" if level in constructor["attention_levels"] else "" for level in range(len(channels))]
     return {
@@ -77,43 +81,50 @@ def diffusers_config(constructor: dict[str, Any]) -> dict[str, Any]:
 
 
 def to_diffusers(vae: VAE, constructor: dict[str, Any]) -> dict[str, Tensor]:
-    """The weights under diffusers' names; a 1x1 convolution of attention becomes the matrix that it is."""
+    """Return the weights under diffusers' names. 1x1 convolutions of attention become matrices."""
     own = vae.state_dict()
     theirs: dict[str, Tensor] = {}
     for name, others in _names(vae, constructor):
-        value = (
-            own[name].flatten(1) if ".attentions." in others[0] and own[name].ndim > 1 else own[name]
-        )  # (out, in, 1, 1) -> (out, in)
+        value = own[name]
+        if ".attentions." in others[0] and value.ndim > 1:
+            value = value.flatten(1)  # (out, in, 1, 1) -> (out, in)
         theirs |= {other: part.clone() for other, part in zip(others, value.chunk(len(others)), strict=True)}
     return theirs
 
 
 def from_diffusers(vae: VAE, constructor: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Copy diffusers' weights into ``vae``. Raises ValueError, and copies nothing, when one is missing, left over or of another size."""
+    """Copy diffusers' weights into ``vae``.
+
+    Raises:
+        ValueError: a tensor is missing, left over or of another size; nothing is copied.
+    """
     given = {_newer(name): value for name, value in tensors.items()}
     own = vae.state_dict()
     copied = {}
     for name, others in _names(vae, constructor):
         copied[name] = torch.cat([_part(given, other, own[name], len(others)) for other in others])
     if given:
-        raise ValueError(f"{min(given)} has no place in this network")
+        raise ValueError(f"{min(given)} belongs to no layer of this network")
     vae.load_state_dict(copied)
 
 
 def _part(given: dict[str, Tensor], name: str, like: Tensor, parts: int) -> Tensor:
-    """Take tensor ``name`` from ``given``, as one of ``parts`` of ``like``; a matrix becomes a 1x1 convolution: (out, in) -> (out, in, 1, 1)."""
+    """Take tensor ``name`` out of ``given``, as one of ``parts`` equal parts of ``like``.
+
+    A matrix becomes a 1x1 convolution: (out, in) -> (out, in, 1, 1).
+    """
     if name not in given:
         raise ValueError(f"{name} is missing")
     value = given.pop(name)
     shaped = value.reshape(*value.shape, *[1] * (like.ndim - value.ndim))
     expected = (len(like) // parts, *like.shape[1:])
     if shaped.shape != expected:
-        raise ValueError(f"{name} has shape {tuple(shaped.shape)}, expected {expected}")
+        raise ValueError(f"the shape of {name}, {tuple(shaped.shape)}, must be {expected}")
     return shaped
 
 
 def _names(vae: VAE, constructor: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """(our name, theirs) of every tensor: the layers stand in one order on both sides."""
+    """Yield our name and their names of every tensor; the order of the layers is the same on both sides."""
     for half, prefixes in (("encoder", _encoder_prefixes(constructor)), ("decoder", _decoder_prefixes(constructor))):
         layers = cast(nn.Sequential, vae.get_submodule(f"{half}.layers"))
         with_weights = [(index, layer) for index, layer in enumerate(layers) if list(layer.parameters())]
@@ -127,7 +138,7 @@ def _names(vae: VAE, constructor: dict[str, Any]) -> Iterator[tuple[str, list[st
 
 
 def _encoder_prefixes(constructor: dict[str, Any]) -> list[str]:
-    """Their name of each layer of the encoder, in our order."""
+    """Return their name of each layer of the encoder, in our order."""
     names = ["encoder.conv_in"]
     for level, count in enumerate(constructor["encoder_blocks"]):
         block = f"encoder.down_blocks.{level}"
@@ -143,7 +154,7 @@ def _encoder_prefixes(constructor: dict[str, Any]) -> list[str]:
 
 
 def _decoder_prefixes(constructor: dict[str, Any]) -> list[str]:
-    """Their name of each layer of the decoder, in our order; they count its levels from the latent up."""
+    """Return their name of each layer of the decoder, in our order; they count its levels from the latent up."""
     names = ["post_quant_conv", "decoder.conv_in", *_middle_prefixes("decoder", constructor)]
     for position, (level, count) in enumerate(reversed(list(enumerate(constructor["decoder_blocks"])))):
         block = f"decoder.up_blocks.{position}"

@@ -11,12 +11,12 @@ _GROUPS = 8  # normalisation groups; every width is a multiple of it
 
 
 def group_norm(channels: int, groups: int = _GROUPS, eps: float = 1e-5) -> nn.GroupNorm:
-    """GroupNorm (Wu and He, arXiv 1803.08494): statistics per image, so that neither batch size nor batch mates matter."""
+    """Return GroupNorm (Wu and He, arXiv 1803.08494): statistics per image, so that the batch does not matter."""
     return nn.GroupNorm(groups, channels, eps=eps)
 
 
 def conv3x3(channels_in: int, channels_out: int, stride: int = 1) -> nn.Conv2d:
-    """3x3 convolution; keeps the map size at stride 1, gives ceil(size / 2) at stride 2."""
+    """Return a 3x3 convolution, which keeps the map size at stride 1 and gives ceil(size / 2) at stride 2."""
     return nn.Conv2d(channels_in, channels_out, kernel_size=3, stride=stride, padding=1)
 
 
@@ -24,14 +24,14 @@ class ResBlock(nn.Module):
     """norm -> SiLU -> conv, twice, plus the input (He et al., arXiv 1603.05027).
 
     With ``condition_channels`` the second norm is scaled and shifted by a projection of the condition: adaptive group
-    normalisation (Dhariwal and Nichol, arXiv 2105.05233, eq. 7). The last convolution starts at zero, so that a new block
-    is the identity.
+    normalisation (Dhariwal and Nichol, arXiv 2105.05233, eq. 7). The last convolution starts at zero, so a new block is
+    the identity.
 
     Args:
         channels_in: C of the input.
-        channels_out: C of the output; where it differs, the input passes through a 1x1 convolution.
+        channels_out: C of the output. Where it differs from ``channels_in``, the skip is a 1x1 convolution.
         condition_channels: D of the condition; None = no condition.
-        norm: makes the normalisation of a map from its channels.
+        norm: channels -> normalisation of a map.
     """
 
     def __init__(
@@ -54,12 +54,12 @@ class ResBlock(nn.Module):
         nn.init.zeros_(cast(Tensor, self.conv_out.bias))
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """X (B, channels_in, H, W), condition (B, D) -> (B, channels_out, H, W)."""
+        """Map x (B, channels_in, H, W) and condition (B, D) to (B, channels_out, H, W)."""
         h = self.conv_in(F.silu(self.norm_in(x)))  # (B, channels_out, H, W)
         h = self.norm_out(h)
         if self.modulation is not None:
             if condition is None:
-                raise ValueError("this block was built with condition_channels and needs a condition")
+                raise ValueError("condition (None) must be a tensor for a block with condition_channels; pass one")
             scale, shift = self.modulation(condition)[:, :, None, None].chunk(2, dim=1)  # (B, channels_out, 1, 1) each
             h = torch.addcmul(shift, h, 1 + scale)
         return self.skip(x) + self.conv_out(F.silu(h))
@@ -71,8 +71,8 @@ class SelfAttention2d(nn.Module):
     Args:
         channels: C, a multiple of the number of heads.
         heads: number of heads.
-        causal: whether a position sees only itself and those before it, row by row from the top left.
-        norm: makes the normalisation of a map from its channels.
+        causal: whether a position attends only to itself and to earlier ones, row by row from the top left.
+        norm: channels -> normalisation of a map.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class SelfAttention2d(nn.Module):
         nn.init.zeros_(cast(Tensor, self.out.bias))
 
     def forward(self, x: Tensor) -> Tensor:
-        """X (B, C, H, W) -> same shape."""
+        """Map x (B, C, H, W) to the same shape."""
         b, c, h, w = x.shape
         qkv = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w)  # (B, 3, heads, C/heads, N)
         q, k, v = qkv.transpose(-1, -2).unbind(dim=1)  # (B, heads, N, C/heads) each
@@ -104,17 +104,17 @@ class Downsample(nn.Module):
         self.conv = conv3x3(channels_in, channels_out, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """X (B, channels_in, H, W) -> (B, channels_out, ceil(H/2), ceil(W/2))."""
+        """Map x (B, channels_in, H, W) to (B, channels_out, ceil(H/2), ceil(W/2))."""
         return self.conv(x)
 
 
 class Upsample(nn.Module):
-    """1x1 convolution, then nearest neighbour to the exact size asked for, so that odd maps come back as they were."""
+    """1x1 convolution on the small map, then nearest neighbour to an exact size, which may be odd."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels_in, channels_out, kernel_size=1)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """X (B, channels_in, h, w), size (H, W) -> (B, channels_out, H, W). The convolution runs on the small map."""
+        """Map x (B, channels_in, h, w) to (B, channels_out, H, W), with ``size`` (H, W)."""
         return F.interpolate(self.conv(x), size=size, mode="nearest")

@@ -1,4 +1,4 @@
-"""Numbers and conditions as vectors."""
+"""Embeddings of times and conditions as vectors."""
 
 import math
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def sinusoidal(t: Tensor, channels: int, highest: float = 1000.0) -> Tensor:
-    """Sines and cosines of t at geometrically spaced frequencies (Vaswani et al., arXiv 1706.03762, section 3.5).
+    """Return sines and cosines of t at geometrically spaced frequencies (arXiv 1706.03762, section 3.5).
 
     Args:
         t: (B,) times in [0, 1].
@@ -25,8 +25,8 @@ def sinusoidal(t: Tensor, channels: int, highest: float = 1000.0) -> Tensor:
 class ConditionEmbedding(nn.Module):
     """Time and condition -> one vector (B, D) that modulates every block.
 
-    Without a bias, a condition of zeros adds nothing to the time: the null condition of classifier-free guidance
-    (Ho and Salimans, arXiv 2207.12598).
+    The projection of the condition has no bias, so a condition of zeros adds nothing: it is the null condition of
+    classifier-free guidance (Ho and Salimans, arXiv 2207.12598).
 
     Args:
         cond_dim: F, length of the condition's vector; 0 = unconditional.
@@ -43,7 +43,7 @@ class ConditionEmbedding(nn.Module):
             nn.init.normal_(self.condition.weight, std=0.02)
 
     def forward(self, t: Tensor, condition: Tensor) -> Tensor:
-        """T (B,) in [0, 1], condition (B, F) -> (B, D)."""
+        """Embed t (B,) in [0, 1] and condition (B, F) as (B, D)."""
         embedded = self.time(sinusoidal(t, self.channels))  # (B, D)
         if self.condition is not None:
             embedded = embedded + self.condition(condition)

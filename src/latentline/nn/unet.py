@@ -1,4 +1,4 @@
-"""The U-Net denoiser (Ronneberger et al., arXiv 1505.04597; Dhariwal and Nichol, arXiv 2105.05233) for small latent maps."""
+"""The U-Net denoiser for small latent maps (arXiv 1505.04597; Dhariwal and Nichol, arXiv 2105.05233)."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -11,11 +11,11 @@ from latentline.core.condition import Condition
 from latentline.nn.blocks import Downsample, ResBlock, SelfAttention2d, Upsample, conv3x3, group_norm
 from latentline.nn.embeddings import ConditionEmbedding
 
-_HEAD_CHANNELS = 32  # of an attention head, where they divide the width; else there is one head
+_HEAD_CHANNELS = 32  # of an attention head, where 32 divides the width; else there is one head
 
 
 class _Block(nn.Module):
-    """A residual block, with attention after it where asked for."""
+    """A residual block, and self-attention after it if ``attention``."""
 
     def __init__(self, channels_in: int, channels_out: int, condition_channels: int, attention: bool) -> None:
         super().__init__()
@@ -24,12 +24,12 @@ class _Block(nn.Module):
         self.attention = SelfAttention2d(channels_out, heads) if attention else nn.Identity()
 
     def forward(self, h: Tensor, condition: Tensor) -> Tensor:
-        """H (B, channels_in, H, W), condition (B, D) -> (B, channels_out, H, W)."""
+        """Map h (B, channels_in, H, W) and condition (B, D) to (B, channels_out, H, W)."""
         return self.attention(self.block(h, condition))
 
 
 class UNet(nn.Module):
-    """Predicts one map of the latent's shape from a noisy one, its time and its condition.
+    """Predict a map of the latent's shape from a noisy latent map, its time and its condition.
 
     Args:
         latent_shape: (C, H, W) of the latents; any H and W.
@@ -37,9 +37,9 @@ class UNet(nn.Module):
         channels: width of each level; every further level halves the map (rounding up).
         blocks: residual blocks per level on the way down; one more on the way up.
         attention_levels: indices of the levels with self-attention.
-        patch_size: side of the squares that are folded into channels at once, so that no convolution runs at the latent's own size; maps are
-            filled up with zeros to a multiple of it.
-        embedding_width: of the vector in which time and condition meet; None = twice ``channels[0]``.
+        patch_size: side of the squares of positions that are folded into channels first, so that no convolution runs at
+            full size. Maps are padded with zeros to a multiple of it.
+        embedding_width: D, length of the vector that embeds time and condition; None = twice ``channels[0]``.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class UNet(nn.Module):
         nn.init.zeros_(cast(Tensor, self.out.bias))
 
     def forward(self, z_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """z_t (B, C, H, W), t (B,) in [0, 1], the condition of B examples -> prediction (B, C, H, W)."""
+        """Map z_t (B, C, H, W), t (B,) in [0, 1] and the condition of B examples to a prediction (B, C, H, W)."""
         embedded = self.embedding(t, condition.vector)  # (B, D)
         height, width = z_t.shape[-2:]
         p = self.patch_size
@@ -87,9 +87,8 @@ class UNet(nn.Module):
         h = self.stem(F.pixel_unshuffle(padded, p))  # (B, C p^2, H'/p, W'/p) -> (B, channels[0], H'/p, W'/p)
         skips = [h]
         for layer in self.down:
-            h = (
-                layer(h) if isinstance(layer, Downsample) else layer(h, embedded)
-            )  # (B, channels[level], H' / (p 2^level), W' / (p 2^level))
+            # (B, channels[level], H' / (p 2^level), W' / (p 2^level))
+            h = layer(h) if isinstance(layer, Downsample) else layer(h, embedded)
             skips.append(h)
         for layer in self.up:
             h = (

@@ -1,1 +1,1 @@
-"""The old place of ``latentline.load``; gone with version 0.3."""
+"""Deprecated location of ``latentline.load``, which version 0.3 removes."""

@@ -1,4 +1,4 @@
-"""Linear probes of latents, all but one kind fitted by scikit-learn. Features are float32 (N, F)."""
+"""Linear probes of latents, fitted by scikit-learn, one model per class by L-BFGS. Features are float32 (N, F)."""
 
 import warnings
 from dataclasses import dataclass
@@ -12,75 +12,81 @@ from torch import Tensor
 from latentline.core.attributes import Attribute
 
 Logistic = Literal["multinomial", "one_vs_rest"]
-STRENGTHS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # inverse ones, to choose from
-_NEVER = -1e6  # output for a class without a training image
+CANDIDATES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+"""Values of scikit-learn's C that :func:`choose_probe` compares."""
+_ABSENT_CLASS_BIAS = -1e6  # logit of a class without a training image
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A linear map whose outputs mean what ``Attribute`` says."""
+    """A linear map from features to the logits of :class:`~latentline.core.attributes.Attribute`."""
 
-    weight: Tensor  # (outputs, F)
-    bias: Tensor  # (outputs,)
+    weight: Tensor  # (K, F)
+    bias: Tensor  # (K,)
 
     def __call__(self, features: Tensor) -> Tensor:
-        """Features (N, F) -> outputs (N, outputs)."""
+        """Return the logits (N, K) of features (N, F)."""
         return features @ self.weight.T + self.bias
 
 
 def fit_probe(
-    column: Attribute,
+    attribute: Attribute,
     features: Tensor,
-    known: Tensor,
+    values: Tensor,
     logistic: Logistic,
     inverse_regularization: float,
     max_iterations: int,
 ) -> Probe:
-    """The probe of one column; its weights are zeros where nothing could be learnt.
+    """Fit the probe of one attribute; its weights are zeros where all values are the same.
 
     Args:
-        column: what is to be told.
+        attribute: what the probe predicts.
         features: (N, F).
-        known: the column's values (N,).
-        logistic: of a categorical column: one model of all classes, or one of each class against the others.
-        inverse_regularization: scikit-learn's C; of a continuous column 1 / alpha.
-        max_iterations: of the solver, at most.
+        values: ground truth (N,).
+        logistic: of a categorical attribute: one model of all classes, or one of each class against all others.
+        inverse_regularization: scikit-learn's C; of a continuous attribute 1 / alpha.
+        max_iterations: upper limit of solver iterations.
     """
-    from sklearn.linear_model import (
-        LogisticRegression,
-        Ridge,
-    )  # after the thread count is fixed; and it takes seconds to import
+    # Imported here, since it takes seconds and must follow the setting of the thread count.
+    from sklearn.linear_model import LogisticRegression, Ridge
 
-    if column.kind == "continuous":
-        ridge = Ridge(alpha=1 / inverse_regularization).fit(
-            features.numpy(), ((known - column.mean) / column.std).numpy()
-        )
+    if attribute.kind == "continuous":
+        standardised = ((values - attribute.mean) / attribute.std).numpy()
+        ridge = Ridge(alpha=1 / inverse_regularization).fit(features.numpy(), standardised)
         return Probe(torch.from_numpy(ridge.coef_)[None].float(), torch.tensor([ridge.intercept_]).float())
-    kinds, present = len(column.classes) or 2, np.unique(known.numpy()).astype(int)
-    weight, bias = torch.zeros(kinds, features.shape[1]), torch.full((kinds,), _NEVER)  # (kinds, F), (kinds,)
+    num_classes, present = len(attribute.classes) or 2, np.unique(values.numpy()).astype(int)
+    weight = torch.zeros(num_classes, features.shape[1])  # (classes, F)
+    bias = torch.full((num_classes,), _ABSENT_CLASS_BIAS)
     bias[present] = 0
     if len(present) > 1:
-        one_vs_rest = column.classes and logistic == "one_vs_rest"
+        one_vs_rest = attribute.classes and logistic == "one_vs_rest"
         if one_vs_rest and len(present) > 2:
-            truth = (known[:, None] == torch.from_numpy(present)).float()  # (N, classes)
+            truth = (values[:, None] == torch.from_numpy(present)).float()  # (N, classes)
             normals, offsets = _one_vs_rest(features, truth, inverse_regularization, max_iterations)
         else:
             model = LogisticRegression(C=inverse_regularization, max_iter=max_iterations).fit(
-                features.numpy(), known.numpy().astype(int)
+                features.numpy(), values.numpy().astype(int)
             )
             normals, offsets = torch.from_numpy(model.coef_).float(), torch.from_numpy(model.intercept_).float()
-        if len(present) == 2:  # of which scikit-learn fits one logit: the difference of two, or either's own
+        if len(present) == 2:  # scikit-learn fits one logit: the difference of two, or the class's own
             normals, offsets = (torch.cat([-part, part]) / (1 if one_vs_rest else 2) for part in (normals, offsets))
         weight[present], bias[present] = normals, offsets
-    return Probe(weight, bias) if column.classes else Probe(weight[1:] - weight[:1], bias[1:] - bias[:1])
+    return Probe(weight, bias) if attribute.classes else Probe(weight[1:] - weight[:1], bias[1:] - bias[:1])
 
 
 def _one_vs_rest(
     features: Tensor, truth: Tensor, inverse_regularization: float, max_iterations: int
 ) -> tuple[Tensor, Tensor]:
-    """A logistic model of each class against the others, from features (N, F) and truth (N, K): weights (K, F) and biases (K,).
+    """Fit a logistic model of each class against all others: weights (K, F) and biases (K,).
 
-    scikit-learn's objective and tolerance, but all classes at once: one product of matrices instead of a pass over the features for each.
+    The objective and the tolerance are scikit-learn's. All classes are fitted at once: one matrix product instead of a
+    pass over the features for each.
+
+    Args:
+        features: (N, F).
+        truth: 0 or 1, (N, K).
+        inverse_regularization: scikit-learn's C.
+        max_iterations: upper limit of solver iterations.
     """
     parameters = torch.zeros(truth.shape[1], features.shape[1] + 1, requires_grad=True)  # (K, F + 1)
     solver = torch.optim.LBFGS(
@@ -101,55 +107,60 @@ def _one_vs_rest(
 
 
 def choose_probe(
-    column: Attribute, train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], logistic: Logistic, max_iterations: int
+    attribute: Attribute,
+    train: tuple[Tensor, Tensor],
+    val: tuple[Tensor, Tensor],
+    logistic: Logistic,
+    max_iterations: int,
 ) -> tuple[Probe, float]:
-    """The probe with the least loss on validation images, and its inverse regularisation, one of ``STRENGTHS``.
+    """Return the probe with the lowest loss on validation images, and its C, one of ``CANDIDATES``.
 
     Args:
-        column: what is to be told.
+        attribute: what the probe predicts.
         train: features (N, F) and values (N,) to fit on.
-        val: the same to choose on: by squared error, or by minus the logarithm of the true class's probability.
+        val: features (M, F) and values (M,); the loss is the squared error or the negative log-likelihood.
         logistic: see :func:`fit_probe`.
-        max_iterations: of the solver, at most.
+        max_iterations: upper limit of solver iterations.
     """
     from sklearn.exceptions import ConvergenceWarning
 
     fitted = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # stopping early regularises too: the loss judges it
-        for strength in STRENGTHS:
-            probe = fit_probe(column, *train, logistic, strength, max_iterations)
-            fitted.append((_loss(column, probe(val[0]), val[1], logistic), strength, probe))
-    _, strength, probe = min(fitted, key=lambda one: one[:2])
-    return probe, strength
+        # Early stopping regularises too; the validation loss accounts for it.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for candidate in CANDIDATES:
+            probe = fit_probe(attribute, *train, logistic, candidate, max_iterations)
+            fitted.append((_loss(attribute, probe(val[0]), val[1], logistic), candidate, probe))
+    _, chosen, probe = min(fitted, key=lambda one: one[:2])
+    return probe, chosen
 
 
-def probabilities(column: Attribute, outputs: Tensor, logistic: Logistic) -> Tensor:
-    """Outputs (N, outputs) of a probe of classes -> probabilities float64 (N, classes); of a binary column (N, 2)."""
-    exact = outputs.double()
-    if not column.classes:
+def probabilities(attribute: Attribute, logits: Tensor, logistic: Logistic) -> Tensor:
+    """Return probabilities float64 (N, classes) for logits (N, K) of a probe; of a binary attribute (N, 2)."""
+    exact = logits.double()
+    if not attribute.classes:
         return torch.cat([-exact, exact], dim=1).sigmoid()  # (N, 2)
     if logistic == "multinomial":
         return exact.softmax(dim=1)
-    each = exact.sigmoid()  # (N, classes): of each class against the others
+    each = exact.sigmoid()  # (N, classes): of each class against all others
     return each / each.sum(dim=1, keepdim=True)
 
 
 def pooling(latents: Tensor) -> Tensor:
-    """The matrix (F, C) from flat latents to each channel's mean over all positions, of unit variance over ``latents`` (N, C, H, W) or (N, D).
+    """Return the matrix (F, C) from flat latents to each channel's mean over its positions.
 
-    Its transpose takes directions among such means back to the flat latent, all positions alike.
+    The means have unit variance over ``latents`` (N, C, H, W) or (N, D). The transpose takes a direction among such
+    means back to the flat latent, equal at all positions.
     """
     positions = latents[0, 0].numel()
-    spread = (
-        latents.flatten(1).unflatten(1, (-1, positions)).mean(dim=2).std(dim=0)
-    )  # (C,): means vary less than what they are means of
+    means = latents.flatten(1).unflatten(1, (-1, positions)).mean(dim=2)  # (N, C)
+    spread = means.std(dim=0)  # (C,): below 1, since a mean varies less than its terms
     scale = spread.where(spread > 0, spread.new_ones(()))
     return torch.diag(1 / scale).repeat_interleave(positions, dim=0) / positions  # (F, C)
 
 
-def _loss(column: Attribute, outputs: Tensor, known: Tensor, logistic: Logistic) -> float:
-    if column.kind == "continuous":
-        return float(column.loss(outputs, known))
-    true = probabilities(column, outputs, logistic).gather(1, known.long()[:, None])  # (N, 1)
+def _loss(attribute: Attribute, logits: Tensor, values: Tensor, logistic: Logistic) -> float:
+    if attribute.kind == "continuous":
+        return float(attribute.loss(logits, values))
+    true = probabilities(attribute, logits, logistic).gather(1, values.long()[:, None])  # (N, 1)
     return float(-true.clamp(min=1e-12).log().mean())

@@ -1,4 +1,4 @@
-"""Begin with given weights: what holds for the ``init_from`` of every section."""
+"""Checks that the ``init_from`` of every section shares: a training that starts from given weights."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from latentline.runtime.checkpoint import Checkpoint, load_checkpoint
 
 
 def initial_checkpoint(kind: str, folder: Path, sha256: str | None) -> Checkpoint:
-    """Read the checkpoint that another run wrote into ``folder`` for stage ``train_<kind>``.
+    """Read the checkpoint that stage ``train_<kind>`` of another run wrote into ``folder``.
 
     Args:
         kind: ``autoencoder`` or ``denoiser``, which is the section of params.yaml too.
@@ -16,12 +16,13 @@ def initial_checkpoint(kind: str, folder: Path, sha256: str | None) -> Checkpoin
         sha256: ``init_from_sha256``.
 
     Raises:
-        UserError: the file is missing, damaged, of another kind or not the one that ``sha256`` says.
+        UserError: the file is missing, damaged, of another kind or of another sha256.
     """
     path = folder / f"{kind}.safetensors"
     if not path.is_file():
         raise UserError(
-            f"{kind}.init_from: {folder} has no {path.name}; expected a folder that train_{kind} wrote in another run; correct the path"
+            f"{kind}.init_from ({folder}) must be a folder that train_{kind} wrote in another run, but has no "
+            f"{path.name}; correct the path"
         )
     try:
         checkpoint = load_checkpoint(path, kind=kind, made_by=f"train_{kind}")
@@ -32,10 +33,11 @@ def initial_checkpoint(kind: str, folder: Path, sha256: str | None) -> Checkpoin
 
 
 def require_digest(section: str, path: Path, found: str, expected: str | None) -> None:
-    """Raise UserError unless the file at ``path`` has the sha256 that ``init_from_sha256`` says; null there takes any."""
+    """Raise UserError unless ``found``, the sha256 of ``path``, is the ``expected`` one; None accepts any."""
     if expected not in (None, found):
         raise UserError(
-            f"{section}.init_from_sha256: {expected}, but {path} has {found}; expected the file that was meant; correct {section}.init_from, or this"
+            f"{section}.init_from_sha256 ({expected}) must be the sha256 of {path}, which is {found}; correct it, or "
+            f"{section}.init_from"
         )
 
 
@@ -45,15 +47,16 @@ def require_same(section: str, folder: Path, found: dict[str, Any], wanted: dict
     Args:
         section: of params.yaml.
         folder: its ``init_from``.
-        found: knob (or what else shapes a network) -> value.
-        wanted: the same of this run; only what both have is compared, since a network of another name has other knobs.
+        found: setting (or what else shapes a network) -> value.
+        wanted: the same of this run. Only names that both have are compared, since other networks have other settings.
     """
     different = [
-        f"{knob} ({found[knob]}, here {value})"
-        for knob, value in wanted.items()
-        if knob in found and found[knob] != value
+        f"{name} ({found[name]}, here {value})"
+        for name, value in wanted.items()
+        if name in found and found[name] != value
     ]
     if different:
         raise UserError(
-            f"{section}.init_from: the network in {folder} has another {', '.join(different)}; expected the same; change that, or the folder"
+            f"{section}.init_from ({folder}) must hold a network of this architecture, but it has another "
+            f"{', '.join(different)}; change that, or the folder"
         )

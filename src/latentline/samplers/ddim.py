@@ -16,15 +16,16 @@ def ddim(
     noise_fn: NoiseFn,
     eta: float = 0.0,
 ) -> Tensor:
-    """Step by eq. 12 (see the package's docstring); without noise for eta = 0 and in the last step.
+    """Step by eq. 12, without noise for eta = 0 and in the last step.
 
     Args:
         model: the network.
         z: (B, ...).
         times: (K + 1,), falling unless eta = 0.
-        callback: sees each state.
+        callback: receives each state.
         noise_fn: step -> (B, ...).
-        eta: share of the ancestral step's standard deviation (eq. 16): 0 = the ODE (``euler``), 1 = ``ddpm`` with the posterior variance.
+        eta: fraction of the ancestral step's standard deviation (eq. 16): 0 = the ODE (``euler``), 1 = ``ddpm`` with
+            the posterior variance.
     """
 
     def step(index: int, z: Tensor, now: float, after: float) -> Tensor:

@@ -21,16 +21,16 @@ def ddpm(
     variance: Variance = "posterior",
     sigma_scale: float = 1.0,
 ) -> Tensor:
-    """Draw each state from the posterior at the estimated z0 (see the package's docstring); the last step draws nothing.
+    """Draw each state from the posterior at the estimated z0; the last step adds no noise.
 
     Args:
         model: the network.
         z: (B, ...).
         times: (K + 1,), falling.
-        callback: sees each state.
+        callback: receives each state.
         noise_fn: step -> (B, ...).
-        variance: of each step: ``beta``, what the forward step added, right where the data are N(0, I); or ``posterior``, right where the
-            data are a point (section 3.2). The two differ little on fine grids.
+        variance: of each step. ``beta`` is the variance that the forward step added, exact for data from N(0, I);
+            ``posterior`` is exact for data at one point (section 3.2). The two differ little on fine grids.
         sigma_scale: multiplies the standard deviation of each step; below 1 = less varied and smoother samples.
     """
 

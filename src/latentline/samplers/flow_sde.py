@@ -1,11 +1,11 @@
-"""The straight path's stochastic twin: the ODE's marginals at every t, reached with noise (Song et al., arXiv 2011.13456, appendix D.1).
+"""SDE of the straight path with the ODE's marginals at every t (Song et al., arXiv 2011.13456, appendix D.1).
 
 For any g(t) the equation run backwards in time (dt < 0)
 
     dz = (velocity - g^2 / 2 * score) dt + g dW
 
-has the marginals of dz = velocity dt: Langevin noise and the drift against it cancel in the Fokker-Planck equation. Here g(t) = diffusion * t,
-most where the state is noise anyway, none at the data.
+has the marginals of dz = velocity dt: Langevin noise and the drift against it cancel in the Fokker-Planck equation.
+Here g(t) = diffusion * t, largest where the state is noise anyway, and zero at the data.
 """
 
 from torch import Tensor
@@ -23,13 +23,13 @@ def flow_sde(
     noise_fn: NoiseFn,
     diffusion: float,
 ) -> Tensor:
-    """Euler-Maruyama steps (see the package's docstring); the last one is the ODE's, since noise added there would stay in the data.
+    """Take Euler-Maruyama steps; the last one is the ODE's, since noise added there would stay in the data.
 
     Args:
         model: the network, of the straight path.
         z: (B, ...).
         times: (K + 1,), falling.
-        callback: sees each state.
+        callback: receives each state.
         noise_fn: step -> (B, ...).
         diffusion: noise level, at least 0; 0 = ``euler``.
     """

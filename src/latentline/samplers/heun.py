@@ -1,8 +1,9 @@
 """Heun's method: second order, two evaluations per step (Karras et al., arXiv 2206.00364, algorithm 1).
 
-Unlike there, the last step has its second evaluation too, instead of being Euler's: a network that predicts v, epsilon or the velocity can be
-asked at t = 0, and the evaluation is worth more there than in a further step, by the tests and by the trained network (``docs/diffusion.md``).
-A network that predicts x0 says nothing of the noise at t = 0; ``registry.require_serves`` refuses it.
+Unlike there, the last step has its second evaluation too, instead of being Euler's. A network that predicts v, epsilon
+or the velocity can be evaluated at t = 0. The evaluation is worth more there than in a further step, both in the tests
+and with the trained network (``docs/diffusion.md``). A prediction of x0 determines no noise at t = 0, so
+``registry.require_serves`` refuses it.
 """
 
 from torch import Tensor
@@ -13,7 +14,7 @@ from latentline.diffusion.steps import Callback, integrate
 
 
 def heun(model: DenoiserModel, z: Tensor, times: Tensor, callback: Callback | None = None) -> Tensor:
-    """Integrate dz = z0 d(alpha) + noise d(sigma) along ``times`` (see the package's docstring)."""
+    """Integrate dz = z0 d(alpha) + noise d(sigma) along ``times``: see :class:`steps.Sampler`."""
 
     def step(_: int, z: Tensor, now: float, after: float) -> Tensor:
         d_alpha, d_sigma = increments(model.path.at_time(now), model.path.at_time(after))

@@ -1,4 +1,4 @@
-"""Name -> sampler, what it costs, and where it is of use."""
+"""Registry of samplers: name -> sampler, its cost, and the processes that it serves."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from latentline.samplers.unipc import unipc
 
 @dataclass(frozen=True)
 class SamplerOptions:
-    """Every knob of every sampler; each takes its own (see its module) and none sees the others'."""
+    """The options of all samplers; each uses its own (see its module)."""
 
     eta: float = 0.0
     variance: Variance = "posterior"
@@ -34,36 +34,40 @@ class SamplerKind:
     """One line of the registry.
 
     Args:
-        fill_in: the sampler with its knobs and its noise.
-        draws: whether it uses noise at all, with these knobs.
-        evaluates_both_ends: whether it asks the network at the end of each step too, and so at t = 0.
-        only_path: the one path it serves; None = all.
+        build: binds the sampler's options and its noise.
+        is_stochastic: whether the sampler adds noise, with these options.
+        evaluates_both_ends: whether it evaluates the network at the end of each step too, and so at t = 0.
+        only_path: the one path that it serves; None = all.
     """
 
-    fill_in: Callable[[SamplerOptions, NoiseFn], Sampler]
-    sample_training_noise: Callable[[SamplerOptions], bool] = lambda params: False
+    build: Callable[[SamplerOptions, NoiseFn], Sampler]
+    is_stochastic: Callable[[SamplerOptions], bool] = lambda options: False
     evaluates_both_ends: bool = False
     only_path: str | None = None
 
+    def serves(self, path: str, prediction: str) -> bool:
+        """Return whether it can sample with a network of this path and prediction."""
+        return self.only_path in (None, path) and not (self.evaluates_both_ends and prediction == "x0")
+
 
 _KINDS: dict[str, SamplerKind] = {
-    "euler": SamplerKind(lambda params, noise_fn: euler),
-    "heun": SamplerKind(lambda params, noise_fn: heun, evaluates_both_ends=True),
-    "dpmpp_2m": SamplerKind(lambda params, noise_fn: dpmpp_2m),
-    "unipc": SamplerKind(lambda params, noise_fn: unipc),
+    "euler": SamplerKind(lambda options, noise_fn: euler),
+    "heun": SamplerKind(lambda options, noise_fn: heun, evaluates_both_ends=True),
+    "dpmpp_2m": SamplerKind(lambda options, noise_fn: dpmpp_2m),
+    "unipc": SamplerKind(lambda options, noise_fn: unipc),
     "ddim": SamplerKind(
-        lambda params, noise_fn: partial(ddim, noise_fn=noise_fn, eta=params.eta),
-        sample_training_noise=lambda params: params.eta > 0,
+        lambda options, noise_fn: partial(ddim, noise_fn=noise_fn, eta=options.eta),
+        is_stochastic=lambda options: options.eta > 0,
     ),
     "ddpm": SamplerKind(
-        lambda params, noise_fn: partial(
-            ddpm, noise_fn=noise_fn, variance=params.variance, sigma_scale=params.sigma_scale
+        lambda options, noise_fn: partial(
+            ddpm, noise_fn=noise_fn, variance=options.variance, sigma_scale=options.sigma_scale
         ),
-        sample_training_noise=lambda params: params.sigma_scale > 0,
+        is_stochastic=lambda options: options.sigma_scale > 0,
     ),
     "flow_sde": SamplerKind(
-        lambda params, noise_fn: partial(flow_sde, noise_fn=noise_fn, diffusion=params.diffusion),
-        sample_training_noise=lambda params: params.diffusion > 0,
+        lambda options, noise_fn: partial(flow_sde, noise_fn=noise_fn, diffusion=options.diffusion),
+        is_stochastic=lambda options: options.diffusion > 0,
         only_path="flow",
     ),
 }
@@ -77,41 +81,47 @@ def require_serves(name: str, path: str, prediction: str) -> None:
         UserError: one line with the reason and the remedy.
     """
     if name not in _KINDS:
-        raise UserError(f"sampler: {name!r} is unknown; expected one of {', '.join(SAMPLERS)}")
-    only = _KINDS[name].only_path
-    if only not in (None, path):
+        raise UserError(f"sampler ({name}) must be one of {', '.join(SAMPLERS)}; correct it")
+    kind = _KINDS[name]
+    if kind.serves(path, prediction):
+        return
+    serving = ", ".join(other for other in SAMPLERS if _KINDS[other].serves(path, prediction))
+    if kind.only_path not in (None, path):
         raise UserError(
-            f"sampler: {name} is refused on path {path}: its noise level diffusion * t belongs to path {only}, where sigma = t; "
-            f"expected path {only}; take ddpm, or ddim with eta above 0, for noise on this path"
+            f"sampler ({name}) must be one of {serving} on path {path}, since its noise level diffusion * t needs "
+            f"sigma = t, as on path {kind.only_path}; set it to ddpm, or to ddim with eta above 0, for noisy steps"
         )
-    if _KINDS[name].evaluates_both_ends and prediction == "x0":
-        raise UserError(
-            f"sampler: {name} is refused for prediction x0: it asks the network at t = 0 too, where x0 says nothing of the noise, and would "
-            "leave half of the last step's noise in the sample; expected another prediction or sampler; take unipc or dpmpp_2m"
-        )
+    # Half of the last step's noise would stay in the sample.
+    raise UserError(
+        f"sampler ({name}) must be one of {serving} for prediction {prediction}, which determines no noise at t = 0, "
+        f"where {name} evaluates the network too; set it to unipc or dpmpp_2m"
+    )
 
 
-def build_sampler(name: str, params: SamplerOptions, noise_fn: NoiseFn) -> Sampler:
-    """The sampler ``name`` (``sample.sampler``), ready to be called as ``sampler(model, z, times, on_step)``.
+def build_sampler(name: str, options: SamplerOptions, noise_fn: NoiseFn) -> Sampler:
+    """Return the sampler ``name`` (``sample.sampler``), to be called as ``sampler(model, z, times, callback)``.
 
     Args:
         name: one of ``SAMPLERS``.
-        params: of which it takes its own.
-        noise_fn: step -> (B, ...) for the batch that it will be called with; never called where :func:`is_stochastic` says no.
+        options: of all samplers.
+        noise_fn: step -> (B, ...) for the batch of that call; without effect unless :func:`is_stochastic`.
     """
-    return _KINDS[name].fill_in(params, noise_fn)
+    return _KINDS[name].build(options, noise_fn)
 
 
-def is_stochastic(name: str, params: SamplerOptions) -> bool:
-    """Whether the sampler draws noise on its way, beyond the state it starts from."""
-    return _KINDS[name].sample_training_noise(params)
+def is_stochastic(name: str, options: SamplerOptions) -> bool:
+    """Return whether the sampler adds noise on its way, beyond the state that it starts from."""
+    return _KINDS[name].is_stochastic(options)
 
 
 def evaluation_times(name: str, times: Tensor) -> Tensor:
-    """The t of each evaluation of the model along ``times`` (K + 1,): (K,), or (2 K,) for a sampler that asks at both ends of a step."""
+    """Return the t of each evaluation of the model along ``times`` (K + 1,).
+
+    The result is (K,), or (2 K,) for a sampler that evaluates the model at both ends of a step.
+    """
     return torch.cat([times[:-1], times[1:]]) if _KINDS[name].evaluates_both_ends else times[:-1]
 
 
 def network_evaluations(name: str, times: Tensor, guidance: Guidance) -> int:
-    """Network forwards per image, exactly: each guided evaluation is two, outside the guidance interval it is one."""
+    """Return the exact number of network forwards per image: two for a guided evaluation, else one."""
     return guidance.evaluations(evaluation_times(name, times))

@@ -1,19 +1,21 @@
 """UniPC-2, bh2 (Zhao et al., arXiv 2302.04867): the sampler for few evaluations.
 
-The predictor is :mod:`dpmpp_2m`'s. Its error shows at the next evaluation, which has to be made anyway: the corrector then redoes the step
-just made with that evaluation too, now interpolating where the predictor had to extrapolate. Third order for nothing but arithmetic.
+The predictor is :mod:`dpmpp_2m`'s. Its error shows at the next evaluation, which has to be made anyway. The corrector
+then repeats the last step with that evaluation, interpolating where the predictor had to extrapolate. The result is of
+third order without a further evaluation.
 
-Why this one: root mean square distance to the ODE's solution, uniform grid, mean over 24 mixtures of ten Gaussians in 16 dimensions with exact
-scores, at 4 / 6 / 8 / 10 / 16 evaluations (standard deviations over mixtures 0.02 to 0.05: neighbours often swap on a single one):
+Why this one: the table has the root mean square distance to the ODE's solution at 4 / 6 / 8 / 10 / 16 evaluations on
+the uniform grid. It is the mean over 24 mixtures of ten Gaussians in 16 dimensions with exact scores. Standard
+deviations over mixtures are 0.02 to 0.05, so neighbours often swap on a single mixture.
 
     path        unipc                           Adams-Bashforth 2               dpmpp_2m
     flow        .262 .161 .087 .045 .011        .253 .146 .103 .074 .027        .307 .223 .167 .129 .061
     vp_linear   .277 .172 .137 .114 .071        .286 .210 .156 .116 .056        .290 .188 .154 .130 .074
     vp_cosine   .269 .175 .104 .061 .021        .288 .176 .118 .087 .032        .317 .245 .192 .155 .085
 
-It has the lowest mean at 8 and 10 everywhere. It is not the best everywhere: Adams-Bashforth on the velocity is ahead at 4 and 6 on the straight
-path and at 16 on ``vp_linear``; unipc was taken because it also leads at 4 and 6 on the others and can be checked against a library. Exact
-scores say nothing of a trained network's errors.
+It has the lowest mean at 8 and 10 on every path. Adams-Bashforth on the velocity is ahead at 4 and 6 on the straight
+path and at 16 on ``vp_linear``. We chose unipc because it also leads at 4 and 6 on the other paths and can be tested
+against a library. Exact scores do not cover the errors of a trained network.
 """
 
 from dataclasses import dataclass
@@ -28,7 +30,7 @@ from latentline.diffusion.steps import Callback, integrate
 
 @dataclass(frozen=True)
 class _Step:
-    """A step just predicted: from the state ``z`` and the evaluation there, with the evaluation before it."""
+    """A predicted step: its first state ``z``, the evaluation there, and the evaluation before it."""
 
     z: Tensor
     here: Evaluation
@@ -36,9 +38,9 @@ class _Step:
 
 
 def unipc(model: DenoiserModel, z: Tensor, times: Tensor, callback: Callback | None = None) -> Tensor:
-    """Integrate d(z / sigma) = z0 d(alpha / sigma) along falling ``times`` (see the package's docstring).
+    """Integrate d(z / sigma) = z0 d(alpha / sigma) along falling ``times``: see :class:`steps.Sampler`.
 
-    ``callback`` sees predicted states; the corrected ones are only known a step later.
+    ``callback`` receives predicted states, since each is corrected one step later.
     """
     last: _Step | None = None
 
@@ -55,10 +57,11 @@ def unipc(model: DenoiserModel, z: Tensor, times: Tensor, callback: Callback | N
 
 
 def _corrected(last: _Step, arrived: Evaluation) -> Tensor:
-    """The state (B, ...) where ``last`` led, now that z0 is known there.
+    """Return the state (B, ...) at the end of ``last``, corrected with the evaluation there.
 
-    In u = (lambda - lambda_here) / h the evaluations lie at r < 0 (before), 0 (here) and 1 (arrived). The parabola through them,
-    averaged over the step with the weight e^(h u) that the integral has, is ``here`` plus two weighted differences.
+    In u = (lambda - lambda_here) / h the evaluations lie at r < 0 (before), 0 (here) and 1 (arrived). The parabola
+    through them is averaged over the step with the integral's weight e^(h u). The average is ``here`` plus two weighted
+    differences.
     """
     start, change = last.here, arrived.z0 - last.here.z0
     if last.before is None:
@@ -73,7 +76,7 @@ def _corrected(last: _Step, arrived: Evaluation) -> Tensor:
 
 
 def _moments(h: Tensor) -> tuple[Tensor, Tensor]:
-    """Means of u and u^2 over [0, 1] under the weight e^(h u)."""
+    """Return the means of u and u^2 over [0, 1] under the weight e^(h u)."""
     end = -1 / torch.expm1(-h)
     mean_u = end - 1 / h
     return mean_u, end - 2 / h * mean_u

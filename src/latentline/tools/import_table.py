@@ -7,7 +7,7 @@ from pathlib import Path
 MAY_IMPORT: dict[str, set[str]] = {
     "core": set(),
     "data": {"core"},
-    "nn": set(),
+    "nn": {"core"},
     "diffusion": {"core"},
     "evaluation": {"core"},
     "figures": {"core"},

@@ -1,4 +1,4 @@
-"""From knobs to the arguments of ``training.loop.fit``."""
+"""Arguments of ``training.loop.fit`` from settings."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,12 +18,15 @@ _MOST_BYTES = 2 << 30  # of images or latents that are held in memory
 
 
 def optimizer_of(params: OptimizerParams) -> Optimizer:
-    """The loop's view of an ``optimizer`` section."""
+    """Return the loop's optimizer settings from an ``optimizer`` section."""
     return Optimizer(**params.model_dump(exclude={"batch_size", "accumulate"}))
 
 
 def resident(rows: ShardedArray, device: torch.device) -> Tensor | ShardedArray:
-    """Training images or latents, to be indexed by rows (B,) on the CPU: in memory where they take little of it, else read at every step."""
+    """Return training images or latents, to be indexed by row numbers (B,) on the CPU.
+
+    Arrays of at most 2 GiB are loaded to ``device``. Larger ones stay on disk and are read at every step.
+    """
     return rows.load().to(device) if rows.nbytes <= _MOST_BYTES else rows
 
 
@@ -36,7 +39,9 @@ def saving_of(
     computed_by: Sequence[str],
     part: str = "",
 ) -> Saving:
-    """Return where a training of ``stage`` saves its state. Without ``epochs`` among ``params`` a longer run may continue a shorter one.
+    """Return where a training of ``stage`` saves its state.
+
+    Without ``epochs`` among ``params`` a longer run may continue a shorter one.
 
     Args:
         stage: DVC stage.
@@ -50,6 +55,5 @@ def saving_of(
         UserError: a tracker's package is missing.
     """
     file = ResumeFile(stage, {"settings": params, "inputs": inputs}, computed_by, part)
-    return Saving(
-        file, compute.save_every_seconds, Trackers(compute.trackers, stage, params), extendable="epochs" not in params
-    )
+    trackers = Trackers(compute.trackers, stage, params)
+    return Saving(file, compute.save_every_seconds, trackers, extendable="epochs" not in params)

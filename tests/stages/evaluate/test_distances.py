@@ -1,3 +1,5 @@
+"""Frechet and kernel distance equal torchmetrics and closed forms."""
+
 import pytest
 import torch
 from torchmetrics.image.fid import _compute_fid
@@ -7,12 +9,12 @@ from stages.evaluate.distances import frechet_distance, kernel_distance
 
 
 def _features(count: int, width: int, shift: float = 0.0) -> torch.Tensor:
-    """Correlated, skewed, and not centred, as real features are."""
+    """Return correlated, skewed features that are not centred, as of a real network."""
     return (torch.randn(count, width) @ torch.randn(width, width)).relu() + shift
 
 
 def _exact_gaussian(mean: torch.Tensor, deviation: torch.Tensor, count: int = 50) -> torch.Tensor:
-    """Samples whose own mean and (diagonal) covariance are exactly these."""
+    """Return samples whose own mean and (diagonal) covariance are exactly these."""
     x = torch.randn(count, len(mean), dtype=torch.float64)
     x = x - x.mean(dim=0)
     white = x @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(x.T))).T
@@ -28,7 +30,7 @@ def test_the_frechet_distance_is_torchmetrics(count, width):
     assert frechet_distance(a, b) == pytest.approx(_compute_fid(*moments).item(), rel=1e-4)
 
 
-def test_the_frechet_distance_of_known_gaussians_is_the_closed_form():
+def test_the_frechet_distance_of_gaussians_is_the_closed_form():
     m1, m2 = torch.tensor([1.0, -2.0, 0.5]).double(), torch.tensor([0.0, 0.0, 4.0]).double()
     s1, s2 = torch.tensor([1.0, 0.2, 3.0]).double(), torch.tensor([2.0, 0.2, 0.5]).double()
     expected = (m1 - m2).square().sum() + (s1 - s2).square().sum()
@@ -37,12 +39,12 @@ def test_the_frechet_distance_of_known_gaussians_is_the_closed_form():
     )
 
 
-def test_a_set_has_no_frechet_distance_to_itself_in_any_order():
+def test_the_frechet_distance_of_a_set_to_itself_is_0_in_any_order():
     a = _features(100, 8)
     assert frechet_distance(a, a[torch.randperm(100)]) == pytest.approx(0, abs=1e-4)
 
 
-def test_the_frechet_distance_is_symmetric_and_does_not_see_rotations():
+def test_the_frechet_distance_is_symmetric_and_invariant_under_rotations():
     a, b = _features(100, 6), _features(80, 6, shift=1.0)
     rotation = torch.linalg.qr(torch.randn(6, 6)).Q
     assert frechet_distance(a, b) == pytest.approx(frechet_distance(b, a), rel=1e-6)
@@ -56,7 +58,7 @@ def test_the_kernel_distance_is_torchmetrics_whatever_the_block(block):
 
 
 def test_the_kernel_distance_is_unbiased():
-    """Of two samples of one distribution it is zero on average, not merely small."""
+    """For two samples of one distribution the mean is zero, not merely small."""
     values = torch.tensor([kernel_distance(torch.randn(12, 3), torch.randn(8, 3)) for _ in range(400)])
     assert abs(values.mean().item()) < 4 * values.std().item() / 20
     assert values.min() < 0 < values.max()

@@ -1,3 +1,5 @@
+"""The log likelihood by the probability flow equals closed forms."""
+
 import pytest
 import torch
 
@@ -14,8 +16,8 @@ def test_the_density_of_noise_is_the_normal_one():
 
 
 @pytest.mark.parametrize(("path", "prediction"), COMBINATIONS)
-def test_of_a_gaussian_it_is_the_closed_form(path, prediction):
-    """The density of what the ODE makes of N(0, I): the data's own on the straight path, a trace beside it where alpha(1) > 0."""
+def test_for_a_gaussian_it_is_the_closed_form(path, prediction):
+    """The reference is the density to which the ODE maps N(0, I): the data's on the straight path, else near it."""
     data = gaussian(3)
     z0 = data.draw(20, generator(0, "data"))
     end = PATHS[path].at_time(1.0)
@@ -27,7 +29,7 @@ def test_of_a_gaussian_it_is_the_closed_form(path, prediction):
 
 
 @pytest.mark.parametrize("path", ["flow", "vp_linear"])
-def test_of_a_mixture_it_is_the_closed_form_and_the_error_falls_at_second_order(path):
+def test_for_a_mixture_it_is_the_closed_form_and_the_error_falls_at_second_order(path):
     data = mixture()
     z0 = data.draw(20, generator(0, "data"))
     components = (
@@ -42,7 +44,7 @@ def test_of_a_mixture_it_is_the_closed_form_and_the_error_falls_at_second_order(
 
 
 def _swirl() -> DenoiserModel:
-    """A flow whose derivative is no diagonal matrix: values of an image do mix."""
+    """Return a flow whose Jacobian is not diagonal: each output depends on all values of an image."""
     mixing = torch.randn(4, 4, generator=generator(0, "mixing"), dtype=torch.float64) / 4
     return DenoiserModel(
         build_process("flow", "velocity"), lambda z_t, t: torch.sin(z_t.flatten(1) @ mixing).reshape(z_t.shape)
@@ -50,7 +52,7 @@ def _swirl() -> DenoiserModel:
 
 
 def test_all_signs_together_are_exact():
-    """The mean over every vector of signs has no sampling error left."""
+    """The mean over every vector of signs has no sampling error."""
     z0 = torch.randn(3, 1, 2, 2, dtype=torch.float64)
     signs = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0], dtype=torch.float64)] * 4)  # (16, 4)
     probes = signs[:, None].expand(16, 3, 4).reshape(16, 3, 1, 2, 2)
@@ -59,7 +61,7 @@ def test_all_signs_together_are_exact():
     )
 
 
-def test_it_works_where_gradients_are_off_and_leaves_none_behind():
+def test_it_works_under_no_grad_and_its_result_needs_no_gradient():
     z0 = torch.randn(3, 1, 2, 2, dtype=torch.float64)
     with torch.no_grad():
         found = log_likelihood(_swirl(), z0, time_grid(3))

@@ -1,3 +1,5 @@
+"""Scores of nearest neighbours equal the package prdc and brute force."""
+
 import pytest
 import torch
 from prdc import compute_prdc
@@ -7,7 +9,7 @@ from stages.evaluate.neighbours import nearest, neighbour_scores
 
 @pytest.mark.parametrize("k", [1, 3, 5])
 @pytest.mark.parametrize(("shift", "scale"), [(0.0, 1.0), (1.0, 1.0), (0.0, 0.3), (0.0, 3.0)])
-def test_all_four_scores_are_those_of_prdc(k, shift, scale):
+def test_all_four_scores_equal_prdc(k, shift, scale):
     real, fake = torch.randn(70, 6).double(), torch.randn(50, 6).double() * scale + shift
     expected = compute_prdc(real.numpy(), fake.numpy(), nearest_k=k)
     scores = neighbour_scores(fake, real, k)
@@ -15,7 +17,7 @@ def test_all_four_scores_are_those_of_prdc(k, shift, scale):
         assert getattr(scores, name) == pytest.approx(value, abs=1e-6), name
 
 
-def test_samples_that_repeat_one_real_image_are_precise_but_recall_little():
+def test_samples_that_repeat_one_real_image_have_precision_but_little_recall():
     real = torch.randn(100, 4)
     scores = neighbour_scores(real[:1] + 1e-3 * torch.randn(50, 4), real, 3)
     assert scores.precision == 1
@@ -23,7 +25,7 @@ def test_samples_that_repeat_one_real_image_are_precise_but_recall_little():
     assert scores.coverage < 0.2
 
 
-def test_samples_far_away_score_nothing():
+def test_samples_far_away_score_0():
     scores = neighbour_scores(torch.randn(40, 4) + 100, torch.randn(40, 4), 3)
     assert (scores.precision, scores.recall, scores.density, scores.coverage) == (0, 0, 0, 0)
 

@@ -1,54 +1,74 @@
-"""Figures of edits whose codec decodes from noise: a diffusion autoencoder with random weights."""
+"""Report of the edits: metrics of the strongest one, the scores by strength, and the figures."""
 
+import json
+import logging
+from dataclasses import dataclass
+
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 
+from latentline.autoencoders.identity import Identity
 from latentline.autoencoders.load import TrainedAutoencoder
-from latentline.core.attributes import CLASS, Attribute
-from latentline.editing.targets import Target
+from latentline.core.attributes import Attribute
+from latentline.core.labels import LabelTable, build_schema
+from latentline.editing.directions import unit
+from latentline.editing.targets import all_targets
 from latentline.latents.cache import LatentStats
 from latentline.latents.normalizer import Normalizer
+from stages.manipulate.directions import Directions
 from stages.manipulate.edit import Editor
-from stages.manipulate.edit_inputs import Choice, Pictures
-from stages.manipulate.report import draw_mixtures
-from support.small_diffae import small_diffae
+from stages.manipulate.edit_inputs import EditBatch
+from stages.manipulate.report import report, report_nothing_to_change
 
-CLASSES = ("cat", "dog")
-TARGETS = [Target(0, Attribute(CLASS, "categorical", CLASSES), kind) for kind in range(2)]
+SCHEMA = build_schema(("cat", "dog"), (Attribute("smiling", "binary"),))
+TARGETS = all_targets(SCHEMA)
+SHAPE = (1, 8, 8)
 CELL = 2 * (8 + 2)  # pixels of an image and its gap, twice as large
 
 
-@pytest.fixture
-def editor(awake) -> Editor:
-    stats = LatentStats((4,), CLASSES, (), "ab", Normalizer(torch.randn(4), torch.rand(4) + 0.5))
-    return Editor(TrainedAutoencoder(awake(small_diffae(20)).eval(), torch.device("cpu"), "ab", (1, 8, 8)), stats, None)
+@dataclass
+class Params:
+    strengths: list[float]
+    strips: int
 
 
-def _pictures(editor: Editor, count: int) -> Pictures:
-    images = torch.randint(0, 256, (count, 1, 8, 8), dtype=torch.uint8)
-    values = (torch.arange(count) % 3 == 0).float()[:, None]
-    raw = editor.stats.normalizer.restore(torch.randn(count, 4))
-    return Choice(images, values, raw).pictures(torch.arange(count), editor.autoencoder, editor.stats)
+def _table(names: list[str]) -> list[dict[str, float]]:
+    columns = [f"{name}{end}" for name in names for end in ("", "_random")]
+    return [{"strength": strength, **dict.fromkeys(columns, strength / 4)} for strength in (0.0, 1.0, 2.0)]
 
 
-def test_an_image_decodes_from_its_own_noise_to_itself(editor):
-    pictures = _pictures(editor, 3)
-    again = editor.decode(pictures.z0, pictures.noise).int() - pictures.images.int()
-    foreign = editor.decode(pictures.z0, None).int() - pictures.images.int()
-    assert again.abs().float().mean() < foreign.abs().float().mean() / 5
-
-
-def test_every_mixture_is_drawn_with_as_many_rows_and_columns_as_it_has(editor, tmp_path):
-    draw_mixtures(tmp_path, TARGETS, _pictures(editor, 12), editor, 0)
-    cells = {"interpolations": (9, 10), "perturbations": (6, 5), "arithmetic": (4, 2)}  # columns, rows
-    cells |= {"style_mixing": (3, 5), "conditioned_samples": (5, 2), "perturbed_redrawn": (5, 10)}
-    assert {path.stem for path in tmp_path.iterdir()} == cells.keys()
+@pytest.mark.parametrize("names", [["flip_rate", "ssim"], ["flip_rate", "ssim", "identity"]])
+def test_the_metrics_are_the_strongest_edits_and_every_figure_has_its_size(names, workplace):
+    stats = LatentStats(SHAPE, SCHEMA, "ab", Normalizer(torch.zeros(1, 1, 1), torch.ones(1, 1, 1)))
+    editor = Editor(TrainedAutoencoder(Identity(SHAPE), torch.device("cpu"), "ab", SHAPE), stats, None)
+    values = torch.stack([(torch.arange(12) % 2).float(), (torch.arange(12) % 3 > 0).float()], dim=1)
+    images = torch.randint(0, 256, (12, *SHAPE), dtype=torch.uint8)
+    batch = EditBatch(torch.arange(12), images, LabelTable(SCHEMA, values), torch.randn(12, 64), None)
+    learnt, random = (Directions(unit(torch.randn(3, 64)), torch.ones(3)) for _ in range(2))
+    report(Params([0.0, 1.0, 2.0], 2), 0, TARGETS, learnt, random, batch, editor, _table(names))
+    metrics = json.loads((workplace / "metrics" / "manipulate.json").read_text())
+    strongest = {f"{name}{end}": 0.5 for name in names for end in ("", "_random")}
+    expected = {"targets": 3, "target_names": ["cat", "dog", "smiling"], "by_strength": _table(names)}
+    assert metrics == {**strongest, **expected}
+    folder = workplace / "fig" / "manipulate"
+    assert pd.read_csv(folder / "curves.csv").to_dict("records") == _table(names)
+    cells = {"strips": (3, 2), "strips_random": (3, 2), "before_after": (6, 4)}  # columns, rows
     for name, (columns, rows) in cells.items():
-        with Image.open(tmp_path / f"{name}.png") as picture:
+        with Image.open(folder / f"{name}.png") as picture:
             assert picture.size == (columns * CELL + 4, rows * CELL + 4), name
+    others = {"curves.csv", "edits.gif", *(f"{name}.png" for name in ("flip_rate", "kept", "trade_off"))}
+    others |= {f"{name}.png" for name in ("interpolations", "perturbations", "arithmetic")}
+    assert {path.name for path in folder.iterdir()} == {*(f"{name}.png" for name in cells), *others}
 
 
-def test_one_image_is_enough_but_for_arithmetic(editor, tmp_path):
-    draw_mixtures(tmp_path, TARGETS, _pictures(editor, 1), editor, 0)
-    assert len(list(tmp_path.iterdir())) == 5
+def test_without_a_target_there_are_a_notice_and_the_columns_that_plots_need(workplace, caplog):
+    with caplog.at_level(logging.INFO):
+        report_nothing_to_change()
+    assert caplog.messages == ["nothing to change: these images have neither labels nor attributes that differ"]
+    assert json.loads((workplace / "metrics" / "manipulate.json").read_text()) == {"targets": 0}
+    folder = workplace / "fig" / "manipulate"
+    assert {path.name for path in folder.iterdir()} == {"curves.csv", "notice.png"}
+    columns = pd.read_csv(folder / "curves.csv").columns
+    assert columns.tolist() == ["strength", "flip_rate", "ssim", "flip_rate_random", "ssim_random"]

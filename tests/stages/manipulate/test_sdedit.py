@@ -1,55 +1,60 @@
+"""SDEdit of latents: what the denoiser is conditioned on, and the noise of each image."""
+
 import torch
 from torch import Tensor, nn
 
-from latentline.core.attributes import Attribute, all_columns
+from latentline.core.attributes import Attribute
+from latentline.core.condition import Condition
+from latentline.core.labels import LabelTable, build_schema
 from latentline.denoisers.conditioning import conditioning_on
 from latentline.denoisers.load import Denoiser
 from latentline.diffusion.process import build_process
-from stages.manipulate.sdedit import Renoiser
+from stages.manipulate.sdedit import SDEdit
 
-COLUMNS = all_columns((), (Attribute("smiling", "binary"),))
+SCHEMA = build_schema((), (Attribute("smiling", "binary"),))
 SHAPE = (2, 3, 3)
 
 
 class OneSided(nn.Module):
-    """Knows data that are what it is told, -1 or 1, everywhere."""
+    """Predicts data that equal the condition, -1 or 1, everywhere."""
 
-    def forward(self, z_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        return condition[:, :, None, None].expand_as(z_t)
+    def forward(self, z_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        return condition.vector[:, :, None, None].expand_as(z_t)
 
 
-def _renoiser(t: float, seed: int = 0) -> Renoiser:
+def _sdedit(t: float, seed: int = 0) -> SDEdit:
     denoiser = Denoiser(
-        OneSided(), build_process("flow", "x0"), conditioning_on(["smiling"], COLUMNS), SHAPE, torch.device("cpu")
+        OneSided(), build_process("flow", "x0"), conditioning_on(["smiling"], SCHEMA), SHAPE, torch.device("cpu")
     )
-    return Renoiser(denoiser, t, 4, 1.0, seed)
+    return SDEdit(denoiser, t, 4, 1.0, seed)
 
 
-class Keeping(nn.Module):
-    """Says that nothing moves."""
+class Still(nn.Module):
+    """Predicts a velocity of 0."""
 
-    def forward(self, z_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, z_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         return torch.zeros_like(z_t)
 
 
-def _noised(t: float, z0: Tensor, numbers: Tensor, seed: int = 0) -> Tensor:
+def _noised(t: float, z0: Tensor, indices: Tensor, seed: int = 0) -> Tensor:
     denoiser = Denoiser(
-        Keeping(), build_process("flow", "velocity"), conditioning_on([], COLUMNS), SHAPE, torch.device("cpu")
+        Still(), build_process("flow", "velocity"), conditioning_on([], SCHEMA), SHAPE, torch.device("cpu")
     )
-    return Renoiser(denoiser, t, 4, 1.0, seed)(z0, torch.zeros(len(z0), 1), numbers)
+    labels = LabelTable(SCHEMA, torch.zeros(len(z0), 1))
+    return SDEdit(denoiser, t, 4, 1.0, seed)(z0, labels, indices)
 
 
-def test_the_denoiser_is_told_what_each_latent_is_to_be():
+def test_the_denoiser_is_conditioned_on_each_latents_labels():
     values = torch.tensor([[0.0], [1.0], [0.0]])
-    drawn = _renoiser(0.5)(torch.randn(3, *SHAPE), values, torch.arange(3))
-    torch.testing.assert_close(drawn, (2 * values - 1)[:, :, None, None].expand(3, *SHAPE))
+    edited = _sdedit(0.5)(torch.randn(3, *SHAPE), LabelTable(SCHEMA, values), torch.arange(3))
+    torch.testing.assert_close(edited, (2 * values - 1)[:, :, None, None].expand(3, *SHAPE))
 
 
-def test_an_images_noise_is_its_numbers_whatever_stands_beside_it():
+def test_the_noise_depends_on_the_seed_and_the_images_index_and_not_on_the_batch():
     z0 = torch.randn(300, *SHAPE)
-    numbers = torch.arange(300) % 7
-    noise = (_noised(0.25, z0, numbers) - 0.75 * z0) / 0.25
-    torch.testing.assert_close(noise, noise[:7][numbers], atol=1e-4, rtol=0)
-    alone = _noised(0.25, z0[299:], numbers[299:])
-    torch.testing.assert_close(alone, _noised(0.25, z0, numbers)[299:])
-    assert not torch.equal(alone, _noised(0.25, z0[299:], numbers[299:], seed=1))
+    indices = torch.arange(300) % 7
+    noise = (_noised(0.25, z0, indices) - 0.75 * z0) / 0.25
+    torch.testing.assert_close(noise, noise[:7][indices], atol=1e-4, rtol=0)
+    alone = _noised(0.25, z0[299:], indices[299:])
+    torch.testing.assert_close(alone, _noised(0.25, z0, indices)[299:])
+    assert not torch.equal(alone, _noised(0.25, z0[299:], indices[299:], seed=1))

@@ -1,3 +1,5 @@
+"""The losses of discriminator and autoencoder, the adaptive weight, and the gradients that each network receives."""
+
 import logging
 import math
 
@@ -14,8 +16,8 @@ from stages.train_autoencoder.adversarial import (
     HINGE,
     LOSSES,
     NON_SATURATING,
-    Adversary,
-    Watch,
+    AdversarialTerm,
+    DiscriminatorMonitor,
     adaptive_weight,
     last_layer,
 )
@@ -64,7 +66,7 @@ def test_the_adaptive_weight_is_the_ratio_of_gradient_norms():
     assert not found.requires_grad
 
 
-def test_a_term_that_the_decoder_has_no_part_in_does_not_count():
+def test_a_term_that_does_not_depend_on_the_decoder_does_not_count():
     weight, other = torch.randn(3, requires_grad=True), torch.randn(3, requires_grad=True)
     term = weight.sum()
     torch.testing.assert_close(
@@ -106,13 +108,13 @@ def test_the_last_layer_is_the_one_that_writes_the_pixels():
     torch.testing.assert_close(vae.decode(z), 2 * before)
 
 
-class Game:
+class Step:
     """One step of an autoencoder and its discriminator."""
 
     def __init__(self, enters_at: int = 0, weight: float = 0.5) -> None:
         self.vae = _vae()
         self.discriminator = PatchDiscriminator(1, channels=8, layers=1)
-        self.adversary = Adversary(
+        self.term = AdversarialTerm(
             self.discriminator,
             last_layer(self.vae.decoder),
             HINGE,
@@ -122,63 +124,64 @@ class Game:
         )
         self.x = torch.rand(4, 1, 12, 12, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
-    def play(self, step: int = 0) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """(the codec's own loss, the loss with the adversarial term, that one's parts)."""
+    def run(self, step: int = 0) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Return the autoencoder's own loss, the loss with the adversarial term, and the logged terms."""
         own, _, reconstruction = self.vae.loss(self.x, torch.Generator().manual_seed(2))
-        return own, *self.adversary.against(step, own, self.x, reconstruction)
+        return own, *self.term.generator_loss(step, own, self.x, reconstruction)
 
     def gradients(self, loss: Tensor) -> list[Tensor]:
         return list(torch.autograd.grad(loss, list(self.vae.parameters()), retain_graph=True))
 
 
 def test_the_autoencoder_receives_the_discriminators_gradient_as_strong_as_its_own_at_the_last_layer():
-    game = Game(weight=1.0)
-    own, total, terms = game.play()
-    layer = [last_layer(game.vae.decoder)]
+    training = Step(weight=1.0)
+    own, total, terms = training.run()
+    layer = [last_layer(training.vae.decoder)]
     (gradient_own,), (gradient_added,) = (
         torch.autograd.grad(value, layer, retain_graph=True) for value in (own, total - own)
     )
     torch.testing.assert_close(gradient_added.norm(), gradient_own.norm(), rtol=1e-2, atol=0)
     assert terms["adaptive_weight"] > 0
     assert all(
-        not torch.equal(one, other) for one, other in zip(game.gradients(own), game.gradients(total), strict=True)
+        not torch.equal(one, other)
+        for one, other in zip(training.gradients(own), training.gradients(total), strict=True)
     )
 
 
 def test_following_it_makes_the_discriminator_take_reconstructions_for_real():
-    game = Game()
-    _, _, terms = game.play()
-    gradients = game.gradients(terms["generator_loss"])
+    training = Step()
+    _, _, terms = training.run()
+    gradients = training.gradients(terms["generator_loss"])
     with torch.no_grad():
-        for parameter, gradient in zip(game.vae.parameters(), gradients, strict=True):
+        for parameter, gradient in zip(training.vae.parameters(), gradients, strict=True):
             parameter.sub_(1e-2 * gradient / torch.cat([one.flatten() for one in gradients]).norm())
-    assert game.play()[2]["generator_loss"] < terms["generator_loss"]
+    assert training.run()[2]["generator_loss"] < terms["generator_loss"]
 
 
-def test_before_it_enters_the_loss_is_the_codecs_own():
-    game = Game(enters_at=7)
-    own, total, terms = game.play(step=6)
+def test_before_it_enters_the_loss_is_the_autoencoders_own():
+    training = Step(enters_at=7)
+    own, total, terms = training.run(step=6)
     assert total is own
     assert terms == {}
-    assert game.play(step=7)[1] != own
+    assert training.run(step=7)[1] != own
 
 
 def test_the_autoencoders_step_leaves_no_gradient_in_the_discriminator_and_its_own_step_none_in_the_autoencoder():
-    game = Game()
-    game.play()[1].backward()
-    assert all(parameter.grad is None for parameter in game.discriminator.parameters())
-    game.vae.zero_grad(set_to_none=True)
-    game.adversary.loss(0)[0][1].backward()
-    assert all(parameter.grad.abs().sum() > 0 for parameter in game.discriminator.parameters())
-    assert all(parameter.grad is None for parameter in game.vae.parameters())
+    training = Step()
+    training.run()[1].backward()
+    assert all(parameter.grad is None for parameter in training.discriminator.parameters())
+    training.vae.zero_grad(set_to_none=True)
+    training.term.discriminator_loss(0)[0][1].backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in training.discriminator.parameters())
+    assert all(parameter.grad is None for parameter in training.vae.parameters())
 
 
-def test_the_discriminator_learns_to_tell_its_two_sets_apart():
-    game = Game()
-    game.play()
-    adam = torch.optim.Adam(game.discriminator.parameters(), lr=1e-2)
+def test_the_discriminator_learns_to_separate_its_two_sets():
+    training = Step()
+    training.run()
+    adam = torch.optim.Adam(training.discriminator.parameters(), lr=1e-2)
     for step in range(30):
-        ((_, value, terms),) = game.adversary.loss(step)
+        ((_, value, terms),) = training.term.discriminator_loss(step)
         adam.zero_grad()
         value.backward()
         adam.step()
@@ -187,29 +190,31 @@ def test_the_discriminator_learns_to_tell_its_two_sets_apart():
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf])
-def test_an_adversarial_term_that_is_no_number_stops_the_run_with_the_knob(number):
-    game = Game()
+def test_an_adversarial_term_that_is_not_finite_stops_the_run_and_names_the_setting(number):
+    training = Step()
     with torch.no_grad():
-        last_layer(game.discriminator).fill_(number)
-    with pytest.raises(UserError, match=r"autoencoder\.adversarial: .*at step 4.*autoencoder\.adversarial\.lr"):
-        game.play(step=4)
+        last_layer(training.discriminator).fill_(number)
+    with pytest.raises(
+        UserError, match=r"autoencoder\.adversarial: .*must be finite at step 4.*autoencoder\.adversarial\.lr"
+    ):
+        training.run(step=4)
 
 
 @pytest.mark.parametrize(("loss", "word"), [(2.0, "raise"), (1.99, "raise"), (0.0, "lower")])
-def test_a_discriminator_that_is_dead_or_has_won_is_reported_once(caplog, loss, word):
-    watch = Watch(undecided=2.0)
+def test_a_discriminator_that_finds_no_difference_or_never_errs_is_reported_once(caplog, loss, word):
+    monitor = DiscriminatorMonitor(undecided=2.0)
     with caplog.at_level(logging.WARNING):
         for step in range(499):
-            watch.see(step, loss)
+            monitor.update(step, loss)
         assert caplog.messages == []
         for step in range(499, 1500):
-            watch.see(step, loss)
+            monitor.update(step, loss)
     (message,) = caplog.messages
     assert f"{word} autoencoder.adversarial.lr" in message
 
 
 def test_a_discriminator_that_errs_now_and_then_is_not_reported(caplog):
-    watch = Watch(undecided=2.0)
+    monitor = DiscriminatorMonitor(undecided=2.0)
     for step in range(2000):
-        watch.see(step, 1.5 if step % 400 == 0 else 2.0)
+        monitor.update(step, 1.5 if step % 400 == 0 else 2.0)
     assert caplog.messages == []

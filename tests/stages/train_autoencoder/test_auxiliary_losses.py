@@ -1,3 +1,5 @@
+"""When auxiliary losses are part of the loss, what their checkpoint holds, and what is reported of them."""
+
 import json
 from importlib import util
 
@@ -8,8 +10,8 @@ from latentline.autoencoders.vae import VAE
 from latentline.core.errors import UserError
 from latentline.runtime.checkpoint import load_checkpoint
 from latentline.tools.params_file import read_recipe
-from stages.train_autoencoder.auxiliary_losses import build_critics, save_discriminator
-from stages.train_autoencoder.auxiliary_report import draw_critics, perceptual_scores
+from stages.train_autoencoder.auxiliary_losses import build_auxiliary_losses, save_discriminator
+from stages.train_autoencoder.auxiliary_report import draw_auxiliary_losses, perceptual_scores
 from stages.train_autoencoder.discriminator import PatchDiscriminator
 from stages.train_autoencoder.params import AutoencoderParams
 
@@ -50,74 +52,82 @@ def autoencoder() -> VAE:
     )
 
 
-def test_without_weights_nobody_judges_and_nothing_is_added(autoencoder, params):
-    critics = build_critics(autoencoder, 1, params(weight=0.0), CPU, 0, 100)
+def test_without_weights_nothing_is_added(autoencoder, params):
+    losses = build_auxiliary_losses(autoencoder, 1, params(weight=0.0), CPU, 0, 100)
     x = torch.zeros(2, 1, 8, 8)
     loss, terms, reconstruction = autoencoder.loss(x, torch.Generator().manual_seed(0))
-    judged, judged_terms = critics.judge(50, loss, terms, reconstruction, x)
-    assert judged is loss
-    assert judged_terms == terms
-    assert critics.discriminator is None
-    assert perceptual_scores(critics.perceptual, x, x) == {}
+    total, all_terms = losses.add_to(50, loss, terms, reconstruction, x)
+    assert total is loss
+    assert all_terms == terms
+    assert losses.discriminator is None
+    assert perceptual_scores(losses.perceptual, x, x) == {}
 
 
-def test_a_discriminator_has_its_say_from_the_end_of_its_warm_up_on(autoencoder, params):
-    critics = build_critics(autoencoder, 1, params(weight=0.5), CPU, 0, 100)
+def test_the_adversarial_term_is_part_of_the_loss_from_the_end_of_the_warm_up_on(autoencoder, params):
+    losses = build_auxiliary_losses(autoencoder, 1, params(weight=0.5), CPU, 0, 100)
     x = torch.rand(2, 1, 8, 8)
     loss, terms, reconstruction = autoencoder.loss(x, torch.Generator().manual_seed(0))
-    assert critics.discriminator.first_step == 2
-    assert critics.judge(4, loss, terms, reconstruction, x)[0] is loss
-    judged, judged_terms = critics.judge(5, loss, terms, reconstruction, x)
-    assert judged != loss
-    assert judged_terms["loss"] is loss
-    assert {"generator_loss", "adaptive_weight"} <= judged_terms.keys()
+    assert losses.discriminator.first_step == 2
+    assert losses.add_to(4, loss, terms, reconstruction, x)[0] is loss
+    total, all_terms = losses.add_to(5, loss, terms, reconstruction, x)
+    assert total != loss
+    assert all_terms["loss"] is loss
+    assert {"generator_loss", "adaptive_weight"} <= all_terms.keys()
 
 
-def test_a_discriminator_that_would_never_have_a_say_is_refused(autoencoder, params):
-    with pytest.raises(UserError, match=r"autoencoder\.adversarial\.start_step: 2 .* 5 steps; lower them"):
-        build_critics(autoencoder, 1, params(weight=0.5), CPU, 0, 5)
-    build_critics(autoencoder, 1, params(weight=0.5), CPU, 0, 6)
+def test_an_adversarial_term_that_would_start_after_the_training_is_refused(autoencoder, params):
+    with pytest.raises(
+        UserError, match=r"autoencoder\.adversarial\.start_step \(2\) .* must be below the 5 steps .*; lower them"
+    ):
+        build_auxiliary_losses(autoencoder, 1, params(weight=0.5), CPU, 0, 5)
+    build_auxiliary_losses(autoencoder, 1, params(weight=0.5), CPU, 0, 6)
 
 
 def test_the_discriminators_first_weights_depend_on_the_seed_alone(autoencoder, params):
     first = [
-        build_critics(autoencoder, 1, params(weight=0.5), CPU, seed, 100).discriminator.network.layers[1].weight
+        build_auxiliary_losses(autoencoder, 1, params(weight=0.5), CPU, seed, 100)
+        .discriminator.network.layers[1]
+        .weight
         for seed in (0, 0, 1)
     ]
     assert torch.equal(first[0], first[1])
     assert not torch.equal(first[0], first[2])
 
 
-def test_the_checkpoint_rebuilds_the_discriminator_and_says_when_there_is_none(autoencoder, params, tmp_path):
+def test_the_checkpoint_rebuilds_the_discriminator_and_a_note_takes_its_place_without_one(
+    autoencoder, params, tmp_path
+):
     path = tmp_path / "discriminator" / "discriminator.safetensors"
     on = params(weight=0.5)
-    critics = build_critics(autoencoder, 1, on, CPU, 0, 100)
-    save_discriminator(path, critics, 1, on.adversarial, {"data": "ab"})
+    losses = build_auxiliary_losses(autoencoder, 1, on, CPU, 0, 100)
+    save_discriminator(path, losses, 1, on.adversarial, {"data": "ab"})
     checkpoint = load_checkpoint(path, kind="discriminator", made_by="train_autoencoder")
     again = PatchDiscriminator(**checkpoint.constructor)
     checkpoint.load_into(again)
     x = torch.randn(2, 1, 8, 8)
-    torch.testing.assert_close(again(x), critics.discriminator.network(x))
+    torch.testing.assert_close(again(x), losses.discriminator.network(x))
 
     off = params(weight=0.0)
-    save_discriminator(path, build_critics(autoencoder, 1, off, CPU, 0, 100), 1, off.adversarial, {"data": "ab"})
+    save_discriminator(
+        path, build_auxiliary_losses(autoencoder, 1, off, CPU, 0, 100), 1, off.adversarial, {"data": "ab"}
+    )
     assert [file.name for file in path.parent.iterdir()] == ["off.json"]
     assert json.loads((path.parent / "off.json").read_text()) == {"autoencoder.adversarial.weight": 0}
 
 
 @pytest.mark.skipif(not util.find_spec("stlpips_pytorch"), reason="the extra `perceptual` is not installed")
-def test_the_perceptual_distance_is_part_of_the_loss_and_a_score_beside_its_floor(autoencoder, params, tmp_path):
-    critics = build_critics(autoencoder, 1, params().model_copy(update={"perceptual_weight": 2.0}), CPU, 0, 100)
+def test_the_perceptual_distance_is_part_of_the_loss_and_a_score_beside_its_reference(autoencoder, params, tmp_path):
+    losses = build_auxiliary_losses(autoencoder, 1, params().model_copy(update={"perceptual_weight": 2.0}), CPU, 0, 100)
     x = torch.rand(2, 1, 8, 8) * 2 - 1
     loss, terms, reconstruction = autoencoder.loss(x, torch.Generator().manual_seed(0))
-    judged, judged_terms = critics.judge(0, loss, terms, reconstruction, x)
-    torch.testing.assert_close(judged, loss + 2 * judged_terms["perceptual"])
-    torch.testing.assert_close(judged_terms["perceptual"], critics.perceptual(x, reconstruction).mean())
+    total, all_terms = losses.add_to(0, loss, terms, reconstruction, x)
+    torch.testing.assert_close(total, loss + 2 * all_terms["perceptual"])
+    torch.testing.assert_close(all_terms["perceptual"], losses.perceptual(x, reconstruction).mean())
     images = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
-    scores = perceptual_scores(critics.perceptual, images, images)
+    scores = perceptual_scores(losses.perceptual, images, images)
     assert scores["lpips"] == 0
     assert scores["lpips_of_other_images"] > 0
-    draw_critics(tmp_path, critics, images, images, [{"epoch": 1, "perceptual": 0.5}])
+    draw_auxiliary_losses(tmp_path, losses, images, images, [{"epoch": 1, "perceptual": 0.5}])
     assert [path.name for path in tmp_path.iterdir()] == ["perceptual.png"]
 
 
@@ -132,7 +142,7 @@ def test_a_discriminators_figures_are_drawn(params, tmp_path, channels):
         decoder_channels=[8],
         decoder_blocks=[1],
     )
-    critics = build_critics(autoencoder, channels, params(weight=0.5), CPU, 0, 100)
+    losses = build_auxiliary_losses(autoencoder, channels, params(weight=0.5), CPU, 0, 100)
     images = torch.randint(0, 256, (20, channels, 8, 12), dtype=torch.uint8)
-    draw_critics(tmp_path, critics, images, images.flip(-1), HISTORY)
+    draw_auxiliary_losses(tmp_path, losses, images, images.flip(-1), HISTORY)
     assert {path.name for path in tmp_path.iterdir()} == {"adversarial.png", "confidence.png", "patches.png"}

@@ -1,3 +1,5 @@
+"""Shape, receptive field and first weights of the patch discriminator."""
+
 import math
 
 import pytest
@@ -14,17 +16,17 @@ def test_images_of_any_size_give_one_logit_per_patch(shape, layers):
 
 
 @pytest.mark.parametrize(("layers", "side"), [(1, 14), (2, 28), (3, 56)])
-def test_without_its_norms_a_logit_sees_a_patch_of_the_documented_side(awake, layers, side):
+def test_without_its_norms_a_logit_has_the_documented_receptive_field(awake, layers, side):
     network = awake(PatchDiscriminator(1, channels=8, layers=layers))
     network.layers = torch.nn.Sequential(*(part for part in network.layers if not isinstance(part, torch.nn.GroupNorm)))
     x = torch.randn(1, 1, 80, 80, requires_grad=True)
     logits = network(x)
     logits[0, 0, logits.shape[2] // 2, logits.shape[3] // 2].backward()
-    seen = x.grad[0, 0] != 0
-    assert (int(seen.any(dim=0).sum()), int(seen.any(dim=1).sum())) == (side, side)
+    field = x.grad[0, 0] != 0
+    assert (int(field.any(dim=0).sum()), int(field.any(dim=1).sum())) == (side, side)
 
 
-def test_an_images_verdict_does_not_depend_on_the_rest_of_its_batch(awake):
+def test_an_images_logits_do_not_depend_on_the_rest_of_its_batch(awake):
     network = awake(PatchDiscriminator(1, channels=8, layers=2)).train()
     x = torch.randn(4, 1, 12, 12)
     torch.testing.assert_close(network(x[2:3])[0], network(x)[2], atol=1e-4, rtol=1e-4)

@@ -1,3 +1,5 @@
+"""The perceptual distance against the published network, and what a training needs of it."""
+
 import sys
 from importlib import metadata, util
 from types import ModuleType
@@ -17,7 +19,7 @@ pytestmark = pytest.mark.skipif(not util.find_spec("stlpips_pytorch"), reason="t
 @pytest.fixture(scope="module")
 def network() -> PerceptualDistance:
     network = PerceptualDistance()
-    network.load_published(read_packaged_weights(PERCEPTUAL, "autoencoder.perceptual_weight: 1"))
+    network.load_published(read_packaged_weights(PERCEPTUAL, "autoencoder.perceptual_weight (1)"))
     return network.eval()
 
 
@@ -73,8 +75,8 @@ def test_images_of_any_size_grey_as_three_equal_colours(network, size):
     torch.testing.assert_close(distance, network(x.expand(-1, 3, -1, -1), y.expand(-1, 3, -1, -1)))
 
 
-def test_it_sees_the_noise_of_a_small_image_as_well_as_its_blur(network, photographs):
-    """What enlarging is for: at its own 28 pixels, noise of the same squared error counts a third of the blur."""
+def test_noise_of_a_small_image_counts_about_as_much_as_its_blur(network, photographs):
+    """Images are enlarged because at their own 28 pixels noise of the same squared error counts a third of the blur."""
     x = F.interpolate(photographs, size=(28, 28), mode="area")
     blurred = _blurred(x, 2)
     noise = torch.randn_like(x)

@@ -1,4 +1,4 @@
-"""Stage ``train_denoiser``, run as it is on the pixels of a few digits."""
+"""Stage ``train_denoiser`` on the pixels of a few digits: averages, micro-batches, resume key, tables and figures."""
 
 import json
 from collections.abc import Callable
@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from latentline.core.closure import module_closure
 from latentline.core.paths import DENOISER
 from latentline.core.shards import ShardedArray
 from latentline.runtime.checkpoint import load_checkpoint
@@ -18,10 +19,11 @@ from stages.download import __main__ as download
 from stages.encode_and_cache_latents import __main__ as encode_and_cache_latents
 from stages.train_autoencoder import __main__ as train_autoencoder
 from stages.train_denoiser import __main__ as train_denoiser
+from stages.train_denoiser import report, train
 
 pytestmark = pytest.mark.usefixtures("machine")
 
-KNOBS = {
+PARAMS = {
     "data.name": "digits",
     "data.limit": 60,
     "autoencoder.name": "identity",
@@ -39,9 +41,9 @@ Run = Callable[..., tuple[dict[str, Tensor], dict[str, Any]]]
 
 @pytest.fixture(scope="module")
 def encoded(tmp_path_factory: pytest.TempPathFactory, write_params) -> Path:
-    """A folder in which every stage before it ran."""
+    """Return a folder in which every stage before it ran."""
     folder = tmp_path_factory.mktemp("encoded")
-    write_params(folder, KNOBS)
+    write_params(folder, PARAMS)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for stage in (download, train_autoencoder, encode_and_cache_latents):
@@ -51,21 +53,20 @@ def encoded(tmp_path_factory: pytest.TempPathFactory, write_params) -> Path:
 
 @pytest.fixture
 def run(encoded: Path, write_params, monkeypatch) -> Run:
-    """Runs the stage with changed knobs; gives the weights it keeps and its metrics."""
+    """Run the stage with changed settings; return the weights in its checkpoint and its metrics."""
     monkeypatch.chdir(encoded)
     monkeypatch.delenv("DVC_ROOT", raising=False)
 
     def train(**changes: object) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        write_params(encoded, {**KNOBS, **changes})
+        write_params(encoded, {**PARAMS, **changes})
         train_denoiser.main()
-        return load_checkpoint(DENOISER, kind="denoiser", made_by="").tensors, json.loads(
-            Path("metrics/denoiser.json").read_text()
-        )
+        metrics = json.loads(Path("metrics/denoiser.json").read_text())
+        return load_checkpoint(DENOISER, kind="denoiser", made_by="").tensors, metrics
 
     return train
 
 
-def test_of_several_averages_the_one_with_the_lowest_validation_loss_is_kept_and_named(run):
+def test_of_several_averages_the_checkpoint_has_the_one_with_the_lowest_validation_loss(run):
     alone = {decay: run(**{"denoiser.ema_decays": [decay]}) for decay in (0.0, 0.9)}
     losses = {decay: metrics["val_loss"] for decay, (_, metrics) in alone.items()}
     assert losses[0.0] != losses[0.9]
@@ -78,19 +79,18 @@ def test_of_several_averages_the_one_with_the_lowest_validation_loss_is_kept_and
         assert {name: metrics[name] for name in ("val_loss", "test_loss")} == {
             name: alone[best][1][name] for name in ("val_loss", "test_loss")
         }
-        assert pd.read_csv("fig/denoiser/loss.csv")["val_loss"].iloc[-1] == pytest.approx(
-            losses[decays[0]]
-        )  # the curve is the first one's
+        last = pd.read_csv("fig/denoiser/loss.csv")["val_loss"].iloc[-1]
+        assert last == pytest.approx(losses[decays[0]])  # the curve is the first one's
 
 
-def test_batches_in_parts_give_the_same_denoiser_to_float_tolerance(run):
+def test_micro_batches_give_the_same_denoiser_to_float_tolerance(run):
     whole, metrics = run()
-    parts, metrics_of_parts = run(**{"denoiser.optimizer.accumulate": 3})
+    accumulated, metrics_accumulated = run(**{"denoiser.optimizer.accumulate": 3})
     for name, tensor in whole.items():
-        torch.testing.assert_close(parts[name], tensor, rtol=1e-3, atol=1e-3, msg=name)
-    assert metrics_of_parts["test_loss"] == pytest.approx(metrics["test_loss"], rel=1e-4)
-    assert metrics_of_parts["train_loss"] == pytest.approx(metrics["train_loss"], rel=1e-4)
-    assert any(not torch.equal(parts[name], tensor) for name, tensor in whole.items())  # it was cut
+        torch.testing.assert_close(accumulated[name], tensor, rtol=1e-3, atol=1e-3, msg=name)
+    assert metrics_accumulated["test_loss"] == pytest.approx(metrics["test_loss"], rel=1e-4)
+    assert metrics_accumulated["train_loss"] == pytest.approx(metrics["train_loss"], rel=1e-4)
+    assert any(not torch.equal(accumulated[name], tensor) for name, tensor in whole.items())
 
 
 def test_latents_read_from_disk_at_every_step_give_the_same_bytes_as_latents_in_memory(run, monkeypatch):
@@ -122,3 +122,43 @@ def test_every_epoch_has_its_loss_by_time_beside_the_whole(run):
     assert (by_time.max(axis=1) >= table["val_loss"]).all()
     assert (by_time.iloc[0] != by_time.iloc[-1]).any()
     assert Path("fig/denoiser/loss_by_time.png").stat().st_size > 0
+
+
+def test_previews_and_partial_denoising_are_drawn(run):
+    run(**{"denoiser.preview.every_epochs": 2, "denoiser.preview.height": 3})
+    figures = {path.name for path in Path("fig/denoiser").iterdir()}
+    assert figures >= {"preview_0002.png", "partial_denoising.png", "loss.png", "buckets.png", "buckets.csv"}
+    assert "preview_0003.png" not in figures
+
+
+def test_figures_that_cannot_be_drawn_cost_no_training_step(run, monkeypatch):
+    """The stage is killed while it draws; the next run ends with the same weights and takes no step."""
+    changes = {"denoiser.ema_decays": [0.3], "compute.save_every_seconds": 1e-6}
+    with monkeypatch.context() as patch:
+        patch.setattr(report, "curves", lambda *_: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception, match="killed"):
+            run(**changes)
+    weights = load_checkpoint(DENOISER, kind="denoiser", made_by="").tensors
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "denoising_loss", lambda *_: pytest.fail("a step was taken"))
+        again, _ = run(**changes)
+    assert all(torch.equal(again[name], tensor) for name, tensor in weights.items())
+
+
+def test_what_computes_the_denoiser_imports_nothing_that_draws_it(root):
+    closure = {path.relative_to(root).as_posix() for path in module_closure("stages.train_denoiser.train", root)}
+    assert {"stages/train_denoiser/params.py", "stages/train_denoiser/init_from.py"} <= closure
+    assert [path for path in closure if path.endswith("/report.py") or "/figures/" in path] == []
+
+
+def test_the_saved_state_is_keyed_by_what_computes_the_denoiser(run, monkeypatch):
+    computed_by = []
+    saving_of = train_denoiser.saving_of
+
+    def watched(*arguments, **options):
+        computed_by.append(options["computed_by"])
+        return saving_of(*arguments, **options)
+
+    monkeypatch.setattr(train_denoiser, "saving_of", watched)
+    run()
+    assert computed_by == [["stages.train_denoiser.train"]]

@@ -1,3 +1,5 @@
+"""Detection scores of each class against all others: scikit-learn's."""
+
 import pytest
 import torch
 from sklearn.metrics import classification_report, roc_auc_score
@@ -11,9 +13,9 @@ CLASSES = Attribute("label", "categorical", ("cat", "dog", "owl"))
 def test_scores_by_class_and_their_means_are_scikit_learns():
     truth = torch.randint(0, 3, (400,)).float()
     probability = (torch.randn(400, 3) + torch.nn.functional.one_hot(truth.long(), 3)).softmax(dim=1)
-    decided = probability.argmax(dim=1).float()
-    scores = detection(CLASSES, probability, decided, truth)
-    report = classification_report(truth, decided, target_names=CLASSES.classes, output_dict=True)
+    predicted = probability.argmax(dim=1).float()
+    scores = detection(CLASSES, probability, predicted, truth)
+    report = classification_report(truth, predicted, target_names=CLASSES.classes, output_dict=True)
     for ours, theirs in (("f1", "f1-score"), ("precision", "precision"), ("recall", "recall")):
         assert scores[ours] == pytest.approx(report["macro avg"][theirs])
         assert [scores["by_class"][name][ours] for name in CLASSES.classes] == pytest.approx(
@@ -22,10 +24,10 @@ def test_scores_by_class_and_their_means_are_scikit_learns():
     assert scores["auroc"] == pytest.approx(roc_auc_score(truth, probability, multi_class="ovr"))
 
 
-def test_a_binary_column_is_scored_on_its_ones_alone():
-    truth, decided = torch.tensor([1.0, 1, 1, 0, 0]), torch.tensor([1.0, 0, 0, 0, 0])
+def test_a_binary_attribute_is_scored_on_its_ones_alone():
+    truth, predicted = torch.tensor([1.0, 1, 1, 0, 0]), torch.tensor([1.0, 0, 0, 0, 0])
     chance = torch.tensor([0.9, 0.4, 0.3, 0.2, 0.1])
-    scores = detection(Attribute("smiling", "binary"), torch.stack([1 - chance, chance], dim=1), decided, truth)
+    scores = detection(Attribute("smiling", "binary"), torch.stack([1 - chance, chance], dim=1), predicted, truth)
     assert scores == {"auroc": 1.0, "precision": 1.0, "recall": pytest.approx(1 / 3), "f1": pytest.approx(0.5)}
 
 

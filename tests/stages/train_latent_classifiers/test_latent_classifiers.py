@@ -1,4 +1,4 @@
-"""Stage ``train_latent_classifiers`` on latents of which the answers are linear functions."""
+"""Stage ``train_latent_classifiers`` on latents whose labels are linear functions of them."""
 
 import json
 import logging
@@ -13,7 +13,9 @@ from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 from sklearn.multiclass import OneVsRestClassifier
 
 from latentline.core.arrays import load_arrays
-from latentline.core.attributes import Attribute, all_columns, decide, schema_from_json
+from latentline.core.attributes import Attribute, predict
+from latentline.core.closure import module_closure
+from latentline.core.labels import LabelTable, build_schema, schema_from_json
 from latentline.latents.cache import LatentSplit, read_latents, write_cache
 from stages.train_latent_classifiers import __main__ as train_latent_classifiers
 
@@ -33,17 +35,23 @@ SCORED = {"auroc.png", "f1.png", "precision.png", "recall.png", "reliability.png
 Stage = Callable[..., dict[str, Any]]
 
 
-def _splits(labels: bool = True, attributes: int = 3) -> dict[str, LatentSplit]:
-    """Latents, labels (the largest of three projections) and the first ``attributes`` of a sign, a number and again a largest projection."""
+def _splits(
+    classes: tuple[str, ...] = CLASSES, attributes: tuple[Attribute, ...] = ATTRIBUTES
+) -> dict[str, LatentSplit]:
+    """Latents and labels: the largest of three projections, a sign, a number, and again the largest of three.
+
+    Without ``classes`` there is no class; of the others there are those that ``attributes`` names, in the same order.
+    """
+    schema = build_schema(classes, attributes)
     splits = {}
     planes = torch.randn(8, 24)
     for name, count in COUNTS.items():
         latents = 3 * torch.randn(count, *SHAPE) + 1
-        seen = ((latents - 1) / 3).flatten(1) @ planes.T  # (N, 8)
-        known = torch.stack([(seen[:, 3] > 0).float(), 40 + 2.5 * seen[:, 4], seen[:, 5:].argmax(dim=1).float()], dim=1)
-        splits[name] = LatentSplit(
-            latents, seen[:, :3].argmax(dim=1) if labels else None, known[:, :attributes] if attributes else None
-        )
+        projected = ((latents - 1) / 3).flatten(1) @ planes.T  # (N, 8)
+        label, hair = projected[:, :3].argmax(dim=1).float(), projected[:, 5:].argmax(dim=1).float()
+        values = torch.stack([label, (projected[:, 3] > 0).float(), 40 + 2.5 * projected[:, 4], hair], dim=1)
+        first = 0 if classes else 1
+        splits[name] = LatentSplit(latents, LabelTable(schema, values[:, first : 1 + len(attributes)]))
     return splits
 
 
@@ -51,21 +59,15 @@ def _splits(labels: bool = True, attributes: int = 3) -> dict[str, LatentSplit]:
 def stage(workplace: Path, write_params: Callable[[Path, dict[str, object]], None]) -> Stage:
     """Runs the stage on a cache of the given splits and returns its metrics."""
 
-    def run(
-        splits: dict[str, LatentSplit],
-        classes: tuple[str, ...] = CLASSES,
-        attributes: tuple[Attribute, ...] = ATTRIBUTES,
-        **params: object,
-    ) -> dict[str, Any]:
+    def run(splits: dict[str, LatentSplit], **params: object) -> dict[str, Any]:
         changed = {
             f"latent_classifiers.{name}": value for name, value in {"inverse_regularization": C, **params}.items()
         }
         write_params(workplace, {**changed, "compute.threads": 1})
         write_cache(
-            workplace / "encoded_img",
+            workplace,
             {name: [split] for name, split in splits.items()},
-            classes=classes,
-            attributes=attributes,
+            schema=splits["train"].labels.schema,
             autoencoder="ab" * 32,
         )
         train_latent_classifiers.main()
@@ -87,7 +89,7 @@ def _standardised(name: str) -> torch.Tensor:
     return ((latents - train.mean(dim=(0, 2, 3), keepdim=True)) / train.std(dim=(0, 2, 3), keepdim=True)).flatten(1)
 
 
-def test_what_is_linear_in_the_latents_is_learnt_whatever_its_kind(stage, workplace):
+def test_labels_that_are_linear_in_the_latents_are_learnt_whatever_their_kind(stage, workplace):
     metrics = stage(_splits())
     assert metrics["accuracy"] > 0.9
     assert metrics["accuracy_of_the_commonest_class"] < 0.5
@@ -99,12 +101,12 @@ def test_what_is_linear_in_the_latents_is_learnt_whatever_its_kind(stage, workpl
     assert by_attribute["age"] == {"r2": pytest.approx(1, abs=1e-3)}
     weight, bias, meta = _probes()
     assert (weight.shape, bias.shape) == ((3 + 1 + 1 + 3, 24), (8,))
-    assert schema_from_json(meta["columns"]) == all_columns(CLASSES, ATTRIBUTES)
+    assert schema_from_json(meta["schema"]) == build_schema(CLASSES, ATTRIBUTES)
     assert {path.name for path in (workplace / "fig" / "latent_classifiers").iterdir()} == {"confusion.png", *SCORED}
 
 
 def test_without_a_class_the_scores_are_the_attributes_means(stage, workplace):
-    metrics = stage(_splits(labels=False), classes=())
+    metrics = stage(_splits(classes=()))
     by_attribute = metrics.pop("by_attribute")
     assert metrics.pop("inverse_regularization") == dict.fromkeys(("smiling", "age", "hair"), C)
     both = [by_attribute[name] for name in ("smiling", "hair")]
@@ -115,39 +117,39 @@ def test_without_a_class_the_scores_are_the_attributes_means(stage, workplace):
     assert {path.name for path in (workplace / "fig" / "latent_classifiers").iterdir()} == {"r2.png", *SCORED}
 
 
-def test_two_classes_give_two_outputs_which_decide_as_scikit_learn_does(stage):
-    splits = _splits(attributes=0)
+def test_two_classes_give_two_logits_which_predict_as_scikit_learn_does(stage):
+    splits = _splits(CLASSES[:2], attributes=())
     for split in splits.values():
-        split.labels.clamp_(max=1)
-    stage(splits, classes=CLASSES[:2], attributes=())
+        split.labels.values.clamp_(max=1)
+    stage(splits)
     weight, bias, _ = _probes()
     assert weight.shape == (2, 24)
     expected = (
         LogisticRegression(C=C, max_iter=200)
-        .fit(_standardised("train"), splits["train"].labels)
+        .fit(_standardised("train"), splits["train"].labels.classes)
         .predict(_standardised("test"))
     )
-    decided = decide((Attribute("label", "categorical", CLASSES[:2]),), _standardised("test") @ weight.T + bias)[:, 0]
-    assert decided.tolist() == expected.tolist()
+    predicted = predict(build_schema(CLASSES[:2], ()), _standardised("test") @ weight.T + bias)[:, 0]
+    assert predicted.tolist() == expected.tolist()
     assert len(set(expected.tolist())) == 2
 
 
 def test_the_scores_of_classes_are_scikit_learns(stage):
-    splits = _splits(attributes=0)
-    metrics = stage(splits, attributes=())
-    probe = LogisticRegression(C=C, max_iter=200).fit(_standardised("train"), splits["train"].labels)
-    truth, z0 = splits["test"].labels, _standardised("test")
+    splits = _splits(attributes=())
+    metrics = stage(splits)
+    probe = LogisticRegression(C=C, max_iter=200).fit(_standardised("train"), splits["train"].labels.classes)
+    truth, z0 = splits["test"].labels.classes, _standardised("test")
     assert metrics["accuracy"] == pytest.approx(accuracy_score(truth, probe.predict(z0)))
     assert metrics["f1"] == pytest.approx(f1_score(truth, probe.predict(z0), average="macro"), rel=1e-5)
     assert metrics["auroc"] == pytest.approx(roc_auc_score(truth, probe.predict_proba(z0), multi_class="ovr"), abs=1e-3)
 
 
-def test_binary_and_continuous_outputs_are_scikit_learns_logit_and_number(stage):
-    splits = _splits(labels=False, attributes=2)
-    stage(splits, classes=(), attributes=ATTRIBUTES[:2])
+def test_binary_and_continuous_logits_are_scikit_learns_logit_and_number(stage):
+    splits = _splits((), ATTRIBUTES[:2])
+    stage(splits)
     weight, bias, _ = _probes()
     logit, age = (_standardised("test") @ weight.T + bias).T
-    smiling, ages = splits["train"].attributes.T
+    smiling, ages = splits["train"].labels.values.T
     expected = (
         LogisticRegression(C=C, max_iter=200)
         .fit(_standardised("train"), smiling)
@@ -156,33 +158,30 @@ def test_binary_and_continuous_outputs_are_scikit_learns_logit_and_number(stage)
     torch.testing.assert_close(logit, torch.from_numpy(expected).float(), atol=0.05, rtol=0.01)
     expected = Ridge(alpha=1 / C).fit(_standardised("train"), ages).predict(_standardised("test"))
     torch.testing.assert_close(
-        ATTRIBUTES[1].decide(age[:, None]), torch.from_numpy(expected).float(), atol=1e-2, rtol=0
+        ATTRIBUTES[1].predict(age[:, None]), torch.from_numpy(expected).float(), atol=1e-2, rtol=0
     )
 
 
-def test_a_class_without_a_training_image_is_never_decided_and_the_others_are_learnt(stage):
+def test_a_class_without_a_training_image_is_never_predicted_and_the_others_are_learnt(stage):
     splits = _splits()
-    for split, label in (("train", 2), ("val", 2)):
-        splits[split].labels[splits[split].labels == label] = 0
-        splits[split].attributes[:, 2].clamp_(max=1)
+    for name in ("train", "val"):
+        values = splits[name].labels.values
+        values[values[:, 0] == 2, 0] = 0
+        values[:, 3].clamp_(max=1)
     metrics = stage(splits)
     weight, bias, _ = _probes()
-    decided = decide((Attribute("label", "categorical", CLASSES),), (_standardised("test") @ weight.T + bias)[:, :3])[
-        :, 0
-    ]
-    assert set(decided.tolist()) == {0, 1}
+    predicted = predict(build_schema(CLASSES, ()), (_standardised("test") @ weight.T + bias)[:, :3])[:, 0]
+    assert set(predicted.tolist()) == {0, 1}
     assert metrics["by_class"]["owl"] == {"auroc": 0.5, "f1": 0.0, "precision": 0.0, "recall": 0.0}
     assert metrics["by_class"]["dog"]["auroc"] > 0.95
     assert not weight[2].any()
 
 
-def test_what_never_varies_is_always_decided_and_has_no_direction(stage):
-    splits = _splits(labels=False)
+def test_a_value_that_never_varies_is_always_predicted_and_has_no_direction(stage):
+    splits = _splits((), (ATTRIBUTES[0], Attribute("age", "continuous", mean=7.5), ATTRIBUTES[2]))
     for split in splits.values():
-        split.attributes.copy_(torch.tensor([1.0, 7.5, 2.0]))
-    metrics = stage(
-        splits, classes=(), attributes=(ATTRIBUTES[0], Attribute("age", "continuous", mean=7.5), ATTRIBUTES[2])
-    )
+        split.labels.values.copy_(torch.tensor([1.0, 7.5, 2.0]))
+    metrics = stage(splits)
     assert metrics["by_attribute"] == {
         "smiling": {"accuracy": 1, "accuracy_of_the_commonest_class": 1, "calibration_error": 0},
         "age": {"r2": 1},
@@ -191,11 +190,11 @@ def test_what_never_varies_is_always_decided_and_has_no_direction(stage):
     assert not _probes()[0].any()
 
 
-def test_a_single_class_leaves_nothing_to_tell_apart(stage):
-    splits = _splits(attributes=0)
+def test_a_single_class_is_always_predicted(stage):
+    splits = _splits(("cat",), ())
     for split in splits.values():
-        split.labels.zero_()
-    metrics = stage(splits, classes=("cat",), attributes=())
+        split.labels.values.zero_()
+    metrics = stage(splits)
     assert metrics == {
         "accuracy": 1,
         "accuracy_of_the_commonest_class": 1,
@@ -204,33 +203,33 @@ def test_a_single_class_leaves_nothing_to_tell_apart(stage):
     }
 
 
-def test_where_nothing_is_known_the_stage_succeeds_and_says_so(stage, workplace, caplog):
+def test_without_labels_the_stage_succeeds_and_logs_it(stage, workplace, caplog):
     with caplog.at_level(logging.INFO):
-        assert stage(_splits(labels=False, attributes=0), classes=(), attributes=()) == {"columns": 0}
-    assert any("nothing to learn" in record.message for record in caplog.records)
+        assert stage(_splits((), ())) == {"columns": 0}
+    assert "nothing to learn: these images have neither labels nor attributes" in caplog.messages
     weight, bias, meta = _probes()
-    assert (weight.shape, bias.shape, meta["columns"]) == ((0, 24), (0,), [])
+    assert (weight.shape, bias.shape, meta["schema"]) == ((0, 24), (0,), [])
     assert {path.name for path in (workplace / "fig" / "latent_classifiers").iterdir()} == {"notice.png"}
 
 
-def test_one_model_per_class_decides_as_scikit_learns_does(stage):
-    splits = _splits(attributes=0)
-    metrics = stage(splits, attributes=(), logistic="one_vs_rest")
+def test_one_model_per_class_predicts_as_scikit_learns_does(stage):
+    splits = _splits(attributes=())
+    metrics = stage(splits, logistic="one_vs_rest")
     expected = OneVsRestClassifier(LogisticRegression(C=C, max_iter=200)).fit(
-        _standardised("train"), splits["train"].labels
+        _standardised("train"), splits["train"].labels.classes
     )
-    truth = splits["test"].labels
+    truth = splits["test"].labels.classes
     assert metrics["accuracy"] == pytest.approx(accuracy_score(truth, expected.predict(_standardised("test"))))
     assert metrics["auroc"] == pytest.approx(
         roc_auc_score(truth, expected.predict_proba(_standardised("test")), multi_class="ovr"), abs=1e-3
     )
 
 
-def test_pooled_probes_know_the_channels_means_alone_and_fit_the_flat_latent(stage):
-    splits = _splits(attributes=0)
+def test_pooled_probes_use_the_channels_means_alone_and_fit_the_flat_latent(stage):
+    splits = _splits(attributes=())
     for split in splits.values():
-        split.labels.copy_(split.latents.mean(dim=(2, 3)).argmax(dim=1))
-    assert stage(splits, attributes=(), features="pooled")["accuracy"] > 0.95
+        split.labels.values.copy_(split.latents.mean(dim=(2, 3)).argmax(dim=1)[:, None])
+    assert stage(splits, features="pooled")["accuracy"] > 0.95
     weight = _probes()[0].unflatten(1, SHAPE)
     torch.testing.assert_close(weight, weight.mean(dim=(2, 3), keepdim=True).expand_as(weight))
 
@@ -238,7 +237,17 @@ def test_pooled_probes_know_the_channels_means_alone_and_fit_the_flat_latent(sta
 def test_the_regularisation_of_each_column_is_chosen_where_none_is_given(stage):
     splits = _splits()
     splits["val"] = splits["test"]
-    splits["train"].labels.copy_(torch.randint(0, 3, (400,)))  # nothing to learn: this wants the strongest
+    # Random labels: the strongest regularisation has the lowest loss.
+    splits["train"].labels.values[:, 0] = torch.randint(0, 3, (400,))
     chosen = stage(splits, inverse_regularization=None)["inverse_regularization"]
     assert chosen.keys() == {"label", "smiling", "age", "hair"}
     assert chosen["label"] < chosen["smiling"]
+
+
+def test_what_the_checkpoint_depends_on_includes_the_probes_and_no_figure_or_report(root):
+    closure = {
+        path.relative_to(root).as_posix() for path in module_closure("stages.train_latent_classifiers.fit", root)
+    }
+    assert "src/latentline/probes/probes.py" in closure
+    scoring = ("figures/", "evaluation/", "report.py", "calibration.py", "detection.py", "__main__.py")
+    assert not [path for path in closure if any(part in path for part in scoring)]

@@ -1,8 +1,10 @@
+"""A loss by time is the mean of the losses in each slice of time."""
+
 import numpy as np
 import pytest
 import torch
 
-from stages.train_denoiser.buckets import bucket_means
+from stages.train_denoiser.evaluate import bucket_means
 
 
 def test_each_slice_of_time_has_the_mean_of_its_own_values():

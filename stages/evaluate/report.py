@@ -1,0 +1,42 @@
+"""Draw the figures of the scores."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from latentline.core.shards import ShardedArray
+from latentline.figures.grids import alternating_rows, save_grid
+from latentline.figures.plots import bars, confusion
+
+_COLUMNS = 16
+_BARS = {"real_test": "fd_real_test", "reconstructions": "fd_reconstruction", "samples": "fd"}
+
+
+def draw(
+    folder: Path,
+    metrics: dict[str, Any],
+    samples: ShardedArray,
+    train: ShardedArray,
+    neighbours: Tensor,
+    confusions: Tensor | None,
+    classes: Sequence[str],
+) -> None:
+    """Write the figures into ``folder``.
+
+    Args:
+        folder: fig/evaluate.
+        metrics: of metrics/evaluate.json.
+        samples: images.
+        train: images.
+        neighbours: index of the nearest training image (M,) of the first M samples.
+        confusions: of the diffusion classifier (K, K); None = it is off.
+        classes: names of the K classes.
+    """
+    bars(folder / "fd.png", list(_BARS), [metrics[name] for name in _BARS.values()], "Frechet distance to train")
+    shown = neighbours[:_COLUMNS]
+    rows = alternating_rows([samples[: len(shown)], train[shown]], len(shown))
+    save_grid(folder / "nearest_train.png", rows, columns=len(shown), scale=2)
+    if confusions is not None:
+        confusion(folder / "bayes_confusion.png", confusions, classes)

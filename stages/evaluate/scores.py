@@ -1,0 +1,94 @@
+"""Scores of the samples beside those of the references: distances between features, agreement of predicted labels."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentline.core.attributes import CLASS, Attribute
+from latentline.core.errors import UserError
+from latentline.core.labels import LabelTable
+from latentline.core.seeds import generator
+from latentline.evaluation.agreement import agreement
+from stages.evaluate.distances import frechet_distance, kernel_distance
+from stages.evaluate.features import STAGE
+from stages.evaluate.neighbours import nearest, neighbour_scores
+from stages.evaluate.params import EvaluateParams
+
+_COMPARED = ("samples", "real_test")
+
+
+def require_enough_images(neighbours: int, counts: dict[str, int]) -> None:
+    """Raise UserError unless each image of the train and test splits has ``neighbours`` others in its split."""
+    split = min(("train", "test"), key=counts.__getitem__)
+    if neighbours >= counts[split]:
+        raise UserError(
+            f"evaluate.neighbours ({neighbours}) must be less than the {counts[split]} images of split {split}; "
+            "lower it, or prepare more images (data.limit, data.splits)"
+        )
+
+
+def distance_scores(params: EvaluateParams, seed: int, features: dict[str, Tensor]) -> tuple[dict[str, Any], Tensor]:
+    """Compare each set of features with those of the training images.
+
+    Args:
+        params: section ``evaluate``.
+        seed: of the choice of training images for scores of pairs.
+        features: (N, D) of each set by its name, see ``features.image_sets``.
+
+    Returns:
+        The metrics, and the index of the nearest training image (M,) of the first M <= ``pair_count`` samples.
+    """
+    reference = features["train"]
+    fd = {name: frechet_distance(part, reference) for name, part in features.items() if name != "train"}
+    # The scores below compare pairs of images, so they take a part of each set.
+    chosen = torch.randperm(len(reference), generator=generator(seed, STAGE, "reference"))[: params.pair_count]
+    few = {name: features[name][: params.pair_count] for name in _COMPARED}
+    kd = {name: kernel_distance(part, reference[chosen]) for name, part in few.items()}
+    by_neighbours = {
+        name: asdict(neighbour_scores(part, reference[chosen], params.neighbours)) for name, part in few.items()
+    }
+    (to_train, neighbours), (real_to_train, _) = (nearest(few[name], reference) for name in _COMPARED)
+    distance, real_distance = float(to_train.mean()), float(real_to_train.mean())
+    metrics = {
+        "fd": fd["samples"],
+        "fd_reconstruction": fd["reconstructions"],
+        "fd_real_test": fd["real_test"],
+        "fd_floor_real_test": fd["real_test"],  # for readers of earlier versions, as kd_floor_real_test
+        "fd_of_decoded_noise": fd["decoded_noise"],
+        "kd": kd["samples"],
+        "kd_real_test": kd["real_test"],
+        "kd_floor_real_test": kd["real_test"],
+        "nearest_train_distance": distance,
+        "nearest_train_distance_of_real_test": real_distance,
+        "nearest_train_distance_ratio": distance / real_distance if real_distance else None,
+    }
+    for score, value in by_neighbours["samples"].items():
+        metrics |= {score: value, f"{score}_of_real_test": by_neighbours["real_test"][score]}
+    return metrics, neighbours
+
+
+def agreement_scores(
+    columns: Sequence[Attribute], predicted: dict[str, Tensor], labels: dict[str, LabelTable]
+) -> dict[str, Any]:
+    """Return how well predicted labels agree with the samples' conditions, and with the labels of real images.
+
+    Args:
+        columns: attributes that the feature extractor predicts.
+        predicted: labels (N, A) of ``samples`` and ``real_test``.
+        labels: their conditions or labels; samples may have only some of the ``columns``.
+    """
+    metrics: dict[str, Any] = {}
+    for index, column in enumerate(columns):
+        if column.name not in labels["samples"].names:
+            continue
+        scores = {
+            name: agreement(column, predicted[name][:, index], labels[name].column(column.name)) for name in _COMPARED
+        }
+        if column.name == CLASS:
+            metrics |= {"class_accuracy": scores["samples"], "class_accuracy_of_real_test": scores["real_test"]}
+        else:
+            metrics.setdefault("by_attribute", {})[column.name] = scores
+    return metrics

@@ -1,0 +1,84 @@
+"""Draw samples: all that the images depend on.
+
+The key of finished chunks covers this module and its imports. It therefore imports nothing that draws figures.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from latentline.autoencoders.load import TrainedAutoencoder, load_autoencoder
+from latentline.core.labels import LabelTable
+from latentline.denoisers.conditioning import labels_for_samples
+from latentline.denoisers.guidance import Guidance
+from latentline.denoisers.load import Denoiser, load_denoiser
+from latentline.denoisers.sampling import SamplingConfig, draw_latents
+from latentline.diffusion.steps import Callback
+from latentline.diffusion.time_grid import build_time_grid
+from latentline.latents.cache import LatentStats, read_labels, read_stats
+from latentline.runtime.resumable_map import Chunk, ResumableMap
+from latentline.samplers.registry import SamplerOptions, build_sampler, require_serves
+from stages.sample.params import SampleParams
+
+STAGE = "sample"
+
+
+@dataclass(frozen=True)
+class ImageSampler:
+    """The networks of a run with sampler, labels and seed: an image depends on them and on its index."""
+
+    autoencoder: TrainedAutoencoder
+    denoiser: Denoiser
+    stats: LatentStats
+    config: SamplingConfig
+    labels: LabelTable  # of all samples
+    seed: int
+
+    def latents(self, indices: Tensor, callback: Callback | None = None) -> Tensor:
+        """Draw the standardised latents (B, *latent_shape) of samples ``indices`` (B,), on the device."""
+        return draw_latents(self.denoiser, self.config, self.seed, STAGE, indices, self.labels[indices], callback)
+
+    def images(self, indices: Tensor) -> Tensor:
+        """Draw uint8 images (B, C, H, W) of consecutive samples ``indices`` (B,), on the CPU."""
+        raw = self.stats.normalizer.restore(self.latents(indices))
+        return self.autoencoder.decode(raw, first=int(indices[0]))
+
+
+def load_image_sampler(params: SampleParams, seed: int, device: torch.device) -> ImageSampler:
+    """Load the networks and the labels of the samples.
+
+    Raises:
+        UserError: a file is missing, damaged or of another run, or the sampler cannot serve the denoiser's process.
+    """
+    autoencoder = load_autoencoder(device)
+    stats = read_stats()
+    stats.require_autoencoder(autoencoder.sha256)
+    denoiser = load_denoiser(device, stats)
+    config = sampling_config(params, denoiser)
+    labels = labels_for_samples(read_labels(stats.schema), params.count)
+    return ImageSampler(autoencoder, denoiser, stats, config, labels, seed)
+
+
+def sampling_config(params: SampleParams, denoiser: Denoiser) -> SamplingConfig:
+    """Return sampler, grid and guidance. Raises UserError where the sampler cannot serve the denoiser's process."""
+    require_serves(params.sampler, denoiser.process.path.name, denoiser.process.prediction)
+    scale = denoiser.conditioning.guidance(params.guidance_scale, "sample.guidance_scale")
+    options = SamplerOptions(params.eta, params.variance, params.sigma_scale, params.diffusion)
+    return SamplingConfig(
+        partial(build_sampler, params.sampler, options),
+        build_time_grid(params.time_grid, params.steps, denoiser.process.path, params.time_shift),
+        Guidance(scale, params.guidance_start, params.guidance_end, params.guidance_rescale),
+    )
+
+
+def draw_images(sampler: ImageSampler, batch_size: int, chunks: ResumableMap) -> Iterator[Tensor]:
+    """Return batches of uint8 images (B, C, H, W), each drawn on demand unless an earlier run has drawn it."""
+    batches = torch.arange(len(sampler.labels)).split(batch_size)
+
+    def draw(number: int) -> Chunk:
+        return {"images": sampler.images(batches[number])}
+
+    return (chunk["images"] for chunk in chunks.map(len(batches), draw))

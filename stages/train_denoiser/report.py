@@ -1,0 +1,151 @@
+"""Metrics and figures of the denoiser: loss curves, previews while training, partial denoising."""
+
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from latentline.autoencoders.load import TrainedAutoencoder
+from latentline.core.files import replaced_folder, write_metrics
+from latentline.core.paths import FIGURES, METRICS
+from latentline.core.seeds import generator
+from latentline.denoisers.conditioning import labels_for_samples
+from latentline.denoisers.guidance import Guidance
+from latentline.denoisers.load import Denoiser
+from latentline.denoisers.sampling import SamplingConfig, draw_latents
+from latentline.diffusion.dpmpp_2m import dpmpp_2m
+from latentline.diffusion.partial_denoising import denoise, estimate
+from latentline.diffusion.path import add_noise_at
+from latentline.diffusion.process import conditional_model
+from latentline.diffusion.time_grid import time_grid
+from latentline.figures.grids import save_grid, turns_as_rows
+from latentline.figures.plots import bars, curves, write_table
+from latentline.latents.cache import LatentStats, read_labels
+from stages.train_denoiser.evaluate import evaluate
+from stages.train_denoiser.latents import Latents
+from stages.train_denoiser.params import PreviewParams
+from stages.train_denoiser.train import LOSS_AT
+
+_PREVIEW = "preview_{:04d}.png"  # of an epoch
+_COLUMNS = 12  # test images in partial_denoising.png
+_TIMES = (0.2, 0.4, 0.6, 0.8, 1.0)
+_STEPS = 16
+
+
+def preview_drawer(
+    params: PreviewParams, stats: LatentStats, autoencoder: TrainedAutoencoder, seed: int, folder: Path
+) -> Callable[[Denoiser, int], None]:
+    """Return a function (denoiser, epoch) that draws a grid of samples every ``params.every_epochs`` epochs.
+
+    Args:
+        params: of the section ``denoiser.preview``.
+        stats: of the latents.
+        autoencoder: decodes the samples.
+        seed: of the run.
+        folder: for the grids: the folder of the saved state, so that a restart finds those drawn before it.
+    """
+
+    def draw(denoiser: Denoiser, epoch: int) -> None:
+        if params.every_epochs and epoch and epoch % params.every_epochs == 0:
+            _draw_preview(folder / _PREVIEW.format(epoch), denoiser, params, stats, seed, autoencoder)
+
+    return draw
+
+
+def write_report(
+    denoiser: Denoiser,
+    test: Latents,
+    history: list[dict[str, float]],
+    losses: dict[str, Any],
+    seed: int,
+    stats: LatentStats,
+    autoencoder: TrainedAutoencoder,
+    previews: Path,
+) -> None:
+    """Write metrics/denoiser.json and fig/denoiser.
+
+    Args:
+        denoiser: as trained.
+        test: the test split.
+        history: one row per epoch.
+        losses: more entries of the metrics.
+        seed: of the run.
+        stats: of the latents.
+        autoencoder: decodes the latents.
+        previews: folder of the grids that were drawn while training.
+    """
+    test_loss, by_time = evaluate(denoiser, test, seed)
+    write_metrics(
+        METRICS / "denoiser.json",
+        {
+            "train_loss": None if math.isnan(history[-1]["loss"]) else history[-1]["loss"],
+            "test_loss": test_loss,
+            "test_loss_by_time": by_time,
+            **losses,
+            "parameters": sum(parameter.numel() for parameter in denoiser.network.parameters()),
+        },
+    )
+    with replaced_folder(FIGURES / "denoiser") as folder:
+        for row in history:  # a longer run may have left previews of later epochs
+            if (preview := previews / _PREVIEW.format(row["epoch"])).exists():
+                shutil.copy(preview, folder)
+        _draw_curves(folder, history, by_time, denoiser.process.prediction)
+        draw_partial_denoising(folder / "partial_denoising.png", denoiser, stats, autoencoder, test, seed)
+
+
+def _draw_curves(folder: Path, history: list[dict[str, float]], by_time: dict[str, float], prediction: str) -> None:
+    """Draw the loss by epoch, the same by time, and the test loss by time, each with its table."""
+    write_table(folder / "loss.csv", history)
+    curves(folder / "loss.png", history, "epoch", ["loss", "val_loss"], f"loss ({prediction})")
+    details = {name: f"t {name.partition('@')[2]}" for name in history[-1] if name.startswith(LOSS_AT)}
+    by_epoch = [{"epoch": row["epoch"], **{label: row[name] for name, label in details.items()}} for row in history]
+    curves(folder / "loss_by_time.png", by_epoch, "epoch", list(details.values()), "val loss by t")
+    write_table(folder / "buckets.csv", [{"t": t, "loss": value} for t, value in by_time.items()])
+    bars(folder / "buckets.png", list(by_time), list(by_time.values()), "test loss by t")
+
+
+def _draw_preview(
+    path: Path,
+    denoiser: Denoiser,
+    params: PreviewParams,
+    stats: LatentStats,
+    seed: int,
+    autoencoder: TrainedAutoencoder,
+) -> None:
+    """Draw one row of samples per class; without classes, rows of any samples."""
+    num_classes = len(stats.classes) or params.height
+    rows = turns_as_rows(num_classes, params.height, params.width)
+    labels = labels_for_samples(read_labels(stats.schema), num_classes * params.width)[rows]
+    config = SamplingConfig(lambda noise_fn: dpmpp_2m, time_grid(params.steps), Guidance(params.guidance_scale))
+    z0 = draw_latents(denoiser, config, seed, "preview", torch.arange(len(labels)), labels)
+    save_grid(path, autoencoder.decode(stats.normalizer.restore(z0)), params.width, params.scale)
+
+
+@torch.no_grad()
+def draw_partial_denoising(
+    path: Path, denoiser: Denoiser, stats: LatentStats, autoencoder: TrainedAutoencoder, test: Latents, seed: int
+) -> None:
+    """Draw one image per column: its latent decoded, then three rows for each of t = 0.2, 0.4, ... 1.
+
+    The three rows are the noised latent, the network's estimate of z0, and the latent denoised in 16 steps.
+
+    Args:
+        path: ends in ``.png``.
+        denoiser: as trained.
+        stats: of the latents.
+        autoencoder: decodes every panel, the first row too.
+        test: split; its first images are drawn.
+        seed: of the noise; each image has the same at every t.
+    """
+    columns = slice(_COLUMNS)
+    z0 = test.z0(columns)
+    model = conditional_model(denoiser.network, denoiser.process, test.condition.rows(columns))
+    noise = torch.randn(z0.shape, generator=generator(seed, "from the middle")).to(z0)
+    rows = [z0]
+    for t in _TIMES:
+        z_t = add_noise_at(model.path, z0, noise, t)
+        rows += [z_t, estimate(model, z_t, t), denoise(model, z_t, t, _STEPS)]
+    save_grid(path, autoencoder.decode(stats.normalizer.restore(torch.cat(rows))), columns=len(z0), scale=2)

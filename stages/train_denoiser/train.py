@@ -1,0 +1,136 @@
+"""Build, initialise and train the denoiser: all that its checkpoint depends on.
+
+The resume key of the training covers this module and its imports. It therefore imports nothing that draws figures.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from latentline.core.files import sha256_file
+from latentline.core.params import NO_WEIGHTS
+from latentline.core.paths import LATENT_STATS
+from latentline.core.seeds import derive_seed, generator
+from latentline.data.batches import EpochSampler
+from latentline.denoisers.build import build_denoiser
+from latentline.denoisers.conditioning import build_conditioning
+from latentline.denoisers.load import Denoiser
+from latentline.diffusion.objective import denoising_loss, sample_times
+from latentline.diffusion.process import build_process
+from latentline.latents.cache import LatentStats
+from latentline.runtime.compute import channels_last, to_device
+from latentline.runtime.memory import require_trainable
+from latentline.runtime.parallel import Ranks
+from latentline.training.config import optimizer_of
+from latentline.training.ema import Ema
+from latentline.training.loop import Saving, TrainConfig, fit
+from latentline.training.micro_batches import MicroBatch, micro_batches
+from stages.train_denoiser.evaluate import evaluate
+from stages.train_denoiser.init_from import begin_with
+from stages.train_denoiser.latents import Latents
+from stages.train_denoiser.params import DenoiserParams
+
+STAGE = "train_denoiser"
+LOSS_AT = "val_loss@"  # columns of the history: the loss by time
+
+
+def build(
+    params: DenoiserParams, stats: LatentStats, seed: int, device: torch.device, ranks: Ranks
+) -> tuple[Denoiser, dict[str, Any]]:
+    """Build the denoiser, and initialise its weights from the seed or from ``params.init_from``.
+
+    Returns:
+        The denoiser, and the arguments of ``save_checkpoint`` for it, without its tensors.
+
+    Raises:
+        UserError: the network does not fit into memory, does not fit the latents, or cannot take the initial weights.
+    """
+    conditioning = build_conditioning(params.condition, stats.schema)
+    constructor = {
+        "latent_shape": list(stats.shape),
+        "cond_dim": conditioning.cond_dim,
+        **params.constructor(),
+    }
+    require_trainable(
+        lambda: build_denoiser(params.name, **constructor), device, "denoiser", params.constructor(), ranks
+    )
+    torch.manual_seed(derive_seed(seed, STAGE, "weights"))
+    network = to_device(build_denoiser(params.name, **constructor), device)
+    process = build_process(params.process.path, params.process.prediction)
+    denoiser = Denoiser(network, process, conditioning, stats.shape, device)
+    settings = {
+        "condition": conditioning.names,
+        "process": {"path": process.path.name, "prediction": process.prediction},
+    }
+    trained_on = {"autoencoder": stats.autoencoder, "latents": sha256_file(LATENT_STATS)}
+    if params.init_from != NO_WEIGHTS:
+        trained_on["init_from"] = begin_with(denoiser, params, settings, constructor, stats)
+    checkpoint = {"kind": "denoiser", "name": params.name, "constructor": constructor, "settings": settings}
+    return denoiser, {**checkpoint, "trained_on": trained_on}
+
+
+def train(
+    denoiser: Denoiser,
+    params: DenoiserParams,
+    splits: dict[str, Latents],
+    seed: int,
+    saving: Saving,
+    ranks: Ranks,
+    draw_preview: Callable[[Denoiser, int], None],
+) -> tuple[dict[float, Denoiser], list[dict[str, float]]]:
+    """Train the denoiser, or with ``params.epochs`` 0 only evaluate it.
+
+    Args:
+        denoiser: as built; trained in place.
+        params: of the section.
+        splits: of the latents; ``train`` and ``val`` are used.
+        seed: of the run.
+        saving: where and how often to save the state.
+        ranks: the processes that share the work.
+        draw_preview: receives the first average and the epoch, after each epoch.
+
+    Returns:
+        The denoiser with each of the averaged weights, by their decay; and one row per epoch, of the first average.
+    """
+    latents, device = splits["train"], denoiser.device
+    order = EpochSampler(len(latents), params.optimizer.batch_size, derive_seed(seed, STAGE, "order"))
+
+    def loss(step: int) -> Iterator[MicroBatch]:
+        rows = order.rows(step)
+        draw = generator(seed, STAGE, "noise", step)
+        z0 = channels_last(latents.z0(rows))
+        latents.prefetch(order.rows(step + 1))
+        t = sample_times(len(rows), params.process.time_sampling, draw).to(device)
+        noise = torch.randn(z0.shape, generator=draw).to(z0)
+        dropped = (torch.rand(len(rows), generator=draw) < params.label_dropout).to(device)
+        condition = latents.condition.rows(rows.to(device)).dropped(dropped)
+        for weight, part in micro_batches(len(rows), params.optimizer.accumulate, ranks):
+            batch = (z0[part], condition.rows(part), t[part], noise[part])
+            value = denoising_loss(denoiser.network, denoiser.process, *batch, params.process.loss_weighting).mean()
+            yield weight, value, {"loss": value}
+
+    def on_epoch(averaged: nn.Module, epoch: int) -> dict[str, float]:
+        averaged_denoiser = replace(denoiser, network=averaged)
+        draw_preview(averaged_denoiser, epoch)
+        val_loss, by_time = evaluate(averaged_denoiser, splits["val"], seed)
+        return {"val_loss": val_loss, **{f"{LOSS_AT}{t}": value for t, value in by_time.items()}}
+
+    if params.epochs == 0:
+        row = {"epoch": 0, "loss": math.nan, **on_epoch(denoiser.network.eval(), 0)}
+        return {params.ema_decays[0]: denoiser}, [row]
+    averages = [Ema(denoiser.network, decay) for decay in params.ema_decays]
+    config = TrainConfig("denoiser", params.epochs, order.steps_per_epoch, optimizer_of(params.optimizer), saving)
+    _, history = fit(denoiser.network, loss, config, averages=averages, on_epoch=on_epoch, ranks=ranks)
+    return {average.decay: replace(denoiser, network=average.model) for average in averages}, history
+
+
+def best_average(averaged: dict[float, Denoiser], val: Latents, seed: int) -> tuple[Denoiser, dict[str, Any]]:
+    """Return the average with the lowest validation loss, and the losses for metrics/denoiser.json."""
+    losses = {decay: evaluate(denoiser, val, seed)[0] for decay, denoiser in averaged.items()}
+    best = min(losses, key=losses.__getitem__)
+    by_decay = {str(decay): loss for decay, loss in losses.items()}
+    return averaged[best], {"ema_decay": best, "val_loss": losses[best], "val_loss_by_ema_decay": by_decay}

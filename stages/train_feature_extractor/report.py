@@ -1,0 +1,71 @@
+"""Score the feature extractor on the test split and draw its figures."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from latentline.core.attributes import CLASS
+from latentline.core.files import write_metrics
+from latentline.core.labels import Schema
+from latentline.data.store import ImageSplit
+from latentline.evaluation.agreement import agreement, confusion_counts, constant_agreement
+from latentline.feature_extractors.build import ExtractorNetwork
+from latentline.feature_extractors.training import predict_labels
+from latentline.figures.plots import confusion, curves, notice, write_table
+
+_NOTHING = "nothing to learn: these images have neither labels nor attributes"
+
+log = logging.getLogger(__name__)
+
+
+def report_untrained(metrics_file: Path, folder: Path, name: str) -> None:
+    """Write the metrics and a notice for images without labels; the pretrained network ``name`` was not trained."""
+    log.info("%s; the feature extractor is %s as pretrained", _NOTHING, name)
+    write_metrics(metrics_file, _naming(name))
+    write_table(folder / "loss.csv", [], ["epoch", "loss", "val_agreement"])
+    notice(folder / "notice.png", _NOTHING)
+
+
+def report(
+    metrics_file: Path,
+    folder: Path,
+    name: str,
+    network: ExtractorNetwork,
+    schema: Schema,
+    test: ImageSplit,
+    history: list[dict[str, float]],
+    device: torch.device,
+) -> None:
+    """Write the metrics of the ``test`` split, and the figures.
+
+    Args:
+        metrics_file: metrics/feature_extractor.json.
+        folder: of the figures.
+        name: of the network.
+        network: trained, on ``device``.
+        schema: of the labels that it predicts; at least one.
+        test: images and labels.
+        history: of the training.
+        device: of the network.
+    """
+    predicted = predict_labels(network, test.images, schema, device)
+    columns = list(zip(schema, predicted.T, test.labels.values.T, strict=True))
+    scores = {column.name: agreement(column, answers, targets) for column, answers, targets in columns}
+    references = {column.name: constant_agreement(column, targets) for column, _, targets in columns}
+    metrics: dict[str, Any] = {**_naming(name), "by_column": scores, "by_column_of_the_best_constant": references}
+    discrete = [column.name for column in schema if column.kind != "continuous"]
+    if averaged := [CLASS] if CLASS in scores else discrete:
+        metrics["accuracy"] = sum(scores[column] for column in averaged) / len(averaged)
+        metrics["accuracy_of_the_commonest_class"] = sum(references[column] for column in averaged) / len(averaged)
+    write_metrics(metrics_file, metrics)
+    write_table(folder / "loss.csv", history)
+    curves(folder / "loss.png", history, "epoch", ["loss", "val_agreement"], "loss, agreement")
+    for column, answers, targets in columns:
+        if column.name == CLASS:
+            confusion(folder / "confusion.png", confusion_counts(column, answers, targets).numpy(), column.classes)
+
+
+def _naming(name: str) -> dict[str, Any]:
+    return {"feature_extractor": name, "judge": name}  # "judge" for readers of earlier versions

@@ -1,0 +1,115 @@
+"""Build and train the feature extractor: everything that its weights depend on."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from latentline.core.attributes import num_logits
+from latentline.core.compute_params import ComputeParams
+from latentline.core.labels import Schema
+from latentline.core.seeds import derive_seed
+from latentline.data.store import ImageSplit, StoreCard
+from latentline.evaluation.agreement import agreement
+from latentline.feature_extractors.build import ExtractorNetwork, PretrainedExtractor, build_feature_extractor
+from latentline.feature_extractors.training import ClassifierTraining, predict_labels, train_classifier
+from latentline.runtime.compute import to_device
+from latentline.runtime.memory import require_trainable
+from latentline.runtime.packaged_weights import EFFICIENTNET_LITE0, read_packaged_weights
+from latentline.runtime.parallel import Ranks
+from latentline.training.config import resident, saving_of
+from latentline.training.loop import Saving
+from stages.train_feature_extractor.params import FeatureExtractorParams
+
+STAGE = "train_feature_extractor"
+
+
+@dataclass(frozen=True)
+class NewExtractor:
+    """A network on its device, with what the checkpoint needs to build it again."""
+
+    name: str
+    constructor: dict[str, Any]
+    network: ExtractorNetwork
+
+
+def build(
+    params: FeatureExtractorParams, card: StoreCard, labels: Tensor, seed: int, device: torch.device
+) -> NewExtractor:
+    """Return the network before training: new weights for a classifier, published ones below a new head otherwise.
+
+    Args:
+        params: section ``feature_extractor``.
+        card: of the images.
+        labels: of the training images (N, A); ``name: auto`` chooses the classifier where they differ.
+        seed: of the weights.
+        device: where the network trains.
+
+    Raises:
+        UserError: the network exceeds the device's memory, or a package is missing.
+    """
+    differ = bool((labels != labels[:1]).any())  # a classifier learns nothing from, for example, a single class
+    name = params.name if params.name != "auto" else "classifier" if differ else "efficientnet_lite0"
+    sizes = params.model_dump(include={"channels", "features"})
+    constructor: dict[str, Any] = {"outputs": num_logits(card.schema)}
+    if name == "classifier":
+        constructor |= {"shape": list(card.shape), **sizes, "dropout": params.dropout}
+    require_trainable(lambda: build_feature_extractor(name, **constructor), device, "feature_extractor", sizes)
+    torch.manual_seed(derive_seed(seed, STAGE, "weights"))
+    network = build_feature_extractor(name, **constructor)
+    if isinstance(network, PretrainedExtractor):
+        network.network.load_published(read_packaged_weights(EFFICIENTNET_LITE0, f"feature_extractor.name ({name})"))
+    to_device(network, device)
+    return NewExtractor(name, constructor, network)
+
+
+def training_of(params: FeatureExtractorParams) -> ClassifierTraining:
+    """Return the settings that shape a training, whatever the network."""
+    return ClassifierTraining(params.epochs, params.label_smoothing, params.optimizer)
+
+
+def saving_for(params: FeatureExtractorParams, card: StoreCard, seed: int, compute: ComputeParams) -> Saving:
+    """Return where the training saves its state. Raises UserError when a tracker's package is missing."""
+    settings, inputs = params.model_dump(exclude={"epochs"}), {"seed": seed, "data": card.sha256}
+    return saving_of(STAGE, settings, inputs, compute, computed_by=[f"stages.{STAGE}.train"])
+
+
+def train(
+    network: ExtractorNetwork,
+    schema: Schema,
+    train_split: ImageSplit,
+    val_split: ImageSplit,
+    training: ClassifierTraining,
+    *,
+    device: torch.device,
+    seed: int,
+    saving: Saving,
+    ranks: Ranks,
+) -> list[dict[str, float]]:
+    """Train ``network`` in place on all labels; return the loss and the mean agreement on ``val_split`` of each epoch.
+
+    Several processes share a pretrained network's features; rank 0 alone returns, the others exit.
+    """
+
+    def validate(model: nn.Module, epoch: int) -> dict[str, float]:
+        predicted = predict_labels(network, val_split.images, schema, device)
+        columns = zip(schema, predicted.T, val_split.labels.values.T, strict=True)
+        scores = [agreement(column, answers, targets) for column, answers, targets in columns]
+        return {"val_agreement": sum(scores) / len(scores)}
+
+    # A pretrained network reads each image once, so they need not stay in memory.
+    pretrained = isinstance(network, PretrainedExtractor)
+    return train_classifier(
+        network,
+        schema,
+        train_split.images if pretrained else resident(train_split.images, device),
+        train_split.labels.values,
+        training,
+        device=device,
+        seed=seed,
+        name=STAGE,
+        saving=saving,
+        on_epoch=validate,
+        ranks=ranks,
+    )

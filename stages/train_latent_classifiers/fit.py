@@ -1,0 +1,79 @@
+"""Fit the probes: everything that the checkpoint of ``train_latent_classifiers`` depends on."""
+
+import logging
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latentline.core.attributes import Attribute
+from latentline.core.seeds import derive_seed
+from latentline.core.shards import ShardedArray
+from latentline.latents.cache import LatentSplit, LatentStats, read_latents
+from latentline.latents.normalizer import Normalizer
+from latentline.probes.probes import Probe, choose_probe, fit_probe, pooling
+from stages.train_latent_classifiers.params import LatentClassifiersParams
+
+_BATCH = 1000  # latents at a time
+
+log = logging.getLogger(__name__)
+
+
+def read_subset(split: str, stats: LatentStats, count: int, seed: int) -> LatentSplit[Tensor]:
+    """Read at most ``count`` latents of a split, chosen at random, with their labels; other rows are not read.
+
+    Returns:
+        Standardised latents (N, *latent_shape) and their labels.
+    """
+    stored = read_latents(split)
+    random = np.random.Generator(np.random.PCG64(derive_seed(seed, "train_latent_classifiers")))
+    rows = torch.from_numpy(random.permutation(len(stored.labels))[:count])
+    return LatentSplit(stats.normalizer.standardise(stored.latents[rows]), stored.labels[rows])
+
+
+def fit_probes(
+    schema: Sequence[Attribute],
+    train: LatentSplit[Tensor],
+    val: LatentSplit[Tensor],
+    params: LatentClassifiersParams,
+) -> tuple[Probe, dict[str, float]]:
+    """Fit one probe per attribute.
+
+    Args:
+        schema: of the labels.
+        train: standardised latents to fit on.
+        val: standardised latents that choose the regularisation, where ``params`` gives none.
+        params: of the stage.
+
+    Returns:
+        One probe of the flat latent for all attributes, its logits in the order of the schema. The inverse
+        regularisation of each attribute, by name.
+    """
+    projection = pooling(train.latents) if params.features == "pooled" else None  # (F, C)
+    features = [
+        split.latents.flatten(1) if projection is None else split.latents.flatten(1) @ projection
+        for split in (train, val)
+    ]
+    probes, inverse_regularization = [], {}
+    for attribute, values, val_values in zip(schema, train.labels.values.T, val.labels.values.T, strict=True):
+        if params.inverse_regularization is None:
+            probe, strength = choose_probe(
+                attribute, (features[0], values), (features[1], val_values), params.logistic, params.max_iterations
+            )
+            log.info("%s: inverse regularisation %g has the lowest loss on validation images", attribute.name, strength)
+        else:
+            strength = params.inverse_regularization
+            probe = fit_probe(attribute, features[0], values, params.logistic, strength, params.max_iterations)
+        probes.append(probe if projection is None else Probe(probe.weight @ projection.T, probe.bias))
+        inverse_regularization[attribute.name] = strength
+    no_weight = torch.empty(0, math.prod(train.latents.shape[1:]))
+    weight = torch.cat([no_weight, *(probe.weight for probe in probes)])  # (K, F)
+    bias = torch.cat([torch.empty(0), *(probe.bias for probe in probes)])  # (K,)
+    return Probe(weight, bias), inverse_regularization
+
+
+def predict_logits(probe: Probe, raw: ShardedArray, normalizer: Normalizer) -> Tensor:
+    """Return the logits (N, K) of raw latents (N, *latent_shape), read in batches."""
+    return torch.cat([probe(normalizer.standardise(batch).flatten(1)) for batch in raw.split(_BATCH)])
