@@ -30,7 +30,7 @@ BANNED = {  # word -> the field's word. Each is sought between characters that a
     "known": "labels, attributes, ground truth",
     "seen": "reads, receives",
     "look(s|ed|ing)? at": "reads, receives",
-    "eyes?": "feature extractor",
+    "eyes": "feature extractor",
     "rivals?": "discriminator",
     "critics?": "auxiliary losses",
     "floors?": "reference",

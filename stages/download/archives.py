@@ -1,6 +1,7 @@
-"""Archives, read in place: nothing is unpacked under a name that an archive chooses, so none can reach outside or fill the disk.
+"""Archives, read in place.
 
-All the same an archive that tries (absolute names, ``..``, links, devices, members of absurd size) is refused: it is not the publisher's.
+No file is unpacked under a name from an archive, so none can reach outside or fill the disk. Still, an archive with
+absolute names, ``..``, links, devices or members of absurd size is refused, since it cannot be the publisher's.
 """
 
 import gzip
@@ -22,7 +23,7 @@ from stages.download.images import EncodedImages
 
 LARGEST_IMAGE = 256 << 20  # bytes of one encoded image
 _BLOCK = 1 << 20
-_LARGEST_HEADER = 1 << 20  # bytes of a tar's extended header; long names and dates take a few hundred
+_LARGEST_HEADER = 1 << 20  # bytes of a tar's extended header; long names take a few hundred
 _EXTENDED = (
     tarfile.XHDTYPE,
     tarfile.XGLTYPE,
@@ -31,12 +32,12 @@ _EXTENDED = (
     tarfile.GNUTYPE_LONGLINK,
 )
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
-"""What zipfile raises for damaged, encrypted or strangely packed members."""
+"""Errors of zipfile for damaged, encrypted or strangely packed members."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """Bytes of a file."""
+    """A range of bytes in a file."""
 
     offset: int
     size: int
@@ -44,7 +45,7 @@ class Span:
 
 @dataclass(frozen=True, eq=False)
 class NamedImages(EncodedImages, ABC):
-    """Images that are files, or members of an archive, with a name each."""
+    """Images with names: files, or members of an archive."""
 
     names: list[str]
 
@@ -52,7 +53,7 @@ class NamedImages(EncodedImages, ABC):
         return len(self.names)
 
     def name(self, row: int) -> str:
-        """The file's or member's name."""
+        """Return the file's or member's name."""
         return self.names[row]
 
     @abstractmethod
@@ -70,7 +71,7 @@ class FileImages(NamedImages):
         """See :meth:`EncodedImages.content`."""
         path = self.root / self.names[row]
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for, a device may never end
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait, a device may never end
             raise UnreadableError("not a regular file")
         _check_image_size(status.st_size)
         return path.read_bytes()
@@ -109,7 +110,7 @@ class ZipImages(NamedImages):
 
 
 def tar_spans(path: Path, inside: Span | None = None) -> dict[str, Span]:
-    """Member name -> its bytes in the uncompressed tar ``path``, or in the tar that lies at ``inside`` of it.
+    """Return where each member of the uncompressed tar ``path``, or of the tar at ``inside`` of it, lies in ``path``.
 
     Raises:
         UserError: not a tar file, or one with links or names that reach outside.
@@ -128,19 +129,19 @@ def tar_spans(path: Path, inside: Span | None = None) -> dict[str, Span]:
         except UserError:  # a ValueError too
             raise
         except (tarfile.TarError, EOFError, OSError, ValueError) as error:
-            raise UserError(f"{path}: not a tar file ({error}); fetch it again") from None
+            raise UserError(f"{path} ({error}) must be a tar file; fetch it again") from None
     return spans
 
 
 def read_span(path: Path, span: Span) -> bytes:
-    """The bytes at ``span``, for members that are small tables."""
+    """Return the bytes at ``span``, for members that are small tables."""
     with path.open("rb") as file:
         file.seek(span.offset)
         return file.read(span.size)
 
 
 def read_tar_gz(path: Path, names: list[str], largest: int) -> dict[str, bytes]:
-    """The members ``names`` of a gzipped tar, each of at most ``largest`` bytes.
+    """Return the members ``names`` of a gzipped tar, each of at most ``largest`` bytes.
 
     Raises:
         UserError: one is missing or too large, or the archive is damaged or hostile.
@@ -151,9 +152,7 @@ def read_tar_gz(path: Path, names: list[str], largest: int) -> dict[str, bytes]:
             for member in archive:
                 _check_member(member, path)
                 if member.size > largest:
-                    raise UserError(
-                        f"{path}: {member.name} has {member.size} bytes, expected at most {largest}; fetch it again"
-                    )
+                    raise _too_large(path, member.name, member.size, largest)
                 file = archive.extractfile(member) if _plain(member.name) in names else None
                 if file:
                     found[_plain(member.name)] = file.read()
@@ -161,37 +160,36 @@ def read_tar_gz(path: Path, names: list[str], largest: int) -> dict[str, bytes]:
     except UserError:  # a ValueError too
         raise
     except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
-        raise UserError(f"{path}: not a gzipped tar file ({error}); fetch it again") from None
+        raise UserError(f"{path} ({error}) must be a gzipped tar file; fetch it again") from None
     if missing := [name for name in names if name not in found]:
-        raise UserError(f"{path}: holds no {', '.join(missing)}; fetch it again")
+        raise lacks(path, ", ".join(missing))
     return found
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:
-    """A zip file whose names were checked. Raises UserError when it is damaged or hostile."""
+    """Open a zip file and check its members' names. Raises UserError when it is damaged or hostile."""
     try:
         archive = zipfile.ZipFile(path)
     except ZIP_ERRORS as error:
-        raise UserError(f"{path}: not a zip file ({error}); fetch it again") from None
+        raise UserError(f"{path} ({error}) must be a zip file; fetch it again") from None
     for info in archive.infolist():
         _check_name(info.filename, path, special=stat.S_ISLNK(info.external_attr >> 16))
     return archive
 
 
 def zip_member(archive: zipfile.ZipFile, name: str, largest: int) -> bytes:
-    """One member of at most ``largest`` bytes. Raises UserError when it is missing, too large or damaged."""
+    """Return a member of at most ``largest`` bytes. Raises UserError when it is missing, too large or damaged."""
+    path = Path(str(archive.filename))
     try:
         info = archive.getinfo(name)
     except KeyError:
-        raise UserError(f"{archive.filename}: holds no {name}; fetch it again") from None
+        raise lacks(path, name) from None
     if info.file_size > largest:
-        raise UserError(
-            f"{archive.filename}: {name} has {info.file_size} bytes, expected at most {largest}; fetch it again"
-        )
+        raise _too_large(path, name, info.file_size, largest)
     try:
         return archive.read(info)
     except ZIP_ERRORS as error:
-        raise UserError(f"{archive.filename}: {name} is damaged ({error}); fetch it again") from None
+        raise UserError(f"{path}: {name} ({error}) must be undamaged; fetch {path.name} again") from None
 
 
 def gunzip(path: Path, target: Path, largest: int) -> None:
@@ -200,30 +198,39 @@ def gunzip(path: Path, target: Path, largest: int) -> None:
         with gzip.open(path, "rb") as packed, target.open("wb") as file:
             copy_at_most(packed, file, largest, path)
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: not a gzip file ({error}); fetch it again") from None
+        raise UserError(f"{path} ({error}) must be a gzip file; fetch it again") from None
 
 
 def copy_at_most(source: IO[bytes] | gzip.GzipFile, target: IO[bytes], largest: int, path: Path) -> None:
-    """Copy, and raise UserError (naming ``path``) when ``source`` has more than ``largest`` bytes."""
+    """Copy ``source``, the content of ``path``. Raises UserError when it has more than ``largest`` bytes."""
     copied = 0
     while block := source.read(_BLOCK):
         copied += len(block)
         if copied > largest:
-            raise UserError(
-                f"{path}: holds more than {largest} bytes when unpacked; it is not what it should be, fetch it again"
-            )
+            raise UserError(f"{path} (over {largest} bytes unpacked) must be at most that large; fetch it again")
         target.write(block)
 
 
 def require_disk(path: Path, needed: int, folder: Path) -> None:
-    """Raise UserError (naming ``path``) unless ``needed`` bytes, of what ``path`` holds unpacked, are free in ``folder``."""
+    """Raise UserError unless ``folder`` has ``needed`` free bytes, for the unpacked content of ``path``."""
     if needed > (free := shutil.disk_usage(folder).free):
-        raise UserError(f"{path}: needs {needed >> 20} MiB of disk when unpacked, {free >> 20} MiB are free; make room")
+        raise UserError(
+            f"{path} ({needed >> 20} MiB unpacked) must fit into the {free >> 20} MiB of free disk; make room"
+        )
+
+
+def lacks(path: Path, what: str) -> UserError:
+    """Return the error that an archive or table lacks something."""
+    return UserError(f"{path} must contain {what}; fetch it again")
+
+
+def _too_large(path: Path, name: str, size: int, largest: int) -> UserError:
+    return UserError(f"{path}: {name} ({size} bytes) must be at most {largest} bytes; fetch {path.name} again")
 
 
 @lru_cache(maxsize=2)
 def _zip_of_this_process(path: Path, process: int) -> zipfile.ZipFile:
-    """Opened once per process: an open file that came along in a fork shares its position with the parent's."""
+    """Open a zip file once per process, since after a fork an open file shares its position with the parent's."""
     return zipfile.ZipFile(path)
 
 
@@ -232,26 +239,29 @@ def _plain(name: str) -> str:
 
 
 class _CheckedMember(tarfile.TarInfo):
-    """A member of a tar whose sizes were looked at before they are acted on."""
+    """A member of a tar with a checked size."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        """Parse one header. Python would read extended ones into memory whatever their size, and go backwards by a negative one."""
+        """Parse one header, and refuse sizes that would fill Python's memory or make it seek backwards."""
         member = super().frombuf(buf, encoding, errors)
         if member.size < 0 or (member.type in _EXTENDED and member.size > _LARGEST_HEADER):
-            raise tarfile.ReadError(f"a header says {member.size} bytes")
+            raise tarfile.ReadError(f"a header with a size of {member.size} bytes")
         return member
 
 
 def _check_member(member: tarfile.TarInfo, path: Path) -> None:
-    """Plain files and folders only: links reach outside, devices never end, sparse files unpack to any size."""
+    """Raise UserError for all but plain files and folders.
+
+    Links reach outside, devices never end, sparse files unpack to any size.
+    """
     _check_name(
         member.name, path, special=not (member.isreg() or member.isdir()) or member.issparse() or member.size < 0
     )
 
 
 def _check_end(archive: tarfile.TarFile) -> None:
-    """Python takes a damaged header for the end of the archive, and members after it would silently be missing."""
+    """Raise ReadError for a damaged header, which Python takes for the end of the archive."""
     if archive.fileobj is not None:
         archive.fileobj.seek(archive.offset)
         if archive.fileobj.read(tarfile.BLOCKSIZE).strip(tarfile.NUL):
@@ -260,9 +270,7 @@ def _check_end(archive: tarfile.TarFile) -> None:
 
 def _check_name(name: str, path: Path, *, special: bool) -> None:
     if special or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        raise UserError(
-            f"{path}: member {name!r} is no plain file, or reaches outside the archive; refused, fetch the archive again"
-        )
+        raise UserError(f"{path}: member {name!r} must be a plain file inside the archive; fetch {path.name} again")
 
 
 def _check_image_size(size: int) -> None:

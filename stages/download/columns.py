@@ -1,4 +1,4 @@
-"""A column of values -> class labels or an attribute."""
+"""Conversion of a column of values to class labels or to an attribute."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ from numpy.typing import ArrayLike, NDArray
 from latentline.core.attributes import Attribute
 from latentline.core.errors import UserError
 
-_MOST_CATEGORIES = 1000
+_MAX_CATEGORIES = 1000
 _BINARY = ({0.0, 1.0}, {-1.0, 1.0})  # CelebA writes -1 for no
 
 
 def class_labels(values: ArrayLike, where: str) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """Class names (the distinct values in order: numbers by size, texts by letters) and the class index (N,) of each value.
+    """Return the class names, which are the sorted distinct values, and the class index (N,) of each value.
 
     Args:
         values: (N,) integers or texts.
@@ -25,14 +25,17 @@ def class_labels(values: ArrayLike, where: str) -> tuple[tuple[str, ...], NDArra
     """
     column = pd.Series(np.asarray(values))
     if pd.api.types.is_float_dtype(column) and (column % 1 != 0).any():
-        raise UserError(f"{where}: {column[column % 1 != 0].iloc[0]} is no class; expected integers or texts")
+        value = column[column % 1 != 0].iloc[0]
+        raise UserError(f"{where} ({value}) must hold integers or texts as classes; correct these rows")
     if pd.api.types.is_float_dtype(column):
         column = column.astype(np.int64)
     return _categories(column, where)
 
 
 def attribute(values: "pd.Series[Any]", name: str, where: str) -> tuple[Attribute, NDArray[np.float32]]:
-    """What column ``name`` says of each image: binary (booleans, 0/1, -1/1), continuous (other numbers) or categorical (texts).
+    """Return the attribute of column ``name`` and its values (N,).
+
+    Booleans, 0/1 and -1/1 are binary, other numbers continuous, texts categorical.
 
     Raises:
         UserError: too many different texts, or numbers that float32 does not hold.
@@ -44,9 +47,9 @@ def attribute(values: "pd.Series[Any]", name: str, where: str) -> tuple[Attribut
         with np.errstate(over="ignore"):
             stored = numbers.astype(np.float32)
         if not np.isfinite(stored).all():
+            value = numbers[~np.isfinite(stored)][0]
             raise UserError(
-                f"{where}: holds {numbers[~np.isfinite(stored)][0]}, which is infinite in float32; expected numbers up to 3.4e38; "
-                f"mend or remove these rows"
+                f"{where} ({value}) must be finite in float32, at most 3.4e38; correct or remove these rows"
             )
         if any(set(np.unique(numbers)) <= pair for pair in _BINARY):
             return Attribute(name, "binary"), (numbers > 0).astype(np.float32)
@@ -57,8 +60,9 @@ def attribute(values: "pd.Series[Any]", name: str, where: str) -> tuple[Attribut
 
 def _categories(column: "pd.Series[Any]", where: str) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     indices, distinct = pd.factorize(column, sort=True)
-    if len(distinct) > _MOST_CATEGORIES:
+    if len(distinct) > _MAX_CATEGORIES:
         raise UserError(
-            f"{where}: {len(distinct)} different values, expected at most {_MOST_CATEGORIES} categories; remove a column that only names images"
+            f"{where} ({len(distinct)} different values) must have at most {_MAX_CATEGORIES} categories; "
+            "remove a column that only names images"
         )
     return tuple(str(value) for value in distinct), indices.astype(np.int64)

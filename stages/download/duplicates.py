@@ -1,4 +1,4 @@
-"""Images whose prepared pixels are equal, within a split and across splits: a test image that was trained on proves nothing."""
+"""Images with equal prepared pixels, within a split and across splits, where they would make metrics too good."""
 
 from dataclasses import dataclass
 
@@ -8,18 +8,18 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Counts, and which images they are."""
+    """Counts of duplicates, and the images themselves."""
 
     within: dict[str, int]
-    """Split -> images that equal an earlier one of the same split."""
+    """Split -> number of images equal to an earlier one of the same split."""
     across: int
-    """Images of val and test that also are in a split before theirs (train, val, test)."""
+    """Number of images of val and test that are also in an earlier split (train, val, test)."""
     groups: list[list[tuple[str, int]]]
-    """Equal images as (split, position), the most often repeated first."""
+    """Groups of equal images as (split, position), the largest group first."""
 
 
 def find_duplicates(digests: dict[str, NDArray[np.void]]) -> Duplicates:
-    """Compare by digest. Splits in the order train, val, test."""
+    """Find equal digests; ``digests`` has the splits in the order train, val, test."""
     names = np.repeat(np.arange(len(digests)), [len(part) for part in digests.values()])  # (N,) index of the split
     positions = np.concatenate([np.arange(len(part)) for part in digests.values()])  # (N,)
     together = np.concatenate(list(digests.values()))

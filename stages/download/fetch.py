@@ -1,4 +1,4 @@
-"""Get a publisher's files: from a folder the user names, or from the first address that serves the right content, never hanging."""
+"""The publisher's files, from a folder of the user or from the first address that serves the right content."""
 
 import gzip
 import hashlib
@@ -16,23 +16,23 @@ from latentline.core.files import replaced_file
 log = logging.getLogger(__name__)
 
 _BLOCK = 1 << 18  # bytes
-_GRACE_SECONDS = 10.0  # before a slow source is judged
-_SLOWEST = 20_000.0  # bytes per second: below this a source counts as hanging
-_LARGEST = 64 << 30  # bytes: a source that sends more than this is not a data set of ours
+_GRACE_SECONDS = 10.0  # before a slow source is given up
+_SLOWEST = 20_000.0  # bytes per second; a slower source is given up
+_LARGEST = 64 << 30  # bytes; no data set is larger
 
 
 class SourceError(Exception):
-    """One source failed; the message says how. The caller tries the next one."""
+    """The failure of one source; the caller tries the next one. The message is the reason."""
 
 
 @dataclass(frozen=True)
 class Checksum:
-    """What a file's bytes must hash to."""
+    """The hash that a file's bytes must have."""
 
     algorithm: str  # of hashlib
     digest: str  # hex
     unpacked: bool = False
-    """Of the content of a gzip file, whose header differs between mirrors."""
+    """True: of the content of a gzip file, since its header differs between mirrors."""
 
     def __str__(self) -> str:
         return f"{self.algorithm}{' unpacked' if self.unpacked else ''} {self.digest}"
@@ -40,11 +40,11 @@ class Checksum:
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file as its publisher names it."""
+    """One file, by its publisher's name."""
 
     name: str
     urls: tuple[str, ...] = ()
-    """Addresses, tried in order; none = it can only be fetched by hand."""
+    """Addresses, tried in order; none = people have to fetch it by hand."""
     checksum: Checksum | None = None
 
     def __str__(self) -> str:
@@ -52,31 +52,31 @@ class RemoteFile:
 
 
 def md5(name: str, digest: str, *urls: str) -> RemoteFile:
-    """A file with a published MD5 sum."""
+    """Return a file with a published MD5 sum."""
     return RemoteFile(name, urls, Checksum("md5", digest))
 
 
 def obtain(files: list[RemoteFile], *, root: Path | None, downloads: Path, timeout_seconds: float) -> dict[str, Path]:
-    """File name -> verified file.
+    """Return the verified files by name.
 
     Args:
-        files: all that a data set consists of.
-        root: folder that holds them; None = fetch what ``downloads`` does not hold yet.
-        downloads: where fetched files are kept.
-        timeout_seconds: an address that is silent for so long is given up.
+        files: all files of a data set.
+        root: folder that holds them; None = fetch those that ``downloads`` does not hold yet.
+        downloads: folder for fetched files.
+        timeout_seconds: time without data after which an address is given up.
 
     Raises:
-        SourceError: a file is not to be had.
-        UserError: a file in ``root`` is not what its publisher published.
+        SourceError: a file cannot be fetched or is not in ``root``.
+        UserError: a file in ``root`` is not the publisher's.
     """
     if root is not None:
         if missing := [str(file) for file in files if not (root / file.name).is_file()]:
-            raise SourceError(f"data.root {root} holds no {', '.join(missing)}")
+            raise SourceError(f"data.root ({root}) lacks {', '.join(missing)}")
         for file in files:
             try:
                 verify(root / file.name, file.checksum)
             except SourceError as error:
-                raise UserError(f"{error}; fetch it again, or take the file away from data.root {root}") from None
+                raise UserError(f"{error}; fetch it again, or remove the file from data.root ({root})") from None
         return {file.name: root / file.name for file in files}
     return {file.name: _downloaded(file, downloads, timeout_seconds) for file in files}
 
@@ -93,7 +93,9 @@ def verify(path: Path, checksum: Checksum | None) -> None:
     except (OSError, EOFError, zlib.error) as error:
         raise SourceError(f"{path}: {error}") from None
     if digest.hexdigest() != checksum.digest:
-        raise SourceError(f"{path}: {checksum.algorithm} is {digest.hexdigest()}, expected {checksum.digest}")
+        raise SourceError(
+            f"{path} ({checksum.algorithm} {digest.hexdigest()}) must have the {checksum.algorithm} {checksum.digest}"
+        )
 
 
 def _downloaded(file: RemoteFile, downloads: Path, timeout_seconds: float) -> Path:
@@ -116,7 +118,10 @@ def _downloaded(file: RemoteFile, downloads: Path, timeout_seconds: float) -> Pa
 
 
 def http_download(url: str, path: Path, checksum: Checksum | None, timeout_seconds: float) -> None:
-    """Write the body at ``url`` to ``path``. Raises SourceError when it is not the right one, stalls for ``timeout_seconds``, or trickles."""
+    """Write the content of ``url`` to ``path``.
+
+    Raises SourceError when the content is wrong, stops for ``timeout_seconds``, or arrives too slowly.
+    """
     started = time.monotonic()
     received = 0
     try:

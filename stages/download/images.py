@@ -1,4 +1,4 @@
-"""Random access to a source's images, decoded one at a time, so that no data set has to fit into memory."""
+"""Images of a source by row, decoded one at a time, so that no data set has to fit into memory."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -12,45 +12,48 @@ from latentline.data.decode import Shape, UnreadableError, decode, fit, header
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What is known of an image before it is decoded."""
+class ImageInfo:
+    """Digest and shape of an image that is not decoded yet."""
 
     digest: bytes
-    """Of the content as the source holds it."""
+    """Of the stored content."""
     shape: Shape
 
 
 def content_digest(content: bytes) -> bytes:
-    """16 bytes that stand for ``content``."""
+    """Return a digest of ``content``, 16 bytes."""
     return hashlib.blake2b(content, digest_size=16).digest()
 
 
 class Images(ABC):
-    """N images by row. Copied into worker processes, so it holds places, not pixels, wherever decoding takes time."""
+    """N images by row.
+
+    The object is copied into worker processes, so it holds paths, not pixels, where decoding is slow.
+    """
 
     encoded: bool
-    """Whether decoding takes so long that worker processes pay."""
+    """True where decoding is slow enough to use worker processes."""
 
     @abstractmethod
     def __len__(self) -> int:
-        """N."""
+        """Return N."""
 
     @abstractmethod
     def name(self, row: int) -> str:
-        """What a person would call image ``row``; the same for the same image when others are added, where there are names."""
+        """Return the name of image ``row`` for people. A file name does not change when others are added."""
 
     @abstractmethod
-    def facts(self, row: int) -> Facts:
-        """Digest and shape of image ``row``. Raises UnreadableError."""
+    def info(self, row: int) -> ImageInfo:
+        """Return digest and shape of image ``row``. Raises UnreadableError."""
 
     @abstractmethod
     def pixels(self, row: int, shape: Shape) -> NDArray[np.uint8]:
-        """Image ``row`` as uint8 (C, H, W) of ``shape``. Raises UnreadableError."""
+        """Return image ``row`` as uint8 (C, H, W) of ``shape``. Raises UnreadableError."""
 
 
 @dataclass(frozen=True, eq=False)
 class ArrayImages(Images):
-    """Images of one shape: an array uint8 (N, C, H, W), C = 1 or 3, in memory or memory-mapped."""
+    """Images of one shape: an array uint8 (N, C, H, W) with C = 1 or 3, in memory or memory-mapped."""
 
     array: NDArray[np.uint8]
     encoded = False
@@ -59,37 +62,36 @@ class ArrayImages(Images):
         return len(self.array)
 
     def name(self, row: int) -> str:
-        """``image 17``."""
+        """Return a name such as ``image 17``."""
         return f"image {row}"
 
-    def facts(self, row: int) -> Facts:
-        """See :meth:`Images.facts`."""
+    def info(self, row: int) -> ImageInfo:
+        """See :meth:`Images.info`."""
         channels, height, width = self.array.shape[1:]
-        return Facts(content_digest(self.array[row].tobytes()), (channels, height, width))
+        return ImageInfo(content_digest(self.array[row].tobytes()), (channels, height, width))
 
     def pixels(self, row: int, shape: Shape) -> NDArray[np.uint8]:
         """See :meth:`Images.pixels`."""
         image = np.ascontiguousarray(self.array[row])  # (C, H, W)
         if image.shape == shape:
             return image
-        return fit(
-            Image.fromarray(image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))), shape
-        )
+        channels_last = image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))
+        return fit(Image.fromarray(channels_last), shape)
 
 
 class EncodedImages(Images):
-    """Images as PNG, JPEG and the like, decoded when they are asked for."""
+    """Images in formats such as PNG and JPEG, decoded when they are used."""
 
     encoded = True
 
     @abstractmethod
     def content(self, row: int) -> bytes:
-        """The encoded image. Raises OSError or UnreadableError."""
+        """Return the encoded image. Raises OSError or UnreadableError."""
 
-    def facts(self, row: int) -> Facts:
-        """See :meth:`Images.facts`."""
+    def info(self, row: int) -> ImageInfo:
+        """See :meth:`Images.info`."""
         content = self._read(row)
-        return Facts(content_digest(content), header(content))
+        return ImageInfo(content_digest(content), header(content))
 
     def pixels(self, row: int, shape: Shape) -> NDArray[np.uint8]:
         """See :meth:`Images.pixels`."""

@@ -1,4 +1,7 @@
-"""From a source to data/prepared: look at every image once, cut the splits, decode, write; the same bytes for any number of workers."""
+"""From a source to data/prepared: scan the images, cut the splits, decode, write.
+
+The number of workers changes no byte.
+"""
 
 import logging
 from collections.abc import Iterator
@@ -18,20 +21,21 @@ from latentline.core.files import replaced_folder, write_sealed_json
 from latentline.core.labels import LabelTable, Schema, build_schema, schema_to_json, write_labelled_rows
 from latentline.data.decode import Shape, UnreadableError
 from stages.download.images import Images, content_digest
-from stages.download.scan import Survey, survey, target_shape
+from stages.download.params import DataParams
+from stages.download.scan import scan_images, target_shape
 from stages.download.source import Source
-from stages.download.splits import Member, content_keys, cut_splits
+from stages.download.splits import SplitRows, content_keys, cut_splits
 from stages.download.workers import ordered_map
 
 log = logging.getLogger(__name__)
 
-_CHUNK = 64  # images a worker prepares in one go
-_LOGGED = 10  # unreadable images named in the log before an error
+_CHUNK = 64  # images that a worker prepares at a time
+_MAX_LOGGED = 10  # unreadable images named in the log before an error
 
 
 @dataclass(frozen=True)
 class Options:
-    """The knobs of section ``data`` that shape the prepared images; see params/data.py."""
+    """Settings of section ``data`` that shape the prepared images (``params.py``)."""
 
     image_size: tuple[int, int] | None  # (H, W)
     channels: int | None
@@ -42,12 +46,27 @@ class Options:
     seed: int
     workers: int
 
+    @classmethod
+    def of(cls, params: DataParams, seed: int, workers: int) -> "Options":
+        """Return the options that section ``data`` sets."""
+        size = [params.image_size] * 2 if isinstance(params.image_size, int) else params.image_size
+        return cls(
+            image_size=(size[0], size[1]) if size else None,
+            channels=params.channels,
+            shares=params.splits.model_dump(),
+            limit=params.limit,
+            max_unreadable=params.max_unreadable,
+            horizontal_flip=params.horizontal_flip,
+            seed=seed,
+            workers=workers,
+        )
+
 
 @dataclass
-class Tally:
-    """What is counted while a split is written."""
+class SplitStats:
+    """Statistics of a split, updated while it is written."""
 
-    published: str  # the publisher's split that its images come from
+    published: str  # the publisher's split of its images
     rows: list[NDArray[np.int64]] = field(default_factory=list)
     digests: list[NDArray[np.void]] = field(default_factory=list)  # 16 bytes each, of the prepared pixels
     total: int = 0  # sum of all pixel values: integers, so that no order of adding changes them
@@ -60,49 +79,48 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Report:
-    """What preparation found."""
+class PrepareResult:
+    """Statistics of the prepared images."""
 
-    tallies: dict[str, Tally]
+    stats: dict[str, SplitStats]
     unreadable: dict[str, str]  # name -> reason
     shape: Shape
 
 
-def prepare(source: Source, root: Path, options: Options) -> Report:
+def prepare(source: Source, root: Path, options: Options) -> PrepareResult:
     """Write ``source`` to ``root``, whole or not at all.
 
     Raises:
         UserError: more unreadable images than allowed, or too few images for the splits.
     """
-    surveys = {name: survey(split.images, options.workers) for name, split in source.splits.items()}
-    unreadable = {name: reason for found in surveys.values() for name, reason in found.unreadable.items()}
+    scans = {name: scan_images(split.images, options.workers) for name, split in source.splits.items()}
+    unreadable = {name: reason for scan in scans.values() for name, reason in scan.unreadable.items()}
     total = sum(len(split.images) for split in source.splits.values())
     _check_unreadable(unreadable, total, options.max_unreadable)
-    shape = target_shape(list(surveys.values()), options.image_size, options.channels)
-    members = cut_splits({name: _keyed(found, options.seed) for name, found in surveys.items()}, options.shares)
-    tallies = {}
+    shape = target_shape(list(scans.values()), options.image_size, options.channels)
+    keyed = {name: (scan.rows, content_keys(scan.digests, options.seed)) for name, scan in scans.items()}
+    splits = cut_splits(keyed, options.shares)
+    stats = {}
     described = {}
     with replaced_folder(root) as folder:
-        for name, member in members.items():
-            tallies[name] = Tally(member.published)
-            batches = _batches(source, member, shape, options, tallies[name], unreadable)
+        for name, split in splits.items():
+            stats[name] = SplitStats(split.published)
+            batches = _batches(source, split, shape, options, stats[name], unreadable)
             described[name] = write_labelled_rows(folder, name, "images", batches, {"kind": "images"})
-            if not tallies[name].count:
-                raise UserError(
-                    f"data: split {name} is left without a readable image; expected at least one; mend or add images"
-                )
+            if not stats[name].count:
+                raise UserError(f"data: split {name} (0 readable images) must have at least one; mend or add images")
         _check_unreadable(unreadable, total, options.max_unreadable)
         card = asdict(source.card)
         del card["classes"], card["attributes"]
-        card["schema"] = schema_to_json(_measured(source, tallies["train"]))
+        card["schema"] = schema_to_json(_schema_with_statistics(source, stats["train"]))
         card |= {"shape": list(shape), "horizontal_flip": options.horizontal_flip, "splits": described}
         write_sealed_json(folder / "card.json", card)
-    return Report(tallies, unreadable, shape)
+    return PrepareResult(stats, unreadable, shape)
 
 
 @dataclass(frozen=True)
 class _Prepared:
-    """Those images of a chunk that could be read, and why others could not."""
+    """The readable images of a chunk, and the reasons why others are unreadable."""
 
     images: NDArray[np.uint8]  # (n, C, H, W)
     rows: NDArray[np.int64]  # (n,)
@@ -111,7 +129,8 @@ class _Prepared:
     squares: NDArray[np.int64]  # (n,)
     unreadable: dict[str, str]
 
-    def first(self, count: int) -> "_Prepared":
+    def head(self, count: int) -> "_Prepared":
+        """Return the first ``count`` images."""
         return _Prepared(
             self.images[:count],
             self.rows[:count],
@@ -123,7 +142,7 @@ class _Prepared:
 
 
 def _prepare_rows(images: Images, shape: Shape, rows: NDArray[np.int64]) -> _Prepared:
-    """Runs in a worker."""
+    """Decode some rows; runs in a worker."""
     kept, pixels, unreadable = [], [], {}
     for row in rows.tolist():
         try:
@@ -140,21 +159,21 @@ def _prepare_rows(images: Images, shape: Shape, rows: NDArray[np.int64]) -> _Pre
 
 
 def _batches(
-    source: Source, member: Member, shape: Shape, options: Options, tally: Tally, unreadable: dict[str, str]
+    source: Source, rows: SplitRows, shape: Shape, options: Options, stats: SplitStats, unreadable: dict[str, str]
 ) -> Iterator[tuple[Tensor, LabelTable]]:
-    """Yield the split's images and their labels in order, up to the limit; keep the tally."""
-    left = min(options.limit or len(member.rows), len(member.rows))
-    chunks = (member.rows[start : start + _CHUNK] for start in range(0, len(member.rows), _CHUNK))
-    split, labels = source.splits[member.published], _labels(source, member.published)
+    """Yield the split's images and their labels in order, up to the limit; update its statistics."""
+    left = min(options.limit or len(rows.rows), len(rows.rows))
+    chunks = (rows.rows[start : start + _CHUNK] for start in range(0, len(rows.rows), _CHUNK))
+    split, labels = source.splits[rows.published], _labels(source, rows.published)
     workers = options.workers if split.images.encoded else 0
     with tqdm(total=left, desc="prepare", unit=" images", disable=None, mininterval=1) as bar:
         for chunk in ordered_map(partial(_prepare_rows, split.images, shape), chunks, workers):
-            done = chunk.first(left)
+            done = chunk.head(left)
             unreadable |= done.unreadable
-            tally.rows.append(done.rows)
-            tally.digests.append(done.digests)
-            tally.total += int(done.totals.sum())
-            tally.squares += int(done.squares.sum())
+            stats.rows.append(done.rows)
+            stats.digests.append(done.digests)
+            stats.total += int(done.totals.sum())
+            stats.squares += int(done.squares.sum())
             yield torch.from_numpy(done.images), labels[torch.from_numpy(done.rows)]
             bar.update(len(done.rows))
             left -= len(done.rows)
@@ -162,8 +181,8 @@ def _batches(
                 return
 
 
-def _measured(source: Source, train: Tally) -> Schema:
-    """Return the schema; attributes that are numbers have their mean and standard deviation over the training images."""
+def _schema_with_statistics(source: Source, train: SplitStats) -> Schema:
+    """Return the schema, with mean and standard deviation of continuous attributes over the training images."""
     rows = torch.from_numpy(np.concatenate(train.rows))
     labels = _labels(source, train.published)[rows]
     return with_statistics(labels.schema, labels.values)
@@ -178,17 +197,13 @@ def _labels(source: Source, published: str) -> LabelTable:
     return LabelTable.from_arrays(schema, given, len(split.images))
 
 
-def _keyed(found: Survey, seed: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    return found.rows, content_keys(found.digests, seed)
-
-
 def _check_unreadable(unreadable: dict[str, str], total: int, allowed: float) -> None:
-    """Raise UserError when more than the share ``allowed`` of ``total`` images cannot be used; the first few are logged before that."""
+    """Raise UserError when more than the fraction ``allowed`` of ``total`` images is unreadable; log the first few."""
     if len(unreadable) <= allowed * total:
         return
-    for name, reason in list(unreadable.items())[:_LOGGED]:
+    for name, reason in list(unreadable.items())[:_MAX_LOGGED]:
         log.warning("unreadable: %s: %s", name, reason)
     raise UserError(
-        f"data.max_unreadable: {len(unreadable)} of {total} images are unreadable, expected at most a share of {allowed}; "
-        f"mend or remove them (the first ones are listed above), or raise data.max_unreadable"
+        f"data.max_unreadable ({allowed}) must be at least the unreadable fraction, {len(unreadable)} of {total}; "
+        "mend or remove them (the first ones are listed above), or raise data.max_unreadable"
     )

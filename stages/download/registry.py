@@ -1,8 +1,8 @@
-"""Name -> source."""
+"""Data sets by name."""
 
 from collections.abc import Callable
 
-from stages.download.source import Request, Source
+from stages.download.source import Source, SourceOptions
 from stages.download.sources.array import read_array
 from stages.download.sources.celeba import read_celeba
 from stages.download.sources.cifar import read_cifar10, read_cifar100
@@ -17,7 +17,7 @@ from stages.download.sources.places365 import read_places365
 from stages.download.sources.svhn import read_svhn
 from stages.download.sources.tinyimagenet import read_tinyimagenet
 
-_READERS: dict[str, Callable[[Request], Source]] = {
+_READERS: dict[str, Callable[[SourceOptions], Source]] = {
     "mnist": read_mnist,
     "fashion_mnist": read_fashion_mnist,
     "emnist": read_emnist,
@@ -40,6 +40,6 @@ _READERS: dict[str, Callable[[Request], Source]] = {
 }
 
 
-def read_source(request: Request) -> Source:
-    """Find and check the files of data set ``request.name`` (``data.name``). Raises UserError when they cannot be had."""
-    return _READERS[request.name](request)
+def read_source(options: SourceOptions) -> Source:
+    """Find, check and open the files of the data set ``options.name``. Raises UserError where one is missing or bad."""
+    return _READERS[options.name](options)

@@ -1,5 +1,6 @@
-"""What a data source is asked for and what it delivers, whichever it is."""
+"""Options and result of every data source."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,20 +9,21 @@ from numpy.typing import NDArray
 
 from latentline.core.attributes import Attribute
 from stages.download.images import Images
+from stages.download.params import DataParams
 
 
 @dataclass(frozen=True)
 class SourceSplit:
-    """One split as its publisher cut it, nothing decoded yet."""
+    """One of the publisher's splits, with no image decoded yet."""
 
     images: Images
-    labels: NDArray[np.int64] | None = None  # (N,), indices into the card's classes; None = no class label
-    attributes: NDArray[np.float32] | None = None  # (N, A), columns as in the card; None = no attributes
+    labels: NDArray[np.int64] | None = None  # (N,) indices of the card's classes; None = no class label
+    attributes: NDArray[np.float32] | None = None  # (N, A) columns as in the card; None = no attributes
 
 
 @dataclass(frozen=True)
 class Card:
-    """What people should know of a data set; stored beside the images."""
+    """Description of a data set for people; stored beside the images."""
 
     name: str
     classes: tuple[str, ...]
@@ -34,21 +36,21 @@ class Card:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set as read: its card and its splits. ``train`` at least; ``val`` and ``test`` where the publisher cut them."""
+    """A data set: its card and the publisher's splits, ``train`` and perhaps ``val`` and ``test``."""
 
     card: Card
     splits: dict[str, SourceSplit] = field(repr=False)
 
 
 @dataclass(frozen=True)
-class Request:
-    """What a loader may look at."""
+class SourceOptions:
+    """Settings and folders that a source may use."""
 
     name: str
     path: Path
     """The user's own images (``data.path``)."""
     labels: Path
-    """CSV of their labels (``data.labels``); an empty file = labels are the sub-folders."""
+    """CSV of their labels (``data.labels``); an empty file = the sub-folders are the labels."""
     root: Path | None
     """Folder that holds the publisher's files; None = fetch them."""
     emnist_split: str
@@ -58,3 +60,18 @@ class Request:
     """Where fetched files are kept, so that another image size does not fetch them again."""
     scratch: Path
     """An empty folder for unpacked arrays; removed when the stage ends."""
+
+    @classmethod
+    def of(cls, params: DataParams, scratch: Path) -> "SourceOptions":
+        """Return the options that section ``data`` sets."""
+        return cls(
+            name=params.name,
+            path=Path(params.path),
+            labels=Path(params.labels),
+            root=None if params.root is None else Path(params.root),
+            emnist_split=params.emnist_split,
+            medmnist_size=params.medmnist_size,
+            timeout_seconds=params.timeout_seconds,
+            downloads=Path(os.environ.get("DVC_ROOT", ".")) / ".state" / "downloads",
+            scratch=scratch,
+        )

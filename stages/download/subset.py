@@ -1,4 +1,4 @@
-"""Some classes of a data set, as if it had no others."""
+"""Restriction of a data set to some of its classes, as if it had no others."""
 
 from dataclasses import dataclass, replace
 
@@ -7,16 +7,16 @@ from numpy.typing import NDArray
 
 from latentline.core.errors import UserError
 from latentline.data.decode import Shape
-from stages.download.images import Facts, Images
+from stages.download.images import ImageInfo, Images
 from stages.download.source import Source, SourceSplit
 
 
 @dataclass(frozen=True, eq=False)
 class ChosenImages(Images):
-    """Some of other images, which keep their names."""
+    """Some rows of other images; each keeps its name."""
 
     images: Images
-    rows: NDArray[np.int64]  # (n,), of those
+    rows: NDArray[np.int64]  # (n,)
 
     @property
     def encoded(self) -> bool:  # type: ignore[override]
@@ -30,9 +30,9 @@ class ChosenImages(Images):
         """See :meth:`Images.name`."""
         return self.images.name(int(self.rows[row]))
 
-    def facts(self, row: int) -> Facts:
-        """See :meth:`Images.facts`."""
-        return self.images.facts(int(self.rows[row]))
+    def info(self, row: int) -> ImageInfo:
+        """See :meth:`Images.info`."""
+        return self.images.info(int(self.rows[row]))
 
     def pixels(self, row: int, shape: Shape) -> NDArray[np.uint8]:
         """See :meth:`Images.pixels`."""
@@ -40,19 +40,19 @@ class ChosenImages(Images):
 
 
 def of_classes(source: Source, names: list[str]) -> Source:
-    """The images of classes ``names``, which are the classes from then on, in the source's order.
+    """Return the images of the classes ``names``, which become all classes, in the source's order.
 
     Raises:
         UserError: the source has no classes, or not all of these.
     """
-    known = source.card.classes
-    if unknown := [name for name in names if name not in known]:
-        there = ", ".join(known) if known else "none at all: the images have no class label"
-        raise UserError(
-            f"data.classes: {unknown[0]} is no class of {source.card.name}; expected some of: {there}; correct it, or set it to null"
-        )
-    kept = [label for label, name in enumerate(known) if name in names]
-    card = replace(source.card, classes=tuple(known[label] for label in kept))
+    classes = source.card.classes
+    if not classes:
+        raise UserError(f"data.classes ({names}) must be null, since {source.card.name} has no class labels; set it so")
+    if unknown := [name for name in names if name not in classes]:
+        expected = f"a class of {source.card.name} ({', '.join(classes)})"
+        raise UserError(f"data.classes ({unknown[0]}) must be {expected}; correct it, or set it to null")
+    kept = [label for label, name in enumerate(classes) if name in names]
+    card = replace(source.card, classes=tuple(classes[label] for label in kept))
     return Source(
         card,
         {name: _only(split, split.labels, kept) for name, split in source.splits.items() if split.labels is not None},

@@ -1,4 +1,4 @@
-"""A function over many items in worker processes: results in the order of the items, never many of them waiting."""
+"""Ordered map over many items in worker processes, with a bounded number of waiting results."""
 
 import signal
 from collections import deque
@@ -8,17 +8,17 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
-_AHEAD = 4  # items per worker that may be under way or waiting to be taken: bounds memory
+_AHEAD = 4  # items per worker that may be in progress or waiting: bounds memory
 _of_this_worker: dict[str, Callable[[Any], Any]] = {}
 
 
 def ordered_map(function: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
-    """``function(item)`` for each item, in order.
+    """Yield ``function(item)`` for each item, in order. The number of workers changes no result.
 
     Args:
-        function: copied once into each worker (not once per item, it may hold a million file names).
-        items: small.
-        workers: processes; 0 = none, all is done here. Results do not depend on it.
+        function: copied once into each worker, not once per item: it may hold a million file names.
+        items: small, since each is sent to a worker.
+        workers: processes; 0 = this process computes all.
     """
     if workers == 0:
         yield from map(function, items)
@@ -33,7 +33,7 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], workers: int) ->
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            for future in waiting:  # the taker stopped early, or something failed
+            for future in waiting:  # the caller stopped early, or an item failed
                 future.cancel()
 
 

@@ -1,11 +1,12 @@
 """All latents for other tools: encoded_img/export/{train,val,test}.FORMAT, one row per image in the stored order.
 
-npz, safetensors   z0 float32 (N, *latent shape); labels int64 (N,) and attributes float32 (N, A), where known
-parquet            column z0: a list of all its numbers per row; one column per class label and attribute, by name, classes by their names
+npz, safetensors   z0 float32 (N, *latent shape); labels int64 (N,) and attributes float32 (N, A), without empty ones
+parquet            column z0, a list of numbers per row; a column per class label and attribute; classes by their names
 
-z0 is standardised, as the denoiser and the probes see it; mean and std in encoded_img/stats.json make it raw again.
+z0 is standardised, as the denoiser and the probes receive it; encoded_img/stats.json holds mean and std of raw latents.
 """
 
+import math
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,16 +21,27 @@ from latentline.core.attributes import Attribute
 from latentline.core.errors import UserError
 from latentline.core.files import replaced_folder, write_json
 from latentline.core.shards import ShardedArray
+from latentline.data.store import StoreCard
 from latentline.latents.cache import LatentSplit, LatentStats
+from latentline.runtime.memory import require_memory
 
 _PARQUET_NEEDS = "pyarrow"
 
 
+def require_exportable(name: str, card: StoreCard, shape: tuple[int, ...]) -> None:
+    """Raise UserError when the package for format ``name`` is missing, or a split does not fit into memory."""
+    require_format(name)
+    count = max(card.counts.values())
+    what = f"latents.export ({name}) of {count} latents of shape {shape}, in float32, needs"
+    require_memory(4 * count * math.prod(shape), torch.device("cpu"), what, "set it to null, or lower data.limit")
+
+
 def require_format(name: str | None) -> None:
-    """Raise UserError when ``latents.export`` names a format whose package is not installed."""
+    """Raise UserError when the package for the format ``latents.export`` is not installed."""
     if name == "parquet" and find_spec(_PARQUET_NEEDS) is None:
         raise UserError(
-            f"latents.export: parquet needs the package {_PARQUET_NEEDS}; `pip install {_PARQUET_NEEDS}`, or set it to npz or safetensors"
+            f"latents.export (parquet) needs the package {_PARQUET_NEEDS}; "
+            f"`pip install {_PARQUET_NEEDS}`, or set it to npz or safetensors"
         )
 
 
@@ -38,7 +50,7 @@ def export_latents(
 ) -> None:
     """Write ``folder`` in format ``name`` (``latents.export``), whole or not at all; equal latents give equal bytes.
 
-    A split must fit into memory. Without a format only a note is written, since the folder is an out of the stage.
+    A split must fit into memory. Without a format the folder holds only a note, since it is an out of the stage.
     """
     with replaced_folder(folder) as temporary:
         if name is None:

@@ -1,3 +1,5 @@
+"""Arrays on disk come back bit by bit, and a damaged or foreign file is refused in one line."""
+
 import contextlib
 from pathlib import Path
 
@@ -98,7 +100,7 @@ def test_without_verification_numbers_are_only_read_when_they_are_used(tmp_path)
 
 def test_a_file_of_another_kind_is_refused(written):
     assert load_arrays(written, "sample", kind="test")[1] == META
-    with pytest.raises(UserError, match=r"holds a test, expected a samples; run `dvc repro sample`"):
+    with pytest.raises(UserError, match=r"x\.safetensors \(test\) must be of kind samples; run `dvc repro sample`"):
         load_arrays(written, "sample", kind="samples")
 
 

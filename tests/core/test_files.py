@@ -1,3 +1,5 @@
+"""Files appear whole or not at all, and damaged ones name themselves and the stage that writes them."""
+
 import hashlib
 import json
 from pathlib import Path
@@ -187,7 +189,8 @@ def test_a_file_that_is_not_the_one_described_is_refused_with_both_digests(tmp_p
     path.write_bytes(b"other")
     with pytest.raises(
         UserError,
-        match=r"sha256 is d9298a10d1b0, .*card\.json says abababababab; remove it and run `dvc repro download`",
+        match=r"\(sha256 d9298a10d1b0\) must have the sha256 abababababab that .*card\.json stores; "
+        "remove it and run `dvc repro download`",
     ):
         require_sha256(path, "ab" * 32, tmp_path / "card.json", "download")
     for missing in (tmp_path / "absent", tmp_path):

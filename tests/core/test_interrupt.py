@@ -1,3 +1,5 @@
+"""The first signal sets a flag, the second one acts, and the handlers come back afterwards."""
+
 import os
 import signal
 
@@ -7,11 +9,11 @@ from latentline.core.interrupt import deferred_interrupts
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_is_a_wish_and_the_second_acts(number):
-    with deferred_interrupts() as stop_wanted:
-        assert not stop_wanted()
+def test_the_first_signal_sets_a_flag_and_the_second_acts(number):
+    with deferred_interrupts() as stop_requested:
+        assert not stop_requested()
         os.kill(os.getpid(), number)
-        assert stop_wanted()
+        assert stop_requested()
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
 

@@ -1,3 +1,5 @@
+"""Random numbers follow from the seed and names alone."""
+
 import itertools
 
 import torch

@@ -3,7 +3,6 @@
 import hashlib
 import re
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +11,7 @@ from latentline.core import shards as stored
 from latentline.core.arrays import load_arrays, save_arrays
 from latentline.core.errors import UserError
 from latentline.core.shards import read_rows, write_rows
+from support.memory import peak_memory_mib
 
 META = {"kind": "numbers"}
 ABSURD = (2**63).to_bytes(8, "little") + b"{}"  # length of a header
@@ -44,7 +44,7 @@ def test_rows_come_back_bit_by_bit_whatever_the_size_of_a_shard(tmp_path, dtype,
         arrays["numbers"].numel() * dtype.itemsize,
         META,
     )
-    assert torch.equal(rows.load(), arrays["numbers"])
+    assert torch.equal(rows.to_memory(), arrays["numbers"])
     assert torch.equal(torch.cat(list(rows.split(11))), arrays["numbers"])
     assert beside.keys() == {"labels"}
     assert torch.equal(beside["labels"], arrays["labels"])
@@ -58,7 +58,7 @@ def test_any_rows_in_any_order_twice_too_are_what_a_tensor_would_give(tmp_path):
         torch.tensor([], dtype=torch.int64),
     ]
     for wanted in (*asked, slice(5, 30, 3), slice(None), slice(38, 100), slice(9, 2)):
-        rows.expect(torch.arange(40)[wanted])  # changes nothing
+        rows.prefetch(torch.arange(40)[wanted])  # changes nothing
         assert torch.equal(rows[wanted], arrays["numbers"][wanted])
     for wrong in (torch.tensor([3, 40]), torch.tensor([-1, 3])):
         with pytest.raises(IndexError, match="of 40"):
@@ -68,8 +68,8 @@ def test_any_rows_in_any_order_twice_too_are_what_a_tensor_would_give(tmp_path):
 @pytest.mark.parametrize("count", [0, 1, 7, 12, 40, 100])
 def test_the_first_rows_are_those_and_no_more(tmp_path, count):
     arrays = _whole()
-    few = read_rows(_write(tmp_path, arrays)[0], "numbers", "a stage")[0].first(count)
-    assert torch.equal(few.load(), arrays["numbers"][:count])
+    few = read_rows(_write(tmp_path, arrays)[0], "numbers", "a stage")[0].head(count)
+    assert torch.equal(few.to_memory(), arrays["numbers"][:count])
     with pytest.raises(IndexError):
         few[torch.tensor([min(count, 40)])]
 
@@ -127,22 +127,10 @@ def test_where_a_row_lies_is_what_the_format_says(tmp_path):
     path = tmp_path / "x.safetensors"
     save_arrays(path, {"before": torch.arange(7.0), "numbers": torch.arange(12.0).reshape(4, 3)}, META)
     rows = stored.ShardedArray([path], [4], (3,), torch.float32, "numbers", "")
-    assert torch.equal(rows.load(), load_arrays(path, "")[0]["numbers"])
+    assert torch.equal(rows.to_memory(), load_arrays(path, "")[0]["numbers"])
 
 
-def _peak_memory_mib(work) -> float:
-    """By how much this process grows while it works: its resident memory, mapped files too."""
-
-    def status(name: str) -> float:
-        return int(re.search(rf"{name}:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
-
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak of before
-    before = status("VmRSS")
-    work()
-    return status("VmHWM") - before
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux' own count")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads counts of Linux")
 def test_reading_every_row_holds_a_shard_at_most_whatever_the_count(tmp_path):
     block = {"numbers": torch.ones(512, 4096).half()}  # 4 MiB
     described = write_rows(tmp_path, "train", (block for _ in range(16)), META, shard_bytes=4 << 20)
@@ -154,9 +142,9 @@ def test_reading_every_row_holds_a_shard_at_most_whatever_the_count(tmp_path):
         for _ in rows.split(64):
             pass
 
-    assert _peak_memory_mib(read) < 16  # of 64
+    assert peak_memory_mib(read) < 16  # of 64
     whole = read_rows([tmp_path / name for name in described["shards"]], "numbers", "a stage")[0]
-    assert _peak_memory_mib(whole.load) > 60  # it would be seen
+    assert peak_memory_mib(whole.to_memory) > 60  # the measure works
 
 
 def test_shards_are_named_in_their_order(tmp_path):

@@ -1,3 +1,5 @@
+"""An error that the user can mend is one line and a status; all others are tracebacks."""
+
 import json
 import subprocess
 import sys
@@ -6,7 +8,7 @@ import pytest
 
 PROGRAM = """
 import os, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started deaf to it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 sys.path.insert(0, {src!r})
 from latentline.core.errors import UserError
 from latentline.core.interrupt import InterruptedRunError
@@ -67,7 +69,7 @@ def test_too_little_memory_is_one_line_with_the_remedy(run, workplace, body):
     done = run(body)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: train_x: the memory of this machine is too small")
+    assert line.startswith("error: train_x: this machine has too little memory")
     assert "lower its batch_size" in line
     assert list(workplace.iterdir()) == []
 
@@ -75,15 +77,15 @@ def test_too_little_memory_is_one_line_with_the_remedy(run, workplace, body):
 @pytest.mark.parametrize(
     "write",
     [
-        "from latentline.core.arrays import save_arrays; import torch; save_arrays(Path('out.safetensors'), {'a': torch.zeros(50_000)}, {})",
+        "from latentline.core.arrays import save_arrays; import torch; "
+        "save_arrays(Path('out.safetensors'), {'a': torch.zeros(50_000)}, {})",
         "from latentline.core.files import write_json; write_json(Path('out.json'), list(range(50_000)))",
         "open('/dev/full', 'wb', 0).write(b'x')",
     ],
 )
 def test_a_full_disk_is_one_line_and_leaves_nothing_half(run, workplace, write):
-    done = run(
-        f"import resource; from pathlib import Path; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16)); {write}"
-    )
+    limit = "import resource; from pathlib import Path; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))"
+    done = run(f"{limit}; {write}")
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: train_x: the disk is full (")

@@ -1,3 +1,5 @@
+"""metrics/timing.json keeps the values of all stages, and a damaged file costs nothing."""
+
 import json
 from pathlib import Path
 

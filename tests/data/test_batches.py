@@ -1,3 +1,5 @@
+"""The rows of a training step follow from the seed and the step alone."""
+
 import pytest
 import torch
 

@@ -1,4 +1,4 @@
-"""Every kind of file a person may have lying in a folder."""
+"""Every common image format, mode and size becomes pixels of one shape, and every bad file a reason."""
 
 import struct
 import zlib
@@ -110,7 +110,7 @@ def test_exif_orientation_is_undone(orientation, turned):
         encoded(COLOUR, "TIFF"),
     ],
 )
-def test_what_is_no_whole_image_of_a_known_format_is_unreadable(content):
+def test_what_is_no_whole_image_of_a_common_format_is_unreadable(content):
     with pytest.raises(UnreadableError) as caught:
         _pixels(content)
     assert str(caught.value)

@@ -1,4 +1,4 @@
-"""Samples on disk: written as they are drawn, read as they are needed."""
+"""Samples on disk: written as they are drawn, read when they are used, with the labels they are conditioned on."""
 
 import gc
 import weakref
@@ -8,58 +8,45 @@ from pathlib import Path
 import pytest
 import torch
 
-from latentline.core.attributes import Attribute, all_columns
+from latentline.core.attributes import Attribute
 from latentline.core.errors import UserError
+from latentline.core.labels import LabelTable, build_schema
 from latentline.data.samples import read_samples, write_samples
-from latentline.denoisers.conditioning import conditioning_on
 
 SHAPE = (3, 4, 5)
 PIXELS = 3 * 4 * 5
-COLUMNS = all_columns(("a", "b", "c"), (Attribute("smiling", "binary"), Attribute("age", "continuous")))
-TOLD = {  # names -> labels, columns of the attributes
-    ("label", "smiling", "age"): (True, [1, 2]),
-    ("label", "age"): (True, [2]),
-    ("label",): (True, []),
-    ("smiling",): (False, [1]),
-    (): (False, []),
-}
+SCHEMA = build_schema(("a", "b", "c"), (Attribute("smiling", "binary"), Attribute("age", "continuous")))
+CONDITIONED_ON = [("label", "smiling", "age"), ("label", "age"), ("label",), ("smiling",), ()]
 
 
 def _images(count: int) -> torch.Tensor:
     return torch.randint(0, 256, (count, *SHAPE), dtype=torch.uint8)
 
 
-def _values(count: int) -> torch.Tensor:
-    return torch.stack([torch.arange(count) % 3.0, torch.rand(count).round(), torch.randn(count)], dim=1)
+def _labels(count: int, names: tuple[str, ...] = ("label",)) -> LabelTable:
+    values = torch.stack([torch.arange(count) % 3.0, torch.rand(count).round(), torch.randn(count)], dim=1)
+    return LabelTable(SCHEMA, values).select(names)
 
 
 def _write(
     root: Path, images: torch.Tensor, batch: int = 7, per_shard: int = 9, names: tuple[str, ...] = ("label",)
-) -> torch.Tensor:
-    values = _values(len(images))
-    write_samples(
-        root,
-        images.split(batch),
-        conditioning_on(names, COLUMNS).select(values),
-        list(names),
-        "its digest",
-        per_shard * PIXELS,
-    )
-    return values
+) -> LabelTable:
+    labels = _labels(len(images), names)
+    write_samples(root, images.split(batch), labels, "its digest", per_shard * PIXELS)
+    return labels
 
 
-@pytest.mark.parametrize("names", TOLD, ids=" ".join)
-def test_samples_come_back_with_what_they_were_drawn_for_and_nothing_else(tmp_path, names):
+@pytest.mark.parametrize("names", CONDITIONED_ON, ids=" ".join)
+def test_samples_come_back_with_the_labels_that_they_are_conditioned_on_and_no_other(tmp_path, names):
     images = _images(40)
-    values = _write(tmp_path / "generated", images, names=names)
-    samples, told = read_samples(tmp_path / "generated", "its digest")
-    labelled, attributes = TOLD[names]
-    assert told == list(names)
-    assert torch.equal(samples.images.load(), images)
-    assert (samples.labels is None) == (not labelled)
-    assert samples.labels is None or samples.labels.tolist() == values[:, 0].tolist()
-    assert (samples.attributes is None) == (not attributes)
-    assert torch.equal(samples.values, values[:, [*([0] if labelled else []), *attributes]])
+    labels = _write(tmp_path / "generated", images, names=names)
+    samples = read_samples(tmp_path / "generated", "its digest")
+    assert torch.equal(samples.images.to_memory(), images)
+    assert tuple(samples.labels.names) == names
+    assert samples.labels.schema == labels.schema
+    assert torch.equal(samples.labels.values, labels.values)
+    assert (samples.labels.classes is None) == ("label" not in names)
+    assert "label" not in names or samples.labels.classes.tolist() == [row % 3 for row in range(40)]
 
 
 def test_bytes_depend_on_the_shards_size_alone_and_images_on_nothing(tmp_path):
@@ -67,7 +54,7 @@ def test_bytes_depend_on_the_shards_size_alone_and_images_on_nothing(tmp_path):
     for name, batch, per_shard in (("one", 7, 9), ("other", 40, 9), ("single", 3, 100)):
         torch.manual_seed(1)
         _write(tmp_path / name, images, batch, per_shard)
-        assert torch.equal(read_samples(tmp_path / name, "its digest")[0].images.load(), images)
+        assert torch.equal(read_samples(tmp_path / name, "its digest").images.to_memory(), images)
     names = [f"samples-{number:05d}.safetensors" for number in range(5)]
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == names
     assert all((tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes() for name in names)
@@ -87,12 +74,12 @@ def test_no_more_is_held_than_a_shard_and_a_batch_whatever_the_count(tmp_path, c
             held.append(len(alive))
             yield images
 
-    write_samples(tmp_path / "generated", drawn(), torch.empty(count, 0), [], "its digest", 30 * PIXELS)
+    write_samples(tmp_path / "generated", drawn(), _labels(count, ()), "its digest", 30 * PIXELS)
     assert max(waiting) < 30  # images drawn and not yet on disk, whenever the next are asked for
     assert max(held) <= 2
     gc.collect()
     assert not alive
-    assert len(read_samples(tmp_path / "generated", "its digest")[0]) == count
+    assert len(read_samples(tmp_path / "generated", "its digest")) == count
 
 
 def test_a_drawing_that_fails_leaves_the_samples_of_before(tmp_path):
@@ -104,8 +91,8 @@ def test_a_drawing_that_fails_leaves_the_samples_of_before(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_samples(tmp_path / "generated", failing(), torch.empty(30, 0), [], "another digest", 9 * PIXELS)
-    assert torch.equal(read_samples(tmp_path / "generated", "its digest")[0].images.load(), images)
+        write_samples(tmp_path / "generated", failing(), _labels(30, ()), "another digest", 9 * PIXELS)
+    assert torch.equal(read_samples(tmp_path / "generated", "its digest").images.to_memory(), images)
     assert [path.name for path in tmp_path.iterdir()] == ["generated"]
 
 
@@ -114,8 +101,12 @@ def test_samples_that_are_missing_incomplete_or_of_another_autoencoder_are_refus
     with pytest.raises(UserError, match=r"samples-00000\.safetensors is missing; run `dvc repro sample`"):
         read_samples(root, "its digest")
     _write(root, _images(40))
-    with pytest.raises(UserError, match=r"decoded by another autoencoder than .*; run `dvc repro sample`"):
+    with pytest.raises(
+        UserError, match=r"generated \(decoded by another autoencoder\) must be .*; run `dvc repro sample`"
+    ):
         read_samples(root, "another digest")
     (root / "samples-00004.safetensors").unlink()
-    with pytest.raises(UserError, match="holds 36 of 40 samples: a shard is missing; run `dvc repro sample`"):
+    with pytest.raises(
+        UserError, match=r"\(36 samples, a shard is missing\) must hold 40 samples; run `dvc repro sample`"
+    ):
         read_samples(root, "its digest")

@@ -1,3 +1,5 @@
+"""Latents are standardised and restored exactly, with statistics that are numpy's in double precision."""
+
 import numpy as np
 import pytest
 import torch

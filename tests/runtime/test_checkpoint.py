@@ -47,7 +47,7 @@ def test_the_same_network_gives_the_same_bytes_in_any_memory_layout(tmp_path):
 
 def test_a_checkpoint_of_another_kind_is_refused(tmp_path, network):
     _save(tmp_path / "x", network, kind="autoencoder")
-    with pytest.raises(UserError, match=r"holds a autoencoder, expected a denoiser.*dvc repro train_denoiser"):
+    with pytest.raises(UserError, match=r"\(autoencoder\) must be of kind denoiser; run `dvc repro train_denoiser`"):
         load_checkpoint(tmp_path / "x", kind="denoiser", made_by="train_denoiser")
 
 

@@ -1,4 +1,4 @@
-"""What the tests of the loaders share: a request to one, and a folder in the form its publisher gives it."""
+"""Options and files for tests of sources: archives and folders in the form that publishers give them."""
 
 import gzip
 import hashlib
@@ -11,20 +11,33 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from stages.download.prepare import Options
 from stages.download.registry import read_source
-from stages.download.source import Request, Source
+from stages.download.source import Source, SourceOptions
+
+PREPARE_OPTIONS = Options(
+    image_size=None,
+    channels=None,
+    shares={"val": 0.2, "test": 0.2},
+    limit=None,
+    max_unreadable=0.0,
+    horizontal_flip=False,
+    seed=0,
+    workers=0,
+)
+"""Prepare all images as they are, in this process."""
 
 
-def request_for(
+def options_for(
     name: str, folder: Path, *, root: Path | None = None, path: Path | None = None, labels: Path | None = None, **params
-) -> Request:
-    """A request whose other folders lie in ``folder``."""
+) -> SourceOptions:
+    """Return options of a source whose other folders lie in ``folder``."""
     scratch = folder / "scratch"
     scratch.mkdir(exist_ok=True)
     none = folder / "no_labels.csv"
-    none.write_text("\n")  # as the tracked placeholder
+    none.write_text("\n")  # like the tracked placeholder
     settings = {"emnist_split": "balanced", "medmnist_size": 28, "timeout_seconds": 1.0, **params}
-    return Request(
+    return SourceOptions(
         name=name,
         path=path or folder / "nowhere",
         labels=labels or none,
@@ -36,13 +49,13 @@ def request_for(
 
 
 def read(name: str, folder: Path, **places) -> Source:
-    return read_source(request_for(name, folder, **places))
+    return read_source(options_for(name, folder, **places))
 
 
 def pixels(source: Source, split: str, row: int) -> np.ndarray:
-    """Image ``row`` in its own shape (C, H, W)."""
+    """Return image ``row`` in its own shape (C, H, W)."""
     images = source.splits[split].images
-    return images.pixels(row, images.facts(row).shape)
+    return images.pixels(row, images.info(row).shape)
 
 
 def md5(path: Path) -> str:
@@ -50,21 +63,24 @@ def md5(path: Path) -> str:
 
 
 def idx(array: np.ndarray) -> bytes:
-    """http://yann.lecun.com/exdb/mnist, "FILE FORMATS FOR THE MNIST DATABASE": magic number, sizes (big-endian), then bytes."""
+    """Return an IDX file: magic number, sizes (big-endian), then bytes.
+
+    http://yann.lecun.com/exdb/mnist, "FILE FORMATS FOR THE MNIST DATABASE".
+    """
     return gzip.compress(
         struct.pack(f">{1 + array.ndim}i", 2048 + array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
     )
 
 
 def encoded(image: np.ndarray | Image.Image, form: str = "PNG", **settings) -> bytes:
-    """(H, W) or (H, W, C) uint8 -> a file's bytes."""
+    """Return the file of an image (H, W) or (H, W, C) uint8."""
     buffer = io.BytesIO()
     (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(buffer, form, **settings)
     return buffer.getvalue()
 
 
 def flat(level: int, size: tuple[int, int] = (4, 4), channels: int = 3) -> np.ndarray:
-    """An image of one level, which JPEG keeps."""
+    """Return an image of one level, which JPEG keeps."""
     shape = size if channels == 1 else (*size, channels)
     return np.full(shape, level, np.uint8)
 
@@ -93,3 +109,18 @@ def write_zip(path: Path, files: dict[str, bytes]) -> Path:
         for name, content in files.items():
             archive.writestr(name, content)
     return path
+
+
+def fill_folder(folder: Path, names: list[str], first: int = 0) -> Path:
+    """Write flat images into ``folder``: image k has level k, counted from ``first``."""
+    for level, name in enumerate(names, start=first):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(encoded(flat(level)))
+    return folder
+
+
+def level(source: Source, split: str, row: int) -> int:
+    """Return the level of a flat image, which JPEG keeps."""
+    values = pixels(source, split, row)
+    assert values.max() - values.min() <= 2
+    return round(float(values.mean()))

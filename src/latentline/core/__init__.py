@@ -1,1 +1,1 @@
-"""The floor under every package: errors, whole-file writes, seeds. Imports nothing of latentline."""
+"""What every package uses: errors, files, arrays, labels, seeds, params and the runner of stages."""

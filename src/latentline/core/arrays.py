@@ -1,6 +1,7 @@
-"""Arrays on disk: safetensors with one canonical metadata key, written whole, read without ever running code from a file.
+"""Arrays on disk: safetensors with one canonical metadata key, written whole.
 
-The key also holds a sha256 of all that the file says, so that a flipped bit anywhere is noticed before a number is used.
+Reading a file never runs code from it. The key also holds a sha256 of the content, so that a flipped bit anywhere is
+noticed before a number is used.
 """
 
 import hashlib
@@ -29,14 +30,14 @@ def save_arrays(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) ->
 def load_arrays(
     path: Path, made_by: str, *, kind: str | None = None, verify: bool = True
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what :func:`save_arrays` wrote; the tensors are memory-mapped.
+    """Return the tensors, memory-mapped, and the metadata that :func:`save_arrays` wrote.
 
     Args:
         path: the file.
         made_by: stage that writes it, for error messages.
-        kind: what ``meta`` must call the file; None = anything.
-        verify: whether all bytes are read at once and compared with the file's own digest (0.6 GB or more per second on one
-            core); False, for files whose digest was checked already, reads bytes when they are used.
+        kind: required value of ``meta["kind"]``; None = any.
+        verify: True compares all bytes with the file's own digest, at 0.6 GB or more per second on one core. False is
+            for files whose digest was checked already; their bytes are read when they are used.
 
     Raises:
         UserError: the file is missing, truncated, changed since, of another kind, or was not written by this project.
@@ -55,15 +56,16 @@ def load_arrays(
         ) from None
     if changed:
         raise UserError(
-            f"{path} is damaged: its content no longer has the sha256 that it was written with; remove it and run `dvc repro {made_by}`"
+            f"{path} is damaged: its content no longer has the sha256 that it was written with; "
+            f"remove it and run `dvc repro {made_by}`"
         )
     if kind is not None and meta.get("kind") != kind:
-        raise UserError(f"{path} holds a {meta.get('kind')}, expected a {kind}; run `dvc repro {made_by}`")
+        raise UserError(f"{path} ({meta.get('kind')}) must be of kind {kind}; run `dvc repro {made_by}`")
     return tensors, meta
 
 
 def _content_digest(tensors: dict[str, Tensor], meta: dict[str, Any]) -> str:
-    """Hex sha256 of the metadata, then of each tensor's name, number format, shape and bytes, in the order of names."""
+    """Return the hex sha256 of the metadata and of each tensor's name, dtype, shape and bytes, by name."""
     digest = hashlib.sha256(canonical_json(meta).encode())
     for name in sorted(tensors):
         tensor = tensors[name]

@@ -1,11 +1,11 @@
-"""Attributes of images: what a column of labels means, as a condition and as the output of a classifier. The class is one of them.
+"""Attributes of images: a column of labels, as a condition and as the output of a classifier. The class is one of them.
 
     kind          value                     as a condition                  as logits of a classifier
     binary        0 or 1                    -1 or 1                         one logit
     categorical   index into ``classes``    one-hot                         one logit per class
     continuous    the number                1, standardised number          the standardised number
 
-Values are float32 (N, A), one column for each attribute. In a condition, zeros everywhere are the null condition.
+Values are float32 (N, A), one column for each attribute. A condition of zeros is the null condition.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CLASS = "label"
-"""Name of the attribute that is the class; no other has it, since a CSV's column of that name is the class."""
+"""Name of the attribute that is the class; no other attribute has it, since that column of a CSV is the class."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,16 @@ class Attribute:
 
     name: str
     kind: Literal["binary", "categorical", "continuous"]
-    classes: tuple[str, ...] = ()  # of a categorical one
-    mean: float = 0.0  # of the training images, where continuous
+    classes: tuple[str, ...] = ()
+    """Names of the categories; empty for other kinds."""
+    mean: float = 0.0
+    """Mean over the training images; of a continuous attribute only."""
     std: float = 1.0
+    """Standard deviation over the training images; of a continuous attribute only."""
 
     @property
     def num_logits(self) -> int:
-        """Outputs of a classifier of this attribute."""
+        """Number K of outputs that a classifier of this attribute has."""
         return len(self.classes) if self.kind == "categorical" else 1
 
     def encode(self, values: Tensor) -> Tensor:
@@ -44,7 +47,10 @@ class Attribute:
         return torch.stack([torch.ones_like(values), (values - self.mean) / self.std], dim=1)  # (N, 2)
 
     def loss(self, logits: Tensor, values: Tensor, label_smoothing: float = 0.0) -> Tensor:
-        """Cross-entropy, or mean squared error of the standardised number, of logits (N, K) for values (N,)."""
+        """Return the loss of logits (N, K) for values (N,).
+
+        It is the cross-entropy or, of numbers, the mean squared error in standard deviations.
+        """
         if self.kind == "categorical":
             return F.cross_entropy(logits, values.long(), label_smoothing=label_smoothing)
         if self.kind == "binary":
@@ -61,9 +67,9 @@ class Attribute:
 
 
 def with_statistics(attributes: Sequence[Attribute], values: Tensor) -> tuple[Attribute, ...]:
-    """``attributes`` with mean and standard deviation of ``values`` (N, A) filled in; a number that never varies keeps its scale."""
+    """Return ``attributes`` with the mean and standard deviation of ``values`` (N, A); a constant column has std 1."""
     if not attributes:
-        return ()  # torch warns of the standard deviation of no column
+        return ()
     means, stds = values.double().mean(dim=0).tolist(), values.double().std(dim=0, correction=0).tolist()
     return tuple(
         replace(attribute, mean=mean, std=std or 1.0) if attribute.kind == "continuous" else attribute
@@ -78,7 +84,7 @@ def encode_attributes(attributes: Sequence[Attribute], values: Tensor) -> Tensor
 
 
 def cond_dim(attributes: Sequence[Attribute]) -> int:
-    """Return F of :func:`encode_attributes`."""
+    """Return the length F of the vector of :func:`encode_attributes`."""
     return encode_attributes(attributes, torch.zeros(1, len(attributes))).shape[1]
 
 

@@ -1,4 +1,4 @@
-"""Which files of this repository a module can import."""
+"""The files of this repository that a module can import."""
 
 import ast
 from pathlib import Path
@@ -7,8 +7,8 @@ from pathlib import Path
 def module_closure(module: str, root: Path) -> list[Path]:
     """Return the files that ``module`` reaches through import statements, its own included, sorted.
 
-    Imports inside functions count: they run when the function does. Imports by name (importlib) do not; their two users,
-    ``core/load_params.py`` and ``latentline/__init__.py``, say why.
+    Imports inside functions count, since they run when the function does. Imports by name (importlib) do not count; the
+    two modules that use them, ``core/load_params.py`` and ``latentline/__init__.py``, give the reason.
 
     Args:
         module: dotted name, such as ``stages.sample.__main__``.
@@ -32,7 +32,7 @@ def module_closure(module: str, root: Path) -> list[Path]:
 
 
 def _imported_names(path: Path) -> list[str]:
-    """Dotted names that may be modules: for ``from a import b`` both ``a`` and ``a.b``."""
+    """Return dotted names that may be modules: for ``from a import b`` both ``a`` and ``a.b``."""
     names: list[str] = []
     waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
     while waiting:
@@ -50,7 +50,7 @@ def _imported_names(path: Path) -> list[str]:
 
 
 def _files_of(name: str, root: Path) -> list[Path]:
-    """The module's file and the ``__init__.py`` of each package above it; none for modules from elsewhere."""
+    """Return the module's file and the ``__init__.py`` of each package above it; nothing for other libraries."""
     parts = name.split(".")
     base = root / "src" if parts[0] != "stages" else root
     files = []

@@ -1,4 +1,4 @@
-"""What a denoiser is conditioned on: a vector, and a sequence of tokens where there is one."""
+"""The condition of a denoiser: a vector, and a sequence of tokens where there is one."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
@@ -8,21 +8,22 @@ from torch import Tensor
 
 
 class Condition(NamedTuple):
-    """The condition of B examples. A named tuple, since torch's hooks look for tensors inside of tuples.
+    """The condition of B examples. It is a named tuple, so that torch's hooks and pytrees find the tensors in it.
 
-    The null condition of classifier-free guidance (Ho and Salimans, arXiv 2207.12598) is a vector of zeros and a mask without a token.
+    The null condition of classifier-free guidance (Ho and Salimans, arXiv 2207.12598) is a vector of zeros and, where
+    there are tokens, a mask without a token.
     """
 
     vector: Tensor
     """(B, F); F = 0 for an unconditional denoiser."""
     tokens: Tensor | None = None
-    """(B, L, D)."""
+    """(B, L, D); None = no tokens."""
     mask: Tensor | None = None
-    """bool (B, L): where ``tokens`` holds a token and not padding."""
+    """bool (B, L): True for a token, False for padding; None = every token counts."""
 
     @property
     def size(self) -> int:
-        """B."""
+        """Number B of examples."""
         return len(self.vector)
 
     def rows(self, rows: Tensor | slice) -> "Condition":
@@ -30,25 +31,32 @@ class Condition(NamedTuple):
         return self._map(lambda part: part[rows])
 
     def to(self, device: torch.device | str) -> "Condition":
-        """Return the same on ``device``."""
+        """Return the condition on ``device``."""
         return self._map(lambda part: part.to(device))
 
     def null(self) -> "Condition":
-        """Return the null condition, of the same shapes."""
+        """Return the null condition of B examples."""
         return self.dropped(torch.ones(self.size, dtype=torch.bool, device=self.vector.device))
 
     def dropped(self, drop: Tensor) -> "Condition":
-        """Replace the condition of the examples where ``drop``, bool (B,), is true by the null condition."""
-        mask = None if self.mask is None else self.mask & ~drop[:, None]
-        return Condition(self.vector.masked_fill(drop[:, None], 0), self.tokens, mask)
+        """Return the condition with the null condition for the examples where ``drop``, bool (B,), is True."""
+        mask = self._full_mask()
+        kept = None if mask is None else mask & ~drop[:, None]
+        return Condition(self.vector.masked_fill(drop[:, None], 0), self.tokens, kept)
 
     def expanded(self, count: int) -> "Condition":
-        """Return the condition of ``count`` examples, of one that holds for all of them or for each."""
+        """Return the condition of ``count`` examples, from that of one example or of each."""
         return self._map(lambda part: part.expand(count, *part.shape[1:]))
 
     def repeated(self, times: int) -> "Condition":
         """Return each example's condition ``times`` times, one after the other."""
         return self._map(lambda part: part.repeat_interleave(times, dim=0))
+
+    def _full_mask(self) -> Tensor | None:
+        """Return the mask; without one, that of all tokens."""
+        if self.tokens is None or self.mask is not None:
+            return self.mask
+        return torch.ones(self.tokens.shape[:2], dtype=torch.bool, device=self.tokens.device)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Condition":
         tokens, mask = (None if part is None else change(part) for part in (self.tokens, self.mask))
@@ -56,6 +64,8 @@ class Condition(NamedTuple):
 
 
 def concatenate(conditions: Sequence[Condition]) -> Condition:
-    """Join conditions of the same kind, one batch after another."""
+    """Return one condition of all examples. Either all ``conditions`` have tokens, of one length L, or none has."""
+    if any(condition.mask is not None for condition in conditions):
+        conditions = [condition._replace(mask=condition._full_mask()) for condition in conditions]
     vector, tokens, mask = (torch.cat(part) if part[0] is not None else None for part in zip(*conditions, strict=True))
     return Condition(cast(Tensor, vector), tokens, mask)

@@ -1,8 +1,8 @@
-"""The one error type that a user is meant to read."""
+"""The error type whose message is written for the user."""
 
 
 class UserError(ValueError):
-    """Bad input. The message is one line: what is wrong, its value, what was expected, and the remedy.
+    """Bad input. The message is one line: ``SETTING (VALUE) must be EXPECTED; REMEDY``.
 
-    Stages print it without a traceback and exit with status 2 (see ``runtime.stage``).
+    Stages print it without a traceback and exit with status 2 (``core/stage.py``).
     """

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all: write beside, fsync, rename."""
+"""Files that appear whole or not at all: write beside, fsync, rename."""
 
 import hashlib
 import json
@@ -16,23 +16,26 @@ _SEAL = "sha256"
 
 
 def canonical_json(value: Any) -> str:
-    """``value`` as JSON with sorted keys and no spaces: equal values give equal bytes. Refuses NaN and infinity."""
+    """Return ``value`` as JSON with sorted keys and no spaces; equal values give equal bytes.
+
+    Raises ValueError for NaN and infinity.
+    """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def sha256_bytes(content: bytes) -> str:
-    """Hex sha256 of ``content``."""
+    """Return the hex sha256 of ``content``."""
     return hashlib.sha256(content).hexdigest()
 
 
 def sha256_file(path: Path) -> str:
-    """Hex sha256 of a file's bytes, read in blocks."""
+    """Return the hex sha256 of a file's bytes, read in blocks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digests(paths: Iterable[Path]) -> dict[str, str]:
-    """sha256 of each file, by its path."""
+    """Return the hex sha256 of each file, by its path."""
     return {str(path): sha256_file(path) for path in paths}
 
 
@@ -52,7 +55,7 @@ def replaced_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replaced_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside ``path``; on success it takes the place of ``path`` and all that was in it."""
+    """Yield an empty temporary folder beside ``path``; on success it replaces ``path`` with all its content."""
     with scratch_folder(path) as temporary:
         yield temporary
         shutil.rmtree(path, ignore_errors=True)
@@ -61,7 +64,7 @@ def replaced_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def scratch_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside ``path`` that is gone afterwards; what a killed run left there goes first."""
+    """Yield an empty folder beside ``path`` and delete it afterwards; what a killed run left there is deleted first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{_TEMPORARY}{path.name}")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -73,7 +76,7 @@ def scratch_folder(path: Path) -> Iterator[Path]:
 
 
 def write_metrics(path: Path, metrics: dict[str, Any]) -> None:
-    """Write metrics as JSON, floats to six significant digits: more would only be noise in every diff."""
+    """Write metrics as JSON, floats rounded to six significant digits: further digits would be noise in every diff."""
     write_json(path, _rounded(metrics))
 
 
@@ -97,37 +100,32 @@ def read_json(path: Path, made_by: str) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run `dvc repro {made_by}`") from None
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: no text, no JSON, or a number of absurd length
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: no text, no JSON, or an absurdly long number
         raise UserError(f"{path} is not readable JSON ({error}); remove it and run `dvc repro {made_by}`") from None
 
 
 def write_sealed_json(path: Path, value: dict[str, Any]) -> None:
-    """As :func:`write_json`, with an entry ``sha256`` of all others: for what later stages compute with."""
+    """Write JSON with an additional entry ``sha256`` of all others, for records that stages compute with."""
     write_json(path, {**value, _SEAL: _seal(value)})
 
 
 def read_sealed_json(path: Path, made_by: str) -> dict[str, Any]:
-    """Read what :func:`write_sealed_json` wrote. Raises UserError when it is missing, damaged, changed since or foreign."""
+    """Read what :func:`write_sealed_json` wrote. Raises UserError when it is missing, damaged, changed or foreign."""
     value = read_json(path, made_by)
     try:
         intact = value.pop(_SEAL) == _seal(value)
-    except (
-        AttributeError,
-        KeyError,
-        TypeError,
-        ValueError,
-        RecursionError,
-    ):  # no mapping, no such entry, or nothing that was ever written
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):  # no mapping, no such entry, or no JSON
         intact = False
     if not intact:
         raise UserError(
-            f"{path} is damaged or foreign: it does not have the sha256 that it names; remove it and run `dvc repro {made_by}`"
+            f"{path} is damaged or foreign: its content does not have the sha256 stored in it; "
+            f"remove it and run `dvc repro {made_by}`"
         )
     return cast(dict[str, Any], value)
 
 
 def require_sha256(path: Path, expected: str, described_in: Path, made_by: str) -> None:
-    """Raise UserError unless the file at ``path`` is the one that ``described_in`` names the sha256 of."""
+    """Raise UserError unless the file at ``path`` has the sha256 ``expected``, which ``described_in`` stores."""
     try:
         found = sha256_file(path)
     except FileNotFoundError:
@@ -136,7 +134,8 @@ def require_sha256(path: Path, expected: str, described_in: Path, made_by: str) 
         raise UserError(f"{path} cannot be read ({error}); remove it and run `dvc repro {made_by}`") from None
     if found != expected:
         raise UserError(
-            f"{path} is damaged or foreign: its sha256 is {found[:12]}, {described_in} says {expected[:12]}; remove it and run `dvc repro {made_by}`"
+            f"{path} (sha256 {found[:12]}) must have the sha256 {expected[:12]} that {described_in} stores; "
+            f"remove it and run `dvc repro {made_by}`"
         )
 
 

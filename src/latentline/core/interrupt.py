@@ -9,11 +9,11 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class InterruptedRunError(Exception):
-    """The run was asked to stop and has saved its state."""
+    """A signal stopped the run, which has saved its state."""
 
 
 class LostRankError(Exception):
-    """Another process of the same run has ended, so this one must stop. The message names the rank that noticed."""
+    """Another process of the same run has ended, so this one must stop. The message names the rank that noticed it."""
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """One table of labels for images, latents and samples: a schema and one array, in memory and on disk.
 
-On disk the rows of a shard (:mod:`latentline.core.shards`) carry their labels in arrays that other tools read without us:
-``labels`` int64 (N,), the class, and ``attributes`` float32 (N, A), all other columns; each only where there is one. The schema
-is JSON beside them.
+A shard on disk (:mod:`latentline.core.shards`) stores the labels of its rows in plain arrays, which other tools can
+read: ``labels`` int64 (N,), the class, and ``attributes`` float32 (N, A), all other columns. An array without columns
+is left out. The schema is stored as JSON.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,12 +26,12 @@ def build_schema(classes: Sequence[str], attributes: Sequence[Attribute]) -> Sch
 
 
 def schema_to_json(schema: Sequence[Attribute]) -> list[dict[str, Any]]:
-    """Return what :func:`schema_from_json` reads."""
+    """Return the schema as dictionaries of the attributes' fields, for JSON."""
     return [asdict(attribute) for attribute in schema]
 
 
 def schema_from_json(items: Sequence[dict[str, Any]]) -> Schema:
-    """Return the attributes that were stored as dictionaries of their fields."""
+    """Return the schema that :func:`schema_to_json` returned as dictionaries."""
     return tuple(Attribute(**{**item, "classes": tuple(item["classes"])}) for item in items)
 
 
@@ -49,7 +49,7 @@ class LabelTable:
 
     @classmethod
     def from_arrays(cls, schema: Schema, arrays: dict[str, Tensor], count: int) -> "LabelTable":
-        """Read the arrays ``labels`` and ``attributes`` of ``count`` rows, as they are on disk."""
+        """Return the table of ``count`` rows from the arrays on disk, the inverse of :meth:`arrays`."""
         columns = [torch.empty(count, 0)]
         if "labels" in arrays:
             columns.append(arrays["labels"][:, None].float())
@@ -58,7 +58,7 @@ class LabelTable:
         return cls(schema, torch.cat(columns, dim=1))
 
     def arrays(self) -> dict[str, Tensor]:
-        """Return the arrays for the disk: ``labels`` int64 (N,) and ``attributes`` float32 (N, A), those that there are."""
+        """Return the arrays for the disk, without empty ones: ``labels`` int64 (N,), ``attributes`` float32 (N, A)."""
         classes = 1 if class_names(self.schema) else 0
         arrays = {"labels": self.values[:, 0].long()} if classes else {}
         return {**arrays, "attributes": self.values[:, classes:]} if len(self.schema) > classes else arrays
@@ -85,7 +85,7 @@ class LabelTable:
         return self.values[:, self.names.index(name)]
 
     def select(self, names: Sequence[str]) -> "LabelTable":
-        """Return the table of some columns, by name, in the order of the schema."""
+        """Return the table of the columns ``names``, in the order of the schema."""
         columns = [index for index, name in enumerate(self.names) if name in names]
         return LabelTable(tuple(self.schema[index] for index in columns), self.values[:, columns])
 
@@ -118,7 +118,7 @@ def write_labelled_rows(
 def read_labelled_rows(
     paths: list[Path], name: str, schema: Schema | None, made_by: str, *, verify: bool = True
 ) -> tuple[ShardedArray, LabelTable, dict[str, Any]]:
-    """Read what :func:`write_labelled_rows` wrote: rows read when they are used, labels in memory, the shards' metadata.
+    """Return rows that are read when they are used, their labels in memory, and the metadata of the shards.
 
     Args:
         paths: all shards, in order; at least one.
@@ -131,8 +131,5 @@ def read_labelled_rows(
         UserError: a shard is missing or damaged.
     """
     rows, arrays, meta = read_rows(paths, name, made_by, verify=verify)
-    return (
-        rows,
-        LabelTable.from_arrays(schema_from_json(meta["schema"]) if schema is None else schema, arrays, len(rows)),
-        meta,
-    )
+    stored = schema_from_json(meta["schema"]) if schema is None else schema
+    return rows, LabelTable.from_arrays(stored, arrays, len(rows)), meta

@@ -100,7 +100,7 @@ def validate(content: dict[str, Any], path: Path = PARAMS_FILE) -> Any:
         params = schema().model_validate(content)
     except ValidationError as error:
         for problem in error.errors():
-            if problem["type"] == "value_error" and lines:  # a rule across settings, of which some are missing
+            if problem["type"] == "value_error" and lines:  # a rule across settings, some of them missing
                 continue
             parts = _location(problem, content)
             rule = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else ""

@@ -1,4 +1,4 @@
-"""What every section of params.yaml shares."""
+"""Base class and field types of the sections of params.yaml."""
 
 from typing import Annotated
 
@@ -34,7 +34,7 @@ Steps = Annotated[int, Field(ge=1, le=100_000)]
 Depth = Annotated[int, Field(ge=1, le=1000)]
 """Layers or blocks, one after another."""
 Blocks = Annotated[int, Field(ge=0, le=1000)]
-"""As :data:`Depth`, or none."""
+"""Layers or blocks, one after another, or none."""
 Pixels = Annotated[int, Field(ge=1, le=16_384)]
 """A side of an image."""
 Width = Annotated[int, Field(ge=8, le=65_536, multiple_of=8)]

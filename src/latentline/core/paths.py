@@ -1,4 +1,4 @@
-"""Where things lie, relative to the repository's root (the folder that DVC runs stages in)."""
+"""Paths of what the stages write, relative to the repository's root, the folder in which DVC runs stages."""
 
 from pathlib import Path
 

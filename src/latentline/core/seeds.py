@@ -1,7 +1,6 @@
-"""Randomness is derived from (seed, names), never from what was drawn before.
+"""Random numbers that follow from (seed, names) alone, never from earlier draws.
 
-A run that is killed at step 1,000 and continued draws at step 1,001 what it would have drawn anyway, and sample 17 is the
-same whatever the batch size.
+So a run that is killed and resumed draws the same numbers as one that is not. Sample 17 is the same for any batch size.
 """
 
 import hashlib
@@ -11,16 +10,16 @@ from torch import Tensor
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
-    """A 63-bit seed from ``seed`` and a path of names, e.g. ``derive_seed(0, "denoiser", "noise", step)``."""
+    """Return a 63-bit seed from ``seed`` and a path of names, e.g. ``derive_seed(0, "denoiser", "noise", step)``."""
     text = "/".join(str(part) for part in (seed, *names))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def generator(seed: int, *names: str | int) -> torch.Generator:
-    """A CPU generator seeded by :func:`derive_seed`. On the CPU so that every device draws the same numbers."""
+    """Return a generator seeded by :func:`derive_seed`, on the CPU, so that every device gets the same numbers."""
     return torch.Generator().manual_seed(derive_seed(seed, *names))
 
 
 def start_noise(seed: int, name: str, indices: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Standard normal noise (len(indices), *shape), row i from (seed, name, indices[i]) alone."""
+    """Return standard normal noise (B, *shape) for indices (B,); row i follows from (seed, name, indices[i]) alone."""
     return torch.stack([torch.randn(shape, generator=generator(seed, name, index)) for index in indices.tolist()])

@@ -1,6 +1,7 @@
-"""Long arrays on disk: a series of few, large shards, written one at a time and read row by row as rows are needed.
+"""Long arrays on disk: a series of few, large shards, written one at a time and read row by row when they are used.
 
-NAME-00000.safetensors, NAME-00001... (:mod:`latentline.core.arrays`), each with the same arrays; row i of every array is about the same thing.
+The files are NAME-00000.safetensors, NAME-00001... (:mod:`latentline.core.arrays`), each with the same arrays. Row i of
+every array belongs to the same example.
 """
 
 import json
@@ -20,17 +21,17 @@ from latentline.core.errors import UserError
 from latentline.core.files import sha256_file
 
 SHARD_BYTES = 128 << 20
-_LOADED_AT_ONCE = 1024  # rows, by load()
+_LOADED_AT_ONCE = 1024  # rows, by to_memory()
 
 Run = tuple[int, int, int, int]
-"""Rows that lie one after the other in a shard: the shard, the first of them in it, and where they begin and end among those asked for."""
+"""Consecutive rows of a shard: the shard, the first row in it, and their begin and end among the requested rows."""
 
 
 class ShardedArray:
-    """Rows (N, *shape) in shards, like one tensor that can be indexed, but read from disk when it is.
+    """Rows (N, *shape) in shards, indexed like one tensor and read from disk at each use.
 
-    Nothing stays in this process's memory: the system's cache keeps what it has room for. Reading instead of mapping, since mapped pages
-    would count as memory until they are let go, and a shard cut short meanwhile would kill the process.
+    Rows do not stay in this process's memory; the system's cache keeps those that it has room for. Files are read, not
+    mapped: mapped pages would count as memory, and a shard cut short while mapped would kill the process.
 
     Args:
         paths: the shards.
@@ -60,7 +61,10 @@ class ShardedArray:
         return len(self) * self._row_bytes
 
     def __getitem__(self, rows: Tensor | slice) -> Tensor:
-        """Rows (B,) of any order, or a slice -> a copy (B, *shape). Raises UserError when a shard is gone or cut short."""
+        """Return a copy (B, *shape) of rows int64 (B,), in any order, or of a slice.
+
+        Raises UserError when a shard is missing or cut short.
+        """
         if isinstance(rows, slice):
             start, stop, step = rows.indices(len(self))
             rows = torch.arange(start, max(start, stop), step)
@@ -73,31 +77,33 @@ class ShardedArray:
                 raise self._damaged(Path(str(file.name)), "it is cut short")
         return torch.empty_like(found).index_copy_(0, order, found)
 
-    def expect(self, rows: Tensor) -> None:
-        """Tell the system that ``rows`` (B,) are asked for next: it reads them in the background, all at once. Linux only, elsewhere nothing."""
+    def prefetch(self, rows: Tensor) -> None:
+        """Make the system read ``rows`` (B,) in the background. Does nothing except on Linux."""
         if hasattr(os, "posix_fadvise"):
             for file, position, begin, end in self._places(rows.sort()[0]):
                 os.posix_fadvise(file.fileno(), position, end - begin, os.POSIX_FADV_WILLNEED)
 
-    def first(self, count: int) -> "ShardedArray":
-        """These rows, but at most ``count`` of them; nothing is read."""
+    def head(self, count: int) -> "ShardedArray":
+        """Return the first ``count`` rows, or all if there are fewer; reads nothing."""
         counts = self._starts.clamp(max=count).diff()  # (shards,)
         return ShardedArray(self._paths, counts.tolist(), self.shape[1:], self.dtype, self._name, self._made_by)
 
     def split(self, size: int) -> Iterator[Tensor]:
-        """Consecutive batches of ``size`` rows; the last may be smaller."""
+        """Yield consecutive batches of ``size`` rows; the last may be smaller."""
         for start in range(0, len(self), size):
             yield self[start : start + size]
 
-    def load(self) -> Tensor:
-        """All rows in memory, for a user that has the room."""
+    def to_memory(self) -> Tensor:
+        """Return all rows (N, *shape) as one tensor."""
         found = torch.empty(self.shape, dtype=self.dtype)
         for start in range(0, len(self), _LOADED_AT_ONCE):
             found[start : start + _LOADED_AT_ONCE] = self[start : start + _LOADED_AT_ONCE]
         return found
 
+    expect, first, load = prefetch, head, to_memory  # the old names, until all callers use the new ones
+
     def _places(self, ordered: Tensor) -> Iterator[tuple[FileIO, int, int, int]]:
-        """Where sorted rows (B,) lie: an open shard, a position in it, and the bytes that they are of all that is asked for."""
+        """Yield where sorted rows (B,) lie: open shard, position in it, byte range among the requested rows."""
         for shard, runs in groupby(self._runs(ordered), key=lambda run: run[0]):
             path = self._paths[shard]
             try:
@@ -116,7 +122,7 @@ class ShardedArray:
                     )
 
     def _runs(self, ordered: Tensor) -> Iterator[Run]:
-        """Sorted rows (B,) as runs."""
+        """Yield sorted rows (B,) as runs."""
         if not len(ordered):
             return
         if not (int(ordered[0]) >= 0 and int(ordered[-1]) < len(self)):
@@ -130,7 +136,10 @@ class ShardedArray:
             yield numbers[begin], local[begin], begin, end
 
     def _offset(self, file: FileIO, path: Path) -> int:
-        """A safetensors file is the header's length in 8 bytes, the header (JSON), and the arrays at the offsets that it names."""
+        """Return where the array begins in its file.
+
+        A safetensors file is the header's length (8 bytes), the header (JSON with offsets) and the arrays.
+        """
         try:
             (length,) = struct.unpack("<Q", file.read(8))
             header = json.loads(file.read(length))
@@ -145,17 +154,17 @@ class ShardedArray:
 def write_rows(
     folder: Path, name: str, batches: Iterable[dict[str, Tensor]], meta: dict[str, Any], shard_bytes: int = SHARD_BYTES
 ) -> dict[str, Any]:
-    """Write rows as they come to ``folder``/``name``-00000.safetensors, ``name``-00001..., each whole before the next is begun.
+    """Write rows as they come to ``folder``/``name``-00000.safetensors and so on, each shard whole before the next.
 
     Args:
         folder: exists.
         name: of the series.
-        batches: consecutive rows of each array, in any portions; the first array is the one that counts.
+        batches: consecutive rows of each array, in any portions; ``shard_bytes`` applies to the first array.
         meta: of every shard.
         shard_bytes: of the first array in a shard, at most, but at least one row.
 
     Returns:
-        What describes the series: ``count``, and ``shards``, the sha256 of each by its name.
+        A description of the series: ``count``, and ``shards``, the sha256 of each by its name.
     """
     shards: dict[str, str] = {}
     count = filled = 0
@@ -199,13 +208,13 @@ def read_rows(
         verify: whether to compare each shard with its own sha256, which reads every byte once.
 
     Returns:
-        The rows of ``name``, to be read as they are needed; all other arrays, in memory; and the ``meta`` of the shards.
+        The rows of ``name``, read when they are used; all other arrays, in memory; and the ``meta`` of the shards.
 
     Raises:
         UserError: a shard is missing or damaged.
     """
     counts, beside = [], dict[str, list[Tensor]]()
-    for path in paths:  # one shard at a time: its pages are let go with it
+    for path in paths:  # one shard at a time, so that its pages are freed with it
         arrays, meta = load_arrays(path, made_by, verify=verify)
         rows = arrays.pop(name)
         counts.append(len(rows))

@@ -14,15 +14,17 @@ from latentline.core.timing import record_timing
 
 _USER_ERROR_STATUS = 2
 _MAX_CHARS = 160  # of torch's own error messages
-_REMEDY = "expected sizes that fit; lower its batch_size, the sizes of its network, or data.image_size"
+_SMALLER = "lower its batch_size, the sizes of its network, or data.image_size"
+_ROOM = "make room and run the same command again to continue"
+_AGAIN = "run the same command again to continue"
 _DISK_FULL = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 _LOST_STATUS = 3
-_LAG = 2.0  # seconds; by then the first process of a machine has printed the error and ended the others
+_LAG = 2.0  # seconds; until then the first process of a machine prints the error and ends the others
 _INTERRUPTED_STATUS = 130  # as a shell reports Ctrl-C; anything but 0, else DVC would record half a result
 
 
 def run_stage(stage: str, main: Callable[[], None]) -> None:
-    """Run ``main``; exit non-zero with one readable line after an error that the user can mend."""
+    """Run ``main``. After an error that the user can mend, print one line and exit with a non-zero status."""
     logging.basicConfig(level=logging.INFO, format=f"{stage}: %(message)s", stream=sys.stderr)
     started = time.monotonic()
     try:
@@ -31,25 +33,22 @@ def run_stage(stage: str, main: Callable[[], None]) -> None:
     except UserError as error:
         _fail(f"error: {error}", _USER_ERROR_STATUS)
     except LostRankError as error:
-        _fail(
-            f"error: {stage}: {error}; run the same command again to continue from the state saved last", _LOST_STATUS
-        )
+        _fail(f"error: {stage}: {error}; {_AGAIN} from the state saved last", _LOST_STATUS)
     except (InterruptedRunError, KeyboardInterrupt):
-        _fail(f"{stage} was interrupted; run the same command again to continue", _INTERRUPTED_STATUS)
+        _fail(f"{stage} was interrupted; {_AGAIN}", _INTERRUPTED_STATUS)
     except Exception as error:
         message = " ".join(str(error).split())[:_MAX_CHARS]
         if _is_out_of_memory(error):
-            _fail(f"error: {stage}: the memory of this machine is too small ({message}); {_REMEDY}", _USER_ERROR_STATUS)
+            _fail(f"error: {stage}: this machine has too little memory ({message}); {_SMALLER}", _USER_ERROR_STATUS)
         if _is_disk_full(error):
-            room = "expected room for outs and .state; make room and run the same command again to continue"
-            _fail(f"error: {stage}: the disk is full ({message}); {room}", _USER_ERROR_STATUS)
+            _fail(f"error: {stage}: the disk is full ({message}); {_ROOM}", _USER_ERROR_STATUS)
         raise
 
 
 def _fail(line: str, status: int) -> NoReturn:
     """Print the line and exit.
 
-    On each machine all processes but the first wait before, since the first mostly prints the same and ends them.
+    On each machine all processes but the first wait before, since the first usually prints the same and ends them.
     """
     if os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) != "0":
         time.sleep(_LAG)

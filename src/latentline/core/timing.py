@@ -1,4 +1,4 @@
-"""Speeds and memory: metrics/timing.json, which no stage's outs contain, since they differ from run to run."""
+"""Speeds and memory in metrics/timing.json. The file is an out of no stage, since its values differ from run to run."""
 
 import resource
 import sys
@@ -20,7 +20,7 @@ def record_timing(stage: str, **values: float) -> None:
 
 
 def _recorded(stage: str) -> dict[str, dict[str, float]]:
-    """What the file says; nothing when it is damaged: that is no reason to lose a training."""
+    """Return the content of the file. A damaged file counts as empty, since it must not cost a training."""
     try:
         timings = read_json(_FILE, stage) if _FILE.exists() else {}
     except UserError:

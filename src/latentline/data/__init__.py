@@ -1,1 +1,1 @@
-"""Images: sources (fetch, verify, read), the prepared store, seeded batches. No other package of latentline but ``common``."""
+"""Images on disk (the prepared ones and the samples), decoding of image files, seeded batches."""

@@ -1,4 +1,4 @@
-"""What each training step sees: a function of (seed, step) alone, so that any step can be the first after a restart."""
+"""Batches of a training: a function of (seed, step) alone, so that any step can be the first after a restart."""
 
 import torch
 from torch import Tensor
@@ -7,17 +7,17 @@ from latentline.core.seeds import generator
 
 
 def mirror_half(x: Tensor, draw: torch.Generator) -> Tensor:
-    """Images (B, C, H, W), each mirrored left to right with probability 1/2."""
+    """Return images (B, C, H, W), each mirrored left to right with probability 1/2."""
     mirrored = torch.rand(len(x), generator=draw).to(x.device) < 0.5
     return torch.where(mirrored[:, None, None, None], x.flip(-1), x)
 
 
 class EpochSampler:
-    """Shuffled rows without replacement within an epoch; the incomplete last batch is dropped.
+    """Seeded shuffles without replacement within an epoch; the incomplete last batch is dropped.
 
     Args:
         count: rows of the data set.
-        batch_size: rows per step; a data set smaller than that gives one batch of all rows.
+        batch_size: rows per step; a smaller data set gives one batch of all rows.
         seed: of the shuffles.
     """
 
@@ -30,7 +30,7 @@ class EpochSampler:
         self._order = torch.empty(0, dtype=torch.int64)
 
     def rows(self, step: int) -> Tensor:
-        """Rows (batch_size,) of step ``step``, counted from 0 over all epochs."""
+        """Return the rows int64 (batch_size,) of step ``step``, counted from 0 over all epochs."""
         epoch, position = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._order = torch.randperm(self.count, generator=generator(self._seed, "epoch", epoch))

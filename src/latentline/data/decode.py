@@ -1,4 +1,4 @@
-"""Encoded image -> pixels: any common format, mode and size to one shape."""
+"""Decoding of image files: any common format, mode and size to pixels of one shape."""
 
 import io
 import warnings
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")  # whatever a file is called, nothing else is tried on it
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")  # no other decoder is tried, whatever the file's name
 _GREY_MODES = ("1", "L", "LA", "La", "I", "F")  # and "I;16", "I;16B", ...
 _ORIENTATION = 0x0112  # EXIF tag; 5 to 8 lay the image on its side (CIPA DC-008, section 4.6.4)
 
@@ -18,11 +18,11 @@ Shape = tuple[int, int, int]  # (C, H, W)
 
 
 class UnreadableError(Exception):
-    """This image cannot be used; the message says why."""
+    """An image that cannot be used; the message is the reason."""
 
 
 def header(content: bytes) -> Shape:
-    """(C, H, W) as a viewer would show the image, without decoding it; C = 1 for grey, else 3. Raises UnreadableError."""
+    """Return (C, H, W) of the upright image without decoding it; C = 1 for grey, else 3. Raises UnreadableError."""
     with _opened(content) as image:
         width, height = image.size
         if image.getexif().get(_ORIENTATION, 1) >= 5:
@@ -31,7 +31,7 @@ def header(content: bytes) -> Shape:
 
 
 def decode(content: bytes) -> Image.Image:
-    """The first frame, upright, in mode L or RGB, transparency laid on white. Raises UnreadableError."""
+    """Return the first frame, upright, in mode L or RGB, transparency laid on white. Raises UnreadableError."""
     with _opened(content) as image:
         image.load()
         upright = ImageOps.exif_transpose(image)
@@ -46,10 +46,10 @@ def decode(content: bytes) -> Image.Image:
 
 
 def fit(image: Image.Image, shape: Shape) -> NDArray[np.uint8]:
-    """Resize so that the image covers ``shape``, crop the centre: uint8 (C, H, W).
+    """Resize the image to cover ``shape`` and crop the centre; return uint8 (C, H, W).
 
-    Antialiased bicubic, as Pillow does it: other libraries' resizing aliases, and distances between images notice
-    (Parmar, Zhang, Zhu: On Aliased Resizing, arXiv 2104.11222).
+    The resizing is Pillow's antialiased bicubic one. Other libraries' resizing aliases, which changes distances between
+    images (Parmar, Zhang, Zhu: On Aliased Resizing, arXiv 2104.11222).
     """
     channels, height, width = shape
     converted = image.convert("L" if channels == 1 else "RGB")
@@ -65,7 +65,7 @@ def _is_grey(image: Image.Image) -> bool:
 
 @contextmanager
 def _opened(content: bytes) -> Iterator[Image.Image]:
-    """Open, and turn whatever a damaged or hostile file makes Pillow raise into UnreadableError."""
+    """Open an image; raise UnreadableError for every error that a damaged or hostile file causes in Pillow."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of slightly wrong metadata, one line per image

@@ -1,9 +1,9 @@
 """Samples on disk.
 
-data/generated/samples-00000.safetensors   images uint8 (N, C, H, W) and the labels they are conditioned on (:mod:`latentline.core.labels`);
-                                           the metadata holds the schema of the labels
+data/generated/samples-00000.safetensors   images uint8 (N, C, H, W) and the labels that they are conditioned on
+                                           (:mod:`latentline.core.labels`), with their schema in the metadata
 
-Shards are written one at a time, each whole before the next is begun, and read when they are used: no more than one is in memory.
+Shards are written one at a time and read when they are used, so that at most one is in memory.
 """
 
 from collections.abc import Iterable, Iterator
@@ -28,7 +28,7 @@ def write_samples(
     Args:
         root: the folder.
         batches: uint8 images (B, C, H, W) on the CPU, N in all.
-        labels: of N images, what they are conditioned on.
+        labels: of N images, the labels that they are conditioned on.
         autoencoder: sha256 of the checkpoint that decoded them.
         shard_bytes: of the pixels in a shard, at most.
     """
@@ -46,7 +46,7 @@ def _with_labels(batches: Iterable[Tensor], labels: LabelTable) -> Iterator[tupl
 
 
 def read_samples(root: Path, autoencoder: str) -> ImageSplit:
-    """Read the samples, and the labels they are conditioned on.
+    """Read the samples and the labels that they are conditioned on.
 
     Args:
         root: the folder.
@@ -55,16 +55,16 @@ def read_samples(root: Path, autoencoder: str) -> ImageSplit:
     Raises:
         UserError: a shard is missing or damaged, or another autoencoder decoded them.
     """
-    shards = sorted(root.glob("samples-*.safetensors")) or [
-        root / "samples-00000.safetensors"
-    ]  # none: the first is missed
+    shards = sorted(root.glob("samples-*.safetensors")) or [root / "samples-00000.safetensors"]  # reported as missing
     images, labels, meta = read_labelled_rows(shards, "images", None, MADE_BY)
     if meta.get("autoencoder") != autoencoder:
         raise UserError(
-            f"{root} must be decoded by the autoencoder in checkpoints/autoencoder and was decoded by another; run `dvc repro {MADE_BY}`"
+            f"{root} (decoded by another autoencoder) must be decoded by checkpoints/autoencoder; "
+            f"run `dvc repro {MADE_BY}`"
         )
     if len(images) != meta.get("count"):
         raise UserError(
-            f"{root} ({len(images)} samples) must hold {meta.get('count')} samples and lacks a shard; run `dvc repro {MADE_BY}`"
+            f"{root} ({len(images)} samples, a shard is missing) must hold {meta.get('count')} samples; "
+            f"run `dvc repro {MADE_BY}`"
         )
     return ImageSplit(images, labels)

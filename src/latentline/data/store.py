@@ -1,4 +1,4 @@
-"""Images on disk: few, large uint8 shards that are read when they are used.
+"""Prepared images on disk: few, large uint8 shards that are read when they are used.
 
 data/prepared/card.json                  schema of the labels, shape, licence, source; per split: count, shards, sha256
 data/prepared/train-00000.safetensors    images uint8 (N, C, H, W) and their labels (:mod:`latentline.core.labels`)
@@ -39,7 +39,7 @@ class StoreCard:
 
     schema: Schema
     shape: tuple[int, int, int]  # (C, H, W)
-    horizontal_flip: bool  # the autoencoder may train on mirrored images
+    horizontal_flip: bool  # True: the autoencoder trains on mirrored images too
     counts: dict[str, int]
     sha256: dict[str, str]  # of each shard
 
@@ -75,7 +75,7 @@ def read_card(root: Path) -> StoreCard:
 def read_split(root: Path, name: str) -> ImageSplit:
     """Read split ``name`` (train, val or test).
 
-    Every byte is read once, to compare the shards with the card's digests. From then on images are read when they are used.
+    Every byte is read once, to compare the shards with the card's digests. Later, images are read when they are used.
 
     Raises:
         UserError: a shard is missing or damaged.

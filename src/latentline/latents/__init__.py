@@ -1,1 +1,1 @@
-"""The latent cache: write and read encoded_img, standardise latents and undo it."""
+"""The latent cache: encoded_img on disk, and the standardisation of latents."""

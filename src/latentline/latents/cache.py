@@ -1,10 +1,11 @@
-"""encoded_img on disk. Each line is an out of its own for DVC, so that a stage depends on no more than it reads.
+"""encoded_img on disk. Each entry is an out of its own for DVC, so that a stage depends on no more than it reads.
 
-encoded_img/stats.json              latent shape, mean and std per channel, schema of the labels, autoencoder's sha256, counts, sha256 of shards
-encoded_img/latents/                train-00000.safetensors, ...: latents float16 or float32 (N, *latent_shape), raw, with their labels
-                                    (:mod:`latentline.core.labels`); at most 128 MiB of latents in a shard
-encoded_img/labels.safetensors      labels of (at most 65,536) training images: what samples are conditioned on
-encoded_img/export/                 all latents for other tools (``latents.export``)
+encoded_img/latents/             train-00000.safetensors, ...: raw latents float16 or float32 (N, *latent_shape), with
+                                 their labels (:mod:`latentline.core.labels`); at most 128 MiB of latents in a shard
+encoded_img/stats.json           shape, mean and std of the latents, schema of the labels, sha256 of the autoencoder,
+                                 counts and sha256 of the shards
+encoded_img/labels.safetensors   labels of (at most 65,536) training images, which samples are conditioned on
+encoded_img/export/              all latents for other tools (``latents.export``)
 """
 
 from collections.abc import Iterable, Iterator
@@ -39,7 +40,7 @@ L = TypeVar("L", Tensor, ShardedArray)
 
 @dataclass(frozen=True)
 class LatentStats:
-    """Content of stats.json: all that sampling needs of the cache, except for labels.safetensors."""
+    """Content of stats.json. Sampling needs this and labels.safetensors, and no latents."""
 
     shape: tuple[int, ...]  # (C, H, W) or (D,)
     schema: Schema
@@ -55,14 +56,14 @@ class LatentStats:
         """Raise UserError unless the autoencoder with sha256 ``digest`` made these latents."""
         if digest != self.autoencoder:
             raise UserError(
-                f"encoded_img was made by autoencoder {self.autoencoder[:12]}, but checkpoints/autoencoder holds {digest[:12]}; "
-                f"run `dvc repro {MADE_BY}`"
+                f"encoded_img (autoencoder {self.autoencoder[:12]}) must be encoded by checkpoints/autoencoder "
+                f"({digest[:12]}); run `dvc repro {MADE_BY}`"
             )
 
 
 @dataclass(frozen=True)
 class LatentSplit(Generic[L]):
-    """Raw latents (N, C, H, W) or (N, D), in memory or on disk, and the labels of their images: a split, or a part of one."""
+    """Raw latents (N, C, H, W) or (N, D) of a split or a part of one, in memory or on disk, and their labels."""
 
     latents: L
     labels: LabelTable
@@ -77,16 +78,16 @@ def write_cache(
     scaling: float | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> LatentStats:
-    """Write every split, the statistics and the labels of ``train`` below ``root``; one shard at most is in memory.
+    """Write every split, the statistics and the labels of ``train`` below ``root``; at most one shard is in memory.
 
-    stats.json is written last and holds the sha256 of all shards: it is never there for latents that are not.
+    stats.json is written last and holds the sha256 of all shards, so it exists only beside latents that are complete.
 
     Args:
         root: the repository, or a folder like it.
-        splits: consecutive parts of each, asked for one after the other; where they are cut changes no byte.
+        splits: consecutive parts of each split, of any size; their sizes change no byte.
         schema: of the labels.
         autoencoder: sha256 of the checkpoint that encoded.
-        scaling: takes the place of the measured statistics.
+        scaling: factor that replaces the measured statistics; None = measure.
         shard_bytes: of the latents in a shard, at most.
     """
     meta = {"kind": _KIND, "autoencoder": autoencoder}
@@ -125,7 +126,7 @@ class _TrainStatistics:
         self._count = 0
 
     def measure(self, parts: Iterable[LatentSplit[Tensor]]) -> Iterator[LatentSplit[Tensor]]:
-        """Yield the same parts."""
+        """Yield the same parts, and measure each."""
         for part in parts:
             self.moments.add(part.latents)
             self.shape = tuple(part.latents.shape[1:])
@@ -147,7 +148,8 @@ def read_stats(root: Path = Path()) -> LatentStats:
 def read_latents(name: str, root: Path = Path()) -> LatentSplit[ShardedArray]:
     """Read split ``name`` (train, val or test).
 
-    Every byte is read once, to compare the shards with the digests in stats.json. From then on latents are read when they are used.
+    Every byte is read once, to compare the shards with the digests in stats.json. Later, latents are read when they are
+    used.
 
     Raises:
         UserError: a shard is missing or damaged.

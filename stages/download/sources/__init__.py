@@ -1,1 +1,1 @@
-"""One module per family of data sets: files -> a ``Source``. Heavy libraries are imported inside functions."""
+"""Sources, one module per family of data sets. Heavy libraries are imported inside functions."""

@@ -1,4 +1,4 @@
-"""Files of a Debian package, through the system's own apt and dpkg: verified by apt, unpacked without root."""
+"""Files of a Debian package, through the system's own apt and dpkg. Apt verifies them; root is not needed."""
 
 import shutil
 import subprocess
@@ -11,7 +11,7 @@ _TOTAL_SECONDS = 180.0
 
 
 def debian_files(package: str, names: list[str], timeout_seconds: float) -> dict[str, bytes]:
-    """``names`` -> bytes of the files with those names in ``package``. Raises SourceError."""
+    """Return the content of the files ``names`` in ``package``. Raises SourceError."""
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
         raise SourceError("no apt-get and dpkg-deb on this machine")
     with tempfile.TemporaryDirectory() as folder:
@@ -40,7 +40,7 @@ def _download(package: str, work: Path, timeout_seconds: float, *options: str) -
 
 def _limits(timeout_seconds: float) -> list[str]:
     seconds = str(max(1, round(timeout_seconds)))
-    # The sandbox user of apt may not write into our folder: apt then only warns, but as root it need not try at all.
+    # The sandbox user of apt may lack the right to write into our folder, and apt would warn.
     return [
         "-qq",
         f"-oAcquire::http::Timeout={seconds}",

@@ -1,4 +1,4 @@
-"""A Hugging Face ``datasets`` directory on disk, as ``save_to_disk`` writes it."""
+"""A folder that ``save_to_disk`` of Hugging Face ``datasets`` wrote."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from latentline.data.decode import UnreadableError
 from stages.download.archives import LARGEST_IMAGE
 from stages.download.columns import class_labels
 from stages.download.images import EncodedImages
-from stages.download.source import Card, Request, Source, SourceSplit
+from stages.download.source import Card, Source, SourceOptions, SourceSplit
 
 _SPLITS = {"train": "train", "validation": "val", "valid": "val", "val": "val", "test": "test"}
 _LABELS = ("label", "labels")
@@ -21,7 +21,7 @@ _LABELS = ("label", "labels")
 class HubImages(EncodedImages):
     """The images of one split, in Arrow files that are memory-mapped."""
 
-    dataset: Any  # datasets.Dataset, whose image column is not decoded
+    dataset: Any  # datasets.Dataset with an undecoded image column
     column: str
     split: str
 
@@ -29,7 +29,7 @@ class HubImages(EncodedImages):
         return len(self.dataset)
 
     def name(self, row: int) -> str:
-        """``train image 17``."""
+        """Return a name such as ``train image 17``."""
         return f"{self.split} image {row}"
 
     def content(self, row: int) -> bytes:
@@ -43,31 +43,32 @@ class HubImages(EncodedImages):
         return content
 
 
-def read_huggingface(request: Request) -> Source:
-    """The first image column of ``data.path``; classes from a column ``label`` or ``labels``, where there is one."""
+def read_huggingface(options: SourceOptions) -> Source:
+    """Return the first image column of ``data.path``, with classes from a column ``label`` or ``labels``."""
     try:
         from datasets import Dataset, load_from_disk
     except ImportError:
         raise UserError(
-            "data.name: huggingface needs the package datasets; install it with `pip install latentline[huggingface]`"
+            "data.name (huggingface) needs the package datasets; `pip install latentline[huggingface]`"
         ) from None
 
     try:
-        loaded = load_from_disk(str(request.path))
+        loaded = load_from_disk(str(options.path))
     except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())
         raise UserError(
-            f"data.path: {request.path} is no folder that datasets' save_to_disk wrote ({' '.join(str(error).split())})"
+            f"data.path ({options.path}: {reason}) must be a folder that save_to_disk of datasets wrote; write it again"
         ) from None
     named = {"train": loaded} if isinstance(loaded, Dataset) else dict(loaded)
     if unknown := next((name for name in named if name not in _SPLITS), None):
-        raise UserError(f"data.path: {request.path} has split {unknown!r}, expected {', '.join(_SPLITS)}; rename it")
-    if "train" not in named:
         raise UserError(
-            f"data.path: {request.path} has splits {', '.join(named)}, expected train among them; rename one"
+            f"data.path ({options.path}, split {unknown!r}) must have splits {', '.join(_SPLITS)}; rename it"
         )
-    column = _image_column(named["train"].features, request.path)
+    if "train" not in named:
+        raise UserError(f"data.path ({options.path}, splits {', '.join(named)}) must have a split train; rename one")
+    column = _image_column(named["train"].features, options.path)
     label = next((name for name in _LABELS if name in named["train"].features), None)
-    classes, splits = _labelled(named, label, column, request.path)
+    classes, splits = _labelled(named, label, column, options.path)
     card = Card(
         name="huggingface",
         classes=classes,
@@ -85,7 +86,8 @@ def _image_column(features: Any, path: Path) -> str:
         if isinstance(feature, Image):
             return str(name)
     raise UserError(
-        f"data.path: {path} has columns {', '.join(features)}, expected one of images; cast_column(name, Image()) makes one"
+        f"data.path ({path}, columns {', '.join(features)}) must have a column of images; "
+        "make one with cast_column(name, Image())"
     )
 
 
@@ -100,22 +102,18 @@ def _labelled(
     }
     if label is None:
         return (), {_SPLITS[name]: SourceSplit(found) for name, found in images.items()}
-    where = f"data.path: {path}, column {label!r}"
+    where = f"data.path: column {label!r} of {path}"
     feature = named["train"].features[label]
     scalar = isinstance(feature, ClassLabel | Value)
     values = (
         {name: np.asarray(split.select_columns([label])[:][label]) for name, split in named.items()} if scalar else {}
     )
     if not scalar or any(part.dtype.kind not in "biuU" for part in values.values()):
-        raise UserError(
-            f"{where}: expected one integer or text in every row; remove the rows without, or rename the column"
-        )
+        raise UserError(f"{where} must hold an integer or text in every row; remove other rows, or rename the column")
     if isinstance(feature, ClassLabel):
         classes, numbers = tuple(feature.names), values
         if any(len(part) and (part.min() < 0 or part.max() >= len(classes)) for part in values.values()):
-            raise UserError(
-                f"{where}: has rows without a class; expected one of {len(classes)} in every row; remove them"
-            )
+            raise UserError(f"{where} must hold one of {len(classes)} classes in every row; remove the other rows")
     else:
         classes, together = class_labels(np.concatenate(list(values.values())), where)
         edges = np.cumsum([len(part) for part in values.values()])[:-1]

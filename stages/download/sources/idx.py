@@ -1,4 +1,4 @@
-"""The IDX format of MNIST and its family (big-endian header, then raw bytes), gzipped as its publishers ship it.
+"""The gzipped IDX format of MNIST and its family: a big-endian header, then raw bytes.
 
 Header: two zero bytes, a type code (0x08 = unsigned byte), the number of dimensions, then each dimension as uint32
 (Y. LeCun, C. Cortes, C. Burges: THE MNIST DATABASE, section "FILE FORMATS FOR THE MNIST DATABASE").
@@ -18,11 +18,11 @@ from stages.download.archives import copy_at_most, require_disk
 
 
 def read_idx(path: Path, dimensions: int, scratch: Path) -> NDArray[np.uint8]:
-    """A gzipped unsigned-byte IDX file as a read-only array of its own shape, memory-mapped from ``scratch``.
+    """Return a gzipped unsigned-byte IDX file as a read-only array, memory-mapped from ``scratch``.
 
     Args:
         path: ends in ``.gz``.
-        dimensions: how many the array must have.
+        dimensions: required number of dimensions.
         scratch: folder for the unpacked bytes.
 
     Raises:
@@ -33,18 +33,18 @@ def read_idx(path: Path, dimensions: int, scratch: Path) -> NDArray[np.uint8]:
         with gzip.open(path, "rb") as packed:
             start = packed.read(4)
             if start != bytes([0, 0, 8, dimensions]):
-                raise UserError(f"{path}: not an IDX file of unsigned bytes in {dimensions} dimensions; fetch it again")
+                raise UserError(f"{path} must be an IDX file of bytes in {dimensions} dimensions; fetch it again")
             sizes = packed.read(4 * dimensions)
             if len(sizes) < 4 * dimensions:
-                raise UserError(f"{path}: IDX header ends early; fetch it again")
+                raise UserError(f"{path} (cut short) must have a whole IDX header; fetch it again")
             shape = struct.unpack(f">{dimensions}I", sizes)
             require_disk(path, math.prod(shape), scratch)
             with raw.open("wb") as file:
                 copy_at_most(packed, file, math.prod(shape), path)
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: not a gzip file ({error}); fetch it again") from None
+        raise UserError(f"{path} ({error}) must be a gzip file; fetch it again") from None
     if raw.stat().st_size != math.prod(shape) or not math.prod(shape):
         raise UserError(
-            f"{path}: IDX header promises {math.prod(shape)} bytes, file has {raw.stat().st_size}; fetch it again"
+            f"{path} ({raw.stat().st_size} bytes) must have {math.prod(shape)} bytes as in its header; fetch it again"
         )
     return np.memmap(raw, np.uint8, mode="r", shape=shape)

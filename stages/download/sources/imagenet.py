@@ -1,9 +1,13 @@
 """ImageNet, ILSVRC2012: 1,281,167 + 50,000 colour images of many sizes in 1,000 classes.
 
-``ILSVRC2012_img_train.tar`` holds one tar per class, ``n01440764.tar``, with ``n01440764_18.JPEG`` ...; ``ILSVRC2012_img_val.tar`` holds
-``ILSVRC2012_val_00000001.JPEG`` ...; ``ILSVRC2012_devkit_t12.tar.gz`` holds ``data/meta.mat`` (the synsets: id, wnid, words) and
-``data/ILSVRC2012_validation_ground_truth.txt`` (one id per val image, in order of their names) (readme.txt of the devkit). Labels of
-its test images were never published: the publisher's val is our test.
+Format (readme.txt of the devkit):
+
+ILSVRC2012_img_train.tar       one tar per class, ``n01440764.tar``, with ``n01440764_18.JPEG`` ...
+ILSVRC2012_img_val.tar         ``ILSVRC2012_val_00000001.JPEG`` ...
+ILSVRC2012_devkit_t12.tar.gz   ``data/meta.mat`` (the synsets: id, wnid, words) and
+                               ``data/ILSVRC2012_validation_ground_truth.txt`` (one id per val image, by file name)
+
+Labels of the publisher's test images are not public, so the publisher's val is our test.
 """
 
 import io
@@ -14,7 +18,7 @@ import numpy as np
 from latentline.core.errors import UserError
 from stages.download.archives import TarImages, read_tar_gz, tar_spans
 from stages.download.fetch import md5
-from stages.download.source import Card, Request, Source, SourceSplit
+from stages.download.source import Card, Source, SourceOptions, SourceSplit
 from stages.download.sources.files import publisher_files
 
 _PAGE = "https://image-net.org/challenges/LSVRC/2012/2012-downloads.php"
@@ -22,19 +26,22 @@ _DEVKIT = "ILSVRC2012_devkit_t12"
 _LARGEST_TABLE = 64 << 20  # bytes
 
 
-def read_imagenet(request: Request) -> Source:
-    """Train, and val as test. Its files need an account, so they must be in ``data.root``; they are read in place, not unpacked."""
-    from torchvision.datasets.imagenet import (
-        ARCHIVE_META,
-    )  # torchvision takes seconds to import: only when it is needed
+def read_imagenet(options: SourceOptions) -> Source:
+    """Return train, and val as test.
+
+    The files need an account, so they must be in ``data.root``. They are read in place.
+    """
+    from torchvision.datasets.imagenet import ARCHIVE_META  # here, since its import takes seconds
 
     files = [md5(*ARCHIVE_META[part]) for part in ("train", "val", "devkit")]
-    train, val, devkit = publisher_files(request, "ImageNet", files, _PAGE).values()
+    train, val, devkit = publisher_files(options, "ImageNet", files, _PAGE).values()
     wnids, words, truth = _devkit(devkit)
-    order = {wnid: index for index, wnid in enumerate(sorted(wnids.values()))}  # as everyone numbers the classes
+    order = {wnid: index for index, wnid in enumerate(sorted(wnids.values()))}  # the usual numbers of the classes
     val_spans = dict(sorted(tar_spans(val).items()))
     if len(val_spans) != len(truth):
-        raise UserError(f"{val}: {len(val_spans)} images, {devkit} has labels of {len(truth)}; fetch them again")
+        raise UserError(
+            f"{val} ({len(val_spans)} images) must have the {len(truth)} images of {devkit}; fetch both again"
+        )
     test_labels = np.array([order[wnids[number]] for number in truth], np.int64)
     card = Card(
         name="imagenet",
@@ -57,7 +64,7 @@ def _train(path: Path, order: dict[str, int]) -> SourceSplit:
     for member, inside in sorted(tar_spans(path).items()):
         wnid = member.removesuffix(".tar")
         if wnid not in order:
-            raise UserError(f"{path}: holds {member}, which is no class of the devkit; fetch it again")
+            raise UserError(f"{path} ({member}) must only contain classes of the devkit; fetch it again")
         for name, span in sorted(tar_spans(path, inside).items()):
             names.append(name)
             spans.append(span)
@@ -66,7 +73,7 @@ def _train(path: Path, order: dict[str, int]) -> SourceSplit:
 
 
 def _devkit(path: Path) -> tuple[dict[int, str], dict[str, str], list[int]]:
-    """Synset number -> wnid, wnid -> words, and the synset number of each val image."""
+    """Return wnids by synset number, words by wnid, and the synset number of each val image."""
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
@@ -81,5 +88,5 @@ def _devkit(path: Path) -> tuple[dict[int, str], dict[str, str], list[int]]:
         if unknown := next((number for number in numbers if number not in wnids), None):
             raise ValueError(f"val images of synset {unknown}")
     except (ValueError, TypeError, KeyError, IndexError, MatReadError) as error:
-        raise UserError(f"{path}: not ImageNet's devkit ({error}); fetch it again") from None
+        raise UserError(f"{path} ({error}) must be ImageNet's devkit; fetch it again") from None
     return wnids, words, numbers

@@ -1,4 +1,7 @@
-"""A user's CSV of labels: first column = file name, ``split`` = train, val or test, ``label`` = class, all others = attributes."""
+"""The user's CSV of labels.
+
+The first column is the file name, ``split`` train, val or test, ``label`` the class; all others are attributes.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,11 +18,12 @@ from stages.download.splits import SPLITS
 
 _LABEL = "label"
 _SPLIT = "split"
+_FORM = "write a header line, then one row per image"
 
 
 @dataclass(frozen=True)
 class Table:
-    """The CSV as read; arrays have one row per file."""
+    """Content of the CSV; arrays have one row per file."""
 
     names: list[str]
     classes: tuple[str, ...]
@@ -30,30 +34,35 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """Read and check ``path``. Raises UserError: not CSV, no rows, empty cells, a file named twice, unknown splits."""
-    knob = f"data.labels {path}"
+    """Read and check the CSV.
+
+    Raises:
+        UserError: it is no CSV, has no rows, empty cells or unknown splits, or lists a file twice.
+    """
+    where = f"data.labels ({path})"
     try:
-        # Text stays text: a class called "None" or "NA" is a class; only nothing at all is an empty cell. Nothing is unpacked by its name.
+        # A class may be called "None" or "NA": only an empty text is an empty cell. Nothing is unpacked by its suffix.
         frame = pd.read_csv(path, keep_default_na=False, na_values=[""], compression=None)
     except FileNotFoundError:
-        raise UserError(f"{knob}: no such file; expected a CSV; correct the name") from None
+        raise UserError(f"{where} must be a CSV file; correct the name") from None
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise UserError(
-            f"{knob}: not a readable CSV ({' '.join(str(error).split())}); expected a header line, then one row per image"
-        ) from None
+        reason = " ".join(str(error).split())
+        raise UserError(f"data.labels ({path}: {reason}) must be a readable CSV; {_FORM}") from None
     if frame.empty:
-        raise UserError(f"{knob}: has no rows; expected a header line, then one row per image")
+        raise UserError(f"data.labels ({path}, 0 rows) must have rows; {_FORM}")
     if (empty := frame.isna()).any(axis=None):
         row, column = (int(index[0]) for index in np.nonzero(empty.to_numpy()))
         raise UserError(
-            f"{knob}: row {row + 2} has no {frame.columns[column]!r}; expected a value in every cell; fill it in or remove the row"
+            f"{where}: row {row + 2} must have a value of {frame.columns[column]!r}; add it, or remove the row"
         )
     names = [str(name) for name in frame.iloc[:, 0]]
-    _check_names(names, knob)
+    _check_names(names, where)
     others = {str(column): frame[column] for column in frame.columns[1:]}
-    split = _split(others.pop(_SPLIT).astype(str), knob) if _SPLIT in others else None
-    classes, labels = class_labels(others.pop(_LABEL), f"{knob}, column {_LABEL!r}") if _LABEL in others else ((), None)
-    columns = [attribute(values, name, f"{knob}, column {name!r}") for name, values in others.items()]
+    split = _split(others.pop(_SPLIT).astype(str), where) if _SPLIT in others else None
+    classes, labels = (
+        class_labels(others.pop(_LABEL), f"{where}: column {_LABEL!r}") if _LABEL in others else ((), None)
+    )
+    columns = [attribute(values, name, f"{where}: column {name!r}") for name, values in others.items()]
     return Table(
         names,
         classes,
@@ -64,21 +73,23 @@ def read_table(path: Path) -> Table:
     )
 
 
-def _check_names(names: list[str], knob: str) -> None:
-    seen = set()
+def _check_names(names: list[str], where: str) -> None:
+    earlier = set()
     for row, name in enumerate(names, start=2):
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise UserError(f"{knob}: row {row} names {name!r}, expected a file inside data.path, relative to it")
-        if name in seen:
-            raise UserError(f"{knob}: row {row} names {name!r} a second time; expected one row per image; remove one")
-        seen.add(name)
+            raise UserError(
+                f"{where}: row {row} ({name!r}) must be a file inside data.path, relative to it; correct it"
+            )
+        if name in earlier:
+            raise UserError(f"{where}: row {row} ({name!r}) must not repeat an earlier row; remove one of them")
+        earlier.add(name)
 
 
-def _split(column: "pd.Series[str]", knob: str) -> NDArray[np.str_]:
+def _split(column: "pd.Series[str]", where: str) -> NDArray[np.str_]:
     if unknown := _first(value for value in column if value not in SPLITS):
-        raise UserError(f"{knob}: column {_SPLIT!r} holds {unknown!r}, expected one of {', '.join(SPLITS)}")
+        raise UserError(f"{where}: column {_SPLIT!r} ({unknown!r}) must be one of {', '.join(SPLITS)}; correct it")
     if "train" not in set(column):
-        raise UserError(f"{knob}: column {_SPLIT!r} gives no image to train; expected some")
+        raise UserError(f"{where}: column {_SPLIT!r} must assign some images to train; correct it")
     return column.to_numpy(str)
 
 

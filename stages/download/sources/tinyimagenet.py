@@ -1,9 +1,14 @@
 """Tiny ImageNet: 100,000 + 10,000 colour 64x64 images in 200 classes.
 
-``tiny-imagenet-200.zip`` holds ``wnids.txt`` (the classes), ``words.txt`` (their names: wnid, tab, synonyms),
-``train/n01443537/images/n01443537_0.JPEG`` ..., ``val/images/val_0.JPEG`` ... and ``val/val_annotations.txt`` (file, wnid and a
-box, tab-separated); labels of its test images were never published (http://cs231n.stanford.edu/tiny-imagenet-200.zip). The
-publisher's val is our test.
+``tiny-imagenet-200.zip`` (http://cs231n.stanford.edu/tiny-imagenet-200.zip) holds:
+
+wnids.txt                                       the classes
+words.txt                                       their names: wnid, tab, synonyms
+train/n01443537/images/n01443537_0.JPEG ...     training images
+val/images/val_0.JPEG ...                       validation images
+val/val_annotations.txt                         file, wnid and a box, tab-separated
+
+Labels of the publisher's test images are not public, so the publisher's val is our test.
 """
 
 import re
@@ -13,7 +18,7 @@ import numpy as np
 from latentline.core.errors import UserError
 from stages.download.archives import ZipImages, open_zip, zip_member
 from stages.download.fetch import md5
-from stages.download.source import Card, Request, Source, SourceSplit
+from stages.download.source import Card, Source, SourceOptions, SourceSplit
 from stages.download.sources.files import publisher_files
 
 _URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
@@ -21,10 +26,10 @@ _FOLDER = "tiny-imagenet-200"
 _LARGEST_TABLE = 64 << 20  # bytes
 
 
-def read_tinyimagenet(request: Request) -> Source:
-    """Train, and val as test."""
+def read_tinyimagenet(options: SourceOptions) -> Source:
+    """Return train, and val as test."""
     archive = md5("tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de", _URL)
-    path = publisher_files(request, "Tiny ImageNet", [archive], _URL)[archive.name]
+    path = publisher_files(options, "Tiny ImageNet", [archive], _URL)[archive.name]
     with open_zip(path) as opened:
         tables = {
             name: zip_member(opened, f"{_FOLDER}/{name}", _LARGEST_TABLE).decode("utf-8")
@@ -43,7 +48,7 @@ def read_tinyimagenet(request: Request) -> Source:
     splits = {}
     for split, rows in {"train": train, "test": test}.items():
         if unknown := next((wnid for _, wnid in rows if wnid not in wnids), None):
-            raise UserError(f"{path}: class {unknown} is not in wnids.txt; fetch it again")
+            raise UserError(f"{path} (class {unknown}) must only have classes of wnids.txt; fetch it again")
         splits[split] = SourceSplit(
             ZipImages([name for name, _ in rows], path), np.array([wnids[wnid] for _, wnid in rows], np.int64)
         )

@@ -1,3 +1,5 @@
+"""Files of a Debian package come from apt, also where its lists are empty, and failures name the command."""
+
 import os
 from pathlib import Path
 
@@ -6,7 +8,7 @@ import pytest
 from stages.download.fetch import SourceError
 from stages.download.sources.debian import debian_files
 
-# Stand-ins for Debian's tools. This apt-get knows the package only after an update into the lists it is told to use.
+# Stand-ins for Debian's tools. This apt-get has the package only after an update into the given lists.
 APT_GET = """#!/bin/sh
 echo "$*" >> "{log}"
 lists=

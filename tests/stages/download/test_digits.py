@@ -1,3 +1,5 @@
+"""The digits of scikit-learn keep every grey level and label."""
+
 from pathlib import Path
 
 import numpy as np
@@ -5,13 +7,13 @@ import pytest
 from sklearn.datasets import load_digits
 
 from stages.download.registry import read_source
-from stages.download.source import Request
+from stages.download.source import SourceOptions
 
 
 @pytest.fixture
 def source(tmp_path: Path):
     return read_source(
-        Request(
+        SourceOptions(
             name="digits",
             path=tmp_path,
             labels=tmp_path / "none.csv",

@@ -1,4 +1,4 @@
-"""Stage ``download`` as a whole, and what DVC makes of it."""
+"""Stage ``download`` as a whole: its outs, its figures, and when DVC runs it again."""
 
 import json
 import os
@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
+from latentline.core.closure import module_closure
 from latentline.core.errors import UserError
 from latentline.core.load_params import read_params, validate
 from latentline.data.store import read_card, read_split
@@ -60,7 +61,7 @@ def test_a_labelled_folder_shows_its_classes(place):
     assert metrics["train"]["count"] + metrics["val"]["count"] + metrics["test"]["count"] == 40
     assert (metrics["classes"], metrics["channels"], metrics["height"], metrics["width"]) == (2, 3, 9, 7)
     assert (metrics["unreadable"], metrics["duplicates_across_splits"], metrics["train"]["duplicates"]) == (0, 0, 0)
-    images = read_split(place / "data" / "prepared", "train").images.load().double() / 255
+    images = read_split(place / "data" / "prepared", "train").images.to_memory().double() / 255
     assert metrics["train"]["mean"] == pytest.approx(float(images.mean()), abs=1e-6)
     assert metrics["train"]["std"] == pytest.approx(float(images.std(correction=0)), abs=1e-6)
     assert _figures(place) == {"images.png", "classes.png", "class_histogram.png", "unreadable.csv", "duplicates.csv"}
@@ -82,7 +83,7 @@ def test_attributes_are_shown_and_an_unlabelled_folder_shows_images_only(place):
         "unreadable.csv",
         "duplicates.csv",
     }
-    assert [known.kind for known in read_card(place / "data" / "prepared").attributes] == [
+    assert [attribute.kind for attribute in read_card(place / "data" / "prepared").schema] == [
         "binary",
         "continuous",
         "categorical",
@@ -106,7 +107,9 @@ def test_what_is_wrong_with_the_data_is_listed(place):
     metrics = json.loads((place / "metrics" / "data.json").read_text())
     assert metrics["unreadable"] == 1
     _set(place, max_unreadable=0.0)
-    with pytest.raises(UserError, match=r"data\.max_unreadable: 1 of 43"):
+    with pytest.raises(
+        UserError, match=r"data\.max_unreadable \(0\.0\) must be at least the unreadable fraction, 1 of 43"
+    ):
         download.main()
 
 
@@ -126,12 +129,12 @@ def test_many_classes_and_large_images_still_give_small_figures(place):
 def test_mirrored_characters_are_refused(name):
     content = read_params(ROOT / "params.yaml")
     content["data"] |= {"name": name, "horizontal_flip": True}
-    with pytest.raises(UserError, match=rf"data\.horizontal_flip: true would mirror the characters of {name}"):
+    with pytest.raises(UserError, match=rf"data\.horizontal_flip \(true\) must be false for the characters of {name}"):
         validate(content)
 
 
 @pytest.mark.parametrize(
-    ("knob", "value"),
+    ("setting", "value"),
     [
         ("image_size", [64]),
         ("image_size", 0),
@@ -147,11 +150,16 @@ def test_mirrored_characters_are_refused(name):
         ("name", "cifar"),
     ],
 )
-def test_bad_knobs_are_refused_by_name(knob, value):
+def test_bad_settings_are_refused_by_name(setting, value):
     content = read_params(ROOT / "params.yaml")
-    content["data"][knob] = value
-    with pytest.raises(UserError, match=rf"data\.{knob}"):
+    content["data"][setting] = value
+    with pytest.raises(UserError, match=rf"data\.{setting}"):
         validate(content)
+
+
+def test_preparing_imports_neither_figures_nor_the_report():
+    files = {path.relative_to(ROOT).as_posix() for path in module_closure("stages.download.prepare", ROOT)}
+    assert not [file for file in files if "figures" in file or file.endswith("report.py")]
 
 
 def _dvc(folder: Path, *command: str) -> str:

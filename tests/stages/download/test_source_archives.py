@@ -1,4 +1,4 @@
-"""Hostile and damaged archives are refused; nothing is ever unpacked under a name of theirs."""
+"""Hostile and damaged archives are refused; no file is unpacked under a name from an archive."""
 
 import gzip
 import io
@@ -25,6 +25,7 @@ from stages.download.archives import (
 )
 from support.source_files import encoded, flat, tar_bytes, write_tar, write_zip
 
+REFUSED = r"member '.*' must be a plain file inside the archive; fetch .* again"
 HOSTILE_NAMES = ["/etc/passwd", "../outside", "a/../../outside"]
 
 
@@ -48,15 +49,15 @@ def _special(kind: bytes) -> bytes:
 def test_a_tar_with_links_devices_or_names_that_reach_outside_is_refused(tmp_path, content):
     (tmp_path / "x.tar").write_bytes(content)
     (tmp_path / "x.tar.gz").write_bytes(gzip.compress(content))
-    with pytest.raises(UserError, match="refused"):
+    with pytest.raises(UserError, match=REFUSED):
         tar_spans(tmp_path / "x.tar")
-    with pytest.raises(UserError, match="refused"):
+    with pytest.raises(UserError, match=REFUSED):
         read_tar_gz(tmp_path / "x.tar.gz", ["wanted"], 100)
 
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
 def test_a_zip_with_names_that_reach_outside_is_refused(tmp_path, name):
-    with pytest.raises(UserError, match="refused"):
+    with pytest.raises(UserError, match=REFUSED):
         open_zip(write_zip(tmp_path / "x.zip", {name: b"x"}))
 
 
@@ -65,7 +66,7 @@ def test_a_zip_with_a_link_is_refused(tmp_path):
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr(link, "/etc/passwd")
-    with pytest.raises(UserError, match="refused"):
+    with pytest.raises(UserError, match=REFUSED):
         open_zip(tmp_path / "x.zip")
 
 
@@ -92,7 +93,7 @@ def test_images_of_every_container_are_the_same(tmp_path):
     for images in kinds:
         assert len(images) == 3
         assert images.name(1) == "1.png"
-        assert images.facts(1) == kinds[0].facts(1)
+        assert images.info(1) == kinds[0].info(1)
         assert images.pixels(2, (3, 4, 4)).max() == 2
 
 
@@ -107,7 +108,7 @@ def test_an_image_of_absurd_size_is_not_even_read(tmp_path, monkeypatch):
         ZipImages(["0.png"], write_zip(tmp_path / "x.zip", files)),
     ):
         with pytest.raises(UnreadableError, match="11 bytes, expected at most 10"):
-            images.facts(0)
+            images.info(0)
 
 
 def test_a_damaged_image_in_a_zip_is_unreadable(tmp_path):
@@ -116,20 +117,20 @@ def test_a_damaged_image_in_a_zip_is_unreadable(tmp_path):
     content[60] ^= 0xFF
     path.write_bytes(content)
     with pytest.raises(UnreadableError):
-        ZipImages(["0.png"], path).facts(0)
+        ZipImages(["0.png"], path).info(0)
 
 
 def test_members_larger_than_they_should_be_are_refused(tmp_path):
     (tmp_path / "x.tar.gz").write_bytes(gzip.compress(tar_bytes({"big": bytes(1000)})))
-    with pytest.raises(UserError, match="big has 1000 bytes"):
+    with pytest.raises(UserError, match=r"big \(1000 bytes\) must be at most 999 bytes"):
         read_tar_gz(tmp_path / "x.tar.gz", ["big"], 999)
     with (
         open_zip(write_zip(tmp_path / "x.zip", {"big": bytes(1000)})) as archive,
-        pytest.raises(UserError, match="big has 1000 bytes"),
+        pytest.raises(UserError, match=r"big \(1000 bytes\) must be at most 999 bytes"),
     ):
         zip_member(archive, "big", 999)
     (tmp_path / "x.gz").write_bytes(gzip.compress(bytes(5 << 20)))
-    with pytest.raises(UserError, match="more than 1000 bytes"):
+    with pytest.raises(UserError, match=r"x\.gz \(over 1000 bytes unpacked\) must be"):
         gunzip(tmp_path / "x.gz", tmp_path / "x", 1000)
     assert (tmp_path / "x").stat().st_size <= 1000
 
@@ -137,7 +138,7 @@ def test_members_larger_than_they_should_be_are_refused(tmp_path):
 def test_missing_members_and_damaged_archives_are_refused(tmp_path):
     good = tar_bytes({"a": bytes(5000)})
     (tmp_path / "x.tar.gz").write_bytes(gzip.compress(good))
-    with pytest.raises(UserError, match="holds no b"):
+    with pytest.raises(UserError, match="must contain b; fetch it again"):
         read_tar_gz(tmp_path / "x.tar.gz", ["a", "b"], 9999)
     for content in (b"", b"not an archive" * 100, gzip.compress(good)[:50], gzip.compress(good[:2000])):
         (tmp_path / "bad").write_bytes(content)
@@ -147,9 +148,12 @@ def test_missing_members_and_damaged_archives_are_refused(tmp_path):
             open_zip(tmp_path / "bad")
     for content in (b"no gzip", gzip.compress(bytes(3000))[:-9], b"\x1f\x8b\x08\0\0\0\0\0\0\xffgarbage"):
         (tmp_path / "bad").write_bytes(content)
-        with pytest.raises(UserError, match="not a gzip file"):
+        with pytest.raises(UserError, match="must be a gzip file; fetch it again"):
             gunzip(tmp_path / "bad", tmp_path / "y", 9999)
-    with open_zip(write_zip(tmp_path / "y.zip", {"a": b"x"})) as archive, pytest.raises(UserError, match="holds no b"):
+    with (
+        open_zip(write_zip(tmp_path / "y.zip", {"a": b"x"})) as archive,
+        pytest.raises(UserError, match="must contain b; fetch it again"),
+    ):
         zip_member(archive, "b", 9)
 
 
@@ -176,7 +180,7 @@ def _header(kind: bytes, size: bytes, name: bytes = b"x") -> bytes:
         _header(tarfile.XGLTYPE, b"77777777777\0") + bytes(1024),
         _header(tarfile.GNUTYPE_LONGNAME, b"77777777777\0") + bytes(1024),
         _header(tarfile.REGTYPE, b"\xff" * 11 + b"\0")
-        + bytes(1024),  # minus 256 bytes: the next header would be this one, for ever
+        + bytes(1024),  # minus 256 bytes: this header would be read forever
         _header(tarfile.REGTYPE, b"77777777777\0") + bytes(1024),  # promises 8 GiB and ends
         _header(tarfile.XHDTYPE, b"00000000015\0")
         + b"13 size=-512\n".ljust(512, b"\0")
@@ -190,23 +194,23 @@ def _header(kind: bytes, size: bytes, name: bytes = b"x") -> bytes:
 def test_a_tar_with_sizes_or_headers_that_cannot_be_is_refused_at_once(tmp_path, content):
     (tmp_path / "x.tar").write_bytes(content)
     (tmp_path / "x.tar.gz").write_bytes(gzip.compress(content))
-    with pytest.raises(UserError, match=r"x\.tar: .*fetch"):
+    with pytest.raises(UserError, match=r"x\.tar( \(|: ).* must be .*fetch"):
         tar_spans(tmp_path / "x.tar")
-    with pytest.raises(UserError, match=r"x\.tar\.gz: .*fetch"):
+    with pytest.raises(UserError, match=r"x\.tar\.gz( \(|: ).* must be .*fetch"):
         read_tar_gz(tmp_path / "x.tar.gz", ["a"], 100)
 
 
-def test_a_zip_whose_member_is_packed_encrypted_or_longer_than_it_says_is_refused(tmp_path):
+def test_a_zip_whose_member_is_packed_encrypted_or_longer_than_its_header_is_refused(tmp_path):
     content = write_zip(tmp_path / "x.zip", {"a": bytes(1000)}).read_bytes()
     central = content.index(b"PK\x01\x02")
     for place, change in ((8, b"\x01"), (8, b"\x20"), (10, b"\x63"), (24, b"\x05\0\0\0"), (42, b"\xff\xff\xff\x7f")):
         damaged = bytearray(content)
         damaged[central + place : central + place + len(change)] = change
         if place < 12:
-            damaged[place - 2 : place - 2 + len(change)] = change  # the local header says the same
+            damaged[place - 2 : place - 2 + len(change)] = change  # the same in the local header
         path = tmp_path / f"{place}{change.hex()}.zip"
         path.write_bytes(damaged)
-        with pytest.raises(UserError, match="fetch it again"), open_zip(path) as archive:
+        with pytest.raises(UserError, match=r"must be .*; fetch .* again"), open_zip(path) as archive:
             zip_member(archive, "a", 2000)
 
 
@@ -218,4 +222,4 @@ def test_an_image_that_is_a_pipe_or_a_device_is_not_waited_for(tmp_path):
     images = FileImages([f"{row}.png" for row in range(4)], tmp_path)
     for row in range(4):
         with pytest.raises(UnreadableError):
-            images.facts(row)
+            images.info(row)

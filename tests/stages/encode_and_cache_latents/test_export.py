@@ -9,6 +9,8 @@ from safetensors.numpy import load_file
 
 from latentline.core.attributes import Attribute
 from latentline.core.errors import UserError
+from latentline.core.labels import LabelTable, Schema, build_schema
+from latentline.core.paths import LATENT_STATS
 from latentline.latents.cache import LatentSplit, LatentStats, write_cache
 from stages.encode_and_cache_latents import export
 from stages.encode_and_cache_latents.export import export_latents, require_format
@@ -18,15 +20,18 @@ ATTRIBUTES = (
     Attribute("age", "continuous", mean=0.1, std=2.5),
     Attribute("hair", "categorical", ("black", "red")),
 )
+SCHEMA = build_schema(("a", "b", "c"), ATTRIBUTES)
 FORMATS = ("npz", "parquet", "safetensors")
+
+
+def _labels(count: int) -> LabelTable:
+    return LabelTable(SCHEMA, torch.stack([torch.arange(count) % 3.0, *torch.rand(3, count).round()], dim=1))
 
 
 @pytest.fixture(params=[(2, 3, 4), (6,)], ids=["maps", "vectors"])
 def splits(request) -> dict[str, LatentSplit]:
     return {
-        name: LatentSplit(
-            (torch.randn(count, *request.param) * 3 + 5).half(), torch.arange(count) % 3, torch.rand(count, 3).round()
-        )
+        name: LatentSplit((torch.randn(count, *request.param) * 3 + 5).half(), _labels(count))
         for name, count in {"train": 20, "val": 4, "test": 5}.items()
     }
 
@@ -34,20 +39,18 @@ def splits(request) -> dict[str, LatentSplit]:
 @pytest.fixture
 def stats(tmp_path, splits) -> LatentStats:
     portions = {name: [split] for name, split in splits.items()}
-    return write_cache(
-        tmp_path / "cache", portions, classes=("a", "b", "c"), attributes=ATTRIBUTES, autoencoder="ab" * 32
-    )
+    return write_cache(tmp_path / "cache", portions, schema=SCHEMA, autoencoder="ab" * 32)
 
 
 @pytest.mark.parametrize("name", ["npz", "safetensors"])
-def test_arrays_are_standardised_latents_with_all_that_is_known(tmp_path, splits, stats, name):
+def test_arrays_are_standardised_latents_with_all_labels(tmp_path, splits, stats, name):
     export_latents(tmp_path / "export", splits, stats, name)
     assert sorted(path.name for path in (tmp_path / "export").iterdir()) == [
         f"test.{name}",
         f"train.{name}",
         f"val.{name}",
     ]
-    described = json.loads((tmp_path / "cache" / "stats.json").read_text())
+    described = json.loads((tmp_path / "cache" / LATENT_STATS).read_text())
     for split_name, split in splits.items():
         path = tmp_path / "export" / f"{split_name}.{name}"
         arrays = dict(np.load(path)) if name == "npz" else load_file(path)
@@ -55,8 +58,8 @@ def test_arrays_are_standardised_latents_with_all_that_is_known(tmp_path, splits
         shape = (-1, *[1] * (split.latents.ndim - 2))
         raw = arrays["z0"] * np.reshape(described["std"], shape) + np.reshape(described["mean"], shape)
         np.testing.assert_allclose(raw, split.latents.float().numpy(), atol=1e-5)
-        np.testing.assert_array_equal(arrays["labels"], split.labels.numpy())
-        np.testing.assert_array_equal(arrays["attributes"], split.attributes.numpy())
+        np.testing.assert_array_equal(arrays["labels"], split.labels.classes.numpy())
+        np.testing.assert_array_equal(arrays["attributes"], split.labels.values[:, 1:].numpy())
 
 
 def test_a_parquet_table_has_a_row_per_image_and_a_column_per_name(tmp_path, splits, stats):
@@ -66,9 +69,10 @@ def test_a_parquet_table_has_a_row_per_image_and_a_column_per_name(tmp_path, spl
     table, split = pd.read_parquet(tmp_path / "export" / "test.parquet"), splits["test"]
     assert list(table) == ["z0", "label", "smiling", "age", "hair"]
     np.testing.assert_array_equal(np.stack(table["z0"]), stats.normalizer.standardise(split.latents).flatten(1).numpy())
-    assert list(table["label"]) == ["abc"[label] for label in split.labels]
-    assert list(table["hair"]) == [("black", "red")[int(kind)] for kind in split.attributes[:, 2]]
-    np.testing.assert_array_equal(table[["smiling", "age"]].to_numpy(), split.attributes[:, :2].numpy())
+    assert list(table["label"]) == ["abc"[label] for label in split.labels.classes]
+    assert list(table["hair"]) == [("black", "red")[int(value)] for value in split.labels.column("hair")]
+    numbers = split.labels.select(["smiling", "age"]).values
+    np.testing.assert_array_equal(table[["smiling", "age"]].to_numpy(), numbers.numpy())
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -80,9 +84,10 @@ def test_exporting_twice_gives_the_same_bytes(tmp_path, splits, stats, name):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_where_nothing_is_known_there_are_only_latents(tmp_path, name):
-    split = LatentSplit(torch.randn(6, 1, 2, 2), None, None)
-    stats = write_cache(tmp_path / "cache", {"train": [split]}, classes=(), attributes=(), autoencoder="ab" * 32)
+def test_without_labels_there_are_only_latents(tmp_path, name):
+    schema: Schema = ()
+    split = LatentSplit(torch.randn(6, 1, 2, 2), LabelTable(schema, torch.empty(6, 0)))
+    stats = write_cache(tmp_path / "cache", {"train": [split]}, schema=schema, autoencoder="ab" * 32)
     export_latents(tmp_path / "export", {"train": split}, stats, name)
     path = tmp_path / "export" / f"train.{name}"
     if name == "parquet":
@@ -93,7 +98,14 @@ def test_where_nothing_is_known_there_are_only_latents(tmp_path, name):
 
 def test_a_missing_package_is_named_before_any_work(monkeypatch):
     monkeypatch.setattr(export, "_PARQUET_NEEDS", "surely_not_installed")
-    with pytest.raises(UserError, match=r"latents\.export: parquet needs the package surely_not_installed"):
+    with pytest.raises(UserError, match=r"latents\.export \(parquet\) needs the package surely_not_installed; `pip"):
         require_format("parquet")
     require_format("npz")
     require_format("safetensors")
+
+
+def test_without_a_format_the_folder_holds_only_a_note(tmp_path, splits, stats):
+    export_latents(tmp_path / "export", splits, stats, "npz")
+    export_latents(tmp_path / "export", splits, stats, None)
+    (path,) = (tmp_path / "export").iterdir()
+    assert json.loads(path.read_text()) == {"latents.export": None}

@@ -1,0 +1,69 @@
+"""A folder that ``datasets`` saved gives images, classes and splits, and other folders are refused with the remedy."""
+
+import pytest
+
+from latentline.core.errors import UserError
+from support.source_files import encoded, flat, level, read
+
+
+def _saved(tmp_path, columns: dict, features: dict | None = None, *, named: bool = False):
+    """A directory as `datasets` itself saves it."""
+    from datasets import Dataset, DatasetDict, Features
+
+    data = Dataset.from_dict(columns, features=Features(features) if features else None)
+    (DatasetDict({"train": data, "validation": data, "test": data}) if named else data).save_to_disk(
+        str(tmp_path / "saved")
+    )
+    return tmp_path / "saved"
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[dict]:
+    return [{"bytes": encoded(flat(level)), "path": None} for level in (10, 20, 30)]
+
+
+def test_a_hugging_face_directory_gives_images_classes_and_splits(tmp_path, pictures):
+    from datasets import ClassLabel, Image
+
+    columns = {"image": pictures, "label": [1, 0, 1]}
+    path = _saved(tmp_path, columns, {"image": Image(), "label": ClassLabel(names=["cat", "dog"])}, named=True)
+    source = read("huggingface", tmp_path, path=path)
+    assert source.card.classes == ("cat", "dog")
+    assert set(source.splits) == {"train", "val", "test"}
+    assert source.splits["val"].labels.tolist() == [1, 0, 1]
+    assert [level(source, "test", row) for row in range(3)] == [10, 20, 30]
+
+
+def test_a_hugging_face_set_without_labels_or_with_texts_is_read(tmp_path, pictures):
+    from datasets import Image, Value
+
+    assert read("huggingface", tmp_path, path=_saved(tmp_path, {"img": pictures}, {"img": Image()})).card.classes == ()
+    (tmp_path / "b").mkdir()
+    path = _saved(
+        tmp_path / "b", {"img": pictures, "labels": ["x", "y", "x"]}, {"img": Image(), "labels": Value("string")}
+    )
+    source = read("huggingface", tmp_path, path=path)
+    assert source.splits["train"].labels.tolist() == [0, 1, 0]
+
+
+def test_other_hugging_face_folders_are_refused_with_the_remedy(tmp_path, pictures):
+    from datasets import ClassLabel, Image, List, Value
+
+    with pytest.raises(UserError, match="save_to_disk"):
+        read("huggingface", tmp_path, path=tmp_path)
+    with pytest.raises(UserError, match=r"columns text\) must have a column of images"):
+        read("huggingface", tmp_path, path=_saved(tmp_path, {"text": ["a"]}))
+    (tmp_path / "b").mkdir()
+    path = _saved(
+        tmp_path / "b",
+        {"image": pictures, "label": [1, -1, 0]},
+        {"image": Image(), "label": ClassLabel(names=["cat", "dog"])},
+    )
+    with pytest.raises(UserError, match="must hold one of 2 classes in every row; remove the other rows"):
+        read("huggingface", tmp_path, path=path)
+    kinds = [([1, None, 0], Value("int64")), ([[1, 0], [0], []], List(Value("int64")))]
+    for number, (labels, kind) in enumerate(kinds):
+        (tmp_path / str(number)).mkdir()
+        path = _saved(tmp_path / str(number), {"image": pictures, "label": labels}, {"image": Image(), "label": kind})
+        with pytest.raises(UserError, match="must hold an integer or text in every row"):
+            read("huggingface", tmp_path, path=path)
