@@ -43,14 +43,16 @@ def prepare_part(folder: Path, workers: int) -> int:
     from latentline.data.store import read_card
     from stages.download.prepare import Options, prepare
     from stages.download.registry import read_source
-    from stages.download.source import Request
+    from stages.download.source import SourceOptions
 
     none = folder / "none"
     none.mkdir(exist_ok=True)
     (none / "no_labels.csv").touch()
-    request = Request("image_folder", folder / "images", none / "no_labels.csv", None, "balanced", 28, 1.0, none, none)
+    options_of_source = SourceOptions(
+        "image_folder", folder / "images", none / "no_labels.csv", None, "balanced", 28, 1.0, none, none
+    )
     options = Options(None, None, {"val": 0.05, "test": 0.1}, None, 0.0, horizontal_flip=False, seed=0, workers=workers)
-    prepare(read_source(request), folder / "prepared", options)
+    prepare(read_source(options_of_source), folder / "prepared", options)
     return sum(read_card(folder / "prepared").counts.values())
 
 
