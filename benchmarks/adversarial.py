@@ -83,7 +83,7 @@ def _score(
         ]
     )
     mse = (held_out.float() - decoded.float()).div(255).square().mean().item()
-    return psnr(mse), frechet_distance(extractor.look(decoded)[0], extractor.look(held_out)[0])
+    return psnr(mse), frechet_distance(extractor.extract(decoded)[0], extractor.extract(held_out)[0])
 
 
 def _run(

@@ -136,7 +136,7 @@ def _run(
         psnr=scores["psnr"],
         ssim=scores["ssim"],
         kl=math.nan if scores["kl"] is None else scores["kl"],
-        fd=frechet_distance(extractor.look(coded.decoded)[0], reference),
+        fd=frechet_distance(extractor.extract(coded.decoded)[0], reference),
     )
 
 

@@ -64,7 +64,7 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def features_of(extractor: FeatureExtractor, split: ImageSplit) -> Tensor:
     """Return the features (N, D) of a split."""
-    return torch.cat([extractor.look(images)[0] for images in split.images.split(_BATCH)])
+    return torch.cat([extractor.extract(images)[0] for images in split.images.split(_BATCH)])
 
 
 def build_seeded(
@@ -87,7 +87,7 @@ def train_autoencoder(
         x = to_unit_range(images[order.rows(step)].to(device)).contiguous(memory_format=torch.channels_last)
         noise = generator(seed, series, "noise", step)
         for weight, rows in micro_batches(len(x), params.optimizer.accumulate):
-            yield weight, *losses.judge(step, *autoencoder.loss(x[rows], noise, step), x[rows])
+            yield weight, *losses.add_to(step, *autoencoder.loss(x[rows], noise, step), x[rows])
 
     never = Saving(ResumeFile(series, {}, ()), float("inf"))
     try:

@@ -1,9 +1,9 @@
-"""Prepare and iterate a folder of synthetic 3x64x64 JPEG images: this project's store against torchvision's ImageFolder + DataLoader.
+"""Prepare and iterate synthetic 3x64x64 JPEG images: this project's store against torchvision's ImageFolder.
 
     python benchmarks/data_store.py --count 200000 --workers 2
 
-Every part runs in a process of its own, whose memory (proportional set size, summed over it and its workers) is sampled ten
-times a second from outside. Linux only. The images are written first and removed at the end.
+Every part runs in a process of its own. Its memory (proportional set size, summed over it and its workers) is sampled
+ten times a second from outside. Linux only. The images are written first and removed at the end.
 """
 
 import argparse
@@ -24,7 +24,7 @@ _BATCH = 128
 
 
 def write_images(folder: Path, count: int) -> None:
-    """Smooth colour fields with a little noise, as JPEG: about the bytes and the decoding time of small photographs."""
+    """Write smooth colour fields with a little noise as JPEG, about the size and decoding time of small photographs."""
     random = np.random.default_rng(0)
     for label in range(_CLASSES):
         (folder / str(label)).mkdir(parents=True)
@@ -39,7 +39,8 @@ def write_images(folder: Path, count: int) -> None:
 
 
 def prepare_part(folder: Path, workers: int) -> int:
-    """Write the store; images prepared."""
+    """Write the store; return the number of images."""
+    from latentline.data.store import read_card
     from stages.download.prepare import Options, prepare
     from stages.download.registry import read_source
     from stages.download.source import SourceOptions
@@ -47,23 +48,23 @@ def prepare_part(folder: Path, workers: int) -> int:
     none = folder / "none"
     none.mkdir(exist_ok=True)
     (none / "no_labels.csv").touch()
-    source_options = SourceOptions(
+    options_of_source = SourceOptions(
         "image_folder", folder / "images", none / "no_labels.csv", None, "balanced", 28, 1.0, none, none
     )
     options = Options(None, None, {"val": 0.05, "test": 0.1}, None, 0.0, horizontal_flip=False, seed=0, workers=workers)
-    result = prepare(read_source(source_options), folder / "prepared", options)
-    return sum(split.count for split in result.stats.values())
+    prepare(read_source(options_of_source), folder / "prepared", options)
+    return sum(read_card(folder / "prepared").counts.values())
 
 
 def read_in_order_part(folder: Path, workers: int) -> int:
-    """All train images in the stored order, as float in [-1, 1]."""
+    """Read all train images in the stored order, as float in [-1, 1]."""
     from latentline.data.store import read_split
 
-    return sum(len(images) for images in read_split(folder / "prepared", "train").batches(_BATCH))
+    return sum(map(len, read_split(folder / "prepared", "train").batches(_BATCH)))
 
 
 def read_shuffled_part(folder: Path, workers: int) -> int:
-    """One epoch of shuffled batches of the train images, as float in [-1, 1]."""
+    """Read one epoch of shuffled batches of the train images, as float in [-1, 1]."""
     from latentline.data.batches import EpochSampler
     from latentline.data.store import read_split, to_unit_range
 
@@ -73,7 +74,7 @@ def read_shuffled_part(folder: Path, workers: int) -> int:
 
 
 def torchvision_part(folder: Path, workers: int) -> int:
-    """One shuffled epoch of all images through ImageFolder and DataLoader, as float in [0, 1]."""
+    """Read one shuffled epoch of all images through ImageFolder and DataLoader, as float in [0, 1]."""
     from torch.utils.data import DataLoader
     from torchvision.datasets import ImageFolder
     from torchvision.transforms import ToTensor
@@ -90,8 +91,8 @@ PARTS = {
 }
 
 
-def with_statistics(part: str, folder: Path, workers: int) -> dict[str, float]:
-    """Run one part in a new process: images, seconds (its imports left out) and the peak of its memory."""
+def measure(part: str, folder: Path, workers: int) -> dict[str, float]:
+    """Run one part in a new process; return its images, its seconds without imports, and the peak of its memory."""
     command = [sys.executable, __file__, "--part", part, "--folder", str(folder), "--workers", str(workers)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     peak = 0
@@ -105,7 +106,7 @@ def with_statistics(part: str, folder: Path, workers: int) -> dict[str, float]:
 
 
 def _memory_of_tree(process: int) -> int:
-    """Proportional set size in KiB: shared pages count once."""
+    """Return the proportional set size in KiB: shared pages count once."""
     try:
         lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
         own = next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
@@ -135,7 +136,7 @@ def main() -> None:
         write_images(Path(folder) / "images", arguments.count)
         print(f"{'part':24}{'images':>10}{'seconds':>10}{'images/s':>10}{'peak MiB':>10}")
         for part in PARTS:
-            found = with_statistics(part, Path(folder), arguments.workers)
+            found = measure(part, Path(folder), arguments.workers)
             rate = found["images"] / found["seconds"]
             print(
                 f"{part:24}{found['images']:>10}{found['seconds']:>10.1f}{rate:>10.0f}{found['peak_mib']:>10.0f}",

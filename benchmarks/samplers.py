@@ -244,7 +244,7 @@ def main() -> None:
     plans = {setting: _plan(setting, params.sample, denoiser.process) for setting in settings if setting not in done}
     reference = features_of(extractor, read_split(PREPARED, "train"))
     real = read_split(PREPARED, "test").images[: arguments.count]
-    real_distance = frechet_distance(extractor.look(real)[0], reference)
+    real_distance = frechet_distance(extractor.extract(real)[0], reference)
     for setting, plan in tqdm([(setting, plan) for setting, plan in plans.items() if plan], desc=_SERIES, disable=None):
         started = time.perf_counter()
         images = pipeline.draw(setting, plan)
@@ -252,7 +252,7 @@ def main() -> None:
         record(
             arguments.csv,
             setting,
-            Result(frechet_distance(extractor.look(images)[0], reference), arguments.count / taken),
+            Result(frechet_distance(extractor.extract(images)[0], reference), arguments.count / taken),
         )
 
     found = _of_run(recorded(arguments.csv, Setting, Result), run)

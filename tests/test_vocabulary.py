@@ -30,7 +30,7 @@ BANNED = {  # word -> the field's word. Each is sought between characters that a
     "known": "labels, attributes, ground truth",
     "seen": "reads, receives",
     "look(s|ed|ing)? at": "reads, receives",
-    "eyes?": "feature extractor",
+    "eyes": "feature extractor",
     "rivals?": "discriminator",
     "critics?": "auxiliary losses",
     "floors?": "reference",
@@ -52,7 +52,8 @@ ALLOWED = {  # pattern -> why it may stay
     r"\baccuracy_of_the_judge\b": "a metric key, likewise",
     r"\b[fk]d_floor_real_test\b": "metric keys, likewise",
     r"\.floor\(": "a function of torch that rounds",
-    r"\bperturbed_redrawn\b": "the name of a figure's file",
+    r"perturbed_redrawn": "the name of a figure's file",
+    r"\brenoised\.png\b": "likewise",
     r'(?<=")redraw(?=")': "a random stream: another name draws other numbers",
 }
 

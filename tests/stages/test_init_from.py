@@ -15,48 +15,21 @@ from latentline.core.errors import UserError
 from latentline.core.files import sha256_file
 from latentline.core.paths import AUTOENCODER, DENOISER
 from latentline.runtime.checkpoint import Checkpoint, load_checkpoint
-from stages.download import __main__ as download
 from stages.encode_and_cache_latents import __main__ as encode_and_cache_latents
 from stages.train_autoencoder import __main__ as train_autoencoder
 from stages.train_denoiser import __main__ as train_denoiser
+from support.stage_runs import DIGITS
 
 pytestmark = pytest.mark.usefixtures("machine")
 
-SETTINGS = {
-    "data.name": "digits",
-    "data.limit": 60,
-    "autoencoder.epochs": 3,
-    "autoencoder.latent_channels": 2,
-    "autoencoder.encoder_channels": [8],
-    "autoencoder.encoder_blocks": [1],
-    "autoencoder.decoder_channels": [8],
-    "autoencoder.decoder_blocks": [1],
-    "autoencoder.optimizer.batch_size": 20,
-    "autoencoder.optimizer.warmup_steps": 2,
-    "denoiser.epochs": 3,
-    "denoiser.channels": [16],
-    "denoiser.preview.every_epochs": 0,
-    "denoiser.optimizer.batch_size": 20,
-    "denoiser.optimizer.warmup_steps": 2,
-    "compute.device": "cpu",
-    "compute.threads": 1,
-    "compute.workers": 0,
-}
 OTHER_DIGEST = "0" * 64
 Run = Callable[..., dict[str, Any]]
 
 
-@pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory, write_params) -> Path:
-    """A folder in which every stage up to the denoiser has run."""
-    folder = tmp_path_factory.mktemp("first")
-    write_params(folder, SETTINGS)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("DVC_ROOT", raising=False)
-        for stage in (download, train_autoencoder, encode_and_cache_latents, train_denoiser):
-            stage.main()
-    return folder
+@pytest.fixture
+def first(digits_run: Path) -> Path:
+    """Return a folder in which every stage has run."""
+    return digits_run
 
 
 @pytest.fixture
@@ -66,7 +39,7 @@ def second(first: Path, workplace: Path, write_params) -> Run:
         shutil.copytree(first / made, workplace / made)
 
     def run(stage: Any, **changes: object) -> dict[str, Any]:
-        write_params(workplace, {**SETTINGS, **changes})
+        write_params(workplace, {**DIGITS, **changes})
         stage.main()
         return json.loads(Path(f"metrics/{stage.__name__.split('.')[1].removeprefix('train_')}.json").read_text())
 

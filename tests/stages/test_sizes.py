@@ -63,7 +63,7 @@ def inputs(workplace, monkeypatch):
         (
             "train_autoencoder",
             LEVELS,
-            r"autoencoder\.encoder_channels\b.*\[8, 8, 8, 8, 8\].* 8x8.*; ",
+            r"autoencoder\.encoder_channels \(\[8, 8, 8, 8, 8\]\) must shrink images of 8x8 less than 16 times, not 32 ",
         ),
         (
             "train_denoiser",
@@ -78,7 +78,7 @@ def inputs(workplace, monkeypatch):
         (
             "train_denoiser",
             {**DIT, "denoiser.patch_size": 5},
-            r"denoiser\.patch_size: 5 is more than latents of 4x4 have; expected at most that; lower",
+            r"denoiser\.patch_size \(5\) must be at most 4 for latents of 4x4; lower it",
         ),
         (
             "train_feature_extractor",

@@ -55,7 +55,7 @@ class Run:
             device,
         )
         discriminator = to_device(PatchDiscriminator(1, channels=8, layers=2), device)
-        adversary = AdversarialTerm(
+        adversarial_term = AdversarialTerm(
             discriminator, last_layer(vae.decoder), HINGE, weight=0.5, adaptive_max=1e4, enters_at=ENTERS
         )
         images = torch.rand(STEPS, 6, 1, 8, 8, generator=generator(0, "images")) * 2 - 1
@@ -66,13 +66,13 @@ class Run:
             if not self.adversarial:
                 self.at_step(step)
                 return [(1.0, value, terms)]
-            value, added = adversary.generator_loss(step, value, x, reconstruction)
+            value, added = adversarial_term.generator_loss(step, value, x, reconstruction)
             self.at_step(step)
             return [(1.0, value, {**terms, **added})]
 
         optimizer = replace(OPTIMIZER, lr=self.discriminator_lr, betas=(0.5, 0.9))
         training = DiscriminatorTraining(
-            discriminator, adversary.discriminator_loss, optimizer, FIRST, "autoencoder.adversarial"
+            discriminator, adversarial_term.discriminator_loss, optimizer, FIRST, "autoencoder.adversarial"
         )
         saving = Saving(ResumeFile("train_test", {"ema": self.ema_decay}, ()), self.save_every)
         _, history = fit(

@@ -66,7 +66,7 @@ class Run:
             # No layer of zeros, behind which a gradient would be nothing but rounding.
             nn.init.normal_(parameter, std=0.1)
         discriminator = PatchDiscriminator(1, channels=8, layers=2).double()
-        adversary = AdversarialTerm(
+        adversarial_term = AdversarialTerm(
             discriminator, last_layer(vae.decoder), HINGE, weight=0.5, adaptive_max=1e4, enters_at=2, ranks=ranks
         )
         images = torch.rand(STEPS, self.rows, 1, 8, 8, dtype=torch.float64, generator=generator(0, "images")) * 2 - 1
@@ -79,7 +79,7 @@ class Run:
             for weight, rows in own:
                 value, terms, reconstruction = vae.loss(x[rows], noise, step)
                 if self.adversarial:
-                    value, added = adversary.generator_loss(step, value, x[rows], reconstruction, weight)
+                    value, added = adversarial_term.generator_loss(step, value, x[rows], reconstruction, weight)
                     terms = {**terms, **added}
                 yield weight, value * self.spoil(step, ranks), terms
 
@@ -90,7 +90,7 @@ class Run:
             TrainConfig("autoencoder", EPOCHS, STEPS, OPTIMIZER, Saving(ResumeFile("train_test", {}, ()), 1e9)),
             averages=[average],
             discriminator=DiscriminatorTraining(
-                discriminator, adversary.discriminator_loss, OPTIMIZER, 1, "autoencoder.adversarial"
+                discriminator, adversarial_term.discriminator_loss, OPTIMIZER, 1, "autoencoder.adversarial"
             )
             if self.adversarial
             else None,

@@ -36,8 +36,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Ranks:
-    """The processes of a run, as seen by one of them. In a run of one process every method returns its input at once.
+    """The processes of a run, and the number of this one.
 
+    In a run of one process every method returns its input at once.
     All methods but :meth:`slice_of` must be called by every rank, in the same order, with tensors of the same shapes
     and types.
 

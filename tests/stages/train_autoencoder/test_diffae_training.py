@@ -1,4 +1,4 @@
-"""A diffusion autoencoder: its trainings, each of which resumes, and the report on its noise."""
+"""A diffusion autoencoder: each of its trainings resumes, and its report draws the noise."""
 
 import logging
 from dataclasses import replace
