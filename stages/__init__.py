@@ -1,6 +1,7 @@
 """The pipeline: one package per DVC stage, run as ``python -m stages.NAME``.
 
-Importing it puts this checkout's own src/ first, whatever is installed: ``dvc exp run --temp`` runs in copies of the repository.
+Importing it puts this checkout's own src/ first, whatever is installed, since ``dvc exp run --temp`` runs in copies of
+the repository.
 """
 
 import sys

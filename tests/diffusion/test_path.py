@@ -1,4 +1,4 @@
-"""The convention: t = 0 is data, t = 1 is noise, velocity is dz/dt; and the schedules of the literature on that axis."""
+"""The convention: t = 0 is data, t = 1 is noise, velocity is dz/dt; and the literature's schedules on that axis."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Every ```python block of README.md and docs/*.md runs beside a small finished run, or the page states why it does not."""
+"""Every ```python block of README.md and docs/*.md runs beside a small run, or the page states why it does not."""
 
 import re
 from collections.abc import Iterator

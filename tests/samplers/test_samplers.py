@@ -94,7 +94,7 @@ def test_doubling_the_steps_from_end_to_end_divides_the_error_by_two_to_the_orde
 @pytest.mark.parametrize("steps", [3, 6, 12])
 @each_path
 def test_heuns_second_evaluation_at_the_end_is_worth_more_than_a_further_step(path, steps):
-    """Instead of it, Karras et al. end with Euler's method; one step more than ours is then still one evaluation more."""
+    """Karras et al. end with Euler's method instead; one step more than ours is then still one evaluation more."""
     model, z = mixture().model(path), _noise(100, 2)
     solution = heun(model, z, time_grid(200))
     grid = time_grid(steps + 1)

@@ -63,7 +63,8 @@ def inputs(workplace, monkeypatch):
         (
             "train_autoencoder",
             LEVELS,
-            r"autoencoder\.encoder_channels \(\[8, 8, 8, 8, 8\]\) must shrink images of 8x8 less than 16 times, not 32 ",
+            r"autoencoder\.encoder_channels \(\[8, 8, 8, 8, 8\]\) must shrink images of 8x8 less than 16 times, "
+            r"not 32 ",
         ),
         (
             "train_denoiser",

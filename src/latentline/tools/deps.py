@@ -16,7 +16,10 @@ NOT_LISTED = {"stages/__init__.py", "src/latentline/__init__.py"}
 
 
 def code_folders(root: Path, stage: str) -> list[str]:
-    """Folders under ``root`` that ``python -m stages.<stage>`` imports from: its own, and packages of the library; sorted."""
+    """Return the folders under ``root`` that ``python -m stages.<stage>`` imports from, sorted.
+
+    They are its own, and packages of the library.
+    """
     files = [path.relative_to(root).as_posix() for path in module_closure(f"stages.{stage}.__main__", root)]
     return sorted({_folder(file) for file in files if file not in NOT_LISTED})
 

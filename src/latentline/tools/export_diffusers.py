@@ -1,4 +1,4 @@
-"""``make export-diffusers DIR=...``: the trained autoencoder as a folder that diffusers' ``AutoencoderKL.from_pretrained`` reads."""
+"""Write the trained autoencoder as a folder for diffusers' ``AutoencoderKL``: ``make export-diffusers DIR=...``."""
 
 import sys
 from pathlib import Path

@@ -29,7 +29,7 @@ _BEGIN, _END = "<!-- imports -->", "<!-- /imports -->"
 
 
 def table(source: Path) -> str:
-    """Return the table as Markdown; what a package holds is the first line of its docstring, in ``source``/PACKAGE/__init__.py."""
+    """Return the table as Markdown. The first docstring line of ``source``/PACKAGE/__init__.py says what it holds."""
     rows = ["| package | holds | may import |", "|---|---|---|"]
     for package, allowed in MAY_IMPORT.items():
         docstring = ast.get_docstring(ast.parse((source / package / "__init__.py").read_text(encoding="utf-8"))) or ""

@@ -1,7 +1,8 @@
-"""Send DVC's run cache to the default remote, with the results of every run in it: ``make push-runs``.
+"""Push DVC's run cache to the default remote, with the results of every run: ``make push-runs``.
 
-``dvc push --run-cache`` sends the list of runs, but of their results only those that ``dvc.lock`` names, and no figures and metrics (they are
-git's): another clone then finds the run and cannot restore it. ``dvc repro --pull`` fetches what this has sent.
+``dvc push --run-cache`` pushes the list of runs. It pushes only those results that ``dvc.lock`` names, and no figures
+and metrics, which git holds. Another clone then finds a run and cannot restore it. ``dvc repro --pull`` fetches what
+this command has pushed.
 """
 
 import sys

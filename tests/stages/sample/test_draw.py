@@ -94,7 +94,7 @@ def test_the_report_has_the_cost_a_row_per_class_and_three_rows_per_trajectory(r
 
 
 def test_figures_that_cannot_be_drawn_cost_no_image(run, monkeypatch):
-    """The stage is killed while it draws figures; the next run has the same images and draws none, for other figures."""
+    """The stage is killed while it draws figures; the next run has the same images and draws none."""
     with monkeypatch.context() as patch:
         patch.setattr(report, "save_grid", lambda *_: pytest.fail("killed"))
         with pytest.raises(pytest.fail.Exception, match="killed"):

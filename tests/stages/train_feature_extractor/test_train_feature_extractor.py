@@ -95,7 +95,7 @@ def test_images_with_labels_train_a_classifier_that_is_scored_and_stored(workpla
     checkpoint = load_checkpoint(FEATURE_EXTRACTOR, kind="feature_extractor", made_by="train_feature_extractor")
     assert schema_from_json(checkpoint.settings["schema"]) == SCHEMA
     assert ClassifierTraining.from_json(checkpoint.settings["training"]).epochs == 8
-    assert load_feature_extractor(CPU).columns == SCHEMA
+    assert load_feature_extractor(CPU).schema == SCHEMA
 
 
 def test_images_without_labels_take_the_pretrained_network_as_it_is(workplace, write_params, caplog):
@@ -108,7 +108,7 @@ def test_images_without_labels_take_the_pretrained_network_as_it_is(workplace, w
     metrics = json.loads((METRICS / "feature_extractor.json").read_text())
     assert metrics == {"feature_extractor": "efficientnet_lite0", "judge": "efficientnet_lite0"}
     assert {path.name for path in (FIGURES / "feature_extractor").iterdir()} == {"loss.csv", "notice.png"}
-    assert load_feature_extractor(CPU).columns == ()
+    assert load_feature_extractor(CPU).schema == ()
 
 
 def test_the_training_imports_neither_figures_nor_the_report(root):
