@@ -40,6 +40,8 @@ class Source:
 
     card: Card
     splits: dict[str, SourceSplit] = field(repr=False)
+    left_out: dict[str, str] = field(default_factory=dict, repr=False)
+    """Files of the user's folder that are not used: name -> kind."""
 
 
 @dataclass(frozen=True)

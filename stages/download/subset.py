@@ -56,6 +56,7 @@ def of_classes(source: Source, names: list[str]) -> Source:
     return Source(
         card,
         {name: _only(split, split.labels, kept) for name, split in source.splits.items() if split.labels is not None},
+        source.left_out,
     )
 
 

@@ -4,17 +4,21 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")  # no other decoder is tried, whatever the file's name
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", *(("AVIF",) if features.check("avif") else ()))
+"""Formats that are decoded, whatever the file's name; AVIF only where the build of Pillow has it."""
+FORMATS_IN_WORDS = " or".join(", ".join({"WEBP": "WebP"}.get(name, name) for name in FORMATS).rsplit(",", 1))
 _GREY_MODES = ("1", "L", "LA", "La", "I", "F")  # and "I;16", "I;16B", ...
 _ORIENTATION = 0x0112  # EXIF tag; 5 to 8 lay the image on its side (CIPA DC-008, section 4.6.4)
 
 Shape = tuple[int, int, int]  # (C, H, W)
+ValueRange = tuple[float, float]
+"""Stored values that become 0 and 255 (``data.value_range``)."""
 
 
 class UnreadableError(Exception):
@@ -30,19 +34,58 @@ def header(content: bytes) -> Shape:
         return (1 if _is_grey(image) else 3), height, width
 
 
-def decode(content: bytes) -> Image.Image:
-    """Return the first frame, upright, in mode L or RGB, transparency laid on white. Raises UnreadableError."""
+def decode(content: bytes, value_range: ValueRange | None = None) -> Image.Image:
+    """Return the first frame, upright, in mode L or RGB, transparency laid on white. Raises UnreadableError.
+
+    Args:
+        content: the file.
+        value_range: stored values that become 0 and 255; None = black and white of the file's number format.
+    """
     with _opened(content) as image:
+        levels = _levels(image) if value_range else 1.0
         image.load()
         upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I"):  # 16 bits: 65535 is white
-            levels = np.asarray(upright).astype(np.float64) / 257
-            return Image.fromarray(np.clip(np.round(levels), 0, 255).astype(np.uint8))
+        if upright.mode.startswith("I") or (upright.mode == "F" and value_range):  # 16 bits: 65535 is white
+            return Image.fromarray(stretch(np.asarray(upright), value_range or (0.0, 65535.0)))
         mode = "L" if _is_grey(upright) else "RGB"
-        if upright.has_transparency_data:
-            colours = upright.convert("RGBA")
+        transparent = upright.has_transparency_data
+        colours = upright.convert("RGBA" if transparent else mode)
+        if value_range and upright.mode != "1":
+            table = stretch(np.arange(256) * levels, value_range).tolist()
+            bands = len(colours.getbands()) - transparent
+            colours = colours.point(table * bands + list(range(256)) * transparent)
+        if transparent:
             return Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours).convert(mode)
-        return upright.convert(mode)
+        return colours
+
+
+def stretch(values: NDArray[Any], value_range: ValueRange) -> NDArray[np.uint8]:
+    """Return ``values`` as uint8 such that the range's ends become 0 and 255; values beyond are clipped.
+
+    Raises:
+        UnreadableError: a value is NaN or infinite.
+    """
+    low, high = value_range
+    levels = (values.astype(np.float64) - low) * (255 / (high - low))
+    if not np.isfinite(levels).all():
+        raise UnreadableError("pixels that are not finite numbers")
+    return np.clip(np.round(levels), 0, 255).astype(np.uint8)
+
+
+def stored_extent(content: bytes) -> ValueRange:
+    """Return the lowest and highest stored value, of all colours. Raises UnreadableError."""
+    with _opened(content) as image:
+        levels = _levels(image)
+        image.load()
+        wide = image.mode.startswith("I") or image.mode == "F"
+        values = np.asarray(image if wide else image.convert("L" if _is_grey(image) else "RGB"))
+        return float(values.min()) * levels, float(values.max()) * levels
+
+
+def _levels(image: Image.Image) -> float:
+    """Return how many stored levels make one decoded level: 257 where Pillow shortens 16-bit colours to 8 bits."""
+    shortened = any(";16" in str(tile[3]) for tile in image.tile) and not image.mode.startswith("I")
+    return 257.0 if shortened else 1.0
 
 
 def fit(image: Image.Image, shape: Shape) -> NDArray[np.uint8]:
@@ -70,9 +113,9 @@ def _opened(content: bytes) -> Iterator[Image.Image]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of slightly wrong metadata, one line per image
             warnings.simplefilter("error", Image.DecompressionBombWarning)  # above Image.MAX_IMAGE_PIXELS, 89 million
-            with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 yield image
     except UnidentifiedImageError:
-        raise UnreadableError("not a PNG, JPEG, WebP, BMP or GIF file") from None
+        raise UnreadableError(f"not a {FORMATS_IN_WORDS} file") from None
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, IndexError and more
         raise UnreadableError(" ".join(str(error).split()) or type(error).__name__) from None

@@ -1,29 +1,30 @@
 """The user's own folder of images, labelled by sub-folders, by a CSV, or not at all."""
 
-import os
-from collections import Counter
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
 from latentline.core.errors import UserError
-from latentline.data.decode import SUFFIXES
+from latentline.data.decode import FORMATS_IN_WORDS
+from latentline.data.image_files import in_words
 from stages.download.archives import FileImages
 from stages.download.source import Card, Source, SourceOptions, SourceSplit
+from stages.download.sources.folder_files import FolderFiles, list_folder
+from stages.download.sources.folder_layout import read_layout
 from stages.download.sources.table import Table, read_table
 
 _LARGEST_TABLE = 1 << 30  # bytes; pandas takes several times as much memory
+_NO_ROW = "images without a row in data.labels"
 
 
 def read_folder(options: SourceOptions) -> Source:
     """Return the images under ``data.path``.
 
     The CSV ``data.labels`` lists the images and their labels. Where it is empty, as the tracked placeholder is, all
-    images are used, and the first sub-folder on the way to an image is its class. Without sub-folders there are no
-    labels.
+    images are used, with the splits and classes that ``folder_layout`` reads from their folders.
 
     Raises:
-        UserError: no such folder, no image in it, images beside class folders, or a bad CSV.
+        UserError: no such folder, no image in it, folders that make no sense, or a bad CSV.
     """
     if not options.path.is_dir():
         raise UserError(f"data.path ({options.path}) must be the folder of your images; correct the name")
@@ -37,24 +38,27 @@ def read_folder(options: SourceOptions) -> Source:
             f"data.labels ({options.labels}, {size} bytes) must be a CSV of at most {_LARGEST_TABLE} bytes; "
             "correct the name, or shorten it"
         )
+    files = list_folder(options.path, options.labels)
     if options.labels.read_bytes().strip():  # the placeholder is one empty line, since DVC warns of empty files
-        return _by_table(options.path, read_table(options.labels))
-    names = _image_names(options.path)
-    folders = [PurePosixPath(name).parts[0] if "/" in name else "" for name in names]
-    if not any(folders):
-        return Source(_card(()), {"train": SourceSplit(FileImages(names, options.path))})
-    if "" in folders:
+        return _by_table(options.path, read_table(options.labels), files)
+    if not files.images:
         raise UserError(
-            f"data.path ({options.path}, {folders.count('')} images beside its sub-folders, such as "
-            f"{names[folders.index('')]}) must have all images in sub-folders or none; "
-            "move them, or list the labels in a CSV (data.labels)"
+            f"data.path ({options.path} with {in_words(files.kinds()) or 'no file'}) must contain images "
+            f"({FORMATS_IN_WORDS}); put your images there, or correct the name"
         )
-    classes, labels = np.unique(folders, return_inverse=True)
-    split = SourceSplit(FileImages(names, options.path), labels.astype(np.int64))
-    return Source(_card(tuple(classes.tolist())), {"train": split})
+    layout = read_layout(options.path, files)
+    images = {name: FileImages(names, options.path) for name, names in layout.names.items()}
+    if layout.classes is None:
+        return Source(_card(()), {name: SourceSplit(found) for name, found in images.items()}, files.left_out)
+    classes = np.unique(layout.classes["train"])
+    splits = {
+        name: SourceSplit(found, np.searchsorted(classes, layout.classes[name]).astype(np.int64))
+        for name, found in images.items()
+    }
+    return Source(_card(tuple(classes.tolist())), splits, files.left_out)
 
 
-def _by_table(root: Path, table: Table) -> Source:
+def _by_table(root: Path, table: Table, files: FolderFiles) -> Source:
     """Return the images that the CSV lists; those that the folder lacks count as unreadable."""
     split = table.split if table.split is not None else np.full(len(table.names), "train")
     splits = {}
@@ -65,7 +69,10 @@ def _by_table(root: Path, table: Table) -> Source:
             None if table.labels is None else table.labels[rows],
             None if table.values is None else table.values[rows],
         )
-    return Source(_card(table.classes, table), splits)
+    listed = set(table.names)
+    left_out = files.left_out | {name: _NO_ROW for name in files.images}
+    left_out = {name: kind for name, kind in left_out.items() if name not in listed}
+    return Source(_card(table.classes, table), splits, left_out)
 
 
 def _card(classes: tuple[str, ...], table: Table | None = None) -> Card:
@@ -77,25 +84,3 @@ def _card(classes: tuple[str, ...], table: Table | None = None) -> Card:
         citation="",
         attributes=table.attributes if table else (),
     )
-
-
-def _image_names(root: Path) -> list[str]:
-    """Return the sorted relative names of all images, without hidden files and folders."""
-    names = []
-    others: Counter[str] = Counter()
-    for folder, subfolders, files in os.walk(root):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        for file in files:
-            if file.startswith("."):
-                continue
-            if file.lower().endswith(SUFFIXES):
-                names.append((Path(folder) / file).relative_to(root).as_posix())
-            else:
-                others[Path(file).suffix.lower() or "no suffix"] += 1
-    if not names:
-        found = ", ".join(f"{count} of {suffix}" for suffix, count in others.most_common(3)) or "no file"
-        raise UserError(
-            f"data.path ({root} with {found}) must contain images ({', '.join(SUFFIXES)}); "
-            "put your images there, or correct the name"
-        )
-    return sorted(names)

@@ -54,7 +54,7 @@ def test_a_folder_without_sub_folders_is_unlabelled(tmp_path):
     [
         (["a/1.png", "2.png"], "1 images beside its sub-folders, such as 2.png"),
         ([], r"with no file\) must contain images"),
-        (["a.tif"], r"with 1 of .tif\) must contain images"),
+        (["notes.txt"], r"with 1 of .txt\) must contain images"),
     ],
 )
 def test_a_folder_that_makes_no_sense_is_refused_with_the_remedy(tmp_path, names, hint):
