@@ -1,6 +1,7 @@
 """Stage ``download``: fetch, verify, split, prepare and store the images, and draw what the stages will train on."""
 
 import logging
+from collections import Counter
 
 import numpy as np
 
@@ -8,6 +9,7 @@ from latentline.core.files import replaced_folder, scratch_folder, write_metrics
 from latentline.core.load_params import load
 from latentline.core.paths import FIGURES, METRICS, PREPARED
 from latentline.core.stage import run_stage
+from latentline.data.image_files import LITTER, in_words
 from latentline.data.store import read_card, read_split
 from stages.download.duplicates import Duplicates, find_duplicates
 from stages.download.params import DataParams
@@ -16,6 +18,7 @@ from stages.download.registry import read_source
 from stages.download.report import draw_figures, duplicate_rows, metrics, write_tables
 from stages.download.source import SourceOptions
 from stages.download.subset import of_classes
+from stages.download.value_range import warn_of_sliver
 
 log = logging.getLogger(__name__)
 
@@ -30,15 +33,19 @@ def main() -> None:
         result = prepare(source, PREPARED, Options.of(params, seed, compute.workers))
         duplicates = find_duplicates({name: np.concatenate(split.digests) for name, split in result.stats.items()})
         repeated = duplicate_rows(duplicates, result, source)
-    _warn(result, duplicates)
-    write_metrics(METRICS / "data.json", metrics(result, duplicates, read_card(PREPARED).classes))
+        warn_of_sliver(result.stats, source, params.value_range)
+    _warn(result, duplicates, source.left_out)
+    write_metrics(METRICS / "data.json", metrics(result, duplicates, read_card(PREPARED).classes, source.left_out))
     with replaced_folder(FIGURES / "download") as folder:
         draw_figures(folder, read_split(PREPARED, "train"))
-        write_tables(folder, result.unreadable, repeated)
+        write_tables(folder, result.unreadable, repeated, source.left_out)
 
 
-def _warn(result: PrepareResult, duplicates: Duplicates) -> None:
-    """Log how many images were left out or are in two splits."""
+def _warn(result: PrepareResult, duplicates: Duplicates, left_out: dict[str, str]) -> None:
+    """Log how many files and images were left out, by kind, and how many images are in two splits."""
+    if kinds := Counter(left_out.values()):
+        level = logging.INFO if set(kinds) == {LITTER} else logging.WARNING
+        log.log(level, "left out of data.path: %s; fig/download/left_out.csv lists them", in_words(kinds))
     if result.unreadable:
         count = len(result.unreadable)
         log.warning("%d unreadable images were left out; fig/download/unreadable.csv lists them", count)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from latentline.data.decode import Shape, UnreadableError, decode, fit, header
+from latentline.data.decode import Shape, UnreadableError, ValueRange, decode, fit, header, stored_extent, stretch
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,15 @@ class Images(ABC):
         """Return digest and shape of image ``row``. Raises UnreadableError."""
 
     @abstractmethod
-    def pixels(self, row: int, shape: Shape) -> NDArray[np.uint8]:
-        """Return image ``row`` as uint8 (C, H, W) of ``shape``. Raises UnreadableError."""
+    def pixels(self, row: int, shape: Shape, value_range: ValueRange | None = None) -> NDArray[np.uint8]:
+        """Return image ``row`` as uint8 (C, H, W) of ``shape``, stretched if ``value_range`` is given.
+
+        Raises UnreadableError.
+        """
+
+    @abstractmethod
+    def stored_extent(self, row: int) -> ValueRange:
+        """Return the lowest and highest stored value of image ``row``. Raises UnreadableError."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,13 +77,19 @@ class ArrayImages(Images):
         channels, height, width = self.array.shape[1:]
         return ImageInfo(content_digest(self.array[row].tobytes()), (channels, height, width))
 
-    def pixels(self, row: int, shape: Shape) -> NDArray[np.uint8]:
+    def pixels(self, row: int, shape: Shape, value_range: ValueRange | None = None) -> NDArray[np.uint8]:
         """See :meth:`Images.pixels`."""
         image = np.ascontiguousarray(self.array[row])  # (C, H, W)
+        if value_range:
+            image = stretch(image, value_range)
         if image.shape == shape:
             return image
         channels_last = image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))
         return fit(Image.fromarray(channels_last), shape)
+
+    def stored_extent(self, row: int) -> ValueRange:
+        """See :meth:`Images.stored_extent`."""
+        return float(self.array[row].min()), float(self.array[row].max())
 
 
 class EncodedImages(Images):
@@ -93,9 +106,13 @@ class EncodedImages(Images):
         content = self._read(row)
         return ImageInfo(content_digest(content), header(content))
 
-    def pixels(self, row: int, shape: Shape) -> NDArray[np.uint8]:
+    def pixels(self, row: int, shape: Shape, value_range: ValueRange | None = None) -> NDArray[np.uint8]:
         """See :meth:`Images.pixels`."""
-        return fit(decode(self._read(row)), shape)
+        return fit(decode(self._read(row), value_range), shape)
+
+    def stored_extent(self, row: int) -> ValueRange:
+        """See :meth:`Images.stored_extent`."""
+        return stored_extent(self._read(row))
 
     def _read(self, row: int) -> bytes:
         try:

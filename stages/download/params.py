@@ -61,6 +61,9 @@ class DataParams(Section):
     folder."""
     channels: Literal[1, 3] | None = None
     """1 = grey, 3 = colour; null = the data's own."""
+    value_range: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+    """Stored values [low, high] that become black and white, such as [0, 4095] for 12 bits in 16-bit files; null = the
+    ends of the file's number format."""
     splits: SplitParams = SplitParams()
     """Fractions of the training images, each used only where the source has no such split."""
     max_unreadable: Fraction = 0.01
@@ -73,6 +76,12 @@ class DataParams(Section):
     """28 | 64 | 128 | 224: size to fetch, in pixels; MedMNIST's data sets only."""
     timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 10.0
     """Seconds without data after which a download fails."""
+
+    @model_validator(mode="after")
+    def _range_ascends(self) -> "DataParams":
+        if self.value_range and self.value_range[0] >= self.value_range[1]:
+            raise ValueError(f"data.value_range ({self.value_range}) must be [low, high] with low < high; correct it")
+        return self
 
     @model_validator(mode="after")
     def _no_mirrored_characters(self) -> "DataParams":

@@ -19,10 +19,10 @@ from latentline.core.attributes import with_statistics
 from latentline.core.errors import UserError
 from latentline.core.files import replaced_folder, write_sealed_json
 from latentline.core.labels import LabelTable, Schema, build_schema, schema_to_json, write_labelled_rows
-from latentline.data.decode import Shape, UnreadableError
+from latentline.data.decode import Shape, UnreadableError, ValueRange
 from stages.download.images import Images, content_digest
 from stages.download.params import DataParams
-from stages.download.scan import scan_images, target_shape
+from stages.download.scan import require_all_classes, scan_images, target_shape
 from stages.download.source import Source
 from stages.download.splits import SplitRows, content_keys, cut_splits
 from stages.download.workers import ordered_map
@@ -45,6 +45,7 @@ class Options:
     horizontal_flip: bool
     seed: int
     workers: int
+    value_range: ValueRange | None = None
 
     @classmethod
     def of(cls, params: DataParams, seed: int, workers: int) -> "Options":
@@ -59,6 +60,7 @@ class Options:
             horizontal_flip=params.horizontal_flip,
             seed=seed,
             workers=workers,
+            value_range=(params.value_range[0], params.value_range[1]) if params.value_range else None,
         )
 
 
@@ -69,6 +71,7 @@ class SplitStats:
     published: str  # the publisher's split of its images
     rows: list[NDArray[np.int64]] = field(default_factory=list)
     digests: list[NDArray[np.void]] = field(default_factory=list)  # 16 bytes each, of the prepared pixels
+    extents: list[NDArray[np.uint8]] = field(default_factory=list)  # (n, 2), lowest and highest value of each image
     total: int = 0  # sum of all pixel values: integers, so that no order of adding changes them
     squares: int = 0
 
@@ -97,6 +100,7 @@ def prepare(source: Source, root: Path, options: Options) -> PrepareResult:
     unreadable = {name: reason for scan in scans.values() for name, reason in scan.unreadable.items()}
     total = sum(len(split.images) for split in source.splits.values())
     _check_unreadable(unreadable, total, options.max_unreadable)
+    require_all_classes(scans, source)
     shape = target_shape(list(scans.values()), options.image_size, options.channels)
     keyed = {name: (scan.rows, content_keys(scan.digests, options.seed)) for name, scan in scans.items()}
     splits = cut_splits(keyed, options.shares)
@@ -114,6 +118,8 @@ def prepare(source: Source, root: Path, options: Options) -> PrepareResult:
         del card["classes"], card["attributes"]
         card["schema"] = schema_to_json(_schema_with_statistics(source, stats["train"]))
         card |= {"shape": list(shape), "horizontal_flip": options.horizontal_flip, "splits": described}
+        if options.value_range:
+            card["value_range"] = list(options.value_range)  # images to edit are stretched likewise
         write_sealed_json(folder / "card.json", card)
     return PrepareResult(stats, unreadable, shape)
 
@@ -125,6 +131,7 @@ class _Prepared:
     images: NDArray[np.uint8]  # (n, C, H, W)
     rows: NDArray[np.int64]  # (n,)
     digests: NDArray[np.void]  # (n,), 16 bytes each
+    extents: NDArray[np.uint8]  # (n, 2)
     totals: NDArray[np.int64]  # (n,)
     squares: NDArray[np.int64]  # (n,)
     unreadable: dict[str, str]
@@ -135,26 +142,29 @@ class _Prepared:
             self.images[:count],
             self.rows[:count],
             self.digests[:count],
+            self.extents[:count],
             self.totals[:count],
             self.squares[:count],
             self.unreadable,
         )
 
 
-def _prepare_rows(images: Images, shape: Shape, rows: NDArray[np.int64]) -> _Prepared:
+def _prepare_rows(images: Images, shape: Shape, value_range: ValueRange | None, rows: NDArray[np.int64]) -> _Prepared:
     """Decode some rows; runs in a worker."""
     kept, pixels, unreadable = [], [], {}
     for row in rows.tolist():
         try:
-            pixels.append(images.pixels(row, shape))
+            pixels.append(images.pixels(row, shape, value_range))
             kept.append(row)
         except UnreadableError as error:
             unreadable[images.name(row)] = str(error)
     block = np.stack(pixels) if pixels else np.empty((0, *shape), np.uint8)
     digests = np.array([content_digest(image.tobytes()) for image in block], np.dtype("V16"))
-    values = block.reshape(len(block), -1).astype(np.int64)
+    flat = block.reshape(len(block), -1)
+    extents = np.stack([flat.min(axis=1), flat.max(axis=1)], axis=1)
+    values = flat.astype(np.int64)
     return _Prepared(
-        block, np.array(kept, np.int64), digests, values.sum(axis=1), np.square(values).sum(axis=1), unreadable
+        block, np.array(kept, np.int64), digests, extents, values.sum(axis=1), np.square(values).sum(axis=1), unreadable
     )
 
 
@@ -167,11 +177,12 @@ def _batches(
     split, labels = source.splits[rows.published], _labels(source, rows.published)
     workers = options.workers if split.images.encoded else 0
     with tqdm(total=left, desc="prepare", unit=" images", disable=None, mininterval=1) as bar:
-        for chunk in ordered_map(partial(_prepare_rows, split.images, shape), chunks, workers):
+        for chunk in ordered_map(partial(_prepare_rows, split.images, shape, options.value_range), chunks, workers):
             done = chunk.head(left)
             unreadable |= done.unreadable
             stats.rows.append(done.rows)
             stats.digests.append(done.digests)
+            stats.extents.append(done.extents)
             stats.total += int(done.totals.sum())
             stats.squares += int(done.squares.sum())
             yield torch.from_numpy(done.images), labels[torch.from_numpy(done.rows)]

@@ -1,6 +1,7 @@
 """Metrics, figures and tables of the prepared images."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,20 @@ from latentline.figures.plots import bars, histogram, write_table
 from stages.download.duplicates import Duplicates
 from stages.download.prepare import PrepareResult, SplitStats
 from stages.download.source import Source
+from stages.download.value_range import prepared_range
 
 _PER_ROW = 10  # images of a class or attribute in the grid
 _MAX_ROWS = 40  # classes or attributes in the grid
 _THUMBNAIL = 64  # pixels
-_MAX_LISTED = 1000  # unreadable files, or groups of duplicates, in their tables
+_MAX_KINDS = 20  # kinds of files in the metrics
+_MAX_LISTED = 1000  # unreadable files, files left out, or groups of duplicates, in their tables
 
 
-def metrics(result: PrepareResult, duplicates: Duplicates, classes: Sequence[str]) -> dict[str, Any]:
-    """Return the content of metrics/data.json."""
+def metrics(
+    result: PrepareResult, duplicates: Duplicates, classes: Sequence[str], left_out: dict[str, str]
+) -> dict[str, Any]:
+    """Return the content of metrics/data.json; ``left_out`` is the kind of each file that is not used."""
+    low, high = prepared_range(result.stats.values())
     splits = {
         name: {**_moments(split, result.shape), "duplicates": duplicates.within[name]}
         for name, split in result.stats.items()
@@ -40,7 +46,18 @@ def metrics(result: PrepareResult, duplicates: Duplicates, classes: Sequence[str
         "width": width,
         "duplicates_across_splits": duplicates.across,
         "unreadable": len(result.unreadable),
+        "left_out": {"files": len(left_out), **_counts(left_out.values())},
+        "lowest_value": low,
+        "highest_value": high,
     }
+
+
+def _counts(kinds: Iterable[str]) -> dict[str, int]:
+    """Return how many files there are of each of the commonest kinds, and of all others together."""
+    counts = Counter(kind.removeprefix(".") for kind in kinds)  # DVC splits names of metrics at dots
+    common = dict(sorted(counts.most_common(_MAX_KINDS)))
+    rest = counts.total() - sum(common.values())
+    return common | ({"of other kinds": rest} if rest else {})
 
 
 def _moments(split: SplitStats, shape: Shape) -> dict[str, float]:
@@ -61,11 +78,15 @@ def duplicate_rows(duplicates: Duplicates, result: PrepareResult, source: Source
     ]
 
 
-def write_tables(folder: Path, unreadable: dict[str, str], repeated: list[dict[str, Any]]) -> None:
-    """Write unreadable.csv (name and reason of each image) and duplicates.csv."""
+def write_tables(
+    folder: Path, unreadable: dict[str, str], repeated: list[dict[str, Any]], left_out: dict[str, str]
+) -> None:
+    """Write unreadable.csv (name and reason of each image), duplicates.csv, and left_out.csv (name and kind)."""
     listed = [{"image": name, "reason": reason} for name, reason in sorted(unreadable.items())[:_MAX_LISTED]]
     write_table(folder / "unreadable.csv", listed or [{"image": "none", "reason": ""}])
     write_table(folder / "duplicates.csv", repeated or [{"group": 0, "split": "none", "image": ""}])
+    files = [{"file": name, "kind": kind} for name, kind in sorted(left_out.items())[:_MAX_LISTED]]
+    write_table(folder / "left_out.csv", files or [{"file": "none", "kind": ""}])
 
 
 def draw_figures(folder: Path, train: ImageSplit) -> None:

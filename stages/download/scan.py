@@ -11,6 +11,7 @@ from tqdm import tqdm
 from latentline.core.errors import UserError
 from latentline.data.decode import Shape, UnreadableError
 from stages.download.images import Images
+from stages.download.source import Source
 from stages.download.workers import ordered_map
 
 _CHUNK = 256  # images that a worker scans at a time
@@ -59,6 +60,19 @@ def target_shape(scans: list[Scan], image_size: tuple[int, int] | None, channels
         sizes[height, width] += count
     height, width = image_size or max(sizes, key=lambda size: (sizes[size], size[0] * size[1], size))
     return channels or max(shape[0] for shape in shapes), height, width
+
+
+def require_all_classes(scans: dict[str, Scan], source: Source) -> None:
+    """Raise UserError for a class that has images in a split, and none of them readable."""
+    for name, split in source.splits.items():
+        if split.labels is None:
+            continue
+        lost = np.setdiff1d(split.labels, split.labels[scans[name].rows])
+        if len(lost):
+            raise UserError(
+                f"data: class {source.card.classes[lost[0]]} (0 readable images in {name}) must have at least one; "
+                "mend its images, or remove all of them"
+            )
 
 
 def _scan_rows(images: Images, chunk: range) -> Scan:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentline.core.errors import UserError
-from latentline.data.decode import Shape
+from latentline.data.decode import Shape, ValueRange
 from stages.download.images import ImageInfo, Images
 from stages.download.source import Source, SourceSplit
 
@@ -34,9 +34,13 @@ class ChosenImages(Images):
         """See :meth:`Images.info`."""
         return self.images.info(int(self.rows[row]))
 
-    def pixels(self, row: int, shape: Shape) -> NDArray[np.uint8]:
+    def pixels(self, row: int, shape: Shape, value_range: ValueRange | None = None) -> NDArray[np.uint8]:
         """See :meth:`Images.pixels`."""
-        return self.images.pixels(int(self.rows[row]), shape)
+        return self.images.pixels(int(self.rows[row]), shape, value_range)
+
+    def stored_extent(self, row: int) -> ValueRange:
+        """See :meth:`Images.stored_extent`."""
+        return self.images.stored_extent(int(self.rows[row]))
 
 
 def of_classes(source: Source, names: list[str]) -> Source:

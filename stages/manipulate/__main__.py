@@ -33,6 +33,7 @@ _READ = (AUTOENCODER, DENOISER, FEATURE_EXTRACTOR, LATENT_CLASSIFIERS, LATENT_ST
 def main() -> None:
     """Read section ``manipulate``, data, latents and checkpoints; write fig/manipulate and metrics/manipulate.json."""
     params, seed, compute = load("manipulate", ManipulateParams)
+    files = image_files(Path(params.files))
     device, ranks = init_distributed(set_up(compute.device, compute.threads), compute.devices, compute.nodes)
     autoencoder, extractor, stats = load_autoencoder(device), load_feature_extractor(device), read_stats()
     stats.require_autoencoder(autoencoder.sha256)
@@ -47,7 +48,7 @@ def main() -> None:
     batch = select_batch(pool, rows, targets, params.count, autoencoder, stats)
     editor = build_editor(params, seed, autoencoder, stats)
 
-    inputs = digests([*_READ, *image_files(Path(params.files))])
+    inputs = digests([*_READ, *files])
     identity = {"settings": params.model_dump(), "seed": seed, "inputs": inputs}
     state = ResumeFile("manipulate", identity, computed_by=["stages.manipulate.edit"])
     with resumable_map(state, compute.save_every_seconds, ranks) as chunks:

@@ -1,5 +1,7 @@
 """Images to edit: test images, or a folder of the user's, with their labels and latents."""
 
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +14,15 @@ from latentline.core.errors import UserError
 from latentline.core.labels import LabelTable, class_names
 from latentline.core.paths import PREPARED
 from latentline.core.shards import ShardedArray
-from latentline.data.decode import SUFFIXES, Shape, UnreadableError, decode, fit
+from latentline.data.decode import FORMATS_IN_WORDS, Shape, UnreadableError, ValueRange, decode, fit
+from latentline.data.image_files import LITTER, in_words, is_litter, kind_left_out
 from latentline.data.store import read_card, read_split, to_unit_range
 from latentline.editing.targets import Target, require_names
 from latentline.feature_extractors.load import FeatureExtractor
 from latentline.latents.cache import LatentStats, read_latents
 from stages.manipulate.params import ManipulateParams
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,10 @@ def read_edit_pool(folder: Path, autoencoder: TrainedAutoencoder, extractor: Fea
         UserError: no such folder, or an unreadable file.
     """
     if paths := image_files(folder):
-        images = read_images(paths, read_card(PREPARED).shape)
+        if left_out := _sorted_out(folder)[1]:
+            log.warning("left out of manipulate.files: %s; only images directly in it are edited", in_words(left_out))
+        card = read_card(PREPARED)
+        images = read_images(paths, card.shape, card.value_range)
         labels = LabelTable(extractor.schema, extractor.extract(images)[1])
         return EditPool(images, labels, encode_images(autoencoder, images))
     test = read_split(PREPARED, "test")
@@ -114,18 +122,40 @@ def select_batch(
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Return the images in ``folder`` by name, without hidden files. Raises UserError when it is not a folder."""
+    """Return the images directly in ``folder`` by name.
+
+    Raises:
+        UserError: it is no folder, or holds files or folders but no image.
+    """
     if not folder.is_dir():
         raise UserError(
             f"manipulate.files ({folder}) must be a folder; correct the name, or set data/edit to edit test images"
         )
-    return sorted(
-        path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    )
+    images, left_out = _sorted_out(folder)
+    if left_out and not images:
+        raise UserError(
+            f"manipulate.files ({folder} with {in_words(left_out)}) must hold images ({FORMATS_IN_WORDS}), or nothing "
+            "to edit test images; put images directly into it, or empty it"
+        )
+    return images
 
 
-def read_images(paths: list[Path], shape: Shape) -> Tensor:
-    """Read image files as uint8 (N, C, H, W) of ``shape``, cropped and resized as ``download`` does it.
+def _sorted_out(folder: Path) -> tuple[list[Path], Counter[str]]:
+    """Return the images directly in ``folder``, and how many files and folders of each other kind it holds."""
+    images = []
+    left_out: Counter[str] = Counter()
+    for path in sorted(folder.iterdir()):
+        is_folder = path.is_dir() and not is_litter(path.name)
+        kind = "sub-folders" if is_folder else kind_left_out(path)
+        if kind is None:
+            images.append(path)
+        elif kind != LITTER:
+            left_out[kind] += 1
+    return images, left_out
+
+
+def read_images(paths: list[Path], shape: Shape, value_range: ValueRange | None = None) -> Tensor:
+    """Read image files as uint8 (N, C, H, W) of ``shape``, stretched, cropped and resized as ``download`` does it.
 
     Raises:
         UserError: an unreadable file.
@@ -133,7 +163,9 @@ def read_images(paths: list[Path], shape: Shape) -> Tensor:
     images = []
     for path in paths:
         try:
-            images.append(torch.tensor(fit(decode(path.read_bytes()), shape)))
+            if path.exists() and not path.is_file():  # reading a pipe would wait
+                raise UnreadableError("not a regular file")
+            images.append(torch.tensor(fit(decode(path.read_bytes(), value_range), shape)))
         except (OSError, UnreadableError) as error:
             raise UserError(
                 f"manipulate.files ({path}) must be a readable image ({error}); remove it from the folder"

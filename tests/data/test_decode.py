@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentline.data.decode import UnreadableError, decode, fit, header
+from latentline.data.decode import FORMATS, UnreadableError, decode, fit, header, stored_extent
 from support.source_files import encoded, flat
 
 random = np.random.default_rng(0)
@@ -20,12 +20,23 @@ def _pixels(content: bytes) -> np.ndarray:
     return fit(decode(content), header(content))
 
 
-@pytest.mark.parametrize(("form", "settings"), [("PNG", {}), ("BMP", {}), ("WEBP", {"lossless": True})])
+@pytest.mark.parametrize(
+    ("form", "settings"),
+    [
+        ("PNG", {}),
+        ("BMP", {}),
+        ("WEBP", {"lossless": True}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("TIFF", {"compression": "tiff_deflate"}),
+        ("PPM", {}),
+    ],
+)
 def test_lossless_formats_keep_every_pixel(form, settings):
     assert np.array_equal(_pixels(encoded(COLOUR, form, **settings)), COLOUR.transpose(2, 0, 1))
 
 
-@pytest.mark.parametrize("form", ["PNG", "BMP"])
+@pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "PPM"])
 def test_grey_images_have_one_channel(form):
     assert np.array_equal(_pixels(encoded(GREY, form)), GREY[None])
 
@@ -38,7 +49,7 @@ def test_jpeg_is_read_in_grey_colour_and_cmyk():
     assert np.abs(cmyk[:, 0, 0].astype(int) - [255, 0, 0]).max() <= 3
 
 
-@pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG"])
+@pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "TIFF"])
 def test_of_an_animation_the_first_frame_counts(form):
     frames = [Image.new("RGB", (3, 2), colour) for colour in ("red", "blue")]
     content = encoded(
@@ -63,6 +74,22 @@ def test_palettes_are_looked_up_and_their_transparent_colour_is_white():
     for form in ("PNG", "GIF"):
         assert _pixels(encoded(image, form, transparency=1))[:, 0].tolist() == [[10, 255], [20, 255], [30, 255]]
     assert _pixels(encoded(image, transparency=bytes([255, 0])))[:, 0].tolist() == [[10, 255], [20, 255], [30, 255]]
+
+
+def test_a_palette_of_greys_is_grey():
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 10, 10, 40, 40, 40])
+    image.putdata([0, 1])
+    assert _pixels(encoded(image)).tolist() == [[[10, 40]]]
+    assert _pixels(encoded(image, transparency=1)).tolist() == [[[10, 255]]]
+
+
+@pytest.mark.parametrize("entry", [(2, 2, b"6\0"), (3, 1, b"\0\x09"), (3, 1, b"\0\0"), (3, 1, b"\xff\xff")])
+def test_an_orientation_that_means_nothing_turns_nothing(entry):
+    """TIFF 6.0, section 2: an entry is a tag, a type (2 = text, 3 = short), a count and a value."""
+    kind, count, value = entry
+    exif = b"Exif\0\0MM\0*" + struct.pack(">IH2HI4sI", 8, 1, 0x0112, kind, count, value, 0)
+    assert np.array_equal(_pixels(encoded(GREY, exif=exif)), GREY[None])
 
 
 def test_one_bit_is_black_and_white():
@@ -93,9 +120,10 @@ def test_exif_orientation_is_undone(orientation, turned):
     """CIPA DC-008 section 4.6.4: 3 = upside down, 6 = rotate by 90 degrees clockwise to view, 8 = counterclockwise."""
     exif = Image.Exif()
     exif[0x0112] = orientation
-    content = encoded(GREY, exif=exif)
-    assert header(content) == (1, *turned.shape)
-    assert np.array_equal(_pixels(content), turned[None])
+    for form in ("PNG", "TIFF"):
+        content = encoded(GREY, form, exif=exif)
+        assert header(content) == (1, *turned.shape)
+        assert np.array_equal(_pixels(content), turned[None])
 
 
 @pytest.mark.parametrize(
@@ -107,7 +135,7 @@ def test_exif_orientation_is_undone(orientation, turned):
         encoded(COLOUR)[:40],
         encoded(COLOUR)[:-30],
         encoded(COLOUR, "JPEG")[:200],
-        encoded(COLOUR, "TIFF"),
+        encoded(COLOUR, "TGA"),
     ],
 )
 def test_what_is_no_whole_image_of_a_common_format_is_unreadable(content):
@@ -124,6 +152,9 @@ def test_a_damaged_byte_anywhere_gives_an_image_or_a_reason_but_never_another_er
         encoded(COLOUR, "GIF"),
         encoded(COLOUR, "WEBP"),
         encoded(COLOUR, "BMP"),
+        encoded(COLOUR, "TIFF"),
+        encoded(COLOUR, "TIFF", compression="tiff_lzw"),
+        encoded(COLOUR, "PPM"),
     ):
         for place in range(0, len(content), 5):
             damaged = content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :]
@@ -167,3 +198,44 @@ def test_grey_and_colour_turn_into_each_other():
     assert np.array_equal(fit(Image.fromarray(GREY), (3, 5, 7)), np.stack([GREY] * 3))
     weights = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
     assert np.abs(fit(Image.fromarray(COLOUR), (1, 5, 7))[0] - COLOUR @ weights).max() <= 1
+
+
+@pytest.mark.skipif("AVIF" not in FORMATS, reason="this build of Pillow has no AVIF")
+def test_avif_is_read_where_the_build_has_it():
+    assert np.abs(_pixels(encoded(flat(77, (16, 16)), "AVIF", quality=100)).astype(int) - 77).max() <= 2
+
+
+def _stretched(content: bytes, value_range: tuple[float, float] | None) -> list[int]:
+    return np.asarray(decode(content, value_range)).ravel().tolist()
+
+
+def test_a_value_range_stretches_stored_values_and_clips_those_beyond():
+    twelve_bits = Image.fromarray(np.array([[0, 2047, 4095, 60000]], np.uint16))
+    for form in ("PNG", "TIFF"):
+        assert _stretched(encoded(twelve_bits, form), (0, 4095)) == [0, 127, 255, 255]
+        assert _stretched(encoded(twelve_bits, form), None) == [0, 8, 16, 233]
+    mask = np.array([[0, 1]], np.uint8)
+    assert _stretched(encoded(mask), (0, 1)) == [0, 255]
+    assert _stretched(encoded(np.stack([mask] * 3, axis=-1)), (0, 2)) == [0] * 3 + [128] * 3
+    unit = Image.fromarray(np.array([[0.0, 0.5, 1.0]], np.float32))
+    assert _stretched(encoded(unit, "TIFF"), (0, 1)) == [0, 128, 255]
+    colour = _png(1, 1, 16, 2, b"\0" + struct.pack(">3H", 0, 257 * 8, 257 * 16))
+    assert _stretched(colour, (0, 257 * 16)) == [0, 128, 255]
+
+
+def test_a_value_range_leaves_transparency_as_it_is():
+    half = np.dstack([np.ones((1, 2, 3), np.uint8), np.array([[255, 0]], np.uint8)])
+    assert _stretched(encoded(half), (0, 2)) == [128] * 3 + [255] * 3
+
+
+def test_the_extent_is_in_stored_values():
+    assert stored_extent(encoded(Image.fromarray(np.array([[7, 4095]], np.uint16)))) == (7, 4095)
+    assert stored_extent(encoded(np.array([[0, 1]], np.uint8))) == (0, 1)
+    assert stored_extent(encoded(Image.fromarray(np.array([[0.25, 1]], np.float32)), "TIFF")) == (0.25, 1)
+    assert stored_extent(_png(1, 1, 16, 2, b"\0" + struct.pack(">3H", 0, 257, 514))) == (0, 514)
+
+
+def test_pixels_that_are_no_numbers_are_unreadable():
+    bad = encoded(Image.fromarray(np.array([[np.nan, 1]], np.float32)), "TIFF")
+    with pytest.raises(UnreadableError, match="not finite"):
+        decode(bad, (0, 1))

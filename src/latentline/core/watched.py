@@ -15,6 +15,7 @@ def walk_watched(setting: str, root: Path, skips: Callable[[str], bool]) -> Iter
 
     Args:
         setting: name of the setting that holds ``root``, for messages.
+        root: the folder; it may be a link itself, which DVC follows.
         skips: True for the name of a sub-folder that is listed and not entered.
 
     Raises:
@@ -26,7 +27,7 @@ def walk_watched(setting: str, root: Path, skips: Callable[[str], bool]) -> Iter
         folder = waiting.pop()
         subfolders, files = [], []
         for entry in _entries(setting, root, folder):
-            where = f"{setting} ({_shown(os.path.join(root, folder, entry.name))}"
+            where = f"{setting} ({_shown(root / folder / entry.name)}"
             if not _is_utf8(entry.name):
                 raise UserError(f"{where}) must have a name in UTF-8, or DVC fails; rename it")
             if entry.is_dir(follow_symlinks=False):
@@ -38,7 +39,7 @@ def walk_watched(setting: str, root: Path, skips: Callable[[str], bool]) -> Iter
                     f"{where}, a link to a folder) must be a folder, since DVC does not follow it and would miss "
                     "changes; copy the folder there, or link its files one by one"
                 )
-            elif entry.is_symlink() and not os.path.exists(entry.path):
+            elif entry.is_symlink() and not Path(entry.path).exists():
                 files.append(entry.name)
             elif not entry.is_file():
                 raise UserError(
@@ -69,7 +70,7 @@ def _entries(setting: str, root: Path, folder: str) -> list[os.DirEntry[str]]:
         with os.scandir(root / folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
-        path = _shown(os.fspath(root / folder))
+        path = _shown(root / folder)
         raise UserError(f"{setting} ({path}: {error.strerror}) must be a readable folder; change its rights") from None
 
 
@@ -77,6 +78,6 @@ def _is_utf8(name: str) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
-def _shown(path: str) -> str:
+def _shown(path: Path) -> str:
     """Return ``path`` with an escape for each byte that is not UTF-8."""
     return os.fsencode(path).decode(errors="backslashreplace")

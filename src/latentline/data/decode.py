@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError, features
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError, features
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", *(("AVIF",) if features.check("avif") else ()))
 """Formats that are decoded, whatever the file's name; AVIF only where the build of Pillow has it."""
@@ -29,7 +29,8 @@ def header(content: bytes) -> Shape:
     """Return (C, H, W) of the upright image without decoding it; C = 1 for grey, else 3. Raises UnreadableError."""
     with _opened(content) as image:
         width, height = image.size
-        if image.getexif().get(_ORIENTATION, 1) >= 5:
+        sideways = image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)  # it may be a text, or any number
+        if sideways and image.format != "TIFF":  # Pillow gives the upright size of a TIFF file
             width, height = height, width
         return (1 if _is_grey(image) else 3), height, width
 
@@ -84,7 +85,8 @@ def stored_extent(content: bytes) -> ValueRange:
 
 def _levels(image: Image.Image) -> float:
     """Return how many stored levels make one decoded level: 257 where Pillow shortens 16-bit colours to 8 bits."""
-    shortened = any(";16" in str(tile[3]) for tile in image.tile) and not image.mode.startswith("I")
+    tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
+    shortened = any(";16" in str(tile[3]) for tile in tiles) and not image.mode.startswith("I")
     return 257.0 if shortened else 1.0
 
 
@@ -103,6 +105,9 @@ def fit(image: Image.Image, shape: Shape) -> NDArray[np.uint8]:
 
 
 def _is_grey(image: Image.Image) -> bool:
+    if image.mode in ("P", "PA"):
+        palette = np.array(image.getpalette("RGB")).reshape(-1, 3)
+        return bool((palette == palette[:, :1]).all())
     return image.mode in _GREY_MODES or image.mode.startswith("I;")
 
 

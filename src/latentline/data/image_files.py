@@ -32,6 +32,7 @@ _SIGNATURES = {
     "PPM": rb"P[1-6]\s",
 }
 _WEAK = ("BMP", "PPM")  # texts may begin like these, so their header has to be read
+_NAMED = 5  # kinds of files in a message
 _BEGINNING = 1 << 16  # bytes that hold such a header
 _LITTER = re.compile(
     r"\..*|@eadir|@recycle|@recently-snapshot|@sharebin|@tmp|@syno.*|syno(file|photo|index|video)_.*|#recycle|#snapshot"
@@ -49,19 +50,21 @@ def is_litter(name: str) -> bool:
 
 
 def kind_left_out(path: Path) -> str | None:
-    """Return None for an image; for any other file its kind: ``LITTER``, its suffix, or ``no suffix``."""
+    """Return None for an image; for any other file its kind: ``LITTER``, its suffix, or ``without suffix``."""
     if is_litter(path.name):
         return LITTER
     suffix = path.suffix.lower()
     if suffix in SUFFIXES or (suffix not in _RAW + _TEXT and _is_image(path)):
         return None
-    return suffix or "no suffix"
+    return suffix or "without suffix"
 
 
 def in_words(counts: dict[str, int]) -> str:
     """Return text such as ``3 of .txt, 1 of .pdf`` for kinds of files and their counts, the most frequent first."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{count} {kind}" if kind == LITTER else f"{count} of {kind}" for kind, count in ordered)
+    texts = [f"{count} of {kind}" if kind.startswith(".") else f"{count} {kind}" for kind, count in ordered]
+    more = [f"{sum(count for _, count in ordered[_NAMED:])} of other kinds"] if len(ordered) > _NAMED else []
+    return ", ".join(texts[:_NAMED] + more)
 
 
 def _is_image(path: Path) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor
 from latentline.core.files import read_sealed_json, require_sha256
 from latentline.core.labels import LabelTable, Schema, class_names, read_labelled_rows, schema_from_json
 from latentline.core.shards import ShardedArray
+from latentline.data.decode import ValueRange
 
 MADE_BY = "download"
 
@@ -42,6 +43,7 @@ class StoreCard:
     horizontal_flip: bool  # True: the autoencoder trains on mirrored images too
     counts: dict[str, int]
     sha256: dict[str, str]  # of each shard
+    value_range: ValueRange | None = None  # stored values of image files that became 0 and 255
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -69,6 +71,7 @@ def read_card(root: Path) -> StoreCard:
         horizontal_flip=card["horizontal_flip"],
         counts={name: split["count"] for name, split in splits.items()},
         sha256={shard: digest for split in splits.values() for shard, digest in split["shards"].items()},
+        value_range=tuple(card["value_range"]) if "value_range" in card else None,
     )
 
 

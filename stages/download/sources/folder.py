@@ -14,7 +14,7 @@ from stages.download.sources.folder_layout import read_layout
 from stages.download.sources.table import Table, read_table
 
 _LARGEST_TABLE = 1 << 30  # bytes; pandas takes several times as much memory
-_NO_ROW = "images without a row in data.labels"
+_NO_ROW = "images without a row"
 
 
 def read_folder(options: SourceOptions) -> Source:
@@ -70,7 +70,7 @@ def _by_table(root: Path, table: Table, files: FolderFiles) -> Source:
             None if table.values is None else table.values[rows],
         )
     listed = set(table.names)
-    left_out = files.left_out | {name: _NO_ROW for name in files.images}
+    left_out = files.left_out | dict.fromkeys(files.images, _NO_ROW)
     left_out = {name: kind for name, kind in left_out.items() if name not in listed}
     return Source(_card(table.classes, table), splits, left_out)
 

@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from latentline.core.closure import module_closure
 from latentline.core.errors import UserError
 from latentline.core.load_params import read_params, validate
+from latentline.data.decode import FORMATS_IN_WORDS
 from latentline.data.store import read_card, read_split
 from stages.download import __main__ as download
 from support.source_files import encoded, flat
@@ -64,7 +65,14 @@ def test_a_labelled_folder_shows_its_classes(place):
     images = read_split(place / "data" / "prepared", "train").images.to_memory().double() / 255
     assert metrics["train"]["mean"] == pytest.approx(float(images.mean()), abs=1e-6)
     assert metrics["train"]["std"] == pytest.approx(float(images.std(correction=0)), abs=1e-6)
-    assert _figures(place) == {"images.png", "classes.png", "class_histogram.png", "unreadable.csv", "duplicates.csv"}
+    assert _figures(place) == {
+        "images.png",
+        "classes.png",
+        "class_histogram.png",
+        "unreadable.csv",
+        "duplicates.csv",
+        "left_out.csv",
+    }
     assert not list(place.rglob(".partial-*"))
 
 
@@ -82,6 +90,7 @@ def test_attributes_are_shown_and_an_unlabelled_folder_shows_images_only(place):
         "attribute_frequencies.png",
         "unreadable.csv",
         "duplicates.csv",
+        "left_out.csv",
     }
     assert [attribute.kind for attribute in read_card(place / "data" / "prepared").schema] == [
         "binary",
@@ -90,7 +99,21 @@ def test_attributes_are_shown_and_an_unlabelled_folder_shows_images_only(place):
     ]
     frame[["file"]].to_csv(place / "labels.csv", index=False)
     download.main()
-    assert _figures(place) == {"images.png", "unreadable.csv", "duplicates.csv"}
+    assert _figures(place) == {"images.png", "unreadable.csv", "duplicates.csv", "left_out.csv"}
+
+
+def test_what_is_left_out_is_counted_logged_and_listed(place, caplog):
+    for name in ("a.txt", "b.TXT", "c.pdf", "Thumbs.db"):
+        (place / "pictures" / "cat" / name).write_bytes(b"x")
+    _set(place)
+    download.main()
+    metrics = json.loads((place / "metrics" / "data.json").read_text())
+    assert metrics["left_out"] == {"files": 4, "hidden or of the system": 1, "pdf": 1, "txt": 2}
+    assert "left out of data.path: 2 of .txt, 1 hidden or of the system, 1 of .pdf; fig/download/left" in caplog.text
+    listed = pd.read_csv(place / "fig" / "download" / "left_out.csv").to_numpy().tolist()
+    assert ["cat/a.txt", ".txt"] in listed
+    assert len(listed) == 4
+    assert (metrics["lowest_value"], metrics["highest_value"]) == (0, 255)
 
 
 def test_what_is_wrong_with_the_data_is_listed(place):
@@ -101,7 +124,7 @@ def test_what_is_wrong_with_the_data_is_listed(place):
     _set(place, max_unreadable=0.1)
     download.main()
     unreadable = pd.read_csv(place / "fig" / "download" / "unreadable.csv")
-    assert unreadable.to_numpy().tolist() == [["cat/broken.png", "not a PNG, JPEG, WebP, BMP or GIF file"]]
+    assert unreadable.to_numpy().tolist() == [["cat/broken.png", f"not a {FORMATS_IN_WORDS} file"]]
     duplicates = pd.read_csv(place / "fig" / "download" / "duplicates.csv")
     assert set(duplicates["image"]) == {"cat/1.png", "cat/x.bmp", "cat/y.bmp"}
     metrics = json.loads((place / "metrics" / "data.json").read_text())

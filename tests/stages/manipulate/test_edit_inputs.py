@@ -58,6 +58,28 @@ def test_the_images_of_a_folder_come_by_name_and_other_files_are_left_out(tmp_pa
         image_files(tmp_path / "nowhere")
 
 
+def test_an_image_without_a_usual_name_is_edited_too(tmp_path):
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "scan", "TIFF")
+    assert [path.name for path in image_files(tmp_path)] == ["scan"]
+
+
+def test_a_folder_with_nothing_usable_is_refused_and_an_empty_one_is_not(tmp_path):
+    (tmp_path / ".gitignore").touch()
+    (tmp_path / "Thumbs.db").write_bytes(b"x")
+    assert image_files(tmp_path) == []
+    (tmp_path / "a.heic").write_bytes(b"x")
+    (tmp_path / "album").mkdir()
+    with pytest.raises(
+        UserError, match=r"^manipulate\.files \(.* with 1 of \.heic, 1 sub-folders\) must hold images .*; put images"
+    ):
+        image_files(tmp_path)
+
+
+def test_files_are_stretched_as_the_training_images_were(tmp_path):
+    Image.fromarray(np.full((4, 4), 4095, np.uint16)).save(tmp_path / "a.png")
+    assert read_images([tmp_path / "a.png"], (1, 4, 4), (0, 4095)).unique().tolist() == [255]
+
+
 def test_only_images_that_are_edited_towards_some_target_are_read_and_keep_their_index():
     stats = LatentStats((4,), LABELS.schema, "ab", Normalizer(torch.zeros(4), torch.full((4,), 2.0)))
     autoencoder = TrainedAutoencoder(small_diffae(2).eval(), torch.device("cpu"), "ab", (1, 8, 8))
@@ -91,6 +113,6 @@ def test_a_file_that_is_no_image_is_refused_with_its_name(tmp_path):
     with pytest.raises(
         UserError,
         match=r"^manipulate\.files \(.*bad\.png\) must be a readable image "
-        r"\(not a PNG, JPEG, WebP, BMP or GIF file\); remove it from the folder$",
+        r"\(not a PNG, JPEG, .*file\); remove it from the folder$",
     ):
         read_images([tmp_path / "bad.png"], (1, 8, 8))
