@@ -109,7 +109,7 @@ def test_what_is_left_out_is_counted_logged_and_listed(place, caplog):
     download.main()
     metrics = json.loads((place / "metrics" / "data.json").read_text())
     assert metrics["left_out"] == {"files": 4, "hidden or of the system": 1, "pdf": 1, "txt": 2}
-    assert "left out of data.path: 2 of .txt, 1 hidden or of the system, 1 of .pdf; fig/download/left" in caplog.text
+    assert "left out of data.path: 2 of .txt, 1 of .pdf, 1 hidden or of the system; fig/download/left" in caplog.text
     listed = pd.read_csv(place / "fig" / "download" / "left_out.csv").to_numpy().tolist()
     assert ["cat/a.txt", ".txt"] in listed
     assert len(listed) == 4
