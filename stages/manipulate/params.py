@@ -16,7 +16,7 @@ class ManipulateParams(Section):
     strengths: list[float] = Field(default=[-4.0, -2.0, 0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0], min_length=2)
     """Shifts in ascending order, in standard deviations of the latents along the direction."""
     files: Annotated[str, Field(min_length=1)] = "data/edit"
-    """Folder of images to edit; where it holds none, test images are edited. DVC depends on it, so it is never null."""
+    """Folder of images to edit; where it is empty, test images are edited. DVC depends on it, so it is never null."""
     images: Annotated[list[Count], Field(min_length=1)] | None = None
     """Indices of the images to edit, from 0, such as [3, 17]; null = all."""
     source_class: str | None = None
