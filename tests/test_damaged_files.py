@@ -9,8 +9,9 @@ import json
 import re
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,18 @@ import pytest
 import torch
 from safetensors.torch import save, save_file
 
+from latentline.autoencoders.load import load_autoencoder
 from latentline.core.arrays import load_arrays, save_arrays
 from latentline.core.errors import UserError
-from latentline.core.files import write_json
+from latentline.core.files import sha256_file, write_json, write_sealed_json
+from latentline.core.paths import AUTOENCODER, DENOISER, FEATURE_EXTRACTOR, LATENT_CLASSIFIERS, LATENT_STATS
 from latentline.core.shards import ShardedArray
+from latentline.data.samples import read_samples
+from latentline.denoisers.load import load_denoiser
+from latentline.feature_extractors.load import load_feature_extractor
+from latentline.latents.cache import read_stats
+from latentline.probes.load import load_latent_classifiers
+from latentline.runtime.checkpoint import save_checkpoint
 from support.readers import READERS, Reader, cache_reader, png, store_reader, tar_of, zip_of
 
 # Times five kinds of random damage to each file; params.yaml takes fifty times as long to read as others.
@@ -148,3 +157,72 @@ def test_a_file_of_the_right_form_without_our_digest_is_refused(tmp_path):
         save_file({"images": torch.zeros(2)}, path, meta)
         with pytest.raises(UserError, match="dvc repro sample"):
             load_arrays(path, "sample", kind="samples")
+
+
+def _require_refused_as_old(read: Callable[[], object], path: Path, stage: str) -> None:
+    with pytest.raises(UserError) as refused:
+        read()
+    message = str(refused.value)
+    assert re.fullmatch(rf"{re.escape(str(path))} is of an earlier version \(.+\); run `dvc repro {stage}`", message)
+    assert "\n" not in message
+
+
+def test_records_of_an_earlier_version_are_refused(tmp_path):
+    cases = (
+        (cache_reader, "stats.json", ("shape", "schema", "autoencoder", "mean", "splits"), "encode_and_cache_latents"),
+        (store_reader, "card.json", ("shape", "schema", "horizontal_flip", "splits"), "download"),
+    )
+    for build, name, entries, stage in cases:
+        reader = build(tmp_path, name)
+        whole = json.loads(reader.path.read_text())
+        del whole["sha256"]
+        for entry in entries:
+            write_sealed_json(reader.path, {key: value for key, value in whole.items() if key != entry})
+            _require_refused_as_old(reader.read, reader.path, stage)
+        write_sealed_json(reader.path, {**whole, "schema": [{**column, "old": 1} for column in whole["schema"]]})
+        _require_refused_as_old(reader.read, reader.path, stage)
+
+
+def test_arrays_of_an_earlier_version_are_refused(tmp_path):
+    reader = cache_reader(tmp_path, "labels.safetensors")
+    tensors, meta = load_arrays(reader.path, "x")
+    save_arrays(reader.path, {name: tensor.clone() for name, tensor in tensors.items()}, {"kind": meta["kind"]})
+    _require_refused_as_old(reader.read, reader.path, "encode_and_cache_latents")
+
+    path = tmp_path / "samples-00000.safetensors"
+    images, described = torch.zeros(2, 1, 3, 3, dtype=torch.uint8), {"autoencoder": "x", "count": 2}
+    for name, schema in (("images", {}), ("old", {"schema": []})):
+        save_arrays(path, {name: images}, {"kind": "samples", **described, **schema})
+        _require_refused_as_old(lambda: read_samples(tmp_path, "x"), path, "sample")
+
+
+def test_checkpoints_of_an_earlier_version_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cache_reader(tmp_path, "stats.json")
+    (tmp_path / "cache" / "encoded_img").rename("encoded_img")
+    stats, cpu = read_stats(), torch.device("cpu")
+    on_latents = {"latents": sha256_file(LATENT_STATS)}
+    denoiser = {"latent_shape": [2, 3, 3], "cond_dim": 2, "patch_size": 1, "width": 8, "depth": 1, "heads": 2}
+    classifier = {"shape": [1, 8, 8], "outputs": 2, "channels": 4, "features": 4, "dropout": 0.0}
+    for path, name, constructor, trained_on, settings, load in (
+        (AUTOENCODER, "identity", {"image_shape": [1, 3, 3], "old": 1}, {}, {}, lambda: load_autoencoder(cpu)),
+        (AUTOENCODER, "old", {"image_shape": [1, 3, 3]}, {}, {}, lambda: load_autoencoder(cpu)),
+        (DENOISER, "dit", {**denoiser, "old": 1}, on_latents, {}, lambda: load_denoiser(cpu, stats)),
+        (DENOISER, "dit", {"cond_dim": 2}, on_latents, {}, lambda: load_denoiser(cpu, stats)),
+        (DENOISER, "dit", denoiser, on_latents, {}, lambda: load_denoiser(cpu, stats)),
+        (DENOISER, "dit", denoiser, {}, {}, lambda: load_denoiser(cpu, stats)),
+        (FEATURE_EXTRACTOR, "classifier", {**classifier, "old": 1}, {}, {}, lambda: load_feature_extractor(cpu)),
+        (FEATURE_EXTRACTOR, "classifier", classifier, {}, {}, lambda: load_feature_extractor(cpu)),
+    ):
+        save_checkpoint(
+            path,
+            kind=path.stem,
+            name=name,
+            constructor=constructor,
+            trained_on=trained_on,
+            tensors={},
+            settings=settings,
+        )
+        _require_refused_as_old(load, path, f"train_{path.stem}")
+    save_arrays(LATENT_CLASSIFIERS, {}, {"kind": "latent_classifiers", **on_latents})
+    _require_refused_as_old(load_latent_classifiers, LATENT_CLASSIFIERS, "train_latent_classifiers")

@@ -18,8 +18,8 @@ ENDPOINT = "http://localhost:9000"
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
     """Start an S3 server that holds the team's bucket; return its address."""
-    server_module = pytest.importorskip("moto.server", reason="pip install 'latentline[test-s3]'")
-    pytest.importorskip("dvc_s3", reason="pip install 'latentline[test-s3]'")
+    server_module = pytest.importorskip("moto.server", reason=".venv/bin/pip install -e '.[test-s3]'")
+    pytest.importorskip("dvc_s3", reason=".venv/bin/pip install -e '.[test-s3]'")
     import boto3
 
     with pytest.MonkeyPatch.context() as patch:

@@ -41,7 +41,7 @@ def require_format(name: str | None) -> None:
     if name == "parquet" and find_spec(_PARQUET_NEEDS) is None:
         raise UserError(
             f"latents.export (parquet) needs the package {_PARQUET_NEEDS}; "
-            f"`pip install {_PARQUET_NEEDS}`, or set it to npz or safetensors"
+            "`.venv/bin/pip install -e '.[parquet]'`, or set it to npz or safetensors"
         )
 
 

@@ -66,7 +66,9 @@ def sampling_config(params: SampleParams, denoiser: Denoiser) -> SamplingConfig:
     """Return sampler, grid and guidance. Raises UserError where the sampler cannot serve the denoiser's process."""
     require_serves(params.sampler, denoiser.process.path.name, denoiser.process.prediction)
     scale = denoiser.conditioning.guidance(params.guidance_scale, "sample.guidance_scale")
-    options = SamplerOptions(params.eta, params.variance, params.sigma_scale, params.diffusion)
+    options = SamplerOptions(
+        eta=params.eta, variance=params.variance, sigma_scale=params.sigma_scale, diffusion=params.diffusion
+    )
     return SamplingConfig(
         partial(build_sampler, params.sampler, options),
         build_time_grid(params.time_grid, params.steps, denoiser.process.path, params.time_shift),

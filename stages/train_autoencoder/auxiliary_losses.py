@@ -87,9 +87,23 @@ def build_auxiliary_losses(
         if params.perceptual_weight
         else None
     )
+    term, training = None, None
+    if params.adversarial.weight:
+        term, training = _build_adversarial(autoencoder, image_channels, params, device, seed, total_steps, ranks)
+    return AuxiliaryLosses(perceptual, params.perceptual_weight, term, training)
+
+
+def _build_adversarial(
+    autoencoder: Autoencoder,
+    image_channels: int,
+    params: AutoencoderParams,
+    device: torch.device,
+    seed: int,
+    total_steps: int,
+    ranks: Ranks,
+) -> tuple[AdversarialTerm, DiscriminatorTraining]:
+    """Return the adversarial loss and the discriminator's training; see :func:`build_auxiliary_losses`."""
     adversarial = params.adversarial
-    if not adversarial.weight:
-        return AuxiliaryLosses(perceptual, params.perceptual_weight)
     enters_at = adversarial.start_step + adversarial.warmup_steps
     if enters_at >= total_steps:
         raise UserError(
@@ -112,7 +126,7 @@ def build_auxiliary_losses(
     training = DiscriminatorTraining(
         discriminator, term.discriminator_loss, optimizer, adversarial.start_step, _SECTION
     )
-    return AuxiliaryLosses(perceptual, params.perceptual_weight, term, training)
+    return term, training
 
 
 def build_perceptual(needed_by: str, device: torch.device) -> PerceptualDistance:

@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from latentline.core.files import refusing_earlier_versions
 from latentline.denoisers.load import Denoiser
 from latentline.latents.cache import LatentStats
 from latentline.runtime.init_from import initial_checkpoint, require_same
@@ -41,13 +42,11 @@ def begin_with(
     """
     folder = Path(params.init_from)
     checkpoint = initial_checkpoint("denoiser", folder, params.init_from_sha256)
-    require_same(
-        "denoiser",
-        folder,
-        _shaping(checkpoint.name, checkpoint.constructor, checkpoint.settings),
-        _shaping(params.name, constructor, settings),
-    )
-    if checkpoint.trained_on["autoencoder"] != stats.autoencoder:
+    with refusing_earlier_versions(checkpoint.path, "train_denoiser"):
+        found = _shaping(checkpoint.name, checkpoint.constructor, checkpoint.settings)
+        autoencoder = checkpoint.trained_on["autoencoder"]
+    require_same("denoiser", folder, found, _shaping(params.name, constructor, settings))
+    if autoencoder != stats.autoencoder:
         log.warning("denoiser.init_from: %s was trained on the latents of another autoencoder", folder)
     checkpoint.load_into(denoiser.network)
     return checkpoint.sha256

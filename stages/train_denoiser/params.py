@@ -64,8 +64,8 @@ class DenoiserParams(Section):
     name: Literal["unet", "dit", "mlp"] = "unet"
     """unet | dit (both for latent maps) | mlp (for latent vectors); see docs/denoisers.md."""
     epochs: Count = 8
-    """Passes over the cached latents; 0 only with init_from. A larger number trains only the extra epochs, from the
-    step before the learning rate fell."""
+    """Passes over the cached latents; 0 only with init_from. A larger number continues from the step where the
+    learning rate began to fall."""
     channels: Widths = Field(default=[64, 64])
     """Width of each level, from the latent's size down; each further level halves the map; unet only."""
     blocks: Depth = 1

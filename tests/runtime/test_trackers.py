@@ -76,9 +76,8 @@ def test_the_folder_is_the_main_checkouts_when_dvc_runs_a_copy(recorder, tmp_pat
 
 def test_a_tracker_that_is_not_installed_is_refused_at_once_with_its_package(workplace):
     missing = "surely_not_installed"
-    with pytest.raises(
-        UserError, match=rf"compute\.trackers \({missing}\) must be an installed package; `pip install {missing}`"
-    ):
+    remedy = r"`\.venv/bin/pip install -e '\.\[trackers\]'`"
+    with pytest.raises(UserError, match=rf"compute\.trackers \({missing}\) must be an installed package; {remedy}"):
         Trackers([missing])
 
 

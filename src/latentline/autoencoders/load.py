@@ -9,6 +9,7 @@ from torch import Tensor
 
 from latentline.autoencoders.base import Autoencoder
 from latentline.autoencoders.build import build_autoencoder
+from latentline.core.files import refusing_earlier_versions
 from latentline.core.paths import AUTOENCODER
 from latentline.core.seeds import start_noise
 from latentline.core.shards import ShardedArray
@@ -128,9 +129,11 @@ class TrainedAutoencoder:
 
 
 def load_autoencoder(device: torch.device, root: Path = Path()) -> TrainedAutoencoder:
-    """Load the autoencoder in ``root``/checkpoints/autoencoder. Raises UserError when it is missing or damaged."""
+    """Load the autoencoder in ``root``/checkpoints/autoencoder. Raises UserError for a missing, damaged or old file."""
     checkpoint = load_checkpoint(root / AUTOENCODER, kind="autoencoder", made_by="train_autoencoder")
-    network = build_autoencoder(checkpoint.name, **checkpoint.constructor)
+    with refusing_earlier_versions(checkpoint.path, "train_autoencoder"):
+        network = build_autoencoder(checkpoint.name, **checkpoint.constructor)
+        image_shape = tuple(checkpoint.constructor["image_shape"])
     checkpoint.load_into(network)
     to_device(network.eval().requires_grad_(False), device)
-    return TrainedAutoencoder(network, device, checkpoint.sha256, tuple(checkpoint.constructor["image_shape"]))
+    return TrainedAutoencoder(network, device, checkpoint.sha256, image_shape)

@@ -139,5 +139,22 @@ def require_sha256(path: Path, expected: str, described_in: Path, made_by: str) 
         )
 
 
+@contextmanager
+def refusing_earlier_versions(path: Path, made_by: str) -> Iterator[None]:
+    """Turn a KeyError or TypeError of the block into a UserError: the intact file at ``path`` is of an earlier version.
+
+    The block should only take entries from the content of ``path`` and build objects from them.
+
+    Args:
+        path: file whose sha256 has been checked, so that damage is no other explanation.
+        made_by: stage that writes it.
+    """
+    try:
+        yield
+    except (KeyError, TypeError) as error:  # an entry is missing, or a constructor has other arguments now
+        reason = f"no entry {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise UserError(f"{path} is of an earlier version ({reason}); run `dvc repro {made_by}`") from error
+
+
 def _seal(value: dict[str, Any]) -> str:
     return sha256_bytes(canonical_json(value).encode())

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from latentline.core.attributes import CLASS, Attribute
+from latentline.core.files import refusing_earlier_versions
 from latentline.core.shards import SHARD_BYTES, ShardedArray, read_rows, write_rows
 
 Schema = tuple[Attribute, ...]
@@ -128,8 +129,9 @@ def read_labelled_rows(
         verify: whether to compare each shard with its own sha256, which reads every byte once.
 
     Raises:
-        UserError: a shard is missing or damaged.
+        UserError: a shard is missing, damaged or of an earlier version.
     """
     rows, arrays, meta = read_rows(paths, name, made_by, verify=verify)
-    stored = schema_from_json(meta["schema"]) if schema is None else schema
+    with refusing_earlier_versions(paths[-1], made_by):
+        stored = schema_from_json(meta["schema"]) if schema is None else schema
     return rows, LabelTable.from_arrays(stored, arrays, len(rows)), meta

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from latentline.core.arrays import load_arrays, save_arrays
 from latentline.core.errors import UserError
-from latentline.core.files import sha256_file
+from latentline.core.files import refusing_earlier_versions, sha256_file
 
 SHARD_BYTES = 128 << 20
 _LOADED_AT_ONCE = 1024  # rows, by to_memory()
@@ -209,12 +209,13 @@ def read_rows(
         The rows of ``name``, read when they are used; all other arrays, in memory; and the ``meta`` of the shards.
 
     Raises:
-        UserError: a shard is missing or damaged.
+        UserError: a shard is missing, damaged or of an earlier version.
     """
     counts, beside = [], dict[str, list[Tensor]]()
     for path in paths:  # one shard at a time, so that its pages are freed with it
         arrays, meta = load_arrays(path, made_by, verify=verify)
-        rows = arrays.pop(name)
+        with refusing_earlier_versions(path, made_by):
+            rows = arrays.pop(name)
         counts.append(len(rows))
         for key, array in arrays.items():
             beside.setdefault(key, []).append(array.clone())

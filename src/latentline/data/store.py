@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from latentline.core.files import read_sealed_json, require_sha256
+from latentline.core.files import read_sealed_json, refusing_earlier_versions, require_sha256
 from latentline.core.labels import LabelTable, Schema, class_names, read_labelled_rows, schema_from_json
 from latentline.core.shards import ShardedArray
 from latentline.data.decode import ValueRange
@@ -62,17 +62,19 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def read_card(root: Path) -> StoreCard:
-    """Read ``root``/card.json. Raises UserError when it is missing or damaged."""
-    card = read_sealed_json(root / "card.json", MADE_BY)
-    splits = card["splits"]
-    return StoreCard(
-        schema=schema_from_json(card["schema"]),
-        shape=tuple(card["shape"]),
-        horizontal_flip=card["horizontal_flip"],
-        counts={name: split["count"] for name, split in splits.items()},
-        sha256={shard: digest for split in splits.values() for shard, digest in split["shards"].items()},
-        value_range=tuple(card["value_range"]) if "value_range" in card else None,
-    )
+    """Read ``root``/card.json. Raises UserError when it is missing, damaged or of an earlier version."""
+    path = root / "card.json"
+    card = read_sealed_json(path, MADE_BY)
+    with refusing_earlier_versions(path, MADE_BY):
+        splits = card["splits"]
+        return StoreCard(
+            schema=schema_from_json(card["schema"]),
+            shape=tuple(card["shape"]),
+            horizontal_flip=card["horizontal_flip"],
+            counts={name: split["count"] for name, split in splits.items()},
+            sha256={shard: digest for split in splits.values() for shard, digest in split["shards"].items()},
+            value_range=tuple(card["value_range"]) if "value_range" in card else None,
+        )
 
 
 def read_split(root: Path, name: str) -> ImageSplit:

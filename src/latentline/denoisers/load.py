@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from latentline.core.errors import UserError
-from latentline.core.files import sha256_file
+from latentline.core.files import refusing_earlier_versions, sha256_file
 from latentline.core.paths import DENOISER, LATENT_STATS
 from latentline.denoisers.build import build_denoiser
 from latentline.denoisers.conditioning import Conditioning, conditioning_on
@@ -37,22 +37,20 @@ def load_denoiser(device: torch.device, stats: LatentStats, root: Path = Path())
         root: folder of the run.
 
     Raises:
-        UserError: the checkpoint is missing or damaged, or was trained on other latents than those of encoded_img.
+        UserError: the checkpoint is missing, damaged or of an earlier version, or was trained on other latents than
+            those of encoded_img.
     """
     checkpoint = load_checkpoint(root / DENOISER, kind="denoiser", made_by="train_denoiser")
-    if checkpoint.trained_on["latents"] != sha256_file(
-        root / LATENT_STATS
-    ):  # stats.json holds the autoencoder's sha256 too
+    with refusing_earlier_versions(checkpoint.path, "train_denoiser"):
+        latents = checkpoint.trained_on["latents"]
+    if latents != sha256_file(root / LATENT_STATS):  # stats.json holds the autoencoder's sha256 too
         raise UserError(
             f"{root / DENOISER} was trained on other latents than encoded_img holds; run `dvc repro train_denoiser`"
         )
-    network = build_denoiser(checkpoint.name, **checkpoint.constructor)
+    with refusing_earlier_versions(checkpoint.path, "train_denoiser"):
+        network = build_denoiser(checkpoint.name, **checkpoint.constructor)
+        process = build_process(**checkpoint.settings["process"])
+        conditioning = conditioning_on(checkpoint.settings["condition"], stats.schema)
     checkpoint.load_into(network)
     to_device(network.eval().requires_grad_(False), device)
-    return Denoiser(
-        network,
-        build_process(**checkpoint.settings["process"]),
-        conditioning_on(checkpoint.settings["condition"], stats.schema),
-        tuple(checkpoint.constructor["latent_shape"]),
-        device,
-    )
+    return Denoiser(network, process, conditioning, tuple(checkpoint.constructor["latent_shape"]), device)

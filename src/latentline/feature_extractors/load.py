@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from latentline.core.attributes import predict
+from latentline.core.files import refusing_earlier_versions
 from latentline.core.labels import Schema, schema_from_json
 from latentline.core.paths import FEATURE_EXTRACTOR
 from latentline.core.shards import ShardedArray
@@ -36,9 +37,11 @@ class FeatureExtractor:
 
 
 def load_feature_extractor(device: torch.device) -> FeatureExtractor:
-    """Build the network of checkpoints/feature_extractor. Raises UserError when the file is missing or damaged."""
+    """Build the network of checkpoints/feature_extractor. Raises UserError for a missing, damaged or old file."""
     checkpoint = load_checkpoint(FEATURE_EXTRACTOR, kind="feature_extractor", made_by="train_feature_extractor")
-    network = build_feature_extractor(checkpoint.name, **checkpoint.constructor)
+    with refusing_earlier_versions(checkpoint.path, "train_feature_extractor"):
+        network = build_feature_extractor(checkpoint.name, **checkpoint.constructor)
+        schema = schema_from_json(checkpoint.settings["schema"])
     checkpoint.load_into(network)
     to_device(network.eval().requires_grad_(False), device)
-    return FeatureExtractor(network, device, checkpoint.name, schema_from_json(checkpoint.settings["schema"]))
+    return FeatureExtractor(network, device, checkpoint.name, schema)

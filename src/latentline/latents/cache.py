@@ -18,7 +18,13 @@ from torch import Tensor
 
 from latentline.core.arrays import load_arrays, save_arrays
 from latentline.core.errors import UserError
-from latentline.core.files import read_sealed_json, replaced_folder, require_sha256, write_sealed_json
+from latentline.core.files import (
+    read_sealed_json,
+    refusing_earlier_versions,
+    replaced_folder,
+    require_sha256,
+    write_sealed_json,
+)
 from latentline.core.labels import (
     LabelTable,
     Schema,
@@ -137,12 +143,14 @@ class _TrainStatistics:
 
 
 def read_stats(root: Path = Path()) -> LatentStats:
-    """Read ``root``/encoded_img/stats.json. Raises UserError when it is missing or damaged."""
-    stats = read_sealed_json(root / LATENT_STATS, MADE_BY)
-    shape = tuple(stats["shape"])
-    per_channel = (shape[0], *[1] * (len(shape) - 1))  # (C, 1, 1) or (D,)
-    mean, std = (torch.tensor(stats[key], dtype=torch.float32).reshape(per_channel) for key in ("mean", "std"))
-    return LatentStats(shape, schema_from_json(stats["schema"]), stats["autoencoder"], Normalizer(mean, std))
+    """Read ``root``/encoded_img/stats.json. Raises UserError when it is missing, damaged or of an earlier version."""
+    path = root / LATENT_STATS
+    stats = read_sealed_json(path, MADE_BY)
+    with refusing_earlier_versions(path, MADE_BY):
+        shape = tuple(stats["shape"])
+        per_channel = (shape[0], *[1] * (len(shape) - 1))  # (C, 1, 1) or (D,)
+        mean, std = (torch.tensor(stats[key], dtype=torch.float32).reshape(per_channel) for key in ("mean", "std"))
+        return LatentStats(shape, schema_from_json(stats["schema"]), stats["autoencoder"], Normalizer(mean, std))
 
 
 def read_latents(name: str, root: Path = Path()) -> LatentSplit[ShardedArray]:
@@ -152,18 +160,21 @@ def read_latents(name: str, root: Path = Path()) -> LatentSplit[ShardedArray]:
     used.
 
     Raises:
-        UserError: a shard is missing or damaged.
+        UserError: a shard is missing or damaged, or stats.json is of an earlier version.
     """
     stats = read_sealed_json(root / LATENT_STATS, MADE_BY)
-    described = stats["splits"][name]["shards"]
+    with refusing_earlier_versions(root / LATENT_STATS, MADE_BY):
+        described, schema = stats["splits"][name]["shards"], schema_from_json(stats["schema"])
     paths = [root / LATENT_SHARDS / shard for shard in sorted(described)]
     for path in paths:
         require_sha256(path, described[path.name], root / LATENT_STATS, MADE_BY)
-    latents, labels, _ = read_labelled_rows(paths, "latents", schema_from_json(stats["schema"]), MADE_BY, verify=False)
+    latents, labels, _ = read_labelled_rows(paths, "latents", schema, MADE_BY, verify=False)
     return LatentSplit(latents, labels)
 
 
 def read_labels(schema: Schema, root: Path = Path()) -> LabelTable:
-    """Read the labels of training images. Raises UserError when the file is missing or damaged."""
-    arrays, meta = load_arrays(root / LATENT_LABELS, MADE_BY, kind=_KIND)
-    return LabelTable.from_arrays(schema, arrays, meta["count"])
+    """Read the labels of training images. Raises UserError for a missing, damaged or old file."""
+    path = root / LATENT_LABELS
+    arrays, meta = load_arrays(path, MADE_BY, kind=_KIND)
+    with refusing_earlier_versions(path, MADE_BY):
+        return LabelTable.from_arrays(schema, arrays, meta["count"])

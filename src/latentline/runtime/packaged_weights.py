@@ -31,7 +31,7 @@ PERCEPTUAL = PackagedWeights(
     package="stlpips-pytorch",
     file="stlpips_pytorch/weights/vST0.0/alex_shift_tolerant.pth",
     sha256="b356b382f96010f77d085ee8343ecd9fd322d0a56e8de2b2d0549fafcad8b9ee",
-    remedy="install it (pip install -e '.[perceptual]'), or switch the setting off",
+    remedy="install it (.venv/bin/pip install -e '.[perceptual]'), or switch the setting off",
 )
 
 

@@ -4,7 +4,7 @@ The state lies outside DVC's outs, which DVC deletes when a stage starts. It lie
 even when ``dvc exp run --temp`` runs in a copy. Its key covers all that shapes the result: settings, inputs, and the
 code that computes the result.
 
-A training has up to three checkpoints: `running` (resume after a kill), `ended` (a kill before DVC records the outs)
+A training has up to three states: `running` (resume after a kill), `ended` (a kill before DVC records the outs)
 and `kept` (start of a run with more epochs). A job without an order, such as sampling, stores its finished chunks
 (``runtime/resumable_map.py``).
 """

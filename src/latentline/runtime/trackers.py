@@ -147,7 +147,8 @@ class Trackers:
         for name in names:
             if find_spec(name) is None:
                 raise UserError(
-                    f"compute.trackers ({name}) must be an installed package; `pip install {name}`, or remove it"
+                    f"compute.trackers ({name}) must be an installed package; "
+                    "`.venv/bin/pip install -e '.[trackers]'`, or remove it"
                 )
         self._names, self._stage, self._settings = names, stage, _flat(settings or {})
         self._running: dict[str, Tracker] = {}

@@ -129,24 +129,24 @@ def fit(
             terms: dict[str, float] = {}
             for module in state.active_modules():  # the model, then the discriminator
                 module.network.train()
-                sums = _BatchSums()
+                batch = _BatchSums()
                 for weight, micro_loss, micro_terms in module.loss(state.step):
                     (weight * micro_loss).backward()
-                    sums.add(weight, micro_loss, micro_terms)
+                    batch.add(weight, micro_loss, micro_terms)
                 save_due = ranks.is_main and time.monotonic() - last_save > config.saving.every_seconds
-                signals = _all_reduce(module.network, sums, StopSignals(stop_requested(), save_due), ranks)
+                # Signals are only ever raised within a step, so those of the last module hold for all of it.
+                stop, save = _all_reduce(module.network, batch, StopSignals(stop_requested(), save_due), ranks)
                 gradient_norm = full_tensor(
                     nn.utils.clip_grad_norm_(module.network.parameters(), module.clip_norm)
                 ).item()
-                module.require_finite(sums.loss, gradient_norm, state.step)
+                module.require_finite(batch.loss, gradient_norm, state.step)
                 module.optimizer_step(state.step)
-                terms |= sums.terms
+                terms |= batch.terms
             for average in averages:
                 average.update(state.step)
             state.log(terms)
             state.step += 1
             bar.update()
-            stop, save = signals
 
             if state.step % config.steps_per_epoch == 0:
                 row = _end_epoch(state, eval_model, config, on_epoch, ranks)
@@ -206,17 +206,17 @@ class _BatchSums:
             self.terms[name] = self.terms.get(name, 0.0) + weight * term.item()
 
 
-def _all_reduce(network: nn.Module, sums: _BatchSums, signals: StopSignals, ranks: Ranks) -> StopSignals:
+def _all_reduce(network: nn.Module, batch: _BatchSums, signals: StopSignals, ranks: Ranks) -> StopSignals:
     """Sum gradients, loss, terms and signals over all ranks, in one message; FSDP has summed its gradients already."""
     if ranks.count == 1:
         return signals
     gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
     numbers = torch.tensor(
-        [sums.loss, *signals, *sums.terms.values()], dtype=gradients[0].dtype, device=gradients[0].device
+        [batch.loss, *signals, *batch.terms.values()], dtype=gradients[0].dtype, device=gradients[0].device
     )
     ranks.all_reduce([numbers] if ranks.sharded else [*gradients, numbers])
-    sums.loss, stop, save, *terms = numbers.tolist()
-    sums.terms = dict(zip(sums.terms, terms, strict=True))
+    batch.loss, stop, save, *terms = numbers.tolist()
+    batch.terms = dict(zip(batch.terms, terms, strict=True))
     return StopSignals(stop > 0, save > 0)
 
 

@@ -8,7 +8,7 @@ from latentline.training.schedule import stable_steps, warmup_cosine, warmup_mil
 
 @dataclass(frozen=True)
 class Optimizer:
-    """AdamW (Loshchilov and Hutter, arXiv 1711.05101) and its schedule; fields as in params/optimizer.py."""
+    """AdamW (Loshchilov and Hutter, arXiv 1711.05101) and its schedule; fields as in training/params.py."""
 
     lr: float
     weight_decay: float

@@ -98,7 +98,8 @@ def test_without_labels_there_are_only_latents(tmp_path, name):
 
 def test_a_missing_package_is_named_before_any_work(monkeypatch):
     monkeypatch.setattr(export, "_PARQUET_NEEDS", "surely_not_installed")
-    with pytest.raises(UserError, match=r"latents\.export \(parquet\) needs the package surely_not_installed; `pip"):
+    message = r"latents\.export \(parquet\) needs the package surely_not_installed; `\.venv/bin/pip"
+    with pytest.raises(UserError, match=message):
         require_format("parquet")
     require_format("npz")
     require_format("safetensors")
