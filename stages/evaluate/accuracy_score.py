@@ -36,10 +36,11 @@ class Labelled:
     labels: Tensor
 
     def sha256(self) -> str:
-        """Return the digest of the images; their labels follow from the same inputs."""
+        """Return the digest of the images and labels."""
         digest = hashlib.sha256()
         for part in self.images.split(_HASH_BATCH):
             digest.update(part.numpy().tobytes())
+        digest.update(self.labels.numpy().tobytes())
         return digest.hexdigest()
 
 

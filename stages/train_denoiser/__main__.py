@@ -12,7 +12,7 @@ from latentline.training.config import saving_of
 from stages.train_denoiser.evaluate import evaluate
 from stages.train_denoiser.latents import read_split
 from stages.train_denoiser.params import DenoiserParams
-from stages.train_denoiser.report import preview_drawer, write_report
+from stages.train_denoiser.report import draw_missing_preview, preview_drawer, preview_folder, write_report
 from stages.train_denoiser.train import STAGE, best_average, build, train
 
 
@@ -31,21 +31,23 @@ def main() -> None:
     untrained, _ = evaluate(denoiser, splits["test"], seed)
     saving = saving_of(
         STAGE,
-        params.model_dump(exclude={"epochs"}),
+        params.model_dump(exclude={"epochs", "preview"}),
         {"seed": seed, **checkpoint["trained_on"]},
         compute,
         computed_by=["stages.train_denoiser.train"],
     )
     scale = denoiser.conditioning.guidance(params.preview.guidance_scale, "denoiser.preview.guidance_scale")
     preview = params.preview.model_copy(update={"guidance_scale": scale})
-    draw_preview = preview_drawer(preview, stats, autoencoder, seed, saving.file.folder)
+    previews = preview_folder(saving.file.folder, preview)
+    draw_preview = preview_drawer(preview, stats, autoencoder, seed, previews)
     averaged, history = train(denoiser, params, splits, seed, saving, ranks, draw_preview)
     ranks.exit_non_main()
 
     trained, losses = best_average(averaged, splits["val"], seed)
     save_checkpoint(DENOISER, **checkpoint, tensors=trained.network.state_dict())
+    draw_missing_preview(averaged[params.ema_decays[0]], params.epochs, previews, draw_preview)
     losses["untrained"] = {"test_loss": untrained}
-    write_report(trained, splits["test"], history, losses, seed, stats, autoencoder, saving.file.folder)
+    write_report(trained, splits["test"], history, losses, seed, stats, autoencoder, previews)
     saving.file.finish()
 
 

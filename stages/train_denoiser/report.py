@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from latentline.autoencoders.load import TrainedAutoencoder
-from latentline.core.files import replaced_folder, write_metrics
+from latentline.core.files import canonical_json, replaced_folder, sha256_bytes, write_metrics
 from latentline.core.paths import FIGURES, METRICS
 from latentline.core.seeds import generator
 from latentline.denoisers.conditioning import labels_for_samples
@@ -45,7 +45,7 @@ def preview_drawer(
         stats: of the latents.
         autoencoder: decodes the samples.
         seed: of the run.
-        folder: for the grids: the folder of the saved state, so that a restart finds those drawn before it.
+        folder: for the grids; see :func:`preview_folder`.
     """
 
     def draw(denoiser: Denoiser, epoch: int) -> None:
@@ -53,6 +53,22 @@ def preview_drawer(
             _draw_preview(folder / _PREVIEW.format(epoch), denoiser, params, stats, seed, autoencoder)
 
     return draw
+
+
+def preview_folder(state: Path, params: PreviewParams) -> Path:
+    """Return the folder of the grids below that of the saved ``state``, so that a restart finds earlier ones.
+
+    Other settings have another folder: they do not shape the state, but every grid.
+    """
+    return state / f"previews-{sha256_bytes(canonical_json(params.model_dump()).encode())[:16]}"
+
+
+def draw_missing_preview(
+    denoiser: Denoiser, epoch: int, folder: Path, draw_preview: Callable[[Denoiser, int], None]
+) -> None:
+    """Draw the grid of the last epoch where ``folder`` has none, as after a training with other preview settings."""
+    if not (folder / _PREVIEW.format(epoch)).exists():
+        draw_preview(denoiser, epoch)
 
 
 def write_report(

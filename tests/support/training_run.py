@@ -2,9 +2,12 @@
 
 import os
 import signal
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -21,6 +24,7 @@ from latentline.training.optimizer import Optimizer
 EPOCHS, STEPS = 3, 4
 OPTIMIZER = Optimizer(lr=1e-2, weight_decay=0.01, warmup_steps=2, decay_fraction=0.4, clip_norm=1.0)
 NEVER = 1e9  # seconds
+T = TypeVar("T")
 Result = tuple[list[nn.Module], nn.Module, list[dict[str, float]]]
 
 
@@ -72,6 +76,13 @@ class Run:
         used, history = fit(network, loss, config, averages=averages, on_epoch=on_epoch)
         file.finish()
         return [network, *(average.model for average in averages)], used, history
+
+
+def reference(train: Callable[[], T]) -> T:
+    """Return the result of ``train``, whose state lies in a folder of its own: no other run resumes from it."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DVC_ROOT", folder)
+        return train()
 
 
 def bytes_of(*modules: nn.Module) -> list[dict[str, bytes]]:

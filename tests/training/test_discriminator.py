@@ -22,6 +22,7 @@ from latentline.training.micro_batches import MicroBatch
 from latentline.training.optimizer import Optimizer
 from stages.train_autoencoder.adversarial import HINGE, AdversarialTerm, last_layer
 from stages.train_autoencoder.discriminator import PatchDiscriminator
+from support.training_run import reference
 
 EPOCHS, STEPS = 3, 4
 FIRST, ENTERS = 3, 6  # steps at which the discriminator begins to train, and to be part of the loss
@@ -112,7 +113,7 @@ def _die() -> None:
 def test_a_run_that_was_asked_to_stop_and_continued_ends_with_the_bytes_of_one_never_stopped(
     workplace, step, ema_decay
 ):
-    uninterrupted = Run(ema_decay=ema_decay).fit()
+    uninterrupted = reference(Run(ema_decay=ema_decay).fit)
     with pytest.raises(InterruptedRunError):
         Run(ema_decay=ema_decay, at_step=_at(step, _ask_to_stop)).fit()
     _assert_same(Run(ema_decay=ema_decay).fit(), uninterrupted)
@@ -120,7 +121,7 @@ def test_a_run_that_was_asked_to_stop_and_continued_ends_with_the_bytes_of_one_n
 
 @pytest.mark.parametrize("step", [FIRST + 1, ENTERS + 2])
 def test_a_run_killed_between_the_two_networks_steps_ends_with_the_same_bytes(workplace, step):
-    uninterrupted = Run().fit()
+    uninterrupted = reference(Run().fit)
     with pytest.raises(RuntimeError, match="killed"):
         Run(save_every=-1.0, at_step=_at(step, _die)).fit()
     _assert_same(Run().fit(), uninterrupted)
@@ -167,7 +168,7 @@ def test_the_discriminators_weights_move(workplace):
 
 
 def test_terms_that_begin_in_the_middle_of_an_epoch_are_averaged_over_their_own_steps(workplace):
-    _, _, history = Run().fit()
+    _, _, history = reference(Run().fit)
     logits: list[float] = []
     original = AdversarialTerm.discriminator_loss
 
@@ -178,7 +179,6 @@ def test_terms_that_begin_in_the_middle_of_an_epoch_are_averaged_over_their_own_
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(AdversarialTerm, "discriminator_loss", spy)
-        _forget(workplace)
         Run().fit()
     assert len(logits) == EPOCHS * STEPS - FIRST
     assert history[0]["logits_real"] == pytest.approx(logits[0])  # the last step of the first epoch

@@ -13,12 +13,12 @@ from latentline.runtime.resume import ResumeFile
 from latentline.training.loop import Saving, TrainConfig, fit
 from latentline.training.micro_batches import MicroBatch
 from latentline.training.schedule import warmup_cosine, warmup_milestones, warmup_stable_decay
-from support.training_run import NEVER, OPTIMIZER, Run, asked_to_stop, bytes_of
+from support.training_run import NEVER, OPTIMIZER, Run, asked_to_stop, bytes_of, reference
 
 
 def test_signals_work_as_before_once_the_training_is_over(workplace):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    Run().fit()
+    reference(Run().fit)
     with pytest.raises(InterruptedRunError):
         Run(at_step=asked_to_stop(5)).fit()
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

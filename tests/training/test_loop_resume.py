@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from latentline.core.interrupt import InterruptedRunError
-from support.training_run import EPOCHS, OPTIMIZER, STEPS, Run, asked_to_stop, assert_same, killed
+from support.training_run import EPOCHS, OPTIMIZER, STEPS, Run, asked_to_stop, assert_same, killed, reference
 
 
 @pytest.fixture(params=[(), (0.99,), (0.5, 0.99)], ids=["plain", "averaged", "averaged over two lengths"])
@@ -20,7 +20,7 @@ def decays(request) -> tuple[float, ...]:
     "at", [0, 5, STEPS - 1, EPOCHS * STEPS - 1], ids=["first step", "mid-epoch", "end of an epoch", "last step"]
 )
 def test_a_run_that_was_asked_to_stop_and_continued_ends_with_the_bytes_of_one_never_stopped(workplace, decays, at):
-    uninterrupted = Run(decays).fit()
+    uninterrupted = reference(Run(decays).fit)
     with pytest.raises(InterruptedRunError):
         Run(decays, at_step=asked_to_stop(at)).fit()
     second = Run(decays)
@@ -29,7 +29,7 @@ def test_a_run_that_was_asked_to_stop_and_continued_ends_with_the_bytes_of_one_n
 
 
 def test_a_killed_run_continues_from_its_last_save_and_ends_with_the_same_bytes(workplace, decays):
-    uninterrupted = Run(decays).fit()
+    uninterrupted = reference(Run(decays).fit)
     with pytest.raises(RuntimeError, match="killed"):
         Run(decays, save_every=-1.0, at_step=killed(6)).fit()
     second = Run(decays)
@@ -38,7 +38,7 @@ def test_a_killed_run_continues_from_its_last_save_and_ends_with_the_same_bytes(
 
 
 def test_a_run_stopped_at_every_step_ends_with_the_same_bytes(workplace):
-    uninterrupted = Run((0.9,)).fit()
+    uninterrupted = reference(Run((0.9,)).fit)
     for step in range(EPOCHS * STEPS):
         with pytest.raises(InterruptedRunError):
             Run((0.9,), at_step=asked_to_stop(step, signal.SIGINT)).fit()
@@ -75,14 +75,22 @@ def test_a_longer_run_costs_the_difference_and_gives_the_bytes_of_one_from_scrat
 
 def test_a_run_that_counts_its_epochs_never_continues_another(workplace):
     Run(epochs=2).fit()
-    assert not list(workplace.glob(".state/*/*"))
+    assert [path.name for path in workplace.glob(".state/*/*/*.safetensors")] == ["ended.safetensors"]
     longer = Run(epochs=3)
     longer.fit()
     assert longer.steps_done[0] == 0
 
 
+def test_a_run_that_never_saved_leaves_its_ended_state_and_the_same_run_again_trains_no_step(workplace, decays):
+    first = Run(decays).fit()
+    assert [path.name for path in workplace.glob(".state/*/*/*.safetensors")] == ["ended.safetensors"]
+    again = Run(decays)
+    assert_same(again.fit(), first)
+    assert again.steps_done == again.epochs_reported == []
+
+
 def test_a_longer_run_that_was_killed_continues_from_where_it_was(workplace, decays):
-    uninterrupted = Run(decays, epochs=5).fit()
+    uninterrupted = reference(Run(decays, epochs=5).fit)
     Run(decays, epochs=3, extendable=True).fit()
     with pytest.raises(InterruptedRunError):
         Run(decays, epochs=5, extendable=True, at_step=asked_to_stop(17)).fit()
@@ -92,7 +100,7 @@ def test_a_longer_run_that_was_killed_continues_from_where_it_was(workplace, dec
 
 
 def test_saving_often_changes_nothing(workplace):
-    seldom = Run((0.9,)).fit()
+    seldom = reference(Run((0.9,)).fit)
     often = Run((0.9,), save_every=-1.0)
     often_result = often.fit()
     assert often.steps_done == list(range(EPOCHS * STEPS))
@@ -108,7 +116,7 @@ def test_a_run_that_continues_logs_its_step(workplace, caplog):
 
 
 def test_a_damaged_state_starts_over_and_ends_with_the_same_bytes(workplace, caplog):
-    uninterrupted = Run().fit()
+    uninterrupted = reference(Run().fit)
     with pytest.raises(InterruptedRunError):
         Run(at_step=asked_to_stop(5)).fit()
     (state,) = workplace.glob(".state/*/*/state.safetensors")

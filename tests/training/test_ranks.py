@@ -24,6 +24,7 @@ from latentline.training.optimizer import Optimizer
 from stages.train_autoencoder.adversarial import HINGE, AdversarialTerm, last_layer
 from stages.train_autoencoder.discriminator import PatchDiscriminator
 from support.several import several
+from support.training_run import reference
 
 EPOCHS, STEPS = 2, 3
 OPTIMIZER = Optimizer(lr=1e-2, weight_decay=0.01, warmup_steps=2, decay_fraction=0.4, clip_norm=1.0)
@@ -117,7 +118,7 @@ def _assert_close(one: Result, other: Result, rtol: float = 1e-6) -> None:
 )
 def test_several_processes_train_what_one_trains(workplace, processes, rows, adversarial):
     run = Run(rows, adversarial=adversarial)
-    expected = run.fit()
+    expected = reference(run.fit)
     first, *others = several(processes, run.fit)
     _assert_close(first, expected)
     for other in others:  # byte for byte, and what the first alone computes too
@@ -138,7 +139,7 @@ def _stop(step: int, ranks: Ranks) -> None:
 
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2), (2, 2)])
 def test_a_run_asked_to_stop_in_any_process_continues_with_any_number_of_processes(workplace, before, after):
-    uninterrupted = Run().fit()
+    uninterrupted = reference(Run().fit)
     stopped = several(before, Run(at_step=_stop).fit)
     assert [type(result) for result in stopped] == [InterruptedRunError] * before
     done: list[int] = []

@@ -26,6 +26,7 @@ from latentline.training.micro_batches import MicroBatch, micro_batches
 from latentline.training.optimizer import Optimizer
 from support.several import several
 from support.small_diffae import small_diffae
+from support.training_run import reference
 
 EPOCHS, STEPS = 2, 3
 STOPPED = 3  # the step after which some runs end early
@@ -133,7 +134,7 @@ def _assert_close(one: Result, other: Result) -> None:
     ],
 )
 def test_processes_that_shard_the_weights_train_what_one_trains(workplace, run, processes):
-    expected = run.fit()
+    expected = reference(run.fit)
     for result in several(processes, run.fit, sharded=True):
         _assert_close(result, expected)
 
@@ -157,7 +158,7 @@ def _start_late(step: int, ranks: Ranks) -> None:
     ],
 )
 def test_a_run_continues_with_weights_sharded_otherwise(workplace, before, sharded_before, after, sharded_after):
-    expected = Run(_denoiser).fit()
+    expected = reference(Run(_denoiser).fit)
     stopped = several(before, Run(_denoiser, at_step=_stop).fit, sharded=sharded_before)
     assert [type(result) for result in stopped] == [InterruptedRunError] * before
     for result in several(after, Run(_denoiser, at_step=_start_late).fit, sharded=sharded_after):
@@ -170,7 +171,7 @@ def _die(step: int, ranks: Ranks) -> None:
 
 
 def test_a_state_saved_by_rank_0s_clock_outlives_a_process_that_dies(workplace):
-    expected = Run(_denoiser).fit()
+    expected = reference(Run(_denoiser).fit)
     first, dead, last = several(3, Run(_denoiser, at_step=_die, every_seconds=0).fit, sharded=True)
     assert dead is None
     assert type(first) is type(last) is LostRankError

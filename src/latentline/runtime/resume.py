@@ -4,9 +4,9 @@ The state lies outside DVC's outs, which DVC deletes when a stage starts. It lie
 even when ``dvc exp run --temp`` runs in a copy. Its key covers all that shapes the result: settings, inputs, and the
 code that computes the result.
 
-A training has up to three states: `running` (resume after a kill), `ended` (a kill before DVC records the outs)
-and `kept` (start of a run with more epochs). A job without an order, such as sampling, stores its finished chunks
-(``runtime/resumable_map.py``).
+A training has up to three states: `running` (resume after a kill), `ended` (a kill before DVC records the outs, or
+another figure later) and `kept` (start of a run with more epochs). A job without an order, such as sampling, stores its
+finished chunks (``runtime/resumable_map.py``).
 """
 
 import json
@@ -56,6 +56,7 @@ class ResumeFile:
         self.folder = Path(os.environ.get("DVC_ROOT", ".")) / ".state" / stage / self._key
         self._lock: int | None = None
         self._is_main = True
+        self._final: tuple[dict[str, Tensor], dict[str, Any]] | None = None
         self.stage = stage
 
     def load(
@@ -108,6 +109,16 @@ class ResumeFile:
         """Replace the `kept` state, from which a run of more epochs starts."""
         self.write(_KEPT, tensors, meta)
 
+    def save_at_finish(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+        """Let :meth:`finish` write the `ended` state, so that a new figure later costs no step.
+
+        The tensors must stay unchanged until then. A state that leaves no room for the `kept` one is not written.
+        """
+        kept = self.folder / _KEPT
+        room = _MAX_BYTES - (kept.stat().st_size if kept.exists() else 0)
+        if sum(tensor.nbytes for tensor in tensors.values()) <= room:
+            self._final = tensors, meta
+
     def write(self, name: str, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
         """Write a file of the state, whole or not at all."""
         if self._is_main and not (self.folder / _KEY_FILE).exists():
@@ -119,6 +130,9 @@ class ResumeFile:
 
         Beyond a total size the oldest states of ended runs are deleted.
         """
+        if self._final:
+            self.save(*self._final)
+            self._final = None
         if (running := self.folder / _RUNNING).exists():
             running.replace(self.folder / _ENDED)
         if not any((self.folder / name).exists() for name in (_ENDED, _KEPT)):

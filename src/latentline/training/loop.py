@@ -161,6 +161,7 @@ def fit(
             if stop:
                 ranks.barrier()  # rank 0 may still be writing
                 raise InterruptedRunError
+        _save(state, config.saving.file.save_at_finish, config, ranks)
         return eval_model.gathered(), state.history
 
 

@@ -15,6 +15,7 @@ from latentline.feature_extractors.load import FeatureExtractor, load_feature_ex
 from latentline.runtime.checkpoint import save_checkpoint
 from latentline.tools.params_file import read_recipe
 from stages.evaluate.accuracy_score import Labelled, accuracy_on_real, require_classes
+from support.training_run import reference
 
 COMPUTE = ComputeParams(
     device="cpu", threads=1, devices=1, nodes=1, strategy="ddp", workers=0, save_every_seconds=60.0, trackers=[]
@@ -63,7 +64,11 @@ def test_the_same_training_set_gives_the_same_score_and_another_seed_another_one
     torch.manual_seed(3)
     training_set = Labelled(torch.randint(256, (32, 1, 8, 8)).to(torch.uint8), torch.arange(32) % 2)
     test = Labelled(torch.randint(256, (200, 1, 8, 8)).to(torch.uint8), torch.arange(200) % 2)
-    scores = [accuracy_on_real(extractor, training_set, test, seed, COMPUTE) for seed in (0, 0, 1)]
+
+    def score(seed: int) -> float:
+        return reference(lambda: accuracy_on_real(extractor, training_set, test, seed, COMPUTE))
+
+    scores = [score(seed) for seed in (0, 0, 1)]
     assert scores[0] == scores[1] != scores[2]
 
 

@@ -1,5 +1,6 @@
 """Stage ``train_denoiser`` on the pixels of a few digits: averages, micro-batches, resume key, tables and figures."""
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from latentline.core.closure import module_closure
@@ -20,6 +22,7 @@ from stages.encode_and_cache_latents import __main__ as encode_and_cache_latents
 from stages.train_autoencoder import __main__ as train_autoencoder
 from stages.train_denoiser import __main__ as train_denoiser
 from stages.train_denoiser import report, train
+from support.training_run import reference
 
 pytestmark = pytest.mark.usefixtures("machine")
 
@@ -52,10 +55,10 @@ def encoded(tmp_path_factory: pytest.TempPathFactory, write_params) -> Path:
 
 
 @pytest.fixture
-def run(encoded: Path, write_params, monkeypatch) -> Run:
+def run(encoded: Path, write_params, monkeypatch, tmp_path) -> Run:
     """Run the stage with changed settings; return the weights in its checkpoint and its metrics."""
     monkeypatch.chdir(encoded)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))  # no test resumes from the state of another
 
     def train(**changes: object) -> tuple[dict[str, Tensor], dict[str, Any]]:
         write_params(encoded, {**PARAMS, **changes})
@@ -94,7 +97,7 @@ def test_micro_batches_give_the_same_denoiser_to_float_tolerance(run):
 
 
 def test_latents_read_from_disk_at_every_step_give_the_same_bytes_as_latents_in_memory(run, monkeypatch):
-    in_memory, metrics = run()
+    in_memory, metrics = reference(run)
     monkeypatch.setattr(training, "_MOST_BYTES", 0)
     monkeypatch.setattr(ShardedArray, "to_memory", lambda rows: pytest.fail("a whole split was read"))
     from_disk, metrics_from_disk = run()
@@ -129,6 +132,38 @@ def test_previews_and_partial_denoising_are_drawn(run):
     figures = {path.name for path in Path("fig/denoiser").iterdir()}
     assert figures >= {"preview_0002.png", "partial_denoising.png", "loss.png", "buckets.png", "buckets.csv"}
     assert "preview_0003.png" not in figures
+
+
+def test_other_preview_settings_cost_no_training_step_and_redraw_the_last_preview(run, monkeypatch):
+    preview = {"denoiser.preview.every_epochs": 1, "denoiser.preview.height": 3, "denoiser.preview.width": 2}
+    before, _ = run(**preview)
+    assert [path.name for path in _previews()] == [f"preview_000{epoch}.png" for epoch in (1, 2, 3)]
+    drawn = _previews()[-1].read_bytes()
+    monkeypatch.setattr(train, "denoising_loss", lambda *_: pytest.fail("a step was taken"))
+    changed, _ = run(**{**preview, "denoiser.preview.width": 4})
+    assert all(torch.equal(changed[name], tensor) for name, tensor in before.items())
+    (path,) = _previews()  # those of earlier epochs would have the old width
+    assert path.name == "preview_0003.png"
+    with Image.open(path) as wide, Image.open(io.BytesIO(drawn)) as narrow:
+        assert wide.width > narrow.width
+        assert wide.height == narrow.height
+    run(**preview)
+    assert [path.name for path in _previews()] == [f"preview_000{epoch}.png" for epoch in (1, 2, 3)]
+    assert _previews()[-1].read_bytes() == drawn
+
+
+def test_a_preview_drawn_after_the_training_is_the_one_drawn_during_it(run):
+    preview = {"denoiser.preview.every_epochs": 3, "denoiser.ema_decays": [0.5, 0.9]}
+    reference(lambda: run(**preview))
+    during = _previews()[0].read_bytes()
+    run(**{**preview, "denoiser.preview.every_epochs": 0})
+    assert _previews() == []
+    run(**preview)
+    assert [path.read_bytes() for path in _previews()] == [during]
+
+
+def _previews() -> list[Path]:
+    return sorted(Path("fig/denoiser").glob("preview_*.png"))
 
 
 def test_figures_that_cannot_be_drawn_cost_no_training_step(run, monkeypatch):
