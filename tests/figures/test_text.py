@@ -65,7 +65,7 @@ WITHOUT_NAMES = {"write_table"}
 
 
 @pytest.fixture
-def no_font_known_yet(monkeypatch):
+def no_font_looked_up_yet(monkeypatch):
     monkeypatch.setattr(text, "_family", {})
 
 
@@ -141,7 +141,7 @@ def test_what_cannot_be_drawn_is_shown_as_an_escape_and_long_names_without_their
     assert text.short_name(name) == shown
 
 
-def test_names_without_a_font_stay_apart_and_one_warning_counts_them(no_font_known_yet, monkeypatch, caplog):
+def test_names_without_a_font_stay_apart_and_one_warning_counts_them(no_font_looked_up_yet, monkeypatch, caplog):
     monkeypatch.setattr(text, "_families", lambda: ["DejaVu Sans"])
     assert text.short_name("cat 猫") == r"cat \u732b"
     assert text.short_name("犬") == r"\u72ac"
@@ -175,7 +175,7 @@ def _font(path: Path, family: str, characters: str) -> Path:
 
 
 @pytest.fixture
-def installed(no_font_known_yet, tmp_path, monkeypatch):
+def installed(no_font_looked_up_yet, tmp_path, monkeypatch):
     """Installs fonts for one test."""
     monkeypatch.setattr(fontManager, "ttflist", list(fontManager.ttflist))
 
