@@ -20,6 +20,7 @@ from latentline.figures.text import PlainLogFormatter, drawable, short_name, tex
 _DPI = 80
 _MARKED = {"marker": "o", "markersize": 3}  # of points on a line
 _MAX_BARS = 62
+_MAX_CELLS = 500  # along a side of a confusion matrix
 _MAX_NAMES = 26  # of classes, in a confusion matrix
 
 
@@ -131,8 +132,16 @@ def histogram(path: Path, names: Sequence[str], counts: Sequence[int], ylabel: s
 
 
 def confusion(path: Path, matrix: ArrayLike, names: Sequence[str]) -> None:
-    """Draw counts (true class, predicted class); colours are shares of the row."""
+    """Draw counts (true class, predicted class); colours are shares of the row.
+
+    Above 500 classes a cell is the sum over neighbouring classes, and the labels of the axes say over how many.
+    """
     counts = np.asarray(matrix)
+    together = -(-len(names) // _MAX_CELLS)
+    if together > 1:
+        starts = range(0, len(names), together)
+        counts = np.add.reduceat(np.add.reduceat(counts, starts, axis=0), starts, axis=1)
+    note = f", {together} classes per cell" if together > 1 else ""
     with _axes(path, (6, 5.4), names if len(names) <= _MAX_NAMES else []) as axes:
         axes.imshow(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
         if len(names) <= _MAX_NAMES:
@@ -140,7 +149,7 @@ def confusion(path: Path, matrix: ArrayLike, names: Sequence[str]) -> None:
                 axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=7)
             axes.set_xticks(range(len(names)), map(short_name, names), rotation=45, ha="right")
             axes.set_yticks(range(len(names)), map(short_name, names))
-        axes.set(xlabel="predicted", ylabel="true")
+        axes.set(xlabel=f"predicted{note}", ylabel=f"true{note}")
 
 
 def notice(path: Path, text: str) -> None:
