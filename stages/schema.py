@@ -1,7 +1,7 @@
 """The whole of params.yaml, and the rules across sections.
 
-No stage imports this file: ``load_params.py`` loads it by name, because it can only refuse a run, never change its
-results. So a new setting of one stage re-runs no other stage.
+No stage but ``check_params`` imports this file: ``load_params.py`` loads it by name, because it can only refuse a run,
+never change its results. So a new setting of one stage re-runs no other stage.
 """
 
 from typing import Annotated

@@ -1,6 +1,6 @@
 """Kill every stage of the pipeline at random moments, continue it by the same command, and compare the bytes.
 
-    python tests/kills.py --kills 10                    # all nine stages, at least ten times each
+    python tests/kills.py --kills 10                    # all ten stages, at least ten times each
     python tests/kills.py --kills 3 --stages sample
 
 A copy of the repository runs the small pipeline on digits, each stage once undisturbed. Then each stage lives again

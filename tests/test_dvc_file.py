@@ -28,6 +28,7 @@ USERS_OWN = {
     ("train_denoiser", "${denoiser.init_from}"),
     ("manipulate", "${manipulate.files}"),
 }
+FIRST = "check_params"  # it loads the whole of params.yaml, so it has no section, and imports the schema
 each_stage = pytest.mark.parametrize("stage", STAGES)
 
 
@@ -54,7 +55,7 @@ def _closure(stage: str) -> set[str]:
 
 
 def _code(stage: str) -> list[str]:
-    return [dep for dep in STAGES[stage]["deps"] if dep.startswith(CODE)]
+    return [dep for dep in STAGES[stage]["deps"] if f"{dep}/".startswith(CODE)]
 
 
 def test_every_folder_of_stages_is_a_stage_and_every_stage_runs_its_folder():
@@ -92,7 +93,8 @@ def test_what_a_stage_reads_besides_code_some_other_stage_writes(stage):
     written = {path for other in STAGES if other != stage for path in _paths(STAGES[other].get("outs", []))}
     for dep in STAGES[stage]["deps"]:
         own = (stage, dep) in USERS_OWN
-        assert own or dep.startswith(CODE) or any(f"{dep}/".startswith(f"{out}/") for out in written), dep
+        own = own or (stage, dep) == (FIRST, "params.yaml")
+        assert own or f"{dep}/".startswith(CODE) or any(f"{dep}/".startswith(f"{out}/") for out in written), dep
 
 
 def test_what_users_bring_is_watched_and_its_place_is_there_in_a_fresh_clone():
@@ -105,7 +107,7 @@ def test_what_users_bring_is_watched_and_its_place_is_there_in_a_fresh_clone():
         ).stdout, dep
 
 
-@each_stage
+@pytest.mark.parametrize("stage", STAGES.keys() - {FIRST})
 def test_the_params_of_a_stage_are_the_section_it_loads_and_the_seed_if_it_uses_it(stage):
     tree = ast.parse((ROOT / "stages" / stage / "__main__.py").read_text())
     loads = [
@@ -121,13 +123,26 @@ def test_the_params_of_a_stage_are_the_section_it_loads_and_the_seed_if_it_uses_
 
 
 def test_every_section_belongs_to_one_stage_except_compute_which_belongs_to_none():
-    sections = [section for stage in STAGES.values() for section in stage["params"] if section != "seed"]
+    sections = [section for stage in STAGES.values() for section in stage.get("params", []) if section != "seed"]
     assert sorted(sections) == sorted(read_params(ROOT / "params.yaml").keys() - {"seed", "compute"})
 
 
-@each_stage
+@pytest.mark.parametrize("stage", STAGES.keys() - {FIRST})
 def test_no_stage_imports_another_or_the_schema_of_the_whole_file(stage):
     assert {file.split("/")[1] for file in _closure(stage) if file.startswith("stages/")} == {stage}
+
+
+def test_the_first_stage_reads_the_whole_file_and_imports_all_of_its_schema_and_nothing_else_of_the_stages():
+    assert "params" not in STAGES[FIRST]
+    assert "params.yaml" in STAGES[FIRST]["deps"]
+    imported = {file for file in _closure(FIRST) if file.startswith("stages/") and not file.endswith("/__init__.py")}
+    models = {path.relative_to(ROOT).as_posix() for path in (ROOT / "stages").glob("*/*params.py")}
+    assert imported == {"stages/schema.py", f"stages/{FIRST}/__main__.py", *models}
+
+
+def test_every_stage_comes_after_the_first_whose_out_stays_when_it_refuses():
+    assert _after(FIRST) == STAGES.keys()
+    assert all(settings == {"persist": True} for settings in _outputs(FIRST).values())
 
 
 def _after(stage: str) -> set[str]:
@@ -146,7 +161,7 @@ def _after(stage: str) -> set[str]:
     [("sample", {"sample", "evaluate"}), ("evaluate", {"evaluate"}), ("manipulate", {"manipulate"})],
 )
 def test_another_setting_of_a_section_runs_only_what_must_follow(section, stages):
-    assert set().union(*(_after(stage) for stage in STAGES if section in STAGES[stage]["params"])) == stages
+    assert set().union(*(_after(stage) for stage in STAGES if section in STAGES[stage].get("params", []))) == stages
 
 
 @pytest.mark.parametrize(

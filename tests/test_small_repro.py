@@ -15,7 +15,7 @@ from latentline.core.files import sha256_file
 from latentline.data.store import read_card
 from latentline.latents.cache import read_stats
 from latentline.runtime.checkpoint import load_checkpoint
-from support.checkout import EVERY_STAGE, Checkout
+from support.checkout import CHECK, EVERY_STAGE, Checkout
 
 
 def _files(folder: Path) -> dict[str, str]:
@@ -122,22 +122,22 @@ def test_from_scratch_every_byte_is_the_same_again(finished, copy):
     assert set(copy.run("git", "status", "--porcelain").stdout.split()) <= {"M", "metrics/timing.json"}
 
 
-def test_where_it_runs_re_runs_nothing(copy):
+def test_where_it_runs_re_runs_nothing_but_the_check(copy):
     copy.change(
         **{"compute.save_every_seconds": 5.0, "compute.workers": 0, "compute.threads": 2, "compute.device": "cpu"}
     )
-    assert copy.repro() == set()
+    assert copy.repro() == {CHECK}
 
 
 def test_an_experiment_with_another_sampling_draws_and_scores_anew_and_nothing_else(copy):
     output = copy.dvc("exp", "run", "--set-param", "sample.steps=3")
-    assert set(re.findall(r"^Running stage '(\w+)'", output, re.MULTILINE)) == {"sample", "evaluate"}
+    assert set(re.findall(r"^Running stage '(\w+)'", output, re.MULTILINE)) == {CHECK, "sample", "evaluate"}
     assert copy.metrics("sample")["network_evaluations"] == 3 * 2 * 2
 
 
 def test_a_longer_training_of_the_denoiser_changes_its_samples_and_nothing_before_it(copy):
     copy.change(**{"denoiser.epochs": 3})
-    assert copy.repro() == {"train_denoiser", "sample", "manipulate", "evaluate"}
+    assert copy.repro() == {CHECK, "train_denoiser", "sample", "manipulate", "evaluate"}
     assert len((copy.folder / "fig" / "denoiser" / "loss.csv").read_text().splitlines()) == 1 + 3
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 from PIL import Image
 
 from latentline.figures import plots
@@ -55,6 +56,20 @@ def test_of_too_many_bars_the_lowest_are_drawn(tmp_path):
     assert pictures[0] == pictures[1] != pictures[2]
     with Image.open(tmp_path / "x.png") as picture:
         assert picture.width < 3000
+
+
+@pytest.mark.parametrize(
+    ("classes", "note"), [(500, ""), (501, ", 2 classes per cell"), (4_000, ", 8 classes per cell")]
+)
+def test_a_confusion_matrix_of_thousands_of_classes_is_drawn_in_blocks_and_says_so(
+    tmp_path, monkeypatch, classes, note
+):
+    labels = []
+    monkeypatch.setattr(Axes, "set", lambda axes, draw=Axes.set, **texts: (labels.append(texts), draw(axes, **texts)))
+    plots.confusion(tmp_path / "x.png", np.eye(classes, dtype=np.int32), [f"class {i}" for i in range(classes)])
+    assert labels == [{"xlabel": f"predicted{note}", "ylabel": f"true{note}"}]
+    with Image.open(tmp_path / "x.png") as picture:
+        assert len(np.unique(np.asarray(picture.convert("L")))) > 5
 
 
 def test_drawing_leaves_no_figure_open(tmp_path):

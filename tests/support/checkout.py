@@ -53,6 +53,7 @@ TINY = {
 }
 NOT_COPIED = ("tests/", "fig/", "metrics/", "dvc.lock")  # the committed run's results must not pass for a test's own
 STAGES = (
+    "check_params",
     "download",
     "train_feature_extractor",
     "train_autoencoder",
@@ -65,6 +66,8 @@ STAGES = (
 )
 """In an order in which they can run."""
 EVERY_STAGE = set(STAGES)
+CHECK = "check_params"
+"""The stage that another value of any setting runs again, beside those that depend on the setting."""
 
 
 class Checkout:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+PARAMS_CHECKED = Path("data/params_checked.json")
 PREPARED = Path("data/prepared")
 GENERATED = Path("data/generated")
 LATENT_SHARDS = Path("encoded_img/latents")

@@ -1,6 +1,6 @@
 """Plots of numbers: curves, bars, histograms, matrices; and tables for ``dvc plots``."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,12 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from latentline.core.files import replaced_file
+from latentline.figures.text import PlainLogFormatter, drawable, short_name, text_settings
 
 _DPI = 80
+_MARKED = {"marker": "o", "markersize": 3}  # of points on a line
 _MAX_BARS = 62
+_MAX_CELLS = 500  # along a side of a confusion matrix
 _MAX_NAMES = 26  # of classes, in a confusion matrix
 
 
@@ -37,12 +40,15 @@ def curves(
     log: bool = False,
 ) -> None:
     """Draw columns ``y`` of ``rows`` over column ``x``, on a logarithmic axis if ``log``."""
-    with _axes(path, (5, 3.2)) as axes:
+    with _axes(path, (5, 3.2), [x, *y, ylabel]) as axes:
         for name in y:
-            axes.plot([row[x] for row in rows], [row[name] for row in rows], marker="o", markersize=3, label=name)
-        axes.set(xlabel=x, ylabel=ylabel, yscale="log" if log else "linear")
+            axes.plot([row[x] for row in rows], [row[name] for row in rows], **_MARKED)
+        axes.set(xlabel=drawable(x), ylabel=drawable(ylabel), yscale="log" if log else "linear")
+        if log:
+            axes.yaxis.set_major_formatter(PlainLogFormatter())
+            axes.yaxis.set_minor_formatter(PlainLogFormatter())
         axes.grid(alpha=0.3)
-        axes.legend()
+        axes.legend(axes.lines, map(short_name, y))
 
 
 def curve_panels(path: Path, rows: Sequence[Mapping[str, Any]], x: str, panels: Mapping[str, Sequence[str]]) -> None:
@@ -50,15 +56,15 @@ def curve_panels(path: Path, rows: Sequence[Mapping[str, Any]], x: str, panels: 
 
     A row that lacks a column is left out of its curve.
     """
-    figure, drawn = plt.subplots(1, len(panels), figsize=(3.4 * len(panels), 3), squeeze=False)
-    for axes, (label, names) in zip(drawn.flat, panels.items(), strict=True):
-        for name in names:
-            present = [row for row in rows if name in row]
-            axes.plot([row[x] for row in present], [row[name] for row in present], marker="o", markersize=3, label=name)
-        axes.set(xlabel=x, ylabel=label)
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
-    _save(path, figure)
+    texts = [x, *panels, *(name for names in panels.values() for name in names)]
+    with _panels(path, (1, len(panels)), (3.4, 3), texts) as drawn:
+        for axes, (label, names) in zip(drawn.flat, panels.items(), strict=True):
+            for name in names:
+                present = [row for row in rows if name in row]
+                axes.plot([row[x] for row in present], [row[name] for row in present], **_MARKED)
+            axes.set(xlabel=drawable(x), ylabel=drawable(label))
+            axes.grid(alpha=0.3)
+            axes.legend(axes.lines, map(short_name, names), fontsize=8)
 
 
 def relation(
@@ -80,25 +86,25 @@ def relation(
         marks: texts beside the points of the first line.
         diagonal: whether to draw y = x, dashed.
     """
-    with _axes(path, (5, 4)) as axes:
-        for name, points in lines.items():
-            axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
+    with _axes(path, (5, 4), [*lines, xlabel, ylabel, *marks]) as axes:
+        for points in lines.values():
+            axes.plot(*zip(*points, strict=True), **_MARKED)
         for mark, point in zip(marks, next(iter(lines.values())), strict=False):
-            axes.annotate(mark, point, xytext=(3, 3), textcoords="offset points", fontsize=7)
+            axes.annotate(short_name(mark), point, xytext=(3, 3), textcoords="offset points", fontsize=7)
         if diagonal:
             axes.plot([0, 1], [0, 1], linestyle="--", color="grey")
-        axes.set(xlabel=xlabel, ylabel=ylabel)
+        axes.set(xlabel=drawable(xlabel), ylabel=drawable(ylabel))
         axes.grid(alpha=0.3)
-        axes.legend()
+        axes.legend(axes.lines[: len(lines)], map(short_name, lines))
 
 
 def shares(path: Path, values: Mapping[str, ArrayLike], xlabel: str) -> None:
     """Draw histograms of several sets of numbers in [0, 1], superimposed."""
-    with _axes(path, (5, 3.2)) as axes:
-        for name, numbers in values.items():
-            axes.hist(np.asarray(numbers), bins=np.linspace(0, 1, 41), density=True, alpha=0.5, label=name)
-        axes.set(xlabel=xlabel, ylabel="density", xlim=(0, 1))
-        axes.legend()
+    with _axes(path, (5, 3.2), [*values, xlabel]) as axes:
+        for numbers in values.values():
+            axes.hist(np.asarray(numbers), bins=np.linspace(0, 1, 41), density=True, alpha=0.5)
+        axes.set(xlabel=drawable(xlabel), ylabel="density", xlim=(0, 1))
+        axes.legend(axes.containers, map(short_name, values))
 
 
 def bars(path: Path, names: Sequence[str], values: Sequence[float], ylabel: str) -> None:
@@ -107,10 +113,10 @@ def bars(path: Path, names: Sequence[str], values: Sequence[float], ylabel: str)
         lowest = np.argsort(values, kind="stable")[:_MAX_BARS]
         ylabel = f"{ylabel}, lowest {_MAX_BARS} of {len(names)}"
         names, values = [names[index] for index in lowest], [values[index] for index in lowest]
-    with _axes(path, (max(4, 0.5 * len(names) + 1), 3.2)) as axes:
+    with _axes(path, (max(4, 0.5 * len(names) + 1), 3.2), [*names, ylabel]) as axes:
         axes.bar(range(len(names)), values)
-        axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
-        axes.set(ylabel=ylabel)
+        axes.set_xticks(range(len(names)), map(short_name, names), rotation=45, ha="right")
+        axes.set(ylabel=drawable(ylabel))
         axes.grid(alpha=0.3, axis="y")
 
 
@@ -119,29 +125,37 @@ def histogram(path: Path, names: Sequence[str], counts: Sequence[int], ylabel: s
     if len(names) <= _MAX_BARS:
         bars(path, names, counts, ylabel)
         return
-    with _axes(path, (5, 3.2)) as axes:
+    with _axes(path, (5, 3.2), [ylabel]) as axes:
         axes.fill_between(range(1, len(counts) + 1), sorted(counts, reverse=True), step="mid")
-        axes.set(xlabel=f"rank among {len(counts)}", ylabel=ylabel, ylim=(0, None))
+        axes.set(xlabel=f"rank among {len(counts)}", ylabel=drawable(ylabel), ylim=(0, None))
         axes.grid(alpha=0.3)
 
 
 def confusion(path: Path, matrix: ArrayLike, names: Sequence[str]) -> None:
-    """Draw counts (true class, predicted class); colours are shares of the row."""
+    """Draw counts (true class, predicted class); colours are shares of the row.
+
+    Above 500 classes a cell is the sum over neighbouring classes, and the labels of the axes say over how many.
+    """
     counts = np.asarray(matrix)
-    with _axes(path, (6, 5.4)) as axes:
+    together = -(-len(names) // _MAX_CELLS)
+    if together > 1:
+        starts = range(0, len(names), together)
+        counts = np.add.reduceat(np.add.reduceat(counts, starts, axis=0), starts, axis=1)
+    note = f", {together} classes per cell" if together > 1 else ""
+    with _axes(path, (6, 5.4), names if len(names) <= _MAX_NAMES else []) as axes:
         axes.imshow(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
         if len(names) <= _MAX_NAMES:
             for row, column in np.ndindex(*counts.shape):
                 axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=7)
-            axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
-            axes.set_yticks(range(len(names)), names)
-        axes.set(xlabel="predicted", ylabel="true")
+            axes.set_xticks(range(len(names)), map(short_name, names), rotation=45, ha="right")
+            axes.set_yticks(range(len(names)), map(short_name, names))
+        axes.set(xlabel=f"predicted{note}", ylabel=f"true{note}")
 
 
 def notice(path: Path, text: str) -> None:
     """Draw a line of text, in place of a figure that has no data."""
-    with _axes(path, (6, 0.6)) as axes:
-        axes.text(0.5, 0.5, text, ha="center", va="center")
+    with _axes(path, (6, 0.6), [text]) as axes:
+        axes.text(0.5, 0.5, drawable(text), ha="center", va="center")
         axes.set_axis_off()
 
 
@@ -149,29 +163,33 @@ def histograms_against_normal(path: Path, values: ArrayLike, titles: Sequence[st
     """Draw the density of each row of ``values`` (K, N) in its own panel, with the standard normal density."""
     rows = np.asarray(values)
     columns = min(4, len(rows))
-    figure, panels = plt.subplots(
-        -(-len(rows) // columns), columns, figsize=(2.4 * columns, 2 * -(-len(rows) // columns)), squeeze=False
-    )
     x = np.linspace(-4, 4, 161)
-    for panel in panels.flat[len(rows) :]:
-        panel.set_axis_off()
-    for panel, row, title in zip(panels.flat, rows, titles, strict=False):
-        panel.hist(row, bins=x[::2], density=True, color="tab:blue", alpha=0.6)
-        panel.plot(x, np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi), color="black", linewidth=1)
-        panel.set_title(title, fontsize=8)
-        panel.tick_params(labelsize=7)
-    _save(path, figure)
+    with _panels(path, (-(-len(rows) // columns), columns), (2.4, 2), titles) as panels:
+        for panel in panels.flat[len(rows) :]:
+            panel.set_axis_off()
+        for panel, row, title in zip(panels.flat, rows, titles, strict=False):
+            panel.hist(row, bins=x[::2], density=True, color="tab:blue", alpha=0.6)
+            panel.plot(x, np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi), color="black", linewidth=1)
+            panel.set_title(short_name(title), fontsize=8)
+            panel.tick_params(labelsize=7)
 
 
 @contextmanager
-def _axes(path: Path, size: tuple[float, float]) -> Iterator[Any]:
-    figure, axes = plt.subplots(figsize=size)
-    yield axes
-    _save(path, figure)
+def _axes(path: Path, size: tuple[float, float], texts: Iterable[str]) -> Iterator[Any]:
+    """Yield axes of ``size`` inches, drawn with fonts that have the characters of ``texts``; then write the figure."""
+    with _panels(path, (1, 1), size, texts) as panels:
+        yield panels[0, 0]
 
 
-def _save(path: Path, figure: Any) -> None:
-    figure.tight_layout()
-    with replaced_file(path) as temporary:
-        figure.savefig(temporary, dpi=_DPI, format="png", metadata={"Software": None})
-    plt.close(figure)
+@contextmanager
+def _panels(path: Path, grid: tuple[int, int], size: tuple[float, float], texts: Iterable[str]) -> Iterator[Any]:
+    """Yield a grid (rows, columns) of axes, each of ``size`` inches; see :func:`_axes`."""
+    with text_settings(texts):
+        figure, panels = plt.subplots(*grid, figsize=(size[0] * grid[1], size[1] * grid[0]), squeeze=False)
+        try:
+            yield panels
+            figure.tight_layout()
+            with replaced_file(path) as temporary:
+                figure.savefig(temporary, dpi=_DPI, format="png", metadata={"Software": None})
+        finally:
+            plt.close(figure)

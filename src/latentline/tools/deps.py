@@ -18,20 +18,21 @@ NOT_LISTED = {"stages/__init__.py", "src/latentline/__init__.py"}
 def code_folders(root: Path, stage: str) -> list[str]:
     """Return the folders under ``root`` that ``python -m stages.<stage>`` imports from, sorted.
 
-    They are its own, and packages of the library.
+    They are its own, and packages of the library; all of stages/ for a stage that imports a file right in it.
     """
     files = [path.relative_to(root).as_posix() for path in module_closure(f"stages.{stage}.__main__", root)]
-    return sorted({_folder(file) for file in files if file not in NOT_LISTED})
+    folders = {_folder(file) for file in files if file not in NOT_LISTED}
+    return sorted(folder for folder in folders if not any(folder.startswith(f"{other}/") for other in folders))
 
 
 def with_code_deps(stage_deps: list[str], folders: list[str]) -> list[str]:
     """Replace the code dependencies among ``stage_deps`` by ``folders``; the others stay where they are."""
-    return [dep for dep in stage_deps if not dep.startswith(_CODE_ROOTS)] + folders
+    return [dep for dep in stage_deps if not f"{dep}/".startswith(_CODE_ROOTS)] + folders
 
 
 def _folder(file: str) -> str:
     """``stages/sample/report.py`` -> ``stages/sample``; ``src/latentline/nn/unet.py`` -> ``src/latentline/nn``."""
-    parts = file.split("/")
+    parts = file.split("/")[:-1]
     return "/".join(parts[: 2 if parts[0] == "stages" else 3])
 
 
