@@ -82,6 +82,15 @@ class Params(Section):
                 check()
             except UserError as error:
                 raise ValueError(f"{section}.{error}") from None
+        inner = self.autoencoder.name == "diffae"
+        length, setting = (
+            (diffae.embedding_dim, "diffae.embedding_dim") if inner else (self.autoencoder.latent_dim, "latent_dim")
+        )
+        if self.autoencoder.makes_vectors and length == 1 and sample.guidance_rescale > 0:
+            raise ValueError(
+                f"sample.guidance_rescale ({sample.guidance_rescale}) must be 0 while autoencoder.{setting} is 1, "
+                f"since one value has no standard deviation; set it to 0, or autoencoder.{setting} above 1"
+            )
         if sample.guidance_start > sample.guidance_end:
             raise ValueError(
                 f"sample.guidance_start ({sample.guidance_start}) must be at most sample.guidance_end "
