@@ -4,6 +4,7 @@ No stage imports this file: ``load_params.py`` loads it by name, because it can 
 results. So a new setting of one stage re-runs no other stage.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -13,6 +14,7 @@ from latentline.core.errors import UserError
 from latentline.core.params import Section
 from latentline.diffusion.process import PATHS, require_compatible
 from latentline.diffusion.time_grid import build_time_grid
+from latentline.editing.targets import require_names
 from latentline.samplers.registry import require_serves
 from latentline.training.params import OptimizerParams
 from stages.download.params import DataParams
@@ -51,6 +53,40 @@ class Params(Section):
     """Metrics of samples and reconstructions; see docs/evaluation.md."""
     compute: ComputeParams = ComputeParams()
     """Where the stages run; no stage depends on this section."""
+
+    def require_images(self, counts: Mapping[str, int], classes: Sequence[str]) -> None:
+        """Refuse settings that need more images or other classes than there are, before anything is trained on them.
+
+        Args:
+            counts: images of each split.
+            classes: names of the classes; empty = no class labels.
+
+        Raises:
+            UserError: see above. A split of one image is no reason, since no setting can help; its scores are null.
+        """
+        neighbours = self.evaluate.neighbours
+        several = [name for name in ("train", "test") if counts[name] > 1]
+        if several and neighbours >= counts[split := min(several, key=counts.__getitem__)]:
+            raise UserError(
+                f"evaluate.neighbours ({neighbours}) must be less than the {counts[split]} images of split {split}; "
+                "lower it, or prepare more images (data.limit, data.splits)"
+            )
+        if self.denoiser.condition == "class" and not classes:
+            raise UserError(
+                "denoiser.condition (class) must be all or none for images without class labels; "
+                "set it to one of them, or label the images"
+            )
+        for wanted, setting, off in (
+            (self.evaluate.bayes.count, "evaluate.bayes.count", 0),
+            (self.evaluate.classification_accuracy_score, "evaluate.classification_accuracy_score", "false"),
+        ):
+            if wanted and not classes:
+                raise UserError(
+                    f"{setting} ({str(wanted).lower()}) must be {off} for images without class labels; "
+                    f"set it to {off}, or label the images"
+                )
+        if self.manipulate.source_class is not None:
+            require_names("manipulate.source_class", [self.manipulate.source_class], classes)
 
     @model_validator(mode="after")
     def _latents_fit_the_denoiser(self) -> "Params":

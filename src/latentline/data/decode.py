@@ -25,7 +25,7 @@ def header(content: bytes) -> Shape:
     """Return (C, H, W) of the upright image without decoding it; C = 1 for grey, else 3. Raises UnreadableError."""
     with _opened(content) as image:
         width, height = image.size
-        if image.getexif().get(_ORIENTATION, 1) >= 5:
+        if image.getexif().get(_ORIENTATION) in (5, 6, 7, 8):  # others, and texts, are no orientation
             width, height = height, width
         return (1 if _is_grey(image) else 3), height, width
 
@@ -60,6 +60,9 @@ def fit(image: Image.Image, shape: Shape) -> NDArray[np.uint8]:
 
 
 def _is_grey(image: Image.Image) -> bool:
+    if image.mode in ("P", "PA"):
+        colours = np.asarray(image.getpalette("RGB") or (), np.uint8).reshape(-1, 3)
+        return bool((colours == colours[:, :1]).all())
     return image.mode in _GREY_MODES or image.mode.startswith("I;")
 
 
