@@ -39,7 +39,7 @@ class ImageSampler:
     config: SamplingConfig
     labels: LabelTable  # of all samples
     seed: int
-    setting: str  # to look at when a latent is NaN or infinite, with its value
+    setting: str  # the probable cause of a latent that is NaN or infinite, with its value
 
     def latents(self, indices: Tensor, callback: Callback | None = None) -> Tensor:
         """Draw the standardised latents (B, *latent_shape) of samples ``indices`` (B,), on the device.
@@ -69,7 +69,7 @@ def load_image_sampler(params: SampleParams, seed: int, device: torch.device) ->
     denoiser = load_denoiser(device, stats)
     config = sampling_config(params, denoiser)
     labels = labels_for_samples(read_labels(stats.schema), params.count)
-    return ImageSampler(autoencoder, denoiser, stats, config, labels, seed, _setting_to_check(params))
+    return ImageSampler(autoencoder, denoiser, stats, config, labels, seed, _probable_cause(params))
 
 
 def sampling_config(params: SampleParams, denoiser: Denoiser) -> SamplingConfig:
@@ -93,7 +93,7 @@ def sampling_config(params: SampleParams, denoiser: Denoiser) -> SamplingConfig:
     )
 
 
-def _setting_to_check(params: SampleParams) -> str:
+def _probable_cause(params: SampleParams) -> str:
     """Return the setting that most probably makes latents infinite, with its value."""
     strongest = {"ddpm": "sigma_scale", "flow_sde": "diffusion"}.get(params.sampler, "guidance_scale")
     name = strongest if getattr(params, strongest) > params.guidance_scale else "guidance_scale"

@@ -1,4 +1,4 @@
-"""NaN and infinity are refused with the setting to look at, and never become black pixels."""
+"""NaN and infinity are refused with the probable cause, and never become black pixels."""
 
 import pytest
 import torch

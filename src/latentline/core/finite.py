@@ -10,7 +10,7 @@ def require_finite(values: Tensor, setting: str, remedy: str, what: str = "laten
 
     Args:
         values: latents or pixels.
-        setting: to look at, with its value, for the message.
+        setting: the probable cause, with its value, for the message.
         remedy: for the message.
         what: the values are.
 
