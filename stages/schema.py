@@ -5,6 +5,7 @@ results. So a new setting of one stage re-runs no other stage.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -85,6 +86,12 @@ class Params(Section):
                     f"{setting} ({str(wanted).lower()}) must be {off} for images without class labels; "
                     f"set it to {off}, or label the images"
                 )
+        edits, count = self.manipulate, counts["test"]
+        if edits.images is not None and max(edits.images) >= count and not any(Path(edits.files).glob("[!.]*")):
+            raise UserError(
+                f"manipulate.images ({max(edits.images)}) must be from 0 to {count - 1}, the test images; "
+                "correct the index"
+            )
         if self.manipulate.source_class is not None:
             require_names("manipulate.source_class", [self.manipulate.source_class], classes)
 

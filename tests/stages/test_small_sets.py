@@ -62,6 +62,18 @@ def test_more_neighbours_than_a_split_has_are_refused_before_anything_is_written
     assert not (tmp_path / "checkpoints").exists()
 
 
+def test_an_index_beyond_the_test_images_is_refused_first_unless_there_are_files_to_edit(tmp_path, write_params):
+    run = _small_run(tmp_path, 12, write_params, **{"manipulate.images": [0, 9]})
+    message = r"^manipulate\.images \(9\) must be from 0 to \d, the test images; correct the index$"
+    with pytest.raises(UserError, match=message):
+        run.run("download")
+    (tmp_path / "data" / "edit" / ".gitignore").write_text("*")
+    with pytest.raises(UserError, match=message):
+        run.run("download")
+    (tmp_path / "data" / "edit" / "x.png").write_bytes(b"")
+    run.run("download")
+
+
 @pytest.mark.parametrize(
     ("setting", "value", "message"),
     [
