@@ -24,6 +24,7 @@ _FD = {
     "real_test": "fd_real_test",
     "decoded_noise": "fd_of_decoded_noise",
 }
+_KD = {"samples": "kd", "real_test": "kd_real_test"}
 _NEIGHBOUR_SCORES = ("precision", "recall", "density", "coverage")
 R = TypeVar("R")
 
@@ -34,12 +35,12 @@ class Reasons:
     def __init__(self) -> None:
         self.by_score: dict[str, str] = {}
 
-    def unless_fewer(self, least: int, score: str, compute: Callable[..., R], *sets: Tensor) -> R | None:
+    def unless_fewer(self, least: int, scores: Sequence[str], compute: Callable[..., R], *sets: Tensor) -> R | None:
         """Return ``compute(*sets)``, or None with the reason where a set has fewer than ``least`` images."""
         count = min(map(len, sets))
         if count >= least:
             return compute(*sets)
-        self.by_score[score] = f"needs at least {least} images in each set, not {count}"
+        self.by_score |= dict.fromkeys(scores, f"needs at least {least} images in each set, not {count}")
         return None
 
 
@@ -56,22 +57,23 @@ def distance_scores(params: EvaluateParams, seed: int, features: dict[str, Tenso
         training image (M,) of the first M <= ``pair_count`` samples.
     """
     reference, reasons = features["train"], Reasons()
-    fd = {name: reasons.unless_fewer(2, key, frechet_distance, features[name], reference) for name, key in _FD.items()}
+    fd = {
+        name: reasons.unless_fewer(2, [key], frechet_distance, features[name], reference) for name, key in _FD.items()
+    }
     # The scores below compare pairs of images, so they take a part of each set.
     chosen = torch.randperm(len(reference), generator=generator(seed, STAGE, "reference"))[: params.pair_count]
     few = {name: features[name][: params.pair_count] for name in _COMPARED}
     kd, by_neighbours = {}, {}
     for name, part in few.items():
-        suffix = "" if name == "samples" else f"_{name}"
-        kd[name] = reasons.unless_fewer(2, f"kd{suffix}", kernel_distance, part, reference[chosen])
-        score = partial(neighbour_scores, k=params.neighbours)
-        found = reasons.unless_fewer(
-            params.neighbours + 1, f"precision, recall, density, coverage{suffix}", score, part, reference[chosen]
-        )
+        sets, of_test = (part, reference[chosen]), "" if name == "samples" else f"_of_{name}"
+        kd[name] = reasons.unless_fewer(2, [_KD[name]], kernel_distance, *sets)
+        names = [f"{score}{of_test}" for score in _NEIGHBOUR_SCORES]
+        compare = partial(neighbour_scores, k=params.neighbours)
+        found = reasons.unless_fewer(params.neighbours + 1, names, compare, *sets)
         by_neighbours[name] = dict.fromkeys(_NEIGHBOUR_SCORES) if found is None else asdict(found)
     (to_train, neighbours), (real_to_train, _) = (nearest(few[name], reference) for name in _COMPARED)
     distance, real_distance = float(to_train.mean()), float(real_to_train.mean())
-    metrics = {
+    metrics: dict[str, Any] = {
         "fd": fd["samples"],
         "fd_reconstruction": fd["reconstructions"],
         "fd_real_test": fd["real_test"],

@@ -61,7 +61,7 @@ def score(
     terms = loss_terms(autoencoder, test, device, seed)
     kl = terms.get("kl")
     active = None if kl is None or len(test) < _FEWEST else active_units(latents)
-    metrics = {
+    metrics: dict[str, Any] = {
         "mse": mse,
         "psnr": psnr(mse),
         "ssim": ssim(y, x),
