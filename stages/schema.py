@@ -4,6 +4,8 @@ No stage but ``check_params`` imports this file: ``load_params.py`` loads it by 
 never change its results. So a new setting of one stage re-runs no other stage.
 """
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -13,6 +15,7 @@ from latentline.core.errors import UserError
 from latentline.core.params import Section
 from latentline.diffusion.process import PATHS, require_compatible
 from latentline.diffusion.time_grid import build_time_grid
+from latentline.editing.targets import require_names
 from latentline.samplers.registry import require_serves
 from latentline.training.params import OptimizerParams
 from stages.download.params import DataParams
@@ -52,6 +55,46 @@ class Params(Section):
     compute: ComputeParams = ComputeParams()
     """Where the stages run; no stage depends on this section."""
 
+    def require_images(self, counts: Mapping[str, int], classes: Sequence[str]) -> None:
+        """Refuse settings that need more images or other classes than there are, before anything is trained on them.
+
+        Args:
+            counts: images of each split.
+            classes: names of the classes; empty = no class labels.
+
+        Raises:
+            UserError: see above. A split of one image is no reason, since no setting can help; its scores are null.
+        """
+        neighbours = self.evaluate.neighbours
+        several = [name for name in ("train", "test") if counts[name] > 1]
+        if several and neighbours >= counts[split := min(several, key=counts.__getitem__)]:
+            raise UserError(
+                f"evaluate.neighbours ({neighbours}) must be less than the {counts[split]} images of split {split}; "
+                "lower it, or prepare more images (data.limit, data.splits)"
+            )
+        if self.denoiser.condition == "class" and not classes:
+            raise UserError(
+                "denoiser.condition (class) must be all or none for images without class labels; "
+                "set it to one of them, or label the images"
+            )
+        for wanted, setting, off in (
+            (self.evaluate.bayes.count, "evaluate.bayes.count", 0),
+            (self.evaluate.classification_accuracy_score, "evaluate.classification_accuracy_score", "false"),
+        ):
+            if wanted and not classes:
+                raise UserError(
+                    f"{setting} ({str(wanted).lower()}) must be {off} for images without class labels; "
+                    f"set it to {off}, or label the images"
+                )
+        edits, count = self.manipulate, counts["test"]
+        if edits.images is not None and max(edits.images) >= count and not any(Path(edits.files).glob("[!.]*")):
+            raise UserError(
+                f"manipulate.images ({max(edits.images)}) must be from 0 to {count - 1}, the test images; "
+                "correct the index"
+            )
+        if self.manipulate.source_class is not None:
+            require_names("manipulate.source_class", [self.manipulate.source_class], classes)
+
     @model_validator(mode="after")
     def _latents_fit_the_denoiser(self) -> "Params":
         levels = len(self.denoiser.channels)
@@ -82,6 +125,15 @@ class Params(Section):
                 check()
             except UserError as error:
                 raise ValueError(f"{section}.{error}") from None
+        inner = self.autoencoder.name == "diffae"
+        length, setting = (
+            (diffae.embedding_dim, "diffae.embedding_dim") if inner else (self.autoencoder.latent_dim, "latent_dim")
+        )
+        if self.autoencoder.makes_vectors and length == 1 and sample.guidance_rescale > 0:
+            raise ValueError(
+                f"sample.guidance_rescale ({sample.guidance_rescale}) must be 0 while autoencoder.{setting} is 1, "
+                f"since one value has no standard deviation; set it to 0, or autoencoder.{setting} above 1"
+            )
         if sample.guidance_start > sample.guidance_end:
             raise ValueError(
                 f"sample.guidance_start ({sample.guidance_start}) must be at most sample.guidance_end "

@@ -5,6 +5,8 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -173,7 +175,8 @@ def test_a_condition_is_one_hot_classes_signs_and_standardised_numbers(model):
         ),
         (
             lambda model: model.decode(torch.zeros(2, 1, 8, 8)),
-            "z0 (2, 1, 8, 8) must have the shape (B, 2, 4, 4), standardised; take it from model.encode",
+            "z0 (torch.float32 (2, 1, 8, 8)) must be float and standardised, of shape (B, 2, 4, 4); "
+            "take it from model.encode",
         ),
         (
             lambda model: model.add_noise(torch.zeros(2, 1, 8, 8), 1.5),
@@ -185,7 +188,7 @@ def test_a_condition_is_one_hot_classes_signs_and_standardised_numbers(model):
         ),
         (
             lambda model: model.denoise(torch.zeros(2, *model.latent_shape), 0.5, steps=0),
-            "steps (0) must be at least 1; raise it",
+            "steps (0) must be an integer and at least 1; raise or round it",
         ),
         (
             lambda model: model.denoise(torch.zeros(2, *model.latent_shape), 0.5, Condition(torch.zeros(3, COND_DIM))),
@@ -205,7 +208,63 @@ def test_a_condition_is_one_hot_classes_signs_and_standardised_numbers(model):
         ),
         (
             lambda model: model.condition(label=0, wide="yes", level=1),
-            "condition wide (['yes']) must be numbers; correct it",
+            "condition wide (['yes']) must be 0 or 1; correct it",
+        ),
+        (
+            lambda model: model.encode(np.zeros((2, 1, 8, 8), np.float32)),
+            "images (ndarray) must be a tensor, float in [-1, 1] of shape (B, 1, 8, 8); convert it by torch.as_tensor",
+        ),
+        (
+            lambda model: model.encode(torch.arange(128.0).reshape(2, 1, 8, 8)),
+            "images (values from 0 to 127) must be in [-1, 1]; convert bytes with latentline.data.store.to_unit_range",
+        ),
+        (
+            lambda model: model.encode(torch.full((2, 1, 8, 8), torch.nan)),
+            "images (NaN or infinity) must be finite; correct what computes it",
+        ),
+        (
+            lambda model: model.decode(torch.full((2, 2, 4, 4), torch.inf)),
+            "z0 (NaN or infinity) must be finite; correct what computes it",
+        ),
+        (
+            lambda model: model.decode(torch.zeros(2, 2, 4, 4), torch.zeros(2, 2, 4, 4)),
+            "autoencoder.name of this run must be diffae for decode with noise; train a diffae",
+        ),
+        (
+            lambda model: model.denoise(torch.zeros(2, 2, 4, 4, dtype=torch.int64), 0.5),
+            "z_t (torch.int64 (2, 2, 4, 4)) must be float and standardised, of shape (B, 2, 4, 4); ",
+        ),
+        (
+            lambda model: model.denoise(torch.zeros(2, 2, 4, 4), torch.tensor([0.5, 0.7])),
+            "t (Tensor) must be one number for all images; correct it",
+        ),
+        (
+            lambda model: model.sample(2, guidance_scale=1e30),
+            "guidance_scale (1e+30) must be from 0 to 100; correct it",
+        ),
+        (
+            lambda model: model.sample(2, guidance_scale=float("nan")),
+            "guidance_scale (nan) must be from 0 to 100; correct it",
+        ),
+        (
+            lambda model: model.sample(-1),
+            "count (-1) must be an integer and at least 0; raise or round it",
+        ),
+        (
+            lambda model: model.condition(label=np.eye(3), wide=0, level=1),
+            "condition label (shape (3, 3)) must have one value per image; pass (B,) values",
+        ),
+        (
+            lambda model: model.condition(label=[0, 1], wide=[0, 1, 1], level=1),
+            "inputs (2 label, 3 wide) must be as many each; pass one row for each image",
+        ),
+        (
+            lambda model: model.condition(label=0, wide=1, level=float("nan")),
+            "condition level ([nan]) must be finite numbers; correct it",
+        ),
+        (
+            lambda model: model.condition(label=None, wide=1, level=1),
+            "condition label ([None]) must be from boot, bag, 7, or their indices; correct it",
         ),
     ],
 )
@@ -213,6 +272,55 @@ def test_bad_input_is_refused_in_one_line(model, bad, message):
     with pytest.raises(UserError, match=f"^{re.escape(message)}") as caught:
         bad(model)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_other_float_types_are_converted_on_the_way_in(model, images, dtype):
+    given = images.to(dtype)
+    z0 = model.encode(given)
+    torch.testing.assert_close(z0, model.encode(given.float()))
+    assert z0.dtype == torch.float32
+    for method, *rest in (
+        (model.decode,),
+        (model.denoise, 0.5),
+        (model.estimate, 0.5),
+        (model.add_noise_to_latents, 1),
+    ):
+        result = method(z0.to(dtype), *rest)
+        assert result.dtype == torch.float32
+        torch.testing.assert_close(result, method(z0.to(dtype).float(), *rest))
+
+
+def test_images_in_0_to_1_are_used_and_warned_of(model, images):
+    with pytest.warns(
+        UserWarning, match=r"images \(values from 0.* must be in \[-1, 1\]; if they are in \[0, 1\], pass"
+    ):
+        model.encode(images.abs())
+
+
+def test_an_empty_batch_gives_an_empty_batch(model):
+    images, latents = torch.empty(0, *model.image_shape), torch.empty(0, *model.latent_shape)
+    assert model.encode(images).shape == model.add_noise(images, 0.5).shape == latents.shape
+    assert model.decode(latents).shape == images.shape
+    nobody = model.condition(label=[], wide=0, level=1.0)
+    assert nobody.vector.shape == (0, COND_DIM)
+    for drawn in (model.denoise(latents, 0.5, nobody), model.estimate(latents, 0.5), model.sample(0)):
+        assert drawn.shape == latents.shape
+
+
+@pytest.mark.parametrize("kind", [np.array, tuple, torch.tensor, pd.Series, lambda values: np.array(values)[:, None]])
+def test_a_condition_takes_arrays_and_columns_of_any_kind(model, kind):
+    expected = model.condition(label=[1, 2], wide=[1, 0], level=[12.0, 8.0]).vector
+    given = model.condition(label=kind([1, 2]), wide=kind([1, 0]), level=kind([12.0, 8.0])).vector
+    assert torch.equal(given, expected)
+    names = model.condition(label=np.array(["bag", "7"]), wide=np.array([True, False]), level=np.float32(12)).vector
+    assert torch.equal(names[0], expected[0])
+
+
+def test_a_device_that_is_not_there_is_refused(run):
+    assert load(run, torch.device("cpu")).device == torch.device("cpu")
+    with pytest.raises(UserError, match=r"^device \(gpu: .*\) must be one that this machine has; take cpu$"):
+        load(run, "gpu")
 
 
 def test_without_a_denoiser_it_encodes_and_decodes_and_names_the_missing_stage(run, images):
@@ -293,6 +401,32 @@ def test_sdedit_follows_the_latent_the_more_the_more_noise_was_added(diffae, ima
     assert change == sorted(change)
     assert torch.equal(diffae.sdedit(images, z0, 0.5), diffae.sdedit(images, z0, 0.5))
     assert not torch.equal(diffae.sdedit(images, z0, 0.5), diffae.sdedit(images, z0, 0.5, seed=1))
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (lambda model, x, z0: model.invert((x * 127).byte(), z0), r"images \(torch.uint8 "),
+        (lambda model, x, z0: model.invert(x, z0[:, :3]), r"z0 \(torch.float32 \(4, 3\)\) must be "),
+        (lambda model, x, z0: model.invert(x, z0[:3]), r"inputs \(4 images, 3 z0\) must be as many each"),
+        (lambda model, x, z0: model.sdedit(x[:, :, 1:], z0, 0.5), r"images \(torch.float32 \(4, 1, 7, 8\)\) must be "),
+        (lambda model, x, z0: model.sdedit(x, z0[:1], 0.5), r"inputs \(4 images, 1 z0\) must be as many each"),
+        (lambda model, x, z0: model.decode(z0, x.byte()), r"noise \(torch.uint8 "),
+        (lambda model, x, z0: model.decode(z0, x[:, :, :4]), r"noise \(torch.float32 \(4, 1, 4, 8\)\) must be "),
+        (lambda model, x, z0: model.decode(z0, x[:2]), r"inputs \(4 z0, 2 noise\) must be as many each"),
+    ],
+)
+def test_bad_input_of_a_diffusion_autoencoder_is_refused(diffae, images, bad, message):
+    with pytest.raises(UserError, match=message):
+        bad(diffae, images, torch.zeros(4, 6))
+
+
+def test_a_diffusion_autoencoder_takes_doubles_and_empty_batches(diffae, images):
+    z0, doubles = diffae.encode(images), images.double()
+    torch.testing.assert_close(diffae.invert(doubles, z0.double()), diffae.invert(images, z0))
+    torch.testing.assert_close(diffae.sdedit(doubles, z0.double(), 0.5), diffae.sdedit(images, z0, 0.5))
+    nothing = diffae.sdedit(images[:0], z0[:0], 0.5)
+    assert nothing.shape == diffae.invert(images[:0], z0[:0]).shape == diffae.decode(z0[:0]).shape == (0, 1, 8, 8)
 
 
 @pytest.mark.parametrize("method", ["invert", "sdedit"])

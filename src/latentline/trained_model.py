@@ -10,21 +10,30 @@
     images = model.decode(model.denoise(z_t, t=0.7, condition=model.condition(label="Sandal")))
 
 Images are float (B, C, H, W) in [-1, 1]. Latents are standardised z0 (B, *latent_shape), as the denoiser and the probes
-receive them, never the autoencoder's raw ones; ``model.stats.normalizer`` converts between the two. t is in [0, 1]:
-0 = data, 1 = noise. All networks are frozen, but gradients flow through every method to its inputs. No stage imports
-this module.
+receive them, never the autoencoder's raw ones; ``model.stats.normalizer`` converts between the two. t is in [0, 1]: 0 =
+data, 1 = noise. Inputs of any float type become float32; a batch of no rows gives none. All networks are frozen, but
+gradients flow through every method to its inputs. No stage imports this module.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from latentline.autoencoders.load import TrainedAutoencoder, load_autoencoder
-from latentline.core.attributes import Attribute
 from latentline.core.condition import Condition
 from latentline.core.errors import UserError
+from latentline.core.finite import require_finite
+from latentline.core.inputs import (
+    attribute_values,
+    float_batch,
+    image_batch,
+    require_integer,
+    require_same_length,
+    time_in_range,
+)
 from latentline.core.labels import LabelTable
 from latentline.core.paths import DENOISER
 from latentline.core.seeds import generator
@@ -35,8 +44,7 @@ from latentline.diffusion.path import add_noise_at
 from latentline.diffusion.process import DenoiserModel
 from latentline.latents.cache import LatentStats, read_stats
 
-Value = str | float
-"""Value of an attribute: the name of a class, its index, or a number."""
+_MAX_SCALE = 100  # of guidance, as in params.yaml
 
 
 @dataclass(frozen=True)
@@ -74,15 +82,12 @@ class TrainedModel:
         An autoencoder with a posterior returns its mean.
 
         Raises:
-            UserError: the images have another shape, or are integers.
+            UserError: the images have another shape or range, or are integers.
         """
-        if images.shape[1:] != self.image_shape or not images.is_floating_point():
-            expected = f"float in [-1, 1] of shape (B, {', '.join(map(str, self.image_shape))})"
-            raise UserError(
-                f"images ({images.dtype} {tuple(images.shape)}) must be {expected}; "
-                "convert bytes with latentline.data.store.to_unit_range"
-            )
-        return self.stats.normalizer.standardise(self.autoencoder.network.encode(images.to(self.device)))
+        x = self._images(images)
+        if not len(x):
+            return x.new_empty(0, *self.latent_shape)
+        return self.stats.normalizer.standardise(self.autoencoder.network.encode(x))
 
     def decode(self, z0: Tensor, noise: Tensor | None = None) -> Tensor:
         """Decode standardised latents z0 (B, *latent_shape) as images (B, C, H, W), about in [-1, 1].
@@ -92,38 +97,44 @@ class TrainedModel:
             noise: x_T (B, *noise_shape) that a diffusion autoencoder starts from, such as from :meth:`invert`; None =
                 the same for all images.
         """
-        return self.autoencoder.network.decode(self._raw(z0), None if noise is None else noise.to(self.device))
+        raw = self._raw(z0)
+        noise = None if noise is None else self._noise_input(noise, "decode with noise")
+        require_same_length(z0=raw, noise=noise)
+        return self.autoencoder.network.decode(raw, noise) if len(raw) else raw.new_empty(0, *self.image_shape)
 
     def invert(self, images: Tensor, z0: Tensor) -> Tensor:
         """Return the noise x_T (B, *noise_shape) from which :meth:`decode` of z0 returns the images.
 
         Diffusion autoencoders only; images (B, C, H, W) in [-1, 1].
         """
-        self._require_noise("invert")
-        return self.autoencoder.network.invert(images.to(self.device), self._raw(z0))
+        shape, x, raw = self._require_noise("invert"), self._images(images), self._raw(z0)
+        require_same_length(images=x, z0=raw)
+        return self.autoencoder.network.invert(x, raw) if len(x) else x.new_empty(0, *shape)
 
     def sdedit(self, images: Tensor, z0: Tensor, t: float, seed: int = 0) -> Tensor:
         """Add noise to images (B, C, H, W) in [-1, 1] up to ``t``, and denoise them conditioned on z0.
 
         The z0 may be theirs or another. Diffusion autoencoders only.
         """
-        shape = self._require_noise("sdedit")
-        noise = torch.randn((len(images), *shape), generator=generator(seed, "library")).to(self.device)
-        return self.autoencoder.network.sdedit(images.to(self.device), self._raw(z0), _time(t), noise)
+        shape, x, raw, time = self._require_noise("sdedit"), self._images(images), self._raw(z0), time_in_range(t)
+        require_same_length(images=x, z0=raw)
+        noise = torch.randn((len(x), *shape), generator=generator(seed, "library")).to(self.device)
+        return self.autoencoder.network.sdedit(x, raw, time, noise) if len(x) else x
 
-    def condition(self, **values: Value | Tensor | list[Value]) -> Condition:
+    def condition(self, **values: Any) -> Condition:
         """Return a condition, such as ``condition(label="Sandal")`` or ``condition(label=[0, 1, 2])``.
 
         Args:
             values: of all attributes that the denoiser is conditioned on, by name; one value, or one for each of B
-                images. Without any, the result is the null condition.
+                images as list, array or tensor. A value is the name of a class, its index, or a number. Without any,
+                the result is the null condition.
 
         Returns:
             The condition of B examples. Where every attribute has one value it is the condition of one example, which
             holds for any number of images.
 
         Raises:
-            UserError: an unknown attribute or class, or a missing attribute.
+            UserError: an unknown attribute or class, a missing attribute, or different numbers of values.
         """
         conditioning = self.denoiser.conditioning
         if not values:
@@ -133,7 +144,9 @@ class TrainedModel:
             raise UserError(
                 f"condition ({', '.join(sorted(values))}) must name {expected}; give each of them, or none at all"
             )
-        columns = [_numbers(attribute, values[attribute.name]) for attribute in conditioning.attributes]  # (B,) or (1,)
+        by_name = {one.name: attribute_values(one, values[one.name]) for one in conditioning.attributes}  # (B,) or (1,)
+        require_same_length(**{name: column for name, column in by_name.items() if len(column) != 1})
+        columns = list(by_name.values())
         table = LabelTable(conditioning.attributes, torch.stack(torch.broadcast_tensors(*columns), dim=1))
         return conditioning.encode(table).to(self.device)
 
@@ -149,9 +162,8 @@ class TrainedModel:
 
         The noise depends on the seed alone.
         """
-        self._check_latents("z0", z0)
-        noise = self._noise(len(z0), seed)
-        return add_noise_at(self.denoiser.process.path, z0.to(self.device), noise, _time(t))
+        start = self._latents("z0", z0)
+        return add_noise_at(self.denoiser.process.path, start, self._noise(len(start), seed), time_in_range(t))
 
     def estimate(
         self, z_t: Tensor, t: float, condition: Condition | None = None, guidance_scale: float = 1.0
@@ -160,9 +172,9 @@ class TrainedModel:
 
         It takes one evaluation. Arguments as of :meth:`denoise`.
         """
-        self._check_latents("z_t", z_t)
-        model = self._model(condition, len(z_t), guidance_scale)
-        return partial_denoising.estimate(model, z_t.to(self.device), _time(t))
+        state, time = self._latents("z_t", z_t), time_in_range(t)
+        model = self._model(condition, len(state), guidance_scale)
+        return self._finite(partial_denoising.estimate(model, state, time), guidance_scale) if len(state) else state
 
     def denoise(
         self, z_t: Tensor, t: float, condition: Condition | None = None, steps: int = 16, guidance_scale: float = 1.0
@@ -176,13 +188,11 @@ class TrainedModel:
             steps: of DPM-Solver++, evenly from t to 0; one network evaluation each, two with guidance.
             guidance_scale: of classifier-free guidance; 1 = off.
         """
-        self._check_latents("z_t", z_t)
-        if not 0 < t <= 1:
-            raise UserError(f"t ({t}) must be above 0 and at most 1; correct it")
-        if steps < 1:
-            raise UserError(f"steps ({steps}) must be at least 1; raise it")
-        return partial_denoising.denoise(
-            self._model(condition, len(z_t), guidance_scale), z_t.to(self.device), t, steps
+        state, time = self._latents("z_t", z_t), time_in_range(t, zero=False)
+        require_integer("steps", steps, 1)
+        model = self._model(condition, len(state), guidance_scale)
+        return (
+            self._finite(partial_denoising.denoise(model, state, time, steps), guidance_scale) if len(state) else state
         )
 
     def sample(
@@ -194,12 +204,15 @@ class TrainedModel:
         seed: int = 0,
     ) -> Tensor:
         """Draw new z0 (count, *latent_shape) from noise: :meth:`denoise` from t = 1."""
+        require_integer("count", count, 0)
         return self.denoise(self._noise(count, seed), 1.0, condition, steps, guidance_scale)
 
     def _noise(self, count: int, seed: int) -> Tensor:
         return torch.randn((count, *self.latent_shape), generator=generator(seed, "library")).to(self.device)
 
     def _model(self, condition: Condition | None, count: int, guidance_scale: float) -> DenoiserModel:
+        if not 0 <= guidance_scale <= _MAX_SCALE:
+            raise UserError(f"guidance_scale ({guidance_scale}) must be from 0 to {_MAX_SCALE}; correct it")
         chosen = self.condition() if condition is None else condition.to(self.device)
         length = self.denoiser.conditioning.cond_dim
         if chosen.vector.shape[1:] != (length,) or chosen.size not in (1, count):
@@ -211,9 +224,22 @@ class TrainedModel:
             self.denoiser.network, self.denoiser.process, chosen.expanded(count), Guidance(guidance_scale)
         )
 
+    def _images(self, images: Tensor) -> Tensor:
+        return image_batch(images, self.image_shape, self.device)
+
+    def _latents(self, name: str, latents: Tensor) -> Tensor:
+        remedy = "take it from model.encode"
+        return float_batch(latents, name, self.latent_shape, self.device, "and standardised,", remedy)
+
     def _raw(self, z0: Tensor) -> Tensor:
-        self._check_latents("z0", z0)
-        return self.stats.normalizer.restore(z0.to(self.device))
+        return self.stats.normalizer.restore(self._latents("z0", z0))
+
+    def _noise_input(self, noise: Tensor, use: str) -> Tensor:
+        shape = self._require_noise(use)
+        return float_batch(noise, "noise", shape, self.device, "and standard normal,", "take it from model.invert")
+
+    def _finite(self, z0: Tensor, guidance_scale: float) -> Tensor:
+        return require_finite(z0, f"guidance_scale ({guidance_scale})", "lower it, or train the denoiser again")
 
     def _require_noise(self, method: str) -> tuple[int, ...]:
         """Return the shape of the noise that the autoencoder decodes from."""
@@ -222,48 +248,25 @@ class TrainedModel:
             raise UserError(f"autoencoder.name of this run must be diffae for {method}; train a diffae")
         return shape
 
-    def _check_latents(self, name: str, latents: Tensor) -> None:
-        if latents.shape[1:] != self.latent_shape:
-            expected = f"(B, {', '.join(map(str, self.latent_shape))})"
-            raise UserError(
-                f"{name} {tuple(latents.shape)} must have the shape {expected}, standardised; take it from model.encode"
-            )
 
-
-def load(root: Path | str = ".", device: str = "cpu") -> TrainedModel:
+def load(root: Path | str = ".", device: torch.device | str = "cpu") -> TrainedModel:
     """Load the run in folder ``root``; without a denoiser's checkpoint it still encodes and decodes.
 
     Args:
         root: folder of the run, which holds checkpoints/ and encoded_img/.
-        device: torch's name of the device.
+        device: a device, or torch's name of one.
 
     Raises:
-        UserError: a file is missing or damaged, or belongs to another autoencoder than the others.
+        UserError: a file is missing or damaged, or belongs to another autoencoder than the others; or there is no such
+            device.
     """
-    root, on_device = Path(root), torch.device(device)
+    root = Path(root)
+    try:
+        on_device = torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # of torch, one for each kind of build
+        reason = " ".join(str(error).split())[:80]
+        raise UserError(f"device ({device}: {reason}) must be one that this machine has; take cpu") from None
     autoencoder, stats = load_autoencoder(on_device, root), read_stats(root)
     stats.require_autoencoder(autoencoder.sha256)
     denoiser = load_denoiser(on_device, stats, root) if (root / DENOISER).exists() else None
     return TrainedModel(autoencoder, stats, denoiser, on_device)
-
-
-def _time(t: float) -> float:
-    if not 0 <= t <= 1:
-        raise UserError(f"t ({t}) must be from 0 (data) to 1 (noise); correct it")
-    return t
-
-
-def _numbers(attribute: Attribute, values: Value | Tensor | list[Value]) -> Tensor:
-    """Return values of an attribute as numbers (B,): class indices, or the values themselves."""
-    if isinstance(values, Tensor):
-        values = values.flatten().tolist()
-    classes = attribute.classes
-    numbers = [
-        classes.index(value) if isinstance(value, str) and value in classes else value
-        for value in (values if isinstance(values, list) else [values])
-    ]
-    indices = range(len(classes))
-    if refused := [value for value in numbers if isinstance(value, str) or (classes and value not in indices)]:
-        expected = f"from {', '.join(classes)}, or their indices" if classes else "numbers"
-        raise UserError(f"condition {attribute.name} ({refused}) must be {expected}; correct it")
-    return torch.tensor(numbers, dtype=torch.float32)

@@ -2,11 +2,12 @@
 
 import logging
 from collections import Counter
+from functools import partial
 
 import numpy as np
 
 from latentline.core.files import replaced_folder, scratch_folder, write_metrics
-from latentline.core.load_params import load
+from latentline.core.load_params import load, require_images
 from latentline.core.paths import FIGURES, METRICS, PREPARED
 from latentline.core.stage import run_stage
 from latentline.data.image_files import LITTER, in_words
@@ -30,7 +31,8 @@ def main() -> None:
         source = read_source(SourceOptions.of(params, scratch))
         if params.classes is not None:
             source = of_classes(source, params.classes)
-        result = prepare(source, PREPARED, Options.of(params, seed, compute.workers))
+        enough = partial(require_images, classes=source.card.classes)
+        result = prepare(source, PREPARED, Options.of(params, seed, compute.workers), enough)
         duplicates = find_duplicates({name: np.concatenate(split.digests) for name, split in result.stats.items()})
         repeated = duplicate_rows(duplicates, result, source)
         warn_of_sliver(result.stats, source, params.value_range)

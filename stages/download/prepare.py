@@ -4,7 +4,7 @@ The number of workers changes no byte.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -90,8 +90,19 @@ class PrepareResult:
     shape: Shape
 
 
-def prepare(source: Source, root: Path, options: Options) -> PrepareResult:
+def prepare(
+    source: Source,
+    root: Path,
+    options: Options,
+    check: Callable[[dict[str, int]], None] = lambda counts: None,
+) -> PrepareResult:
     """Write ``source`` to ``root``, whole or not at all.
+
+    Args:
+        source: the images.
+        root: folder to write.
+        options: that shape them.
+        check: receives the count of each split before anything is written, and may refuse it.
 
     Raises:
         UserError: more unreadable images than allowed, or too few images for the splits.
@@ -104,6 +115,7 @@ def prepare(source: Source, root: Path, options: Options) -> PrepareResult:
     shape = target_shape(list(scans.values()), options.image_size, options.channels)
     keyed = {name: (scan.rows, content_keys(scan.digests, options.seed)) for name, scan in scans.items()}
     splits = cut_splits(keyed, options.shares)
+    check({name: min(len(split.rows), options.limit or len(split.rows)) for name, split in splits.items()})
     stats = {}
     described = {}
     with replaced_folder(root) as folder:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from latentline.autoencoders.load import TrainedAutoencoder, inference_batch
+from latentline.core.finite import require_finite
 from latentline.core.paths import PREPARED
 from latentline.core.seeds import generator
 from latentline.data.store import ImageSplit, StoreCard, read_split, to_unit_range
@@ -38,7 +39,9 @@ def encode_splits(
         name, start = starts[number]
         images = to_unit_range(splits[name].images[start : start + size])  # (B, C, H, W)
         draw = generator(seed, STAGE, name, start) if params.posterior == "sample" else None
-        return {"latents": trained.network.encode(images.to(trained.device), draw).cpu().to(dtype)}
+        latents = trained.network.encode(images.to(trained.device), draw).cpu().to(dtype)
+        remedy = "take float32, or train the autoencoder with a lower autoencoder.optimizer.lr"
+        return {"latents": require_finite(latents, f"latents.dtype ({params.dtype})", remedy)}
 
     encoded = chunks.map(len(starts), encode)
     return write_cache(

@@ -8,7 +8,7 @@ from latentline.core.load_params import load
 from latentline.core.paths import AUTOENCODER, FEATURE_EXTRACTOR, FIGURES, GENERATED, LATENT_STATS, METRICS, PREPARED
 from latentline.core.stage import run_stage
 from latentline.data.samples import read_samples
-from latentline.data.store import ImageSplit, read_card, read_split
+from latentline.data.store import ImageSplit, read_split
 from latentline.feature_extractors.load import load_feature_extractor
 from latentline.latents.cache import read_latents, read_stats
 from latentline.runtime.compute import set_up
@@ -20,7 +20,7 @@ from stages.evaluate.diffusion_classifier import class_shares, diffusion_classif
 from stages.evaluate.features import STAGE, extract, image_sets
 from stages.evaluate.params import EvaluateParams
 from stages.evaluate.report import draw
-from stages.evaluate.scores import agreement_scores, distance_scores, require_enough_images
+from stages.evaluate.scores import agreement_scores, distance_scores
 
 _READ = (AUTOENCODER, FEATURE_EXTRACTOR, LATENT_STATS, PREPARED / "card.json")
 
@@ -32,7 +32,6 @@ def main() -> None:
     split (perfect latents) and decoded noise (an untrained denoiser).
     """
     params, seed, compute = load("evaluate", EvaluateParams)
-    require_enough_images(params.neighbours, read_card(PREPARED).counts)
     device, ranks = init_distributed(set_up(compute.device, compute.threads), compute.devices, compute.nodes)
     autoencoder, extractor, stats = load_autoencoder(device), load_feature_extractor(device), read_stats()
     stats.require_autoencoder(autoencoder.sha256)

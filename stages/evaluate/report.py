@@ -34,7 +34,8 @@ def draw(
         confusions: of the diffusion classifier (K, K); None = it is off.
         classes: names of the K classes.
     """
-    bars(folder / "fd.png", list(_BARS), [metrics[name] for name in _BARS.values()], "Frechet distance to train")
+    heights = {name: metrics[score] for name, score in _BARS.items() if metrics[score] is not None}
+    bars(folder / "fd.png", list(heights), list(heights.values()), "Frechet distance to train")
     shown = neighbours[:_COLUMNS]
     rows = alternating_rows([samples[: len(shown)], train[shown]], len(shown))
     save_grid(folder / "nearest_train.png", rows, columns=len(shown), scale=2)

@@ -1,14 +1,14 @@
 """Scores of the samples beside those of the references: distances between features, agreement of predicted labels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from latentline.core.attributes import CLASS, Attribute
-from latentline.core.errors import UserError
 from latentline.core.labels import LabelTable
 from latentline.core.seeds import generator
 from latentline.evaluation.agreement import agreement
@@ -18,16 +18,30 @@ from stages.evaluate.neighbours import nearest, neighbour_scores
 from stages.evaluate.params import EvaluateParams
 
 _COMPARED = ("samples", "real_test")
+_FD = {
+    "samples": "fd",
+    "reconstructions": "fd_reconstruction",
+    "real_test": "fd_real_test",
+    "decoded_noise": "fd_of_decoded_noise",
+}
+_KD = {"samples": "kd", "real_test": "kd_real_test"}
+_NEIGHBOUR_SCORES = ("precision", "recall", "density", "coverage")
+R = TypeVar("R")
 
 
-def require_enough_images(neighbours: int, counts: dict[str, int]) -> None:
-    """Raise UserError unless each image of the train and test splits has ``neighbours`` others in its split."""
-    split = min(("train", "test"), key=counts.__getitem__)
-    if neighbours >= counts[split]:
-        raise UserError(
-            f"evaluate.neighbours ({neighbours}) must be less than the {counts[split]} images of split {split}; "
-            "lower it, or prepare more images (data.limit, data.splits)"
-        )
+class Reasons:
+    """Why scores are not computed, by their names."""
+
+    def __init__(self) -> None:
+        self.by_score: dict[str, str] = {}
+
+    def unless_fewer(self, least: int, scores: Sequence[str], compute: Callable[..., R], *sets: Tensor) -> R | None:
+        """Return ``compute(*sets)``, or None with the reason where a set has fewer than ``least`` images."""
+        count = min(map(len, sets))
+        if count >= least:
+            return compute(*sets)
+        self.by_score |= dict.fromkeys(scores, f"needs at least {least} images in each set, not {count}")
+        return None
 
 
 def distance_scores(params: EvaluateParams, seed: int, features: dict[str, Tensor]) -> tuple[dict[str, Any], Tensor]:
@@ -39,20 +53,27 @@ def distance_scores(params: EvaluateParams, seed: int, features: dict[str, Tenso
         features: (N, D) of each set by its name, see ``features.image_sets``.
 
     Returns:
-        The metrics, and the index of the nearest training image (M,) of the first M <= ``pair_count`` samples.
+        The metrics, null where a set has too few images, for the reasons in ``not_computed``. The index of the nearest
+        training image (M,) of the first M <= ``pair_count`` samples.
     """
-    reference = features["train"]
-    fd = {name: frechet_distance(part, reference) for name, part in features.items() if name != "train"}
+    reference, reasons = features["train"], Reasons()
+    fd = {
+        name: reasons.unless_fewer(2, [key], frechet_distance, features[name], reference) for name, key in _FD.items()
+    }
     # The scores below compare pairs of images, so they take a part of each set.
     chosen = torch.randperm(len(reference), generator=generator(seed, STAGE, "reference"))[: params.pair_count]
     few = {name: features[name][: params.pair_count] for name in _COMPARED}
-    kd = {name: kernel_distance(part, reference[chosen]) for name, part in few.items()}
-    by_neighbours = {
-        name: asdict(neighbour_scores(part, reference[chosen], params.neighbours)) for name, part in few.items()
-    }
+    kd, by_neighbours = {}, {}
+    for name, part in few.items():
+        sets, of_test = (part, reference[chosen]), "" if name == "samples" else f"_of_{name}"
+        kd[name] = reasons.unless_fewer(2, [_KD[name]], kernel_distance, *sets)
+        names = [f"{score}{of_test}" for score in _NEIGHBOUR_SCORES]
+        compare = partial(neighbour_scores, k=params.neighbours)
+        found = reasons.unless_fewer(params.neighbours + 1, names, compare, *sets)
+        by_neighbours[name] = dict.fromkeys(_NEIGHBOUR_SCORES) if found is None else asdict(found)
     (to_train, neighbours), (real_to_train, _) = (nearest(few[name], reference) for name in _COMPARED)
     distance, real_distance = float(to_train.mean()), float(real_to_train.mean())
-    metrics = {
+    metrics: dict[str, Any] = {
         "fd": fd["samples"],
         "fd_reconstruction": fd["reconstructions"],
         "fd_real_test": fd["real_test"],
@@ -67,6 +88,8 @@ def distance_scores(params: EvaluateParams, seed: int, features: dict[str, Tenso
     }
     for score, value in by_neighbours["samples"].items():
         metrics |= {score: value, f"{score}_of_real_test": by_neighbours["real_test"][score]}
+    if reasons.by_score:
+        metrics["not_computed"] = reasons.by_score
     return metrics, neighbours
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from latentline.autoencoders.load import TrainedAutoencoder
+from latentline.core.finite import require_finite
 from latentline.core.labels import LabelTable
 from latentline.denoisers.load import load_denoiser
 from latentline.editing.directions import move
@@ -35,8 +36,13 @@ class Editor:
         Args:
             z0: (N, F).
             noise: (N, *noise_shape) where the autoencoder decodes from noise; None = the noise of rows 0 to N - 1.
+
+        Raises:
+            UserError: a latent is NaN or infinite.
         """
-        return self.autoencoder.decode(self.stats.normalizer.restore(z0.unflatten(1, self.stats.shape)), noise)
+        raw = self.stats.normalizer.restore(z0.unflatten(1, self.stats.shape))
+        require_finite(raw, "manipulate.strengths", "take the largest ones out")
+        return self.autoencoder.decode(raw, noise)
 
     def edit(self, batch: EditBatch, target: Target, direction: Tensor, distances: Tensor) -> Tensor:
         """Move images towards ``target``.

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from latentline.core.params import Count, Fraction, NonNegative, Positive, Section
+from latentline.core.params import Count, Fraction, Positive, Scale, Section
 
 
 class ManipulateParams(Section):
@@ -31,7 +31,7 @@ class ManipulateParams(Section):
     """SDEdit noises an edited latent up to this t, and denoises it conditioned on the target; 0 = off."""
     renoise_steps: Positive = 4
     """SDEdit: DPM-Solver++ steps from t back to 0."""
-    renoise_guidance_scale: NonNegative = 1.0
+    renoise_guidance_scale: Scale = 1.0
     """SDEdit: scale of classifier-free guidance; 1 = off."""
     strips: Positive = 10
     """Rows of the figure, one per target."""

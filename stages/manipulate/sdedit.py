@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from latentline.core.finite import require_finite
 from latentline.core.labels import LabelTable
 from latentline.core.seeds import start_noise
 from latentline.denoisers.guidance import Guidance
@@ -46,7 +47,11 @@ class SDEdit:
 
         Returns:
             (N, *latent_shape) on the CPU.
+
+        Raises:
+            UserError: a result is NaN or infinite.
         """
+        setting = f"manipulate.renoise_guidance_scale ({self.guidance_scale})"
         device, guidance = self.denoiser.device, Guidance(self.guidance_scale)
         batches = []
         for rows in torch.arange(len(z0)).split(_BATCH):
@@ -54,4 +59,4 @@ class SDEdit:
             model = conditioned_model(self.denoiser, labels[rows], guidance)
             start, noise = (channels_last(tensor.to(device)) for tensor in (z0[rows], noise))
             batches.append(sdedit(dpmpp_2m, model, start, noise, self.t, self.steps).cpu())
-        return torch.cat(batches)
+        return require_finite(torch.cat(batches), setting, "lower it, or the manipulate.strengths")

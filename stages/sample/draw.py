@@ -3,6 +3,7 @@
 The key of finished chunks covers this module and its imports. It therefore imports nothing that draws figures.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor
 
 from latentline.autoencoders.load import TrainedAutoencoder, load_autoencoder
+from latentline.core.errors import UserError
+from latentline.core.finite import require_finite
 from latentline.core.labels import LabelTable
 from latentline.denoisers.conditioning import labels_for_samples
 from latentline.denoisers.guidance import Guidance
@@ -36,10 +39,17 @@ class ImageSampler:
     config: SamplingConfig
     labels: LabelTable  # of all samples
     seed: int
+    setting: str  # the probable cause of a latent that is NaN or infinite, with its value
 
     def latents(self, indices: Tensor, callback: Callback | None = None) -> Tensor:
-        """Draw the standardised latents (B, *latent_shape) of samples ``indices`` (B,), on the device."""
-        return draw_latents(self.denoiser, self.config, self.seed, STAGE, indices, self.labels[indices], callback)
+        """Draw the standardised latents (B, *latent_shape) of samples ``indices`` (B,), on the device.
+
+        Raises:
+            UserError: one is NaN or infinite.
+        """
+        labels = self.labels[indices]
+        z0 = draw_latents(self.denoiser, self.config, self.seed, STAGE, indices, labels, callback)
+        return require_finite(z0, self.setting, "lower it, or train the denoiser with a lower denoiser.optimizer.lr")
 
     def images(self, indices: Tensor) -> Tensor:
         """Draw uint8 images (B, C, H, W) of consecutive samples ``indices`` (B,), on the CPU."""
@@ -59,13 +69,22 @@ def load_image_sampler(params: SampleParams, seed: int, device: torch.device) ->
     denoiser = load_denoiser(device, stats)
     config = sampling_config(params, denoiser)
     labels = labels_for_samples(read_labels(stats.schema), params.count)
-    return ImageSampler(autoencoder, denoiser, stats, config, labels, seed)
+    return ImageSampler(autoencoder, denoiser, stats, config, labels, seed, _probable_cause(params))
 
 
 def sampling_config(params: SampleParams, denoiser: Denoiser) -> SamplingConfig:
-    """Return sampler, grid and guidance. Raises UserError where the sampler cannot serve the denoiser's process."""
+    """Return sampler, grid and guidance.
+
+    Raises:
+        UserError: the sampler cannot serve the denoiser's process, or one value has no standard deviation to rescale.
+    """
     require_serves(params.sampler, denoiser.process.path.name, denoiser.process.prediction)
     scale = denoiser.conditioning.guidance(params.guidance_scale, "sample.guidance_scale")
+    if params.guidance_rescale and scale != 1 and math.prod(denoiser.latent_shape) == 1:
+        raise UserError(
+            f"sample.guidance_rescale ({params.guidance_rescale}) must be 0 for latents of a single value, which has "
+            "no standard deviation; set it to 0"
+        )
     options = SamplerOptions(
         eta=params.eta, variance=params.variance, sigma_scale=params.sigma_scale, diffusion=params.diffusion
     )
@@ -74,6 +93,13 @@ def sampling_config(params: SampleParams, denoiser: Denoiser) -> SamplingConfig:
         build_time_grid(params.time_grid, params.steps, denoiser.process.path, params.time_shift),
         Guidance(scale, params.guidance_start, params.guidance_end, params.guidance_rescale),
     )
+
+
+def _probable_cause(params: SampleParams) -> str:
+    """Return the setting that most probably makes latents infinite, with its value."""
+    strongest = {"ddpm": "sigma_scale", "flow_sde": "diffusion"}.get(params.sampler, "guidance_scale")
+    name = strongest if getattr(params, strongest) > params.guidance_scale else "guidance_scale"
+    return f"sample.{name} ({getattr(params, name)})"
 
 
 def draw_images(sampler: ImageSampler, batch_size: int, chunks: ResumableMap) -> Iterator[Tensor]:

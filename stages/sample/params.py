@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from latentline.core.params import NonNegative, Positive, Section, Steps
+from latentline.core.params import Positive, Scale, Section, Steps
 
 
 class SampleFiguresParams(Section):
@@ -34,11 +34,11 @@ class SampleParams(Section):
     """Noise of each step: 0 = none, 1 = as much as ddpm; ddim only."""
     variance: Literal["beta", "posterior"] = "posterior"
     """beta (variance of the forward step) | posterior (variance of the reverse step): noise of each step; ddpm only."""
-    sigma_scale: NonNegative = 1.0
+    sigma_scale: Scale = 1.0
     """Factor of the standard deviation of that noise; ddpm only."""
-    diffusion: NonNegative = 0.5
+    diffusion: Scale = 0.5
     """Noise level divided by t; flow_sde only."""
-    guidance_scale: NonNegative = 2.4
+    guidance_scale: Scale = 2.4
     """Scale of classifier-free guidance; 1 = off."""
     guidance_start: Annotated[float, Field(ge=0, le=1)] = 0.15
     """Smallest t with guidance."""

@@ -26,6 +26,7 @@ from stages.train_autoencoder.train import loss_terms
 _STRENGTHS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)  # of perturbations, in standard deviations of each channel
 # Images that an autoencoder with a sampler decodes: 100 steps take 0.13 s of CPU time per image at 28x28.
 _FEW = 100
+_FEWEST = 2  # images that can differ in a latent
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +60,8 @@ def score(
     mse = float((x - y).square().mean())
     terms = loss_terms(autoencoder, test, device, seed)
     kl = terms.get("kl")
-    active = None if kl is None else active_units(latents)
-    metrics = {
+    active = None if kl is None or len(test) < _FEWEST else active_units(latents)
+    metrics: dict[str, Any] = {
         "mse": mse,
         "psnr": psnr(mse),
         "ssim": ssim(y, x),
@@ -71,6 +72,9 @@ def score(
         "active_units": None if active is None else sum(active),
         "active_units_by_channel": active,
     }
+    if kl is not None and active is None:
+        reason = f"needs at least {_FEWEST} test images, not {len(test)}"
+        metrics["not_computed"] = dict.fromkeys(("active_units", "active_units_by_channel"), reason)
     return metrics, Reconstructions(latents, decoded)
 
 

@@ -10,6 +10,7 @@ from latentline.core.params import (
     Depth,
     Fraction,
     Positive,
+    Scale,
     Section,
     Sha256,
     Steps,
@@ -54,7 +55,7 @@ class PreviewParams(Section):
     """Enlargement: each pixel is drawn as scale x scale pixels."""
     steps: Steps = 8
     """DPM-Solver++ steps, one network evaluation each."""
-    guidance_scale: Annotated[float, Field(ge=0)] = 1.5
+    guidance_scale: Scale = 1.5
     """Scale of classifier-free guidance; 1 = off."""
 
 

@@ -10,6 +10,7 @@ import torch
 
 from latentline.autoencoders.load import TrainedAutoencoder
 from latentline.core.files import canonical_json, replaced_folder, sha256_bytes, write_metrics
+from latentline.core.finite import require_finite
 from latentline.core.paths import FIGURES, METRICS
 from latentline.core.seeds import generator
 from latentline.denoisers.conditioning import labels_for_samples
@@ -137,6 +138,8 @@ def _draw_preview(
     labels = labels_for_samples(read_labels(stats.schema), num_classes * params.width)[rows]
     config = SamplingConfig(lambda noise_fn: dpmpp_2m, time_grid(params.steps), Guidance(params.guidance_scale))
     z0 = draw_latents(denoiser, config, seed, "preview", torch.arange(len(labels)), labels)
+    setting = f"denoiser.preview.guidance_scale ({params.guidance_scale})"
+    require_finite(z0, setting, "lower it or denoiser.optimizer.lr, or set denoiser.preview.every_epochs to 0")
     save_grid(path, autoencoder.decode(stats.normalizer.restore(z0)), params.width, params.scale)
 
 
@@ -164,4 +167,5 @@ def draw_partial_denoising(
     for t in _TIMES:
         z_t = add_noise_at(model.path, z0, noise, t)
         rows += [z_t, estimate(model, z_t, t), denoise(model, z_t, t, _STEPS)]
-    save_grid(path, autoencoder.decode(stats.normalizer.restore(torch.cat(rows))), columns=len(z0), scale=2)
+    latents = require_finite(torch.cat(rows), "denoiser.optimizer.lr", "lower it, and train the denoiser again")
+    save_grid(path, autoencoder.decode(stats.normalizer.restore(latents)), columns=len(z0), scale=2)

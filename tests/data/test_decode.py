@@ -66,6 +66,31 @@ def test_transparency_is_laid_on_white():
     assert _pixels(encoded(Image.fromarray(grey, "LA"))).tolist() == [[[204]]]
 
 
+@pytest.mark.parametrize(
+    ("kind", "value"), [(3, struct.pack("<Hxx", 0)), (3, struct.pack("<Hxx", 9)), (2, b"6\0\0\0"), (2, b"top\0")]
+)
+def test_what_is_no_orientation_turns_nothing(kind, value):
+    """An EXIF block of one entry: a 16-bit number (type 3) or a text (type 2)."""
+    exif = b"Exif\0\0II*\0" + struct.pack("<IHHHI", 8, 1, 0x0112, kind, 1 if kind == 3 else 4) + value + bytes(4)
+    for form, settings in (("PNG", {}), ("WEBP", {"lossless": True})):
+        content = encoded(GREY, form, exif=exif, **settings)
+        assert header(content)[1:] == GREY.shape
+        assert np.array_equal(_pixels(content)[0], GREY)
+
+
+def test_a_palette_of_greys_is_grey():
+    for form in ("PNG", "GIF", "BMP"):
+        content = encoded(Image.fromarray(GREY).convert("P"), form)
+        assert np.array_equal(_pixels(content), GREY[None]), form
+    transparent = encoded(Image.fromarray(GREY).convert("P"), transparency=int(GREY[0, 0]))
+    assert header(transparent) == (1, *GREY.shape)
+    assert _pixels(transparent)[0, 0, 0] == 255
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 10, 10, 40, 50, 60])
+    image.putdata([0, 1])
+    assert header(encoded(image))[0] == 3
+
+
 def test_palettes_are_looked_up_and_their_transparent_colour_is_white():
     image = Image.new("P", (2, 1))
     image.putpalette([10, 20, 30, 40, 50, 60])

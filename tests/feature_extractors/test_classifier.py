@@ -34,3 +34,11 @@ def test_in_evaluation_mode_the_logits_of_an_image_depend_on_it_alone():
     x = torch.randn(4, 1, 8, 8)
     assert torch.equal(network(x), network(x))
     torch.testing.assert_close(network(x[2:3])[0], network(x)[2])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_one_tiny_image_alone_in_a_batch_trains(size):
+    network = ConvClassifier((1, size, size), outputs=6, channels=8, features=12, dropout=0.1).train()
+    network(torch.randn(4, 1, size, size))  # moves the running statistics
+    network(torch.randn(1, 1, size, size)).sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in network.parameters())

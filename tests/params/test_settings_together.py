@@ -26,6 +26,19 @@ TOGETHER: list[tuple[str, dict[str, Any]]] = [  # the setting that is named firs
     ("denoiser.name", {"autoencoder.latent_dim": 32}),
     ("denoiser.width", {"denoiser.name": "dit", "denoiser.heads": 5}),
     ("sample.guidance_start", {"sample.guidance_start": 0.75, "sample.guidance_end": 0.5}),
+    (
+        "sample.guidance_rescale",
+        {"sample.guidance_rescale": 0.5, "autoencoder.latent_dim": 1, "denoiser.name": "mlp"},
+    ),
+    (
+        "sample.guidance_rescale",
+        {
+            "sample.guidance_rescale": 0.5,
+            "autoencoder.name": "diffae",
+            "autoencoder.diffae.embedding_dim": 1,
+            "denoiser.name": "mlp",
+        },
+    ),
     ("evaluate.bayes.count", {"denoiser.condition": "none", "evaluate.bayes.count": 5}),
     (
         "evaluate.classification_accuracy_score",

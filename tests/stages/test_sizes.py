@@ -31,7 +31,7 @@ OPTIONS = Options(
 )
 LEVELS = {"autoencoder.encoder_blocks": [1] * 5, "autoencoder.decoder_blocks": [1] * 5}
 LEVELS |= {"autoencoder.encoder_channels": [8] * 5, "autoencoder.decoder_channels": [8] * 5}
-CPU = {"compute.device": "cpu", "compute.threads": 1}
+CPU = {"compute.device": "cpu", "compute.threads": 1, "evaluate.neighbours": 1}
 DIT = {"denoiser.name": "dit", "denoiser.heads": 8}
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from latentline.autoencoders.base import Autoencoder
 from latentline.autoencoders.build import build_autoencoder
 from latentline.core.files import refusing_earlier_versions
+from latentline.core.finite import require_finite
 from latentline.core.paths import AUTOENCODER
 from latentline.core.seeds import start_noise
 from latentline.core.shards import ShardedArray
@@ -19,6 +20,7 @@ from latentline.runtime.compute import to_device
 
 _BATCH = 500  # images at a time without gradients
 _PIXELS = 1 << 19  # at a time, so that large images in a network that begins at full size stay within a few GiB
+_REMEDY = "lower it and train again, or move the latents less (guidance scales, manipulate.strengths)"
 _NOISE_SEED = 0  # not the run's seed: the noise of an image depends on its index alone
 
 
@@ -71,6 +73,9 @@ def decode_images(
         noise: (N, *noise_shape), for an autoencoder that decodes from noise. None = row i takes the default noise of
             image index ``first`` + i (:func:`noise_for_index`).
         first: index of the first row, for callers that decode a long series in chunks.
+
+    Raises:
+        UserError: a pixel is NaN or infinite.
     """
     images = []
     for rows in torch.arange(len(raw)).split(inference_batch(image_shape)):
@@ -79,8 +84,13 @@ def decode_images(
             batch_noise = noise[rows].to(device)
         elif network.noise_shape is not None:
             batch_noise = noise_for_index(network.noise_shape, first + rows).to(device)
-        images.append(to_uint8(network.decode(raw[rows].float().to(device), batch_noise)).cpu())
+        images.append(_to_bytes(network.decode(raw[rows].float().to(device), batch_noise)).cpu())
     return torch.cat(images)
+
+
+def _to_bytes(pixels: Tensor) -> Tensor:
+    """Return uint8 images (B, C, H, W). Raises UserError for NaN and infinity, which would become black or white."""
+    return to_uint8(require_finite(pixels, "autoencoder.optimizer.lr", _REMEDY, "pixels"))
 
 
 @dataclass(frozen=True)
@@ -125,7 +135,7 @@ class TrainedAutoencoder:
         batches = (
             [tensor[part].to(self.device) for tensor in (to_unit_range(images), raw.float(), noise)] for part in rows
         )
-        return torch.cat([to_uint8(self.network.sdedit(x, z, t, part)).cpu() for x, z, part in batches])
+        return torch.cat([_to_bytes(self.network.sdedit(x, z, t, part)).cpu() for x, z, part in batches])
 
 
 def load_autoencoder(device: torch.device, root: Path = Path()) -> TrainedAutoencoder:

@@ -6,7 +6,7 @@ import math
 import re
 import reprlib
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
@@ -18,7 +18,10 @@ from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEv
 
 from latentline.core.compute_params import ComputeParams
 from latentline.core.errors import UserError
+from latentline.core.files import read_sealed_json
+from latentline.core.labels import class_names, schema_from_json
 from latentline.core.params import LARGEST_INTEGER, Section
+from latentline.core.paths import PREPARED
 
 PARAMS_FILE = Path("params.yaml")
 _LARGEST = 1 << 18  # characters
@@ -112,10 +115,33 @@ def validate(content: dict[str, Any], path: Path = PARAMS_FILE) -> Any:
 
 
 def load(section: str, kind: type[S], path: Path = PARAMS_FILE) -> tuple[S, int, ComputeParams]:
-    """Validate the whole file, then return only (this section, seed, compute): what a stage may read."""
+    """Validate the whole file, then return only (this section, seed, compute): what a stage may read.
+
+    All stages but ``download`` also refuse settings that the prepared images cannot serve, whichever section they are
+    in: else a later stage would refuse them when all trainings are done.
+
+    Raises:
+        UserError: one line per bad setting.
+    """
     content = read_params(path)
-    validate(content, path)
+    params = validate(content, path)
+    if section != "data" and (card := _prepared_card()):
+        counts = {name: split["count"] for name, split in card["splits"].items()}
+        params.require_images(counts, class_names(schema_from_json(card["schema"])))
     return kind.model_validate(content[section]), content["seed"], ComputeParams.model_validate(content["compute"])
+
+
+def require_images(counts: Mapping[str, int], classes: Sequence[str], path: Path = PARAMS_FILE) -> None:
+    """Raise UserError where a setting needs more images per split, or other classes, than stage ``download`` has."""
+    validate(read_params(path), path).require_images(counts, classes)
+
+
+def _prepared_card() -> dict[str, Any] | None:
+    """Return the content of data/prepared/card.json; None = no such file, or a damaged one, which its readers name."""
+    try:
+        return read_sealed_json(PREPARED / "card.json", "download")
+    except UserError:
+        return None
 
 
 def missing(content: dict[str, Any], model: type[Section], prefix: str = "") -> Iterator[str]:

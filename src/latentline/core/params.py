@@ -29,6 +29,8 @@ Count = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Scale = Annotated[float, Field(ge=0, le=100)]
+"""Scale of guidance or of noise; the limit is far beyond use, and above it numbers overflow."""
 Steps = Annotated[int, Field(ge=1, le=100_000)]
 """Solver steps."""
 Depth = Annotated[int, Field(ge=1, le=1000)]

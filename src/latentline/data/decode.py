@@ -106,8 +106,8 @@ def fit(image: Image.Image, shape: Shape) -> NDArray[np.uint8]:
 
 def _is_grey(image: Image.Image) -> bool:
     if image.mode in ("P", "PA"):
-        palette = np.array(image.getpalette("RGB")).reshape(-1, 3)
-        return bool((palette == palette[:, :1]).all())
+        colours = np.asarray(image.getpalette("RGB") or (), np.uint8).reshape(-1, 3)
+        return bool((colours == colours[:, :1]).all())
     return image.mode in _GREY_MODES or image.mode.startswith("I;")
 
 

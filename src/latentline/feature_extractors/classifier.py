@@ -27,6 +27,21 @@ class Head(nn.Module):
         return nn.functional.linear(features, self.weight, self.bias)
 
 
+class _BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation that takes its running statistics where a channel has one value, which has no variance.
+
+    That happens with the last image of an epoch alone in its batch, if the image is tiny.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, C, H, W) -> the same shape."""
+        if self.training and x.numel() == x.shape[1]:
+            return nn.functional.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+        return super().forward(x)
+
+
 class ConvClassifier(nn.Module):
     """Two levels of convolutions, then one hidden layer of features and a linear head.
 
@@ -46,16 +61,16 @@ class ConvClassifier(nn.Module):
         positions = _quarter(height) * _quarter(width)
         self.layers = nn.Sequential(
             nn.Conv2d(image_channels, channels, kernel_size=5, stride=2, padding=2),  # (B, channels, H/2, W/2)
-            nn.BatchNorm2d(channels),
+            _BatchNorm(channels),
             nn.ReLU(),
             conv3x3(channels, channels),
-            nn.BatchNorm2d(channels),
+            _BatchNorm(channels),
             nn.ReLU(),
             conv3x3(channels, 2 * channels, stride=2),  # (B, 2 channels, H/4, W/4)
-            nn.BatchNorm2d(2 * channels),
+            _BatchNorm(2 * channels),
             nn.ReLU(),
             conv3x3(2 * channels, 2 * channels),
-            nn.BatchNorm2d(2 * channels),
+            _BatchNorm(2 * channels),
             nn.ReLU(),
             nn.Flatten(),
             nn.Dropout(dropout),

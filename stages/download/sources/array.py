@@ -1,5 +1,7 @@
-"""The user's own array: one .npy, .npz or .safetensors file with ``images`` and perhaps ``labels``."""
+"""The user's own array: one .npy, .npz or .safetensors file with images and perhaps labels, by their usual names."""
 
+import difflib
+import logging
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
@@ -15,6 +17,11 @@ from stages.download.source import Card, Source, SourceOptions, SourceSplit
 
 _SUFFIXES = ".npz, .npy or .safetensors"
 _LAYOUTS = "uint8 (N, H, W), (N, C, H, W) or (N, H, W, C) with C = 1 or 3"
+_IMAGES = ("images", "x", "data", "imgs")  # usual names, in any case
+_LABELS = ("labels", "label", "y", "targets")
+_NEAR_LABELS = (*_LABELS, "target", "class", "classes", "category")  # of an array that is left over, a slip
+Arrays = dict[str, NDArray[Any] | None]  # None = an array of Python objects, which is not read
+log = logging.getLogger(__name__)
 
 _HEADER_ERRORS = (TokenError, SyntaxError, TypeError, OverflowError, RecursionError, MemoryError)  # of numpy
 
@@ -24,7 +31,7 @@ def read_array(options: SourceOptions) -> Source:
     path = options.path
     if not path.is_file():
         raise UserError(f"data.path ({path}) must be a file that ends in {_SUFFIXES}; correct the name")
-    readers = {".npy": _npy, ".npz": map_npz, ".safetensors": _safetensors}
+    readers = {".npy": _npy, ".npz": _npz, ".safetensors": _safetensors}
     if path.suffix not in readers:
         raise UserError(f"data.path ({path}) must end in {_SUFFIXES}; convert the file")
     try:
@@ -34,20 +41,73 @@ def read_array(options: SourceOptions) -> Source:
     except (OSError, ValueError, EOFError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"data.path ({path}: {reason}) must be an undamaged array file; write it again") from None
-    if "images" not in arrays:
+    image_name = _chosen(arrays, _IMAGES, "images", path)
+    if image_name is None:
         found = ", ".join(arrays) or "no array"
-        raise UserError(f"data.path ({path} with {found}) must contain an array called images; rename one")
-    images = as_channels_first(arrays["images"], f"data.path ({path})")
+        usual = ", ".join(_IMAGES[1:])
+        expected = f"an array called images (or {usual})"
+        raise UserError(f"data.path ({path} with {found}) must contain {expected}; rename one")
+    label_name = _chosen(arrays, _LABELS, "labels", path)
+    images = as_channels_first(_numbers_or_texts(arrays, image_name, path), f"data.path ({path})")
     classes: tuple[str, ...] = ()
     labels = None
-    if "labels" in arrays:
-        raw = np.squeeze(arrays["labels"])
-        if raw.shape != (len(images),) or raw.dtype.kind not in "iuUf":
-            found = f"{path}: labels {raw.dtype} {raw.shape}"
-            raise UserError(f"data.path ({found}) must have labels ({len(images)},) of integers or texts; correct them")
-        classes, labels = class_labels(raw, f"data.path: labels of {path}")
+    if label_name is not None:
+        raw = _one_per_image(_numbers_or_texts(arrays, label_name, path), label_name, len(images), path)
+        classes, labels = class_labels(raw, f"data.path: {label_name} of {path}")
+    _report(arrays, image_name, label_name, path)
     card = Card(name="array", classes=classes, licence="the owner's", source="data.path", citation="")
     return Source(card, {"train": SourceSplit(ArrayImages(images), labels)})
+
+
+def _chosen(arrays: Arrays, usual: tuple[str, ...], what: str, path: Path) -> str | None:
+    """Return the name of the one array that has a usual name; None = there is none. Raises UserError for several."""
+    found = [name for name in arrays if name.lower() in usual]
+    if len(found) > 1:
+        listed = " and ".join(found)
+        raise UserError(
+            f"data.path ({path} with {listed}) must contain one array of {what}; remove or rename all but one"
+        )
+    return found[0] if found else None
+
+
+def _numbers_or_texts(arrays: Arrays, name: str, path: Path) -> NDArray[Any]:
+    """Return an array. Raises UserError for one of Python objects, which would have to be unpickled."""
+    array = arrays[name]
+    if array is None:
+        images = name.lower() in _IMAGES
+        what, remedy = ("uint8 numbers", "np.stack them") if images else ("numbers or texts", "convert by .astype(str)")
+        raise UserError(f"data.path ({path}: {name} of dtype object) must hold {what}; {remedy} and save it again")
+    return array
+
+
+def _one_per_image(labels: NDArray[Any], name: str, count: int, path: Path) -> NDArray[Any]:
+    """Return labels (N,) in this machine's byte order, texts for bytes. Raises UserError for another shape or kind."""
+    if labels.shape not in {(count,), (count, 1), (1, count)} or labels.dtype.kind not in "biufSU":
+        found = f"{path}: {name} {labels.dtype} {labels.shape}"
+        one_hot = labels.ndim == 2 and len(labels) == count and labels.dtype.kind in "biuf"
+        remedy = "take the index of each row's class, .argmax(axis=1)" if one_hot else "correct them"
+        raise UserError(f"data.path ({found}) must have labels ({count},) of integers or texts; {remedy}")
+    flat = labels.reshape(-1)
+    if flat.dtype.kind == "S":
+        try:
+            return np.char.decode(flat, "utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(f"data.path ({path}: {name}: {error}) must be texts in UTF-8; save .astype(str)") from None
+    return flat.astype(flat.dtype.newbyteorder("="))
+
+
+def _report(arrays: Arrays, images: str, labels: str | None, path: Path) -> None:
+    """Log which arrays are used and which are left over. Raises UserError where one of these may be the labels."""
+    left = [name for name in arrays if name not in (images, labels)]
+    near = [name for name in left if difflib.get_close_matches(name.lower(), _NEAR_LABELS, 1, cutoff=0.75)]
+    if labels is None and near:
+        raise UserError(
+            f"data.path ({path} with {near[0]} and without labels) must have its labels in an array called labels; "
+            "rename it to labels, or remove it"
+        )
+    log.info("data.path: images from %s, %s", images, f"labels from {labels}" if labels else "no labels")
+    if left:
+        log.warning("data.path: %d arrays of the file are not used: %s", len(left), ", ".join(left))
 
 
 def as_channels_first(images: NDArray[Any], where: str) -> NDArray[np.uint8]:
@@ -69,9 +129,16 @@ def map_npz(path: Path, scratch: Path) -> dict[str, NDArray[Any]]:
 
     Raises:
         UserError: the disk is too small for it.
-        ValueError: it is damaged.
+        ValueError: it is damaged, or holds Python objects.
     """
-    arrays: dict[str, NDArray[Any]] = {}
+    arrays = _npz(path, scratch)
+    if objects := [name for name, array in arrays.items() if array is None]:
+        raise ValueError(f"{objects[0]} holds Python objects")
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
+def _npz(path: Path, scratch: Path) -> Arrays:
+    arrays: Arrays = {}
     with open_zip(path) as archive:
         require_disk(path, sum(info.file_size for info in archive.infolist()), scratch)
         for number, info in enumerate(archive.infolist()):
@@ -85,22 +152,26 @@ def map_npz(path: Path, scratch: Path) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def _npy(path: Path, scratch: Path) -> dict[str, NDArray[Any]]:
+def _npy(path: Path, scratch: Path) -> Arrays:
     return {"images": _mapped(path)}
 
 
-def _mapped(path: Path) -> NDArray[Any]:
-    """Return the memory-mapped array of a .npy file; its header is read as a literal.
+def _mapped(path: Path) -> NDArray[Any] | None:
+    """Return the memory-mapped array of a .npy file, whose header is read as a literal; None = of Python objects.
 
     Raises OSError or ValueError when it is damaged.
     """
     try:
         return np.lib.format.open_memmap(path, mode="r")
+    except ValueError as error:
+        if "Python objects" in str(error):  # numpy has no error type of its own for it
+            return None
+        raise
     except _HEADER_ERRORS as error:
         raise ValueError(f"bad header: {error}") from None
 
 
-def _safetensors(path: Path, scratch: Path) -> dict[str, NDArray[Any]]:
+def _safetensors(path: Path, scratch: Path) -> Arrays:
     from safetensors import SafetensorError, safe_open  # torch's tensors are memory-mapped, numpy's are copies
 
     try:

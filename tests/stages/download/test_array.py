@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import logging
 import pickle
 import shutil
 import zipfile
@@ -81,7 +82,10 @@ def test_texts_are_classes_too_and_a_column_of_labels_is_flattened(tmp_path):
         ({"images": IMAGES[0, 0]}, r"images \(uint8 \(6, 7\)\) must be uint8"),
         ({"images": IMAGES, "labels": LABELS[:3]}, r"labels int64 \(3,\)\) must have labels \(5,\)"),
         ({"images": IMAGES, "labels": LABELS + 0.5}, r"\(3.5\) must hold integers or texts as classes"),
-        ({"images": IMAGES, "labels": np.eye(5, 2)}, r"labels float64 \(5, 2\)\) must have labels \(5,\)"),
+        (
+            {"images": IMAGES, "labels": np.eye(5, 2)},
+            r"labels float64 \(5, 2\)\) must have labels \(5,\).*; take .*argmax",
+        ),
     ],
 )
 def test_other_arrays_are_refused_with_what_was_expected(tmp_path, arrays, hint):
@@ -103,8 +107,66 @@ def test_a_pickle_is_never_run(tmp_path):
     with zipfile.ZipFile(tmp_path / "y.npz", "w") as archive:
         archive.writestr("images.npy", content)
     for name in ("x.npy", "y.npz"):
-        with pytest.raises(UserError, match=r"data\.path \(.*\) must be an undamaged array file; write it again"):
+        with pytest.raises(UserError, match=r"data\.path \(.*: images of dtype object\) must hold uint8 numbers; "):
             read("array", tmp_path, path=tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [("images", "label"), ("x", "y"), ("X", "Y"), ("data", "targets"), ("imgs", "labels"), ("images", "y")],
+)
+def test_the_usual_names_are_taken_and_the_log_has_them(tmp_path, caplog, images, labels):
+    path = _write(tmp_path / "x.npz", **{images: IMAGES, labels: LABELS, "ids": np.arange(5)})
+    with caplog.at_level(logging.INFO):
+        source = read("array", tmp_path, path=path)
+    assert source.splits["train"].labels.tolist() == [0, 1, 0, 0, 1]
+    assert f"data.path: images from {images}, labels from {labels}" in caplog.messages
+    assert "data.path: 1 arrays of the file are not used: ids" in caplog.messages
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+@pytest.mark.parametrize(
+    ("arrays", "hint"),
+    [
+        (
+            {"images": IMAGES, "x": IMAGES.copy(), "y": LABELS},
+            r"with images and x\) must contain one array of images; remove",
+        ),
+        (
+            {"images": IMAGES, "y": LABELS, "label": LABELS.copy()},
+            r"must contain one array of labels; remove or rename all",
+        ),
+        ({"images": IMAGES, "lables": LABELS}, r"with lables and without labels\) must have .*; rename it to labels"),
+        ({"images": IMAGES, "target": LABELS}, r"with target and without labels\) must have its labels in an array"),
+        ({"train_images": IMAGES}, r"with train_images\) must contain an array called images \(or x, data, imgs\)"),
+    ],
+)
+def test_ambiguous_and_nearly_right_names_are_refused(tmp_path, suffix, arrays, hint):
+    with pytest.raises(UserError, match=hint):
+        read("array", tmp_path, path=_write(tmp_path / f"x{suffix}", **arrays))
+
+
+@pytest.mark.parametrize("dtype", [">i8", ">u2", ">f4", "<i4", ">U5", "S5", "bool"])
+def test_labels_of_any_byte_order_and_of_bytes_and_booleans_are_classes(tmp_path, dtype):
+    path = _write(tmp_path / "x.npz", images=IMAGES, labels=(LABELS - 3).astype(dtype))
+    source = read("array", tmp_path, path=path)
+    assert source.splits["train"].labels.tolist() == [0, 1, 0, 0, 1]
+    assert source.card.classes == (("False", "True") if dtype == "bool" else ("0", "4"))
+
+
+def test_labels_of_objects_are_refused_with_the_remedy_and_other_objects_are_named(tmp_path, caplog):
+    named = np.array(["a", "b", "a", "b", "a"], object)
+    path = _write(tmp_path / "x.npz", images=IMAGES, labels=named)
+    with pytest.raises(UserError, match=r"labels of dtype object\) must hold numbers or texts; .*\.astype\(str\)"):
+        read("array", tmp_path, path=path)
+    source = read("array", tmp_path, path=_write(tmp_path / "y.npz", images=IMAGES, labels=LABELS, notes=named))
+    assert len(source.splits["train"].images) == 5
+    assert "data.path: 1 arrays of the file are not used: notes" in caplog.messages
+
+
+def test_one_image_has_one_label(tmp_path):
+    source = read("array", tmp_path, path=_write(tmp_path / "x.npz", images=IMAGES[:1], labels=LABELS[:1]))
+    assert source.splits["train"].labels.tolist() == [0]
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".npy", ".safetensors"])

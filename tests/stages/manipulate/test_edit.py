@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -9,6 +10,7 @@ from latentline.autoencoders.identity import Identity
 from latentline.autoencoders.load import TrainedAutoencoder
 from latentline.core.attributes import Attribute
 from latentline.core.closure import module_closure
+from latentline.core.errors import UserError
 from latentline.core.labels import LabelTable, build_schema
 from latentline.editing.targets import all_targets
 from latentline.latents.cache import LatentStats
@@ -52,6 +54,12 @@ def _batch() -> EditBatch:
     z0 = torch.tensor([-0.5, 0.0, 0.5])[:, None].expand(3, 4)
     images = torch.zeros(3, *SHAPE, dtype=torch.uint8)
     return EditBatch(torch.tensor([5, 9, 2]), images, LabelTable(SCHEMA, values), z0, None)
+
+
+def test_edits_that_leave_the_finite_numbers_stop_with_the_setting(workplace):
+    direction = torch.full((4,), 0.5)
+    with pytest.raises(UserError, match=r"^manipulate\.strengths must give finite latents, not NaN or .* in 3 of 3; "):
+        _editor().edit(_batch(), TARGETS[1], direction, torch.full((3,), torch.inf))
 
 
 def test_sdedit_is_conditioned_on_the_target_only_where_the_image_moves_towards_it():

@@ -1,10 +1,12 @@
 """SDEdit of latents: what the denoiser is conditioned on, and the noise of each image."""
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from latentline.core.attributes import Attribute
 from latentline.core.condition import Condition
+from latentline.core.errors import UserError
 from latentline.core.labels import LabelTable, build_schema
 from latentline.denoisers.conditioning import conditioning_on
 from latentline.denoisers.load import Denoiser
@@ -58,3 +60,19 @@ def test_the_noise_depends_on_the_seed_and_the_images_index_and_not_on_the_batch
     alone = _noised(0.25, z0[299:], indices[299:])
     torch.testing.assert_close(alone, _noised(0.25, z0, indices)[299:])
     assert not torch.equal(alone, _noised(0.25, z0[299:], indices[299:], seed=1))
+
+
+class Broken(nn.Module):
+    """Predicts NaN."""
+
+    def forward(self, z_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        return z_t * torch.nan
+
+
+def test_results_that_are_not_finite_stop_with_the_setting():
+    conditioning = conditioning_on(["smiling"], SCHEMA)
+    denoiser = Denoiser(Broken(), build_process("flow", "x0"), conditioning, SHAPE, torch.device("cpu"))
+    labels = LabelTable(SCHEMA, torch.ones(2, 1))
+    message = r"^manipulate\.renoise_guidance_scale \(3\.0\) must give finite latents, not NaN or infinity in 2 of 2; "
+    with pytest.raises(UserError, match=message):
+        SDEdit(denoiser, 0.5, 4, 3.0, 0)(torch.zeros(2, *SHAPE), labels, torch.arange(2))

@@ -1,6 +1,7 @@
 """Stage ``sample`` on the pixels of a few digits: samples depend on their index alone, and drawing on no figure."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -112,6 +113,32 @@ def test_a_sampler_that_cannot_serve_the_checkpoint_is_refused(trained, monkeypa
     other = replace(denoiser, process=build_process("vp_cosine", "v"))
     with pytest.raises(UserError, match=r"^sampler \(flow_sde\) must be one of .* on path vp_cosine, "):
         draw.sampling_config(SampleParams(sampler="flow_sde"), other)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({}, "sample.guidance_scale (2.4)"),
+        ({"sample.guidance_scale": 100.0}, "sample.guidance_scale (100.0)"),
+        ({"sample.sampler": "flow_sde", "sample.diffusion": 50.0}, "sample.diffusion (50.0)"),
+    ],
+)
+def test_latents_that_are_not_finite_stop_the_stage_and_leave_no_images(run, monkeypatch, settings, named):
+    with monkeypatch.context() as patch:
+        patch.setattr(draw, "draw_latents", lambda *arguments: torch.full((10, 1, 8, 8), torch.nan))
+        with pytest.raises(UserError, match=rf"^{re.escape(named)} must give finite latents, not NaN .* in 10 of 10; "):
+            run(**settings, **{"sample.count": 10, "sample.figures.scale": 7})
+
+
+def test_one_value_has_no_deviation_to_rescale_to(trained, monkeypatch):
+    monkeypatch.chdir(trained)
+    denoiser = draw.load_image_sampler(SampleParams(count=4), 0, torch.device("cpu")).denoiser
+    single = replace(denoiser, latent_shape=(1,))
+    message = r"^sample\.guidance_rescale \(0\.5\) must be 0 for latents of a single value"
+    with pytest.raises(UserError, match=message):
+        draw.sampling_config(SampleParams(guidance_rescale=0.5), single)
+    draw.sampling_config(SampleParams(guidance_rescale=0.5, guidance_scale=1.0), single)
+    draw.sampling_config(SampleParams(guidance_rescale=0.5), denoiser)
 
 
 def test_what_draws_images_imports_nothing_that_draws_figures(root):

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from latentline.core.closure import module_closure
+from latentline.core.errors import UserError
 from latentline.core.paths import DENOISER
 from latentline.core.shards import ShardedArray
 from latentline.runtime.checkpoint import load_checkpoint
@@ -125,6 +126,15 @@ def test_every_epoch_has_its_loss_by_time_beside_the_whole(run):
     assert (by_time.max(axis=1) >= table["val_loss"]).all()
     assert (by_time.iloc[0] != by_time.iloc[-1]).any()
     assert Path("fig/denoiser/loss_by_time.png").stat().st_size > 0
+
+
+def test_a_preview_that_is_not_finite_stops_with_the_setting(run, monkeypatch):
+    monkeypatch.setattr(
+        "stages.train_denoiser.report.draw_latents", lambda *arguments: torch.full((2, 1, 8, 8), torch.nan)
+    )
+    message = r"^denoiser\.preview\.guidance_scale \(1\.5\) must give finite latents, not NaN or infinity in 2 of 2; "
+    with pytest.raises(UserError, match=message):
+        run(**{"denoiser.preview.every_epochs": 1, "denoiser.preview.guidance_scale": 1.5})
 
 
 def test_previews_and_partial_denoising_are_drawn(run):
