@@ -31,10 +31,10 @@ def main() -> None:
         duplicates = find_duplicates({name: np.concatenate(split.digests) for name, split in result.stats.items()})
         repeated = duplicate_rows(duplicates, result, source)
     _warn(result, duplicates)
-    write_metrics(METRICS / "data.json", metrics(result, duplicates, read_card(PREPARED).classes))
+    write_metrics(METRICS / "data.json", metrics(result, duplicates, read_card(PREPARED).classes, source))
     with replaced_folder(FIGURES / "download") as folder:
         draw_figures(folder, read_split(PREPARED, "train"))
-        write_tables(folder, result.unreadable, repeated)
+        write_tables(folder, result.unreadable, repeated, source)
 
 
 def _warn(result: PrepareResult, duplicates: Duplicates) -> None:

@@ -1,6 +1,7 @@
 """Metrics, figures and tables of the prepared images."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,12 @@ _THUMBNAIL = 64  # pixels
 _MAX_LISTED = 1000  # unreadable files, or groups of duplicates, in their tables
 
 
-def metrics(result: PrepareResult, duplicates: Duplicates, classes: Sequence[str]) -> dict[str, Any]:
+def metrics(result: PrepareResult, duplicates: Duplicates, classes: Sequence[str], source: Source) -> dict[str, Any]:
     """Return the content of metrics/data.json."""
+    columns: dict[str, Any] = {}
+    if source.columns:
+        columns["columns"] = {column.name: asdict(column) for column in source.columns}
+        columns["without_value"] = source.without_value
     splits = {
         name: {**_moments(split, result.shape), "duplicates": duplicates.within[name]}
         for name, split in result.stats.items()
@@ -40,6 +45,7 @@ def metrics(result: PrepareResult, duplicates: Duplicates, classes: Sequence[str
         "width": width,
         "duplicates_across_splits": duplicates.across,
         "unreadable": len(result.unreadable),
+        **columns,
     }
 
 
@@ -61,8 +67,10 @@ def duplicate_rows(duplicates: Duplicates, result: PrepareResult, source: Source
     ]
 
 
-def write_tables(folder: Path, unreadable: dict[str, str], repeated: list[dict[str, Any]]) -> None:
-    """Write unreadable.csv (name and reason of each image) and duplicates.csv."""
+def write_tables(folder: Path, unreadable: dict[str, str], repeated: list[dict[str, Any]], source: Source) -> None:
+    """Write unreadable.csv (name and reason of each image), duplicates.csv and, of a CSV of labels, attributes.csv."""
+    if source.columns:
+        write_table(folder / "attributes.csv", [asdict(column) for column in source.columns])
     listed = [{"image": name, "reason": reason} for name, reason in sorted(unreadable.items())[:_MAX_LISTED]]
     write_table(folder / "unreadable.csv", listed or [{"image": "none", "reason": ""}])
     write_table(folder / "duplicates.csv", repeated or [{"group": 0, "split": "none", "image": ""}])

@@ -38,7 +38,7 @@ def read_folder(options: SourceOptions) -> Source:
             "correct the name, or shorten it"
         )
     if options.labels.read_bytes().strip():  # the placeholder is one empty line, since DVC warns of empty files
-        return _by_table(options.path, read_table(options.labels))
+        return _by_table(options.path, read_table(options))
     names = _image_names(options.path)
     folders = [PurePosixPath(name).parts[0] if "/" in name else "" for name in names]
     if not any(folders):
@@ -65,7 +65,7 @@ def _by_table(root: Path, table: Table) -> Source:
             None if table.labels is None else table.labels[rows],
             None if table.values is None else table.values[rows],
         )
-    return Source(_card(table.classes, table), splits)
+    return Source(_card(table.classes, table), splits, table.columns, table.without_value)
 
 
 def _card(classes: tuple[str, ...], table: Table | None = None) -> Card:

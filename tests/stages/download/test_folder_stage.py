@@ -78,6 +78,7 @@ def test_attributes_are_shown_and_an_unlabelled_folder_shows_images_only(place):
     download.main()
     assert _figures(place) == {
         "images.png",
+        "attributes.csv",
         "attributes.png",
         "attribute_frequencies.png",
         "unreadable.csv",
@@ -88,6 +89,11 @@ def test_attributes_are_shown_and_an_unlabelled_folder_shows_images_only(place):
         "continuous",
         "categorical",
     ]
+    table = pd.read_csv(place / "fig" / "download" / "attributes.csv").set_index("name")
+    assert table["kind"].to_dict() == {"smiling": "binary", "age": "continuous", "hair": "categorical"}
+    columns = json.loads((place / "metrics" / "data.json").read_text())["columns"]
+    assert {name: column["kind"] for name, column in columns.items()} == table["kind"].to_dict()
+    assert columns["hair"]["categories"] == 4
     frame[["file"]].to_csv(place / "labels.csv", index=False)
     download.main()
     assert _figures(place) == {"images.png", "unreadable.csv", "duplicates.csv"}
