@@ -8,7 +8,7 @@ import difflib
 import logging
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from latentline.core.attributes import Attribute
 from latentline.core.errors import UserError
-from stages.download.columns import TextColumn, attribute, class_texts, missing_values
+from stages.download.columns import Kind, TextColumn, attribute, class_texts, missing_values
 from stages.download.source import ColumnReport, SourceOptions
 from stages.download.sources.table_names import match_files
 from stages.download.splits import SPLITS
@@ -70,7 +70,10 @@ def read_table(options: SourceOptions) -> Table:
         raise UserError(f"{where}: row {split.rows[row]} must have a value of 'split'; add it, or remove the row")
     kinds = {**options.attributes, _LABEL: "categorical"}
     missing = {name: missing_values(column, kinds.get(name)) for name, column in columns.items()}
-    left_out = _left_out(columns, missing, options, where) if missing else np.zeros(len(file.cells), bool)
+    if missing:
+        left_out = rows_without_value(columns, missing, options.missing, where)
+    else:
+        left_out = np.zeros(len(file.cells), bool)
     kept = {name: column.without(left_out) for name, column in columns.items()}
     label = kept.pop(_LABEL, None)
     classes, labels = class_texts(label, options.attributes.get(_LABEL)) if label is not None else ((), None)
@@ -84,13 +87,14 @@ def read_table(options: SourceOptions) -> Table:
         tuple(one for one, _ in found),
         np.stack([values for _, values in found], axis=1) if found else None,
         None if split is None else _split(split.without(left_out).cells, where),
-        tuple(_report(one, options, int(missing[one.name].sum())) for one in described),
+        tuple(column_report(one, options.attributes, int(missing[one.name].sum())) for one in described),
         int(left_out.sum()),
     )
 
 
-def _report(described: Attribute, options: SourceOptions, missing: int) -> ColumnReport:
-    decided_by = "data.attributes" if described.name in options.attributes else "rule"
+def column_report(described: Attribute, kinds: Mapping[str, Kind], missing: int) -> ColumnReport:
+    """Return how a column was read, with ``kinds`` as in ``data.attributes``."""
+    decided_by = "data.attributes" if described.name in kinds else "rule"
     return ColumnReport(described.name, described.kind, decided_by, len(described.classes), missing)
 
 
@@ -180,7 +184,7 @@ def _check_header(columns: dict[str, TextColumn], options: SourceOptions, where:
         found = f"{unknown}: {options.attributes[unknown]}"
         raise UserError(f"data.attributes ({found}) must name a column of {where}: {', '.join(columns)}; {remedy}")
     if _FILE not in columns:
-        if first in (_LABEL, _SPLIT) or _is_near(first, _LIKE_LABEL, _LABEL):
+        if first in (_LABEL, _SPLIT) or is_near_label(first):
             close = [name for name in columns if _letters(name) in _LIKE_FILE]
             remedy = f"did you mean {_FILE!r} by {close[0]!r}? rename that column" if close else "add that column"
             raise UserError(f"{where}: column 1 ({first!r}) must be the file name, or one column {_FILE!r}; {remedy}")
@@ -188,7 +192,7 @@ def _check_header(columns: dict[str, TextColumn], options: SourceOptions, where:
     else:
         others = [name for name in columns if name != _FILE]
     for name in others:
-        is_label = _LABEL not in columns and _is_near(name, _LIKE_LABEL, _LABEL)
+        is_label = _LABEL not in columns and is_near_label(name)
         is_split = _SPLIT not in columns and {text.lower() for text in columns[name].distinct[1]} <= _LIKE_SPLIT
         if name in options.attributes or not (is_label or is_split):
             continue
@@ -199,25 +203,38 @@ def _check_header(columns: dict[str, TextColumn], options: SourceOptions, where:
         )
 
 
-def _is_near(name: str, synonyms: set[str], word: str) -> bool:
+def is_near_label(name: str) -> bool:
+    """Return whether a column's name says that it is the class, or nearly is ``label``."""
     letters = _letters(name)
-    return letters in synonyms or difflib.SequenceMatcher(None, letters, word).ratio() >= 0.8
+    return letters in _LIKE_LABEL or difflib.SequenceMatcher(None, letters, _LABEL).ratio() >= 0.8
 
 
 def _letters(name: str) -> str:
     return re.sub(r"[\W_]", "", name.lower())
 
 
-def _left_out(
-    columns: dict[str, TextColumn], missing: dict[str, NDArray[np.bool_]], options: SourceOptions, where: str
+def rows_without_value(
+    columns: dict[str, TextColumn], missing: dict[str, NDArray[np.bool_]], remedy: str, where: str
 ) -> NDArray[np.bool_]:
-    """Return which rows (N,) lack a value and are left out. Raises UserError where ``data.missing`` refuses them."""
+    """Return which rows (N,) lack a value and are left out.
+
+    Args:
+        columns: by name.
+        missing: which of each column's cells (N,) have no value.
+        remedy: ``data.missing``.
+        where: names the table in errors.
+
+    Raises:
+        UserError: a row lacks a value and ``remedy`` is ``refuse``, or all rows do.
+    """
+    if not missing:
+        return np.zeros(0, bool)
     lacking = np.any(list(missing.values()), axis=0)
     if not lacking.any():
         return lacking
     index = int(np.flatnonzero(lacking)[0])
     column = next(columns[name] for name, cells in missing.items() if cells[index])
-    if options.missing == "refuse":
+    if remedy == "refuse":
         cell = f" ({column.cells[index]!r})" if column.cells[index] else ""
         raise UserError(
             f"{where}: row {column.rows[index]}{cell} must have a value of {column.name!r}; add it, remove the row, or "
