@@ -12,7 +12,7 @@ from latentline.core.attributes import CLASS, Attribute, predict, split_logits
 from latentline.core.files import replaced_folder, write_metrics
 from latentline.core.labels import LabelTable
 from latentline.core.paths import FIGURES, METRICS
-from latentline.evaluation.agreement import agreement, confusion_counts, constant_agreement
+from latentline.evaluation.agreement import agreement, confusion_sample, constant_agreement
 from latentline.figures.plots import bars, confusion, notice, relation
 from latentline.probes.probes import Logistic, probabilities
 from stages.train_latent_classifiers.calibration import Bin, calibration_error, reliability
@@ -65,8 +65,7 @@ def _score(
             **detection(attribute, probability, predicted, truth),
         }
         if attribute.name == CLASS:
-            counts = confusion_counts(attribute, predicted, truth).numpy()
-            confusion(folder / "confusion.png", counts, attribute.classes)
+            confusion(folder / "confusion.png", *confusion_sample(attribute, predicted, truth))
     if decisions:
         chosen = [decisions[CLASS]] if CLASS in decisions else list(decisions.values())
         confidence, correct = (torch.cat(parts) for parts in zip(*chosen, strict=True))

@@ -80,7 +80,7 @@ def with_statistics(attributes: Sequence[Attribute], values: Tensor) -> tuple[At
 def encode_attributes(attributes: Sequence[Attribute], values: Tensor) -> Tensor:
     """Return the vector (N, F) of a condition for values (N, A); F = 0 without attributes."""
     parts = (attribute.encode(column) for attribute, column in zip(attributes, values.T, strict=True))
-    return torch.cat([torch.empty(len(values), 0), *parts], dim=1)
+    return torch.cat([values.new_empty(len(values), 0), *parts], dim=1)
 
 
 def cond_dim(attributes: Sequence[Attribute]) -> int:

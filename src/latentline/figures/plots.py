@@ -125,8 +125,8 @@ def histogram(path: Path, names: Sequence[str], counts: Sequence[int], ylabel: s
         axes.grid(alpha=0.3)
 
 
-def confusion(path: Path, matrix: ArrayLike, names: Sequence[str]) -> None:
-    """Draw counts (true class, predicted class); colours are shares of the row."""
+def confusion(path: Path, matrix: ArrayLike, names: Sequence[str], note: str = "") -> None:
+    """Draw counts (true class, predicted class); colours are shares of the row. ``note`` says which classes."""
     counts = np.asarray(matrix)
     with _axes(path, (6, 5.4)) as axes:
         axes.imshow(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
@@ -135,7 +135,7 @@ def confusion(path: Path, matrix: ArrayLike, names: Sequence[str]) -> None:
                 axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=7)
             axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
             axes.set_yticks(range(len(names)), names)
-        axes.set(xlabel="predicted", ylabel="true")
+        axes.set(xlabel=f"predicted ({note})" if note else "predicted", ylabel="true")
 
 
 def notice(path: Path, text: str) -> None:
