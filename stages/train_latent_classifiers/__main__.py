@@ -8,9 +8,9 @@ from latentline.core.paths import LATENT_CLASSIFIERS, LATENT_STATS
 from latentline.core.stage import run_stage
 from latentline.latents.cache import read_latents, read_stats
 from latentline.runtime.compute import set_up
-from stages.train_latent_classifiers.fit import fit_probes, predict_logits, read_subset, scored_rows
+from stages.train_latent_classifiers.fit import fit_probes, predict_logits, read_subset
 from stages.train_latent_classifiers.params import LatentClassifiersParams
-from stages.train_latent_classifiers.report import report
+from stages.train_latent_classifiers.report import report, scored_rows
 
 
 def main() -> None:

@@ -5,8 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from latentline.core.attributes import Attribute
-from latentline.evaluation.agreement import most_frequent
+from latentline.core.attributes import Attribute, most_frequent
 
 log = logging.getLogger(__name__)
 

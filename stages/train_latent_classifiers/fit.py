@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentline.core.attributes import Attribute
+from latentline.core.attributes import Attribute, most_frequent
 from latentline.core.seeds import derive_seed
 from latentline.core.shards import ShardedArray
-from latentline.evaluation.agreement import most_frequent
 from latentline.latents.cache import LatentSplit, LatentStats, read_latents
 from latentline.latents.normalizer import Normalizer
 from latentline.probes.probes import Probe, choose_probe, fit_probe, pooling
@@ -19,7 +18,6 @@ from stages.train_latent_classifiers.params import LatentClassifiersParams
 
 _BATCH = 1000  # latents at a time
 _MAX_CLASSES = 1000  # of a probe
-_MAX_LOGITS = 1 << 26  # of all test latents; their probabilities take 8 bytes each, several times
 
 log = logging.getLogger(__name__)
 
@@ -96,26 +94,19 @@ def _of_frequent_classes(
         return features, values
     chosen = most_frequent(training, _MAX_CLASSES)
     rows = torch.isin(values.long(), chosen)
-    log.warning(
-        "%s: the probe is fitted on the %d most frequent of %d classes, %d of %d latents, and predicts no other class",
-        attribute.name,
-        len(chosen),
-        len(attribute.classes),
-        int(rows.sum()),
-        len(rows),
-    )
+    if not rows.any():
+        return features, values
+    if values is training:
+        log.warning(
+            "%s: the probe is fitted on the %d most frequent of %d classes, %d of %d latents, and predicts no "
+            "other class",
+            attribute.name,
+            len(chosen),
+            len(attribute.classes),
+            int(rows.sum()),
+            len(rows),
+        )
     return features[rows], values[rows]
-
-
-def scored_rows(count: int, logits: int) -> Tensor | slice:
-    """Return the rows of ``count`` test latents to score: all, or evenly spaced ones where logits would fill memory."""
-    most = max(_MAX_LOGITS // max(logits, 1), 1)
-    if count <= most:
-        return slice(None)
-    log.warning(
-        "%d of %d test latents are scored, evenly spaced: %d logits each would fill memory", most, count, logits
-    )
-    return torch.linspace(0, count - 1, most).long()
 
 
 def predict_logits(probe: Probe, raw: Tensor | ShardedArray, normalizer: Normalizer) -> Tensor:

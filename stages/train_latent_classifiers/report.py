@@ -18,9 +18,21 @@ from latentline.probes.probes import Logistic, probabilities
 from stages.train_latent_classifiers.calibration import Bin, calibration_error, reliability
 from stages.train_latent_classifiers.detection import SCORES, detection
 
+_MAX_LOGITS = 1 << 26  # of all test latents; their probabilities take 8 bytes each, several times
 _NOTHING_TO_LEARN = "nothing to learn: these images have neither labels nor attributes"
 
 log = logging.getLogger(__name__)
+
+
+def scored_rows(count: int, logits: int) -> Tensor | slice:
+    """Return the rows of ``count`` test latents to score: all, or evenly spaced ones where logits would fill memory."""
+    most = max(_MAX_LOGITS // max(logits, 1), 1)
+    if count <= most:
+        return slice(None)
+    log.warning(
+        "%d of %d test latents are scored, evenly spaced: %d logits each would fill memory", most, count, logits
+    )
+    return torch.linspace(0, count - 1, most).long()
 
 
 def report(labels: LabelTable, logits: Tensor, logistic: Logistic, inverse_regularization: dict[str, float]) -> None:

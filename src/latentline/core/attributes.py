@@ -103,3 +103,9 @@ def predict(attributes: Sequence[Attribute], logits: Tensor) -> Tensor:
     split = zip(attributes, split_logits(attributes, logits), strict=True)
     columns = [attribute.predict(part) for attribute, part in split]
     return torch.stack(columns, dim=1) if columns else torch.empty(len(logits), 0)
+
+
+def most_frequent(values: Tensor, count: int) -> Tensor:
+    """Return the ``count`` most frequent of the class indices (N,), in ascending order; all where there are fewer."""
+    present, frequencies = values.long().unique(return_counts=True)
+    return present[frequencies.argsort(descending=True, stable=True)[:count]].sort().values

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from latentline.core.attributes import Attribute
+from latentline.core.attributes import Attribute, most_frequent
 
 _MAX_DRAWN = 200  # classes in a confusion matrix for people
 
@@ -33,12 +33,6 @@ def confusion_counts(column: Attribute, predicted: Tensor, targets: Tensor) -> T
     """Count the images of each class (rows) by predicted class (columns): two (N,) -> int64 (K, K)."""
     pairs = targets.long() * column.num_logits + predicted.long()
     return torch.bincount(pairs, minlength=column.num_logits**2).reshape(column.num_logits, column.num_logits)
-
-
-def most_frequent(values: Tensor, count: int) -> Tensor:
-    """Return the ``count`` most frequent of the class indices (N,), in ascending order; all where there are fewer."""
-    present, frequencies = values.long().unique(return_counts=True)
-    return present[frequencies.argsort(descending=True, stable=True)[:count]].sort().values
 
 
 class ConfusionSample(NamedTuple):

@@ -99,6 +99,18 @@ def test_attributes_are_shown_and_an_unlabelled_folder_shows_images_only(place):
     assert _figures(place) == {"images.png", "unreadable.csv", "duplicates.csv"}
 
 
+def test_images_without_a_value_are_left_out_and_counted(place):
+    names = sorted(path.relative_to(place / "pictures").as_posix() for path in (place / "pictures").rglob("*.png"))
+    lines = [f"{name};{'NA' if row < 3 else row % 2}" for row, name in enumerate(names)]
+    (place / "labels.csv").write_text("\n".join(["file;code", *lines]))
+    _set(place, labels="labels.csv", missing="drop", attributes={"code": "continuous"})
+    download.main()
+    metrics = json.loads((place / "metrics" / "data.json").read_text())
+    assert sum(metrics[split]["count"] for split in ("train", "val", "test")) == 37
+    assert metrics["without_value"] == metrics["columns"]["code"]["missing"] == 3
+    assert read_card(place / "data" / "prepared").schema[0].kind == "continuous"
+
+
 def test_what_is_wrong_with_the_data_is_listed(place):
     (place / "pictures" / "cat" / "broken.png").write_bytes(b"no image")
     for copy in ("x.bmp", "y.bmp"):
