@@ -51,7 +51,7 @@ def _path(cell: str, root: Path) -> str:
 
 def _require_inside(names: list[str], column: TextColumn) -> None:
     for name, row in zip(names, column.rows, strict=True):
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\0" in name:
             raise UserError(
                 f"{column.where}: row {row} ({name!r}) must be a file inside data.path, relative to it; correct it"
             )

@@ -78,6 +78,7 @@ def test_a_row_without_a_file_counts_as_unreadable(tmp_path):
         ("file,age\na.png,1\na.png,2\n", r"row 3 \('a.png'\) must not repeat an earlier row"),
         ("file,age\n../a.png,1\n", "must be a file inside data.path"),
         ("file,age\n/etc/a.png,1\n", "must be a file inside data.path"),
+        ("file,age\na\0.png,1\n", "must be a file inside data.path"),
         ("file,split\na.png,training\n", r"\('training'\) must be one of train, val, test"),
         ("file,split\na.png,test\n", "must assign some images to train"),
         ("file,label\na.png,1.5\n", r"\(1.5\) must hold integers or texts"),
