@@ -37,10 +37,10 @@ def main() -> None:
         repeated = duplicate_rows(duplicates, result, source)
         warn_of_sliver(result.stats, source, params.value_range)
     _warn(result, duplicates, source.left_out)
-    write_metrics(METRICS / "data.json", metrics(result, duplicates, read_card(PREPARED).classes, source.left_out))
+    write_metrics(METRICS / "data.json", metrics(result, duplicates, read_card(PREPARED).classes, source))
     with replaced_folder(FIGURES / "download") as folder:
         draw_figures(folder, read_split(PREPARED, "train"))
-        write_tables(folder, result.unreadable, repeated, source.left_out)
+        write_tables(folder, result.unreadable, repeated, source)
 
 
 def _warn(result: PrepareResult, duplicates: Duplicates, left_out: dict[str, str]) -> None:

@@ -10,6 +10,9 @@ _CHARACTERS = ("mnist", "emnist", "svhn", "digits")
 """Data sets of characters, which mirrored are other characters, or none."""
 
 
+AttributeName = Annotated[str, Field(min_length=1)]
+
+
 class SplitParams(Section):
     """Fractions of the training images, each used only where the source has no such split."""
 
@@ -50,6 +53,10 @@ class DataParams(Section):
     """Your own images (image_folder, array, huggingface). DVC depends on this path, so it is never null."""
     labels: Annotated[str, Field(min_length=1)] = "data/source/no_labels.csv"
     """CSV of labels for image_folder; an empty file = the sub-folders are the labels; never null, see path."""
+    attributes: dict[AttributeName, Literal["binary", "categorical", "continuous"]] = Field(default={})
+    """Kinds of columns of labels, such as {age: continuous, smiling: binary}; {} = by the rule of docs/data.md."""
+    missing: Literal["refuse", "drop"] = "refuse"
+    """Rows without a value of their label or of an attribute: refuse | drop (leave the image out and count it)."""
     root: str | None = None
     """Folder that already holds the publisher's files of a named data set; null = fetch them."""
     classes: Annotated[list[str], Field(min_length=1)] | None = None

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from latentline.core.errors import UserError
 from stages.download.source import Source, SourceOptions
 from stages.download.sources.array import read_array
 from stages.download.sources.celeba import read_celeba
@@ -42,4 +43,9 @@ _READERS: dict[str, Callable[[SourceOptions], Source]] = {
 
 def read_source(options: SourceOptions) -> Source:
     """Find, check and open the files of the data set ``options.name``. Raises UserError where one is missing or bad."""
-    return _READERS[options.name](options)
+    if options.attributes and options.name not in ("image_folder", "huggingface"):
+        raise UserError(f"data.attributes ({options.attributes}) must be {{}} for {options.name}; set it so")
+    source = _READERS[options.name](options)
+    if options.attributes and not source.columns:
+        raise UserError(f"data.attributes ({options.attributes}) must be {{}} without a CSV of labels; set data.labels")
+    return source

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,13 @@ _MAX_KINDS = 20  # kinds of files in the metrics
 _MAX_LISTED = 1000  # unreadable files, files left out, or groups of duplicates, in their tables
 
 
-def metrics(
-    result: PrepareResult, duplicates: Duplicates, classes: Sequence[str], left_out: dict[str, str]
-) -> dict[str, Any]:
-    """Return the content of metrics/data.json; ``left_out`` is the kind of each file that is not used."""
+def metrics(result: PrepareResult, duplicates: Duplicates, classes: Sequence[str], source: Source) -> dict[str, Any]:
+    """Return the content of metrics/data.json."""
     low, high = prepared_range(result.stats.values())
+    columns: dict[str, Any] = {}
+    if source.columns:
+        columns["columns"] = {column.name: asdict(column) for column in source.columns}
+        columns["without_value"] = source.without_value
     splits = {
         name: {**_moments(split, result.shape), "duplicates": duplicates.within[name]}
         for name, split in result.stats.items()
@@ -46,9 +49,10 @@ def metrics(
         "width": width,
         "duplicates_across_splits": duplicates.across,
         "unreadable": len(result.unreadable),
-        "left_out": {"files": len(left_out), **_counts(left_out.values())},
+        "left_out": {"files": len(source.left_out), **_counts(source.left_out.values())},
         "lowest_value": low,
         "highest_value": high,
+        **columns,
     }
 
 
@@ -78,10 +82,14 @@ def duplicate_rows(duplicates: Duplicates, result: PrepareResult, source: Source
     ]
 
 
-def write_tables(
-    folder: Path, unreadable: dict[str, str], repeated: list[dict[str, Any]], left_out: dict[str, str]
-) -> None:
-    """Write unreadable.csv (name and reason of each image), duplicates.csv, and left_out.csv (name and kind)."""
+def write_tables(folder: Path, unreadable: dict[str, str], repeated: list[dict[str, Any]], source: Source) -> None:
+    """Write unreadable.csv (name and reason of each image), duplicates.csv, and left_out.csv (name and kind).
+
+    Of a CSV of labels also attributes.csv.
+    """
+    left_out = source.left_out
+    if source.columns:
+        write_table(folder / "attributes.csv", [asdict(column) for column in source.columns])
     listed = [{"image": name, "reason": reason} for name, reason in sorted(unreadable.items())[:_MAX_LISTED]]
     write_table(folder / "unreadable.csv", listed or [{"image": "none", "reason": ""}])
     write_table(folder / "duplicates.csv", repeated or [{"group": 0, "split": "none", "image": ""}])

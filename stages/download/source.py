@@ -3,11 +3,13 @@
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latentline.core.attributes import Attribute
+from stages.download.columns import Kind
 from stages.download.images import Images
 from stages.download.params import DataParams
 
@@ -35,6 +37,20 @@ class Card:
 
 
 @dataclass(frozen=True)
+class ColumnReport:
+    """How a column of the user's labels was read."""
+
+    name: str
+    kind: Kind
+    decided_by: str
+    """``rule`` or ``data.attributes``."""
+    categories: int
+    """Of a categorical column; else 0."""
+    missing: int
+    """Rows without a value, which were left out."""
+
+
+@dataclass(frozen=True)
 class Source:
     """A data set: its card and the publisher's splits, ``train`` and perhaps ``val`` and ``test``."""
 
@@ -42,6 +58,10 @@ class Source:
     splits: dict[str, SourceSplit] = field(repr=False)
     left_out: dict[str, str] = field(default_factory=dict, repr=False)
     """Files of the user's folder that are not used: name -> kind."""
+    columns: tuple[ColumnReport, ...] = ()
+    """Columns of the user's labels; empty where no rule decided their kinds."""
+    without_value: int = 0
+    """Images that ``data.missing`` (drop) left out."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +82,12 @@ class SourceOptions:
     """Where fetched files are kept, so that another image size does not fetch them again."""
     scratch: Path
     """An empty folder for unpacked arrays; removed when the stage ends."""
+    attributes: dict[str, Kind] = field(default_factory=dict)
+    """Kinds of columns of labels (``data.attributes``); all others are decided by rule."""
+    missing: Literal["refuse", "drop"] = "refuse"
+    """What happens to rows without a value (``data.missing``)."""
+    max_unreadable: float = 1.0
+    """Fraction of rows that may name no file."""
 
     @classmethod
     def of(cls, params: DataParams, scratch: Path) -> "SourceOptions":
@@ -76,4 +102,7 @@ class SourceOptions:
             timeout_seconds=params.timeout_seconds,
             downloads=Path(os.environ.get("DVC_ROOT", ".")) / ".state" / "downloads",
             scratch=scratch,
+            attributes=dict(params.attributes),
+            missing=params.missing,
+            max_unreadable=params.max_unreadable,
         )

@@ -57,11 +57,10 @@ def of_classes(source: Source, names: list[str]) -> Source:
         raise UserError(f"data.classes ({unknown[0]}) must be {expected}; correct it, or set it to null")
     kept = [label for label, name in enumerate(classes) if name in names]
     card = replace(source.card, classes=tuple(classes[label] for label in kept))
-    return Source(
-        card,
-        {name: _only(split, split.labels, kept) for name, split in source.splits.items() if split.labels is not None},
-        source.left_out,
-    )
+    splits = {
+        name: _only(split, split.labels, kept) for name, split in source.splits.items() if split.labels is not None
+    }
+    return replace(source, card=card, splits=splits)
 
 
 def _only(split: SourceSplit, labels: NDArray[np.int64], kept: list[int]) -> SourceSplit:

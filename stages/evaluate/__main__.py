@@ -65,7 +65,7 @@ def main() -> None:
         )
     write_metrics(METRICS / "evaluate.json", metrics)
     with replaced_folder(FIGURES / "evaluate") as folder:
-        draw(folder, metrics, samples.images, train.images, neighbours, confusions, stats.classes)
+        draw(folder, metrics, samples.images, train.images, neighbours, confusions)
     state.finish()
 
 

@@ -16,7 +16,7 @@ from latentline.core.seeds import generator
 from latentline.core.timing import record_timing
 from latentline.denoisers.load import Denoiser, load_denoiser
 from latentline.diffusion.time_grid import time_grid
-from latentline.evaluation.agreement import agreement, confusion_counts, constant_agreement
+from latentline.evaluation.agreement import ConfusionSample, agreement, confusion_sample, constant_agreement
 from latentline.latents.cache import LatentStats
 from latentline.runtime.compute import channels_last
 from stages.evaluate.class_likelihoods import by_denoising, by_inversion, by_likelihood, posterior
@@ -56,7 +56,7 @@ def diffusion_classifier_scores(
     labels: LabelTable,
     shares: Tensor,
     predicted: Tensor,
-) -> tuple[dict[str, Any], Tensor]:
+) -> tuple[dict[str, Any], ConfusionSample]:
     """Classify at most ``params.count`` of the latents, chosen at random, and score the result.
 
     Args:
@@ -69,7 +69,7 @@ def diffusion_classifier_scores(
         predicted: classes (N,) that the feature extractor predicts, for comparison.
 
     Returns:
-        The metrics, and the confusion counts (K, K) of the classification.
+        The metrics, and the confusion counts of the classification.
     """
     chosen = torch.randperm(len(z0), generator=generator(seed, _STREAM, "images"))[: params.count]
     started = time.monotonic()
@@ -86,7 +86,7 @@ def diffusion_classifier_scores(
         "accuracy_of_the_judge": extractor_accuracy,  # for readers of earlier versions
         "accuracy_of_the_commonest_class": constant_agreement(column, targets),
     }
-    return metrics, confusion_counts(column, found, targets)
+    return metrics, confusion_sample(column, found, targets)
 
 
 def classify(

@@ -1,12 +1,12 @@
 """Draw the figures of the scores."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from latentline.core.shards import ShardedArray
+from latentline.evaluation.agreement import ConfusionSample
 from latentline.figures.grids import alternating_rows, save_grid
 from latentline.figures.plots import bars, confusion
 
@@ -20,8 +20,7 @@ def draw(
     samples: ShardedArray,
     train: ShardedArray,
     neighbours: Tensor,
-    confusions: Tensor | None,
-    classes: Sequence[str],
+    confusions: ConfusionSample | None,
 ) -> None:
     """Write the figures into ``folder``.
 
@@ -31,8 +30,7 @@ def draw(
         samples: images.
         train: images.
         neighbours: index of the nearest training image (M,) of the first M samples.
-        confusions: of the diffusion classifier (K, K); None = it is off.
-        classes: names of the K classes.
+        confusions: of the diffusion classifier; None = it is off.
     """
     heights = {name: metrics[score] for name, score in _BARS.items() if metrics[score] is not None}
     bars(folder / "fd.png", list(heights), list(heights.values()), "Frechet distance to train")
@@ -40,4 +38,4 @@ def draw(
     rows = alternating_rows([samples[: len(shown)], train[shown]], len(shown))
     save_grid(folder / "nearest_train.png", rows, columns=len(shown), scale=2)
     if confusions is not None:
-        confusion(folder / "bayes_confusion.png", confusions, classes)
+        confusion(folder / "bayes_confusion.png", *confusions)

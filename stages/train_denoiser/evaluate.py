@@ -30,7 +30,7 @@ def evaluate(denoiser: Denoiser, split: Latents, seed: int) -> tuple[float, dict
         rows = slice(start, start + _BATCH)
         z0 = channels_last(split.z0(rows))
         noise = torch.randn(z0.shape, generator=generator(seed, _STAGE, "validation", start)).to(z0)
-        batch = (z0, split.condition.rows(rows), t[rows].to(z0), noise)
+        batch = (z0, split.condition(rows), t[rows].to(z0), noise)
         values.append(denoising_loss(denoiser.network, denoiser.process, *batch).cpu())
     losses = torch.cat(values)  # (N,)
     means = enumerate(bucket_means(losses, t, _BUCKETS))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from latentline.core.condition import Condition
+from latentline.core.labels import LabelTable
 from latentline.core.shards import ShardedArray
 from latentline.denoisers.conditioning import Conditioning
 from latentline.latents.cache import LatentStats, read_latents
@@ -18,7 +19,8 @@ class Latents:
     """One split: raw latents, in memory where they fit and else on disk, and the conditions of their images."""
 
     raw: Tensor | ShardedArray  # (N, *latent_shape)
-    condition: Condition  # of N images, on the device
+    labels: LabelTable  # of N images, on the device
+    conditioning: Conditioning
     normalizer: Normalizer
 
     def __len__(self) -> int:
@@ -26,7 +28,11 @@ class Latents:
 
     def z0(self, rows: Tensor | slice) -> Tensor:
         """Return standardised latents (B, *latent_shape) on the device."""
-        return self.normalizer.standardise(self.raw[rows].to(self.condition.vector.device))
+        return self.normalizer.standardise(self.raw[rows].to(self.labels.values.device))
+
+    def condition(self, rows: Tensor | slice) -> Condition:
+        """Return the condition of some images (B,), on the device. That of all would not fit for many classes."""
+        return self.conditioning.encode(self.labels[rows])
 
     def prefetch(self, rows: Tensor) -> None:
         """Read the next rows (B,) from disk in the background."""
@@ -37,5 +43,5 @@ class Latents:
 def read_split(name: str, stats: LatentStats, conditioning: Conditioning, device: torch.device) -> Latents:
     """Read split ``name`` of encoded_img; ``stats`` are the statistics of the cache."""
     split = read_latents(name)
-    condition = conditioning.encode(split.labels).to(device)
-    return Latents(resident(split.latents, device), condition, stats.normalizer)
+    labels = LabelTable(split.labels.schema, split.labels.values.to(device))
+    return Latents(resident(split.latents, device), labels, conditioning, stats.normalizer)

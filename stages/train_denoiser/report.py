@@ -161,7 +161,7 @@ def draw_partial_denoising(
     """
     columns = slice(_COLUMNS)
     z0 = test.z0(columns)
-    model = conditional_model(denoiser.network, denoiser.process, test.condition.rows(columns))
+    model = conditional_model(denoiser.network, denoiser.process, test.condition(columns))
     noise = torch.randn(z0.shape, generator=generator(seed, "from the middle")).to(z0)
     rows = [z0]
     for t in _TIMES:

@@ -10,7 +10,7 @@ from latentline.core.attributes import CLASS
 from latentline.core.files import write_metrics
 from latentline.core.labels import Schema
 from latentline.data.store import ImageSplit
-from latentline.evaluation.agreement import agreement, confusion_counts, constant_agreement
+from latentline.evaluation.agreement import agreement, confusion_sample, constant_agreement
 from latentline.feature_extractors.build import ExtractorNetwork
 from latentline.feature_extractors.training import predict_labels
 from latentline.figures.plots import confusion, curves, notice, write_table
@@ -64,7 +64,7 @@ def report(
     curves(folder / "loss.png", history, "epoch", ["loss", "val_agreement"], "loss, agreement")
     for column, answers, targets in columns:
         if column.name == CLASS:
-            confusion(folder / "confusion.png", confusion_counts(column, answers, targets).numpy(), column.classes)
+            confusion(folder / "confusion.png", *confusion_sample(column, answers, targets))
 
 
 def _naming(name: str) -> dict[str, Any]:

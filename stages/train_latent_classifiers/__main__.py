@@ -10,7 +10,7 @@ from latentline.latents.cache import read_latents, read_stats
 from latentline.runtime.compute import set_up
 from stages.train_latent_classifiers.fit import fit_probes, predict_logits, read_subset
 from stages.train_latent_classifiers.params import LatentClassifiersParams
-from stages.train_latent_classifiers.report import report
+from stages.train_latent_classifiers.report import report, scored_rows
 
 
 def main() -> None:
@@ -30,8 +30,10 @@ def main() -> None:
     save_arrays(LATENT_CLASSIFIERS, {"weight": probe.weight, "bias": probe.bias}, meta)
 
     test = read_latents("test")
-    logits = predict_logits(probe, test.latents, stats.normalizer)
-    report(test.labels, logits, params.logistic, inverse_regularization)
+    rows = scored_rows(len(test.labels), len(probe.bias))
+    latents = test.latents if isinstance(rows, slice) else test.latents[rows]
+    logits = predict_logits(probe, latents, stats.normalizer)
+    report(test.labels[rows], logits, params.logistic, inverse_regularization)
 
 
 if __name__ == "__main__":

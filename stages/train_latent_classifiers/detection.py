@@ -1,18 +1,23 @@
 """Detection scores: each class against all others."""
 
+import logging
 from typing import Any
 
 from torch import Tensor
 
-from latentline.core.attributes import Attribute
+from latentline.core.attributes import Attribute, most_frequent
 
+log = logging.getLogger(__name__)
+
+_MAX_SCORED = 1000  # classes
 SCORES = ("auroc", "f1", "precision", "recall")
 
 
 def detection(attribute: Attribute, probability: Tensor, predicted: Tensor, ground_truth: Tensor) -> dict[str, Any]:
     """Score each class against all others: area under the ROC curve, F1, precision and recall.
 
-    A class that no test image or every test image has is left out, since its area is undefined.
+    A class that no test image or every test image has is left out, since its area is undefined. Of more than 1000
+    classes only the most frequent ones are scored, and the log says so.
 
     Args:
         attribute: categorical, or binary with the one class 1.
@@ -26,7 +31,11 @@ def detection(attribute: Attribute, probability: Tensor, predicted: Tensor, grou
     from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
     by_index = {}
-    for index in range(len(attribute.classes)) if attribute.classes else [1]:
+    indices = list(range(len(attribute.classes))) or [1]
+    if len(indices) > _MAX_SCORED:
+        indices = most_frequent(ground_truth, _MAX_SCORED).tolist()
+        log.info("%s: %d of %d classes are scored", attribute.name, len(indices), len(attribute.classes))
+    for index in indices:
         positive = ground_truth == index
         if not 0 < int(positive.sum()) < len(ground_truth):
             continue

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentline.core.attributes import Attribute
+from latentline.core.attributes import Attribute, most_frequent
 from latentline.core.seeds import derive_seed
 from latentline.core.shards import ShardedArray
 from latentline.latents.cache import LatentSplit, LatentStats, read_latents
@@ -17,6 +17,7 @@ from latentline.probes.probes import Probe, choose_probe, fit_probe, pooling
 from stages.train_latent_classifiers.params import LatentClassifiersParams
 
 _BATCH = 1000  # latents at a time
+_MAX_CLASSES = 1000  # of a probe
 
 log = logging.getLogger(__name__)
 
@@ -57,15 +58,17 @@ def fit_probes(
         for split in (train, val)
     ]
     probes, inverse_regularization = [], {}
-    for attribute, values, val_values in zip(schema, train.labels.values.T, val.labels.values.T, strict=True):
+    for attribute, *columns in zip(schema, train.labels.values.T, val.labels.values.T, strict=True):
+        fitted, chosen = (
+            _of_frequent_classes(attribute, one, values, columns[0])
+            for one, values in zip(features, columns, strict=True)
+        )
         if params.inverse_regularization is None:
-            probe, strength = choose_probe(
-                attribute, (features[0], values), (features[1], val_values), params.logistic, params.max_iterations
-            )
+            probe, strength = choose_probe(attribute, fitted, chosen, params.logistic, params.max_iterations)
             log.info("%s: inverse regularisation %g has the lowest loss on validation images", attribute.name, strength)
         else:
             strength = params.inverse_regularization
-            probe = fit_probe(attribute, features[0], values, params.logistic, strength, params.max_iterations)
+            probe = fit_probe(attribute, *fitted, params.logistic, strength, params.max_iterations)
         probes.append(probe if projection is None else Probe(probe.weight @ projection.T, probe.bias))
         inverse_regularization[attribute.name] = strength
     no_weight = torch.empty(0, math.prod(train.latents.shape[1:]))
@@ -74,6 +77,38 @@ def fit_probes(
     return Probe(weight, bias), inverse_regularization
 
 
-def predict_logits(probe: Probe, raw: ShardedArray, normalizer: Normalizer) -> Tensor:
+def _of_frequent_classes(
+    attribute: Attribute, features: Tensor, values: Tensor, training: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return features and values without the rare ones of more than 1000 classes, which the probe never predicts.
+
+    Time and memory of a fit grow with the number of classes.
+
+    Args:
+        attribute: of the values.
+        features: (N, F).
+        values: (N,).
+        training: values of the training latents, which decide what is frequent.
+    """
+    if len(attribute.classes) <= _MAX_CLASSES:
+        return features, values
+    chosen = most_frequent(training, _MAX_CLASSES)
+    rows = torch.isin(values.long(), chosen)
+    if not rows.any():
+        return features, values
+    if values is training:
+        log.warning(
+            "%s: the probe is fitted on the %d most frequent of %d classes, %d of %d latents, and predicts no "
+            "other class",
+            attribute.name,
+            len(chosen),
+            len(attribute.classes),
+            int(rows.sum()),
+            len(rows),
+        )
+    return features[rows], values[rows]
+
+
+def predict_logits(probe: Probe, raw: Tensor | ShardedArray, normalizer: Normalizer) -> Tensor:
     """Return the logits (N, K) of raw latents (N, *latent_shape), read in batches."""
     return torch.cat([probe(normalizer.standardise(batch).flatten(1)) for batch in raw.split(_BATCH)])

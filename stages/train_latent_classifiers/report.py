@@ -12,15 +12,27 @@ from latentline.core.attributes import CLASS, Attribute, predict, split_logits
 from latentline.core.files import replaced_folder, write_metrics
 from latentline.core.labels import LabelTable
 from latentline.core.paths import FIGURES, METRICS
-from latentline.evaluation.agreement import agreement, confusion_counts, constant_agreement
+from latentline.evaluation.agreement import agreement, confusion_sample, constant_agreement
 from latentline.figures.plots import bars, confusion, notice, relation
 from latentline.probes.probes import Logistic, probabilities
 from stages.train_latent_classifiers.calibration import Bin, calibration_error, reliability
 from stages.train_latent_classifiers.detection import SCORES, detection
 
+_MAX_LOGITS = 1 << 26  # of all test latents; their probabilities take 8 bytes each, several times
 _NOTHING_TO_LEARN = "nothing to learn: these images have neither labels nor attributes"
 
 log = logging.getLogger(__name__)
+
+
+def scored_rows(count: int, logits: int) -> Tensor | slice:
+    """Return the rows of ``count`` test latents to score: all, or evenly spaced ones where logits would fill memory."""
+    most = max(_MAX_LOGITS // max(logits, 1), 1)
+    if count <= most:
+        return slice(None)
+    log.warning(
+        "%d of %d test latents are scored, evenly spaced: %d logits each would fill memory", most, count, logits
+    )
+    return torch.linspace(0, count - 1, most).long()
 
 
 def report(labels: LabelTable, logits: Tensor, logistic: Logistic, inverse_regularization: dict[str, float]) -> None:
@@ -65,8 +77,7 @@ def _score(
             **detection(attribute, probability, predicted, truth),
         }
         if attribute.name == CLASS:
-            counts = confusion_counts(attribute, predicted, truth).numpy()
-            confusion(folder / "confusion.png", counts, attribute.classes)
+            confusion(folder / "confusion.png", *confusion_sample(attribute, predicted, truth))
     if decisions:
         chosen = [decisions[CLASS]] if CLASS in decisions else list(decisions.values())
         confidence, correct = (torch.cat(parts) for parts in zip(*chosen, strict=True))

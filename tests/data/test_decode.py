@@ -101,7 +101,7 @@ def test_palettes_are_looked_up_and_their_transparent_colour_is_white():
     assert _pixels(encoded(image, transparency=bytes([255, 0])))[:, 0].tolist() == [[10, 255], [20, 255], [30, 255]]
 
 
-def test_a_palette_of_greys_is_grey():
+def test_a_short_palette_of_greys_is_grey():
     image = Image.new("P", (2, 1))
     image.putpalette([10, 10, 10, 40, 40, 40])
     image.putdata([0, 1])

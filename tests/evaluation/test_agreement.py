@@ -5,7 +5,7 @@ import torch
 from sklearn.metrics import accuracy_score, confusion_matrix, r2_score
 
 from latentline.core.attributes import Attribute
-from latentline.evaluation.agreement import agreement, confusion_counts, constant_agreement
+from latentline.evaluation.agreement import agreement, confusion_counts, confusion_sample, constant_agreement
 
 HAIR = Attribute("hair", "categorical", ("black", "red", "none"))
 SMILING = Attribute("smiling", "binary")
@@ -49,3 +49,21 @@ def test_confusions_are_counted_as_in_scikit_learn(present):
         confusion_counts(HAIR, predicted, targets).tolist()
         == confusion_matrix(targets, predicted, labels=range(3)).tolist()
     )
+
+
+def test_a_confusion_figure_has_all_classes_or_the_most_frequent_ones_and_says_so():
+    predicted, targets = (torch.randint(0, 3, (97,)).float() for _ in range(2))
+    counts, names, note = confusion_sample(HAIR, predicted, targets)
+    assert torch.equal(counts, confusion_counts(HAIR, predicted, targets))
+    assert (tuple(names), note) == (HAIR.classes, "")
+    many = Attribute("label", "categorical", tuple(f"c{index}" for index in range(10_000)))
+    frequent = 37 + 3 * torch.arange(200)
+    targets = torch.cat([frequent.repeat(2), torch.arange(9_000, 9_500)]).float()
+    predicted = targets.clone()
+    predicted[0] = 37 + 3
+    predicted[1] = 0  # a class that is not drawn
+    counts, names, note = confusion_sample(many, predicted, targets)
+    assert names == [f"c{index}" for index in frequent.tolist()]
+    assert counts.sum() == 399
+    assert (int(counts[0, 1]), int(counts[0, 0]), int(counts[1, 1])) == (1, 1, 1)
+    assert note == "the 200 most frequent of 10000 classes"

@@ -22,3 +22,12 @@ def test_predicted_labels_are_those_of_the_logits():
     found = predict_labels(network, images, columns, torch.device("cpu"))
     logits = network(images / 127.5 - 1)
     assert torch.equal(found, torch.stack([logits[:, :3].argmax(dim=1), logits[:, 3] > 0], dim=1).float())
+
+
+def test_predicted_labels_do_not_depend_on_how_many_logits_fit_into_memory(monkeypatch):
+    network = ConvClassifier((1, 8, 8), outputs=3, channels=4, features=5, dropout=0.5)
+    images = torch.randint(0, 256, (9, 1, 8, 8), dtype=torch.uint8)
+    columns = (Attribute("hair", "categorical", ("black", "red", "none")),)
+    whole = predict_labels(network, images, columns, torch.device("cpu"))
+    monkeypatch.setattr("latentline.feature_extractors.training._MAX_LOGITS", 7)
+    assert torch.equal(predict_labels(network, images, columns, torch.device("cpu")), whole)

@@ -20,6 +20,10 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("data", []),
     ("data.name", 1),
     ("data.root", 5),
+    ("data.attributes", None),
+    ("data.attributes", ["age"]),
+    ("data.missing", "ignore"),
+    ("data.missing", True),
     ("data.limit", "100"),
     ("data.classes", "Bag"),
     ("data.classes", [1]),
@@ -244,6 +248,11 @@ def test_these_tests_name_no_setting_that_does_not_exist(content, setting):
 def test_no_row_stands_twice():
     rows = [(setting, repr(value)) for setting, value in BAD_VALUES]
     assert len(set(rows)) == len(rows)
+
+
+def test_a_kind_of_an_attribute_that_does_not_exist_is_refused_by_the_attributes_name(content):
+    content["data"]["attributes"] = {"hair": "categorical", "age": "number"}
+    assert "data.attributes.age ('number') must be one of binary, categorical, continuous; " in refusal(content)
 
 
 def test_a_name_with_a_line_break_is_still_one_line(content):

@@ -142,6 +142,8 @@ def test_a_recipe_is_read_as_a_whole_file(root):
         ("1e4", '"1e4"'),
         ("a: b", '"a: b"'),
         ([], "[]"),
+        ({}, "{}"),
+        ({"age": "continuous", "a: b": "binary"}, '{age: continuous, "a: b": binary}'),
     ],
 )
 def test_a_value_has_one_form(value, text):

@@ -80,7 +80,7 @@ def with_statistics(attributes: Sequence[Attribute], values: Tensor) -> tuple[At
 def encode_attributes(attributes: Sequence[Attribute], values: Tensor) -> Tensor:
     """Return the vector (N, F) of a condition for values (N, A); F = 0 without attributes."""
     parts = (attribute.encode(column) for attribute, column in zip(attributes, values.T, strict=True))
-    return torch.cat([torch.empty(len(values), 0), *parts], dim=1)
+    return torch.cat([values.new_empty(len(values), 0), *parts], dim=1)
 
 
 def cond_dim(attributes: Sequence[Attribute]) -> int:
@@ -103,3 +103,9 @@ def predict(attributes: Sequence[Attribute], logits: Tensor) -> Tensor:
     split = zip(attributes, split_logits(attributes, logits), strict=True)
     columns = [attribute.predict(part) for attribute, part in split]
     return torch.stack(columns, dim=1) if columns else torch.empty(len(logits), 0)
+
+
+def most_frequent(values: Tensor, count: int) -> Tensor:
+    """Return the ``count`` most frequent of the class indices (N,), in ascending order; all where there are fewer."""
+    present, frequencies = values.long().unique(return_counts=True)
+    return present[frequencies.argsort(descending=True, stable=True)[:count]].sort().values

@@ -183,9 +183,9 @@ def _explain(parts: list[int | str], problem: Any) -> str:
     annotation: Any = None
     default: Any = None
     for part in parts:
-        if isinstance(part, int):
+        if isinstance(part, int) or model is None:
             annotation = _entry(annotation)
-        elif model is not None and (field := model.model_fields.get(part)):
+        elif field := model.model_fields.get(part):
             annotation, default, model = _annotation(field), field.default, section_of(field)
     name, value = _dotted(parts), _shown(problem["input"])
     if problem["type"] in ("extra_forbidden", "invalid_key"):
@@ -211,9 +211,9 @@ def _annotation(field: FieldInfo) -> Any:
 
 
 def _entry(annotation: Any) -> Any:
-    """Return the type of the entries of the list in ``annotation``."""
-    if get_origin(annotation) is list:
-        return get_args(annotation)[0]
+    """Return the type of the entries of the list or mapping in ``annotation``."""
+    if get_origin(annotation) in (list, dict):
+        return get_args(annotation)[-1]
     inner = get_args(annotation)[:1] if get_origin(annotation) is Annotated else get_args(annotation)
     return next((entry for kind in inner if (entry := _entry(kind)) is not None), None)
 
@@ -229,6 +229,8 @@ def _expected(annotation: Any, value: Any, limits: dict[str, Any] | None = None)
         return f"one of {', '.join(map(str, args))}" if len(args) > 1 else str(args[0])
     if origin is list:
         return f"a list of {_size(limits)}, each {_expected(args[0], value)}"
+    if origin is dict:
+        return f"a mapping from names to {_expected(args[1], None)}"
     text = "text that is not empty" if "min_length" in limits else "text"
     return {
         int: "an integer" + _range(limits, value),

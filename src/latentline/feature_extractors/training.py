@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from latentline.core.attributes import Attribute, predict, split_logits
+from latentline.core.attributes import Attribute, num_logits, predict, split_logits
 from latentline.core.seeds import derive_seed
 from latentline.core.shards import ShardedArray
 from latentline.data.batches import EpochSampler
@@ -20,6 +20,8 @@ from latentline.training.config import optimizer_of
 from latentline.training.loop import Saving, TrainConfig, fit
 from latentline.training.micro_batches import MicroBatch, micro_batches
 from latentline.training.params import OptimizerParams
+
+_MAX_LOGITS = 1 << 26  # at a time; with 10 classes those of 6.7 million images
 
 
 @dataclass(frozen=True)
@@ -119,4 +121,6 @@ def predict_labels(
 ) -> Tensor:
     """Return the labels (N, A) that the network predicts for uint8 images (N, C, H, W)."""
     features = extract_features(network, images, device, progress=True)
-    return predict(columns, network.head(features.to(device)).cpu())
+    rows = max(_MAX_LOGITS // max(num_logits(columns), 1), 1)
+    batches = (network.head(batch.to(device)).cpu() for batch in features.split(rows))
+    return torch.cat([predict(columns, logits) for logits in batches])

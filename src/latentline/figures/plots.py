@@ -131,8 +131,8 @@ def histogram(path: Path, names: Sequence[str], counts: Sequence[int], ylabel: s
         axes.grid(alpha=0.3)
 
 
-def confusion(path: Path, matrix: ArrayLike, names: Sequence[str]) -> None:
-    """Draw counts (true class, predicted class); colours are shares of the row.
+def confusion(path: Path, matrix: ArrayLike, names: Sequence[str], note: str = "") -> None:
+    """Draw counts (true class, predicted class); colours are shares of the row. ``note`` says which classes.
 
     Above 500 classes a cell is the sum over neighbouring classes, and the labels of the axes say over how many.
     """
@@ -141,7 +141,7 @@ def confusion(path: Path, matrix: ArrayLike, names: Sequence[str]) -> None:
     if together > 1:
         starts = range(0, len(names), together)
         counts = np.add.reduceat(np.add.reduceat(counts, starts, axis=0), starts, axis=1)
-    note = f", {together} classes per cell" if together > 1 else ""
+    per_cell = f", {together} classes per cell" if together > 1 else ""
     with _axes(path, (6, 5.4), names if len(names) <= _MAX_NAMES else []) as axes:
         axes.imshow(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
         if len(names) <= _MAX_NAMES:
@@ -149,7 +149,7 @@ def confusion(path: Path, matrix: ArrayLike, names: Sequence[str]) -> None:
                 axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=7)
             axes.set_xticks(range(len(names)), map(short_name, names), rotation=45, ha="right")
             axes.set_yticks(range(len(names)), map(short_name, names))
-        axes.set(xlabel=f"predicted{note}", ylabel=f"true{note}")
+        axes.set(xlabel=f"predicted{per_cell}{f' ({note})' if note else ''}", ylabel=f"true{per_cell}")
 
 
 def notice(path: Path, text: str) -> None:

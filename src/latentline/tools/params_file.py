@@ -62,6 +62,8 @@ def value_text(value: Any) -> str:
     """
     if isinstance(value, list):
         return f"[{', '.join(map(value_text, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{value_text(key)}: {value_text(item)}' for key, item in value.items())}}}"
     if isinstance(value, str):
         return value if _is_plain(value) else f'"{"".join(map(_escaped, value))}"'
     return _number(value) if isinstance(value, float) else json.dumps(value)

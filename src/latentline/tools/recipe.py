@@ -20,7 +20,7 @@ REASON = " Here: "
 _COLUMNS = 120
 _INDENT = 2
 _LINE = re.compile(r"(?P<indent> *)(?P<name>[A-Za-z_]\w*):(?P<rest>\s.*)?")
-_NOT_PLAIN = tuple("&*!|>{%@`")  # what YAML's anchors, tags, blocks and the like begin with
+_NOT_PLAIN = tuple("&*!|>%@`")  # what YAML's anchors, tags, blocks and the like begin with
 
 
 class RecipeError(ValueError):
@@ -99,6 +99,7 @@ def read_settings(text: str, source: str, strict: bool = True) -> tuple[list[str
         value, comment = _split_comment(match["rest"] or "") if match else ("", "")
         level, odd = divmod(len(match["indent"]) if match else 0, _INDENT)
         fits = level <= len(path) and not (level == len(path) > 0 and settings[path].value)
+        fits = fits and (level > 0 or not value.startswith("{"))  # a section has its settings below; {} is a mapping
         if match and not odd and fits and not value.startswith(_NOT_PLAIN):
             path = (*path[:level], match["name"])
             if path in settings:
@@ -145,7 +146,7 @@ def _split_comment(rest: str) -> tuple[str, str]:
         before = rest[:index].rstrip()
         if quote:
             quote = "" if character == quote and not (quote == '"' and rest[index - 1] == "\\") else quote
-        elif character in "\"'" and (not before or before[-1] in "[,"):
+        elif character in "\"'" and (not before or before[-1] in "[{,:"):
             quote = character
         elif character == "#" and rest[index - 1 : index].isspace():
             return before.strip(), rest[index + 1 :].strip()

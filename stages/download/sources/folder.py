@@ -40,7 +40,7 @@ def read_folder(options: SourceOptions) -> Source:
         )
     files = list_folder(options.path, options.labels)
     if options.labels.read_bytes().strip():  # the placeholder is one empty line, since DVC warns of empty files
-        return _by_table(options.path, read_table(options.labels), files)
+        return _by_table(options.path, read_table(options), files)
     if not files.images:
         raise UserError(
             f"data.path ({options.path} with {in_words(files.kinds()) or 'no file'}) must contain images "
@@ -72,7 +72,9 @@ def _by_table(root: Path, table: Table, files: FolderFiles) -> Source:
     listed = set(table.names)
     left_out = files.left_out | dict.fromkeys(files.images, _NO_ROW)
     left_out = {name: kind for name, kind in left_out.items() if name not in listed}
-    return Source(_card(table.classes, table), splits, left_out)
+    return Source(
+        _card(table.classes, table), splits, left_out, columns=table.columns, without_value=table.without_value
+    )
 
 
 def _card(classes: tuple[str, ...], table: Table | None = None) -> Card:

@@ -1,17 +1,25 @@
 """A folder that ``save_to_disk`` of Hugging Face ``datasets`` wrote."""
 
+import difflib
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from latentline.core.attributes import Attribute
 from latentline.core.errors import UserError
 from latentline.data.decode import UnreadableError
 from stages.download.archives import LARGEST_IMAGE
-from stages.download.columns import class_labels
-from stages.download.images import EncodedImages
+from stages.download.columns import Kind, TextColumn, attribute, class_texts, missing_values
+from stages.download.images import EncodedImages, Images
 from stages.download.source import Card, Source, SourceOptions, SourceSplit
+from stages.download.sources.table import column_report, is_near_label, rows_without_value
+from stages.download.subset import ChosenImages
+
+log = logging.getLogger(__name__)
 
 _SPLITS = {"train": "train", "validation": "val", "valid": "val", "val": "val", "test": "test"}
 _LABELS = ("label", "labels")
@@ -44,9 +52,12 @@ class HubImages(EncodedImages):
 
 
 def read_huggingface(options: SourceOptions) -> Source:
-    """Return the first image column of ``data.path``, with classes from a column ``label`` or ``labels``."""
+    """Return the first image column of ``data.path``, with classes from a column ``label`` or ``labels``.
+
+    Columns that ``data.attributes`` names are attributes; the rules are those of a CSV of labels.
+    """
     try:
-        from datasets import Dataset, load_from_disk
+        from datasets import Dataset, Image, load_from_disk
     except ImportError:
         raise UserError(
             "data.name (huggingface) needs the package datasets; `pip install latentline[huggingface]`"
@@ -67,16 +78,109 @@ def read_huggingface(options: SourceOptions) -> Source:
     if "train" not in named:
         raise UserError(f"data.path ({options.path}, splits {', '.join(named)}) must have a split train; rename one")
     column = _image_column(named["train"].features, options.path)
-    label = next((name for name in _LABELS if name in named["train"].features), None)
-    classes, splits = _labelled(named, label, column, options.path)
+    features = named["train"].features
+    label = next((name for name in _LABELS if name in features), None)
+    wanted = _wanted(features, column, label, options)
+    if lacking := next((name for name, split in named.items() if set(wanted) - set(split.features)), None):
+        raise UserError(
+            f"data.path ({options.path}, split {lacking!r}) must have columns {', '.join(wanted)}; add them"
+        )
+    edges = np.cumsum([len(split) for split in named.values()])[:-1]
+    columns = {name: _texts(named, name, options) for name in wanted}
+    kinds: dict[str, Kind] = {**options.attributes, **({label: "categorical"} if label else {})}
+    missing = {name: missing_values(texts, kinds.get(name)) for name, texts in columns.items()}
+    left_out = rows_without_value(columns, missing, options.missing, f"data.path ({options.path})")
+    kept = np.split(~left_out, edges) if columns else [np.ones(len(split), bool) for split in named.values()]
+    classes: tuple[str, ...] = ()
+    labels = None
+    if label is not None:
+        classes, labels = _classes(features[label], columns.pop(label).without(left_out), options.attributes.get(label))
+    found = [attribute(texts.without(left_out), options.attributes.get(name)) for name, texts in columns.items()]
+    values = np.stack([part for _, part in found], axis=1) if found else None
+    ends = np.cumsum([int(part.sum()) for part in kept])[:-1]
+    splits = {}
+    for number, (name, split) in enumerate(named.items()):
+        images: Images = HubImages(
+            split.select_columns([column]).cast_column(column, Image(decode=False)), column, name
+        )
+        if not kept[number].all():
+            images = ChosenImages(images, np.flatnonzero(kept[number]))
+        splits[_SPLITS[name]] = SourceSplit(
+            images,
+            None if labels is None else np.split(labels, ends)[number],
+            None if values is None else np.split(values, ends)[number],
+        )
+    described = ([Attribute(label, "categorical", classes)] if label else []) + [one for one, _ in found]
     card = Card(
         name="huggingface",
         classes=classes,
         licence=str(named["train"].info.license or "the owner's"),
         source="data.path",
         citation=str(named["train"].info.citation),
+        attributes=tuple(one for one, _ in found),
     )
-    return Source(card, splits)
+    reports = tuple(column_report(one, options.attributes, int(missing[one.name].sum())) for one in described)
+    return Source(card, splits, columns=reports, without_value=int(left_out.sum()))
+
+
+def _wanted(features: Any, column: str, label: str | None, options: SourceOptions) -> list[str]:
+    """Return the columns to read: the label and those of ``data.attributes``; name the others in the log.
+
+    Raises:
+        UserError: a column of ``data.attributes`` that does not exist, or one that nearly is ``label``.
+    """
+    if unknown := next((name for name in options.attributes if name not in features or name == column), None):
+        found = f"{unknown}: {options.attributes[unknown]}"
+        close = difflib.get_close_matches(unknown, features, 1)
+        remedy = f"did you mean {close[0]!r}?" if close else "correct or remove it"
+        raise UserError(
+            f"data.attributes ({found}) must name a column of data.path ({options.path}): {', '.join(features)}; "
+            f"{remedy}"
+        )
+    others = [name for name in features if name not in (column, label, *options.attributes)]
+    if near := next((name for name in others if label is None and is_near_label(name)), None):
+        raise UserError(
+            f"data.path ({options.path}): column {near!r} must be called 'label' or be in data.attributes; "
+            "did you mean 'label'? rename it with rename_column, or remove it with remove_columns"
+        )
+    if others:
+        log.info("columns that are not used: %s (data.attributes would read them)", ", ".join(others))
+    return ([label] if label else []) + [name for name in options.attributes if name != label]
+
+
+def _texts(named: dict[str, Any], name: str, options: SourceOptions) -> TextColumn:
+    """Return the column ``name`` of all splits, one after the other, as texts; a missing value is an empty text."""
+    from datasets import ClassLabel, Value
+
+    where = f"data.path ({options.path})"
+    feature = named["train"].features[name]
+    drop = options.missing == "drop"
+    values = [value for split in named.values() for value in split.select_columns([name])[:][name]]
+    if not isinstance(feature, ClassLabel | Value) or not all(
+        isinstance(value, str | int | float) or (value is None and drop) for value in values
+    ):
+        raise UserError(
+            f"{where}: column {name!r} must hold an integer or text in every row; remove other rows, rename the "
+            "column, or set data.missing to drop where values are missing"
+        )
+    missing = (None, -1) if isinstance(feature, ClassLabel) and drop else (None,)  # -1: an unlabelled row
+    cells = np.array(["" if value in missing else str(value).strip() for value in values], object)
+    return TextColumn(name, cells, np.concatenate([np.arange(len(split)) for split in named.values()]), where)
+
+
+def _classes(feature: Any, column: TextColumn, kind: Kind | None) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Return the classes of the label column, and their indices (N,)."""
+    from datasets import ClassLabel
+
+    if not isinstance(feature, ClassLabel):
+        return class_texts(column, kind)
+    labels = column.cells.astype(np.int64)
+    if len(labels) and (labels.min() < 0 or labels.max() >= len(feature.names)):
+        raise UserError(
+            f"{column.where}: column {column.name!r} must hold one of {len(feature.names)} classes in every row; "
+            "remove the other rows"
+        )
+    return tuple(feature.names), labels
 
 
 def _image_column(features: Any, path: Path) -> str:
@@ -89,33 +193,3 @@ def _image_column(features: Any, path: Path) -> str:
         f"data.path ({path}, columns {', '.join(features)}) must have a column of images; "
         "make one with cast_column(name, Image())"
     )
-
-
-def _labelled(
-    named: dict[str, Any], label: str | None, column: str, path: Path
-) -> tuple[tuple[str, ...], dict[str, SourceSplit]]:
-    from datasets import ClassLabel, Image, Value
-
-    images = {
-        name: HubImages(split.select_columns([column]).cast_column(column, Image(decode=False)), column, name)
-        for name, split in named.items()
-    }
-    if label is None:
-        return (), {_SPLITS[name]: SourceSplit(found) for name, found in images.items()}
-    where = f"data.path: column {label!r} of {path}"
-    feature = named["train"].features[label]
-    scalar = isinstance(feature, ClassLabel | Value)
-    values = (
-        {name: np.asarray(split.select_columns([label])[:][label]) for name, split in named.items()} if scalar else {}
-    )
-    if not scalar or any(part.dtype.kind not in "biuU" for part in values.values()):
-        raise UserError(f"{where} must hold an integer or text in every row; remove other rows, or rename the column")
-    if isinstance(feature, ClassLabel):
-        classes, numbers = tuple(feature.names), values
-        if any(len(part) and (part.min() < 0 or part.max() >= len(classes)) for part in values.values()):
-            raise UserError(f"{where} must hold one of {len(classes)} classes in every row; remove the other rows")
-    else:
-        classes, together = class_labels(np.concatenate(list(values.values())), where)
-        edges = np.cumsum([len(part) for part in values.values()])[:-1]
-        numbers = dict(zip(values, np.split(together, edges), strict=True))
-    return classes, {_SPLITS[name]: SourceSplit(images[name], numbers[name].astype(np.int64)) for name in named}

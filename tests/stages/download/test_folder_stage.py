@@ -87,6 +87,7 @@ def test_attributes_are_shown_and_an_unlabelled_folder_shows_images_only(place):
     download.main()
     assert _figures(place) == {
         "images.png",
+        "attributes.csv",
         "attributes.png",
         "attribute_frequencies.png",
         "unreadable.csv",
@@ -98,6 +99,11 @@ def test_attributes_are_shown_and_an_unlabelled_folder_shows_images_only(place):
         "continuous",
         "categorical",
     ]
+    table = pd.read_csv(place / "fig" / "download" / "attributes.csv").set_index("name")
+    assert table["kind"].to_dict() == {"smiling": "binary", "age": "continuous", "hair": "categorical"}
+    columns = json.loads((place / "metrics" / "data.json").read_text())["columns"]
+    assert {name: column["kind"] for name, column in columns.items()} == table["kind"].to_dict()
+    assert columns["hair"]["categories"] == 4
     frame[["file"]].to_csv(place / "labels.csv", index=False)
     download.main()
     assert _figures(place) == {"images.png", "unreadable.csv", "duplicates.csv", "left_out.csv"}
@@ -115,6 +121,18 @@ def test_what_is_left_out_is_counted_logged_and_listed(place, caplog):
     assert ["cat/a.txt", ".txt"] in listed
     assert len(listed) == 4
     assert (metrics["lowest_value"], metrics["highest_value"]) == (0, 255)
+
+
+def test_images_without_a_value_are_left_out_and_counted(place):
+    names = sorted(path.relative_to(place / "pictures").as_posix() for path in (place / "pictures").rglob("*.png"))
+    lines = [f"{name};{'NA' if row < 3 else row % 2}" for row, name in enumerate(names)]
+    (place / "labels.csv").write_text("\n".join(["file;code", *lines]))
+    _set(place, labels="labels.csv", missing="drop", attributes={"code": "continuous"})
+    download.main()
+    metrics = json.loads((place / "metrics" / "data.json").read_text())
+    assert sum(metrics[split]["count"] for split in ("train", "val", "test")) == 37
+    assert metrics["without_value"] == metrics["columns"]["code"]["missing"] == 3
+    assert read_card(place / "data" / "prepared").schema[0].kind == "continuous"
 
 
 def test_what_is_wrong_with_the_data_is_listed(place):

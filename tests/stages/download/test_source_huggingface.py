@@ -67,3 +67,30 @@ def test_other_hugging_face_folders_are_refused_with_the_remedy(tmp_path, pictur
         path = _saved(tmp_path / str(number), {"image": pictures, "label": labels}, {"image": Image(), "label": kind})
         with pytest.raises(UserError, match="must hold an integer or text in every row"):
             read("huggingface", tmp_path, path=path)
+
+
+def test_columns_that_data_attributes_names_are_read_and_rows_without_a_value_left_out(tmp_path, pictures, caplog):
+    from datasets import ClassLabel, Image, Value
+
+    caplog.set_level("INFO")
+    columns = {"image": pictures, "label": [1, -1, 0], "age": [3.5, 4.0, 5.0], "hair": ["red", "black", " red"]}
+    features = {"age": Value("float32"), "hair": Value("string"), "label": ClassLabel(names=["cat", "dog"])}
+    path = _saved(tmp_path, columns, {"image": Image(), **features}, named=True)
+    source = read("huggingface", tmp_path, path=path, attributes={"age": "continuous"}, missing="drop")
+    assert [attribute.name for attribute in source.card.attributes] == ["age"]
+    for split in source.splits.values():
+        assert split.labels.tolist() == [1, 0]
+        assert split.attributes.tolist() == [[3.5], [5.0]]
+    assert [level(source, "val", row) for row in range(2)] == [10, 30]
+    assert source.without_value == 3
+    assert "columns that are not used: hair" in caplog.text
+    with pytest.raises(UserError, match=r"data.attributes \(ages: binary\) .*did you mean 'age'"):
+        read("huggingface", tmp_path, path=path, attributes={"ages": "binary"}, missing="drop")
+
+
+def test_a_hugging_face_column_that_nearly_is_the_label_is_refused(tmp_path, pictures):
+    from datasets import Image, Value
+
+    path = _saved(tmp_path, {"image": pictures, "Label": [1, 0, 1]}, {"image": Image(), "Label": Value("int64")})
+    with pytest.raises(UserError, match="did you mean 'label'"):
+        read("huggingface", tmp_path, path=path)

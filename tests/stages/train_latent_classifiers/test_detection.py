@@ -37,3 +37,12 @@ def test_classes_without_an_image_or_with_all_of_them_are_left_out():
     assert scores["by_class"].keys() == {"cat", "dog"}
     assert scores["f1"] == 1
     assert detection(CLASSES, torch.eye(3)[[0, 0]], truth[:2], truth[:2]) == {}
+
+
+def test_of_very_many_classes_the_most_frequent_ones_are_scored(caplog):
+    caplog.set_level("INFO")
+    many = Attribute("label", "categorical", tuple(f"c{index}" for index in range(1500)))
+    truth = torch.cat([torch.arange(1500), torch.arange(500, 1500)]).float()
+    scores = detection(many, torch.rand(len(truth), 1500), truth, truth)
+    assert list(scores["by_class"]) == list(many.classes[500:])
+    assert "1000 of 1500 classes are scored" in caplog.text
