@@ -144,7 +144,7 @@ def test_previews_and_partial_denoising_are_drawn(run):
     assert "preview_0003.png" not in figures
 
 
-def test_other_preview_settings_cost_no_training_step_and_redraw_the_last_preview(run, monkeypatch):
+def test_other_preview_settings_cost_no_training_step_and_draw_the_last_preview_again(run, monkeypatch):
     preview = {"denoiser.preview.every_epochs": 1, "denoiser.preview.height": 3, "denoiser.preview.width": 2}
     before, _ = run(**preview)
     assert [path.name for path in _previews()] == [f"preview_000{epoch}.png" for epoch in (1, 2, 3)]
