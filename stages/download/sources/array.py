@@ -54,9 +54,9 @@ def read_array(options: SourceOptions) -> Source:
     if label_name is not None:
         raw = _one_per_image(_numbers_or_texts(arrays, label_name, path), label_name, len(images), path)
         classes, labels = class_labels(raw, f"data.path: {label_name} of {path}")
-    _report(arrays, image_name, label_name, path)
+    left_out = dict.fromkeys(_left_over(arrays, image_name, label_name, path), "arrays without a usual name")
     card = Card(name="array", classes=classes, licence="the owner's", source="data.path", citation="")
-    return Source(card, {"train": SourceSplit(ArrayImages(images), labels)})
+    return Source(card, {"train": SourceSplit(ArrayImages(images), labels)}, left_out)
 
 
 def _chosen(arrays: Arrays, usual: tuple[str, ...], what: str, path: Path) -> str | None:
@@ -96,8 +96,12 @@ def _one_per_image(labels: NDArray[Any], name: str, count: int, path: Path) -> N
     return flat.astype(flat.dtype.newbyteorder("="))
 
 
-def _report(arrays: Arrays, images: str, labels: str | None, path: Path) -> None:
-    """Log which arrays are used and which are left over. Raises UserError where one of these may be the labels."""
+def _left_over(arrays: Arrays, images: str, labels: str | None, path: Path) -> list[str]:
+    """Return the names of arrays that are not used; log these and the others.
+
+    Raises:
+        UserError: there are no labels, and an array may be meant as such.
+    """
     left = [name for name in arrays if name not in (images, labels)]
     near = [name for name in left if difflib.get_close_matches(name.lower(), _NEAR_LABELS, 1, cutoff=0.75)]
     if labels is None and near:
@@ -108,6 +112,7 @@ def _report(arrays: Arrays, images: str, labels: str | None, path: Path) -> None
     log.info("data.path: images from %s, %s", images, f"labels from {labels}" if labels else "no labels")
     if left:
         log.warning("data.path: %d arrays of the file are not used: %s", len(left), ", ".join(left))
+    return left
 
 
 def as_channels_first(images: NDArray[Any], where: str) -> NDArray[np.uint8]:

@@ -122,6 +122,7 @@ def test_the_usual_names_are_taken_and_the_log_has_them(tmp_path, caplog, images
     assert source.splits["train"].labels.tolist() == [0, 1, 0, 0, 1]
     assert f"data.path: images from {images}, labels from {labels}" in caplog.messages
     assert "data.path: 1 arrays of the file are not used: ids" in caplog.messages
+    assert source.left_out == {"ids": "arrays without a usual name"}
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
