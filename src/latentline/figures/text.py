@@ -94,8 +94,8 @@ def _find(characters: str) -> None:
     _family.update(dict.fromkeys(missing))
     if drawn := sorted(char for char in missing if _is_visible(char)):
         _log.warning(
-            "figures show %d characters of names as escapes (%s = %s), since no installed font has them; "
-            "install one that does, such as Noto Sans CJK or Noto Emoji, and remove %s/fontlist-*.json",
+            "characters that figures show as escapes, since no installed font has them: %d, such as %s for %s; "
+            "install a font that does, such as Noto Sans CJK or Noto Emoji, and remove %s/fontlist-*.json",
             len(drawn),
             _escape(drawn[0]),
             drawn[0],
