@@ -1,6 +1,7 @@
 """Shared by benchmarks: CSV files of what was measured, Markdown tables, features of images, timed trainings."""
 
 import csv
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -99,7 +100,8 @@ def train_autoencoder(
             discriminator=losses.discriminator,
         )
     finally:
-        never.file.finish()  # the state of an interrupt: a continued training would not take the same time
+        never.file.finish()
+        shutil.rmtree(never.file.folder, ignore_errors=True)  # a continued training would not take the same time
     return cast(Autoencoder, used.eval())
 
 

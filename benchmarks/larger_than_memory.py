@@ -32,12 +32,12 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
 from ruamel.yaml import YAML  # noqa: E402
 
-from latentline.core.condition import Condition  # noqa: E402
 from latentline.core.labels import LabelTable, build_schema  # noqa: E402
 from latentline.core.paths import AUTOENCODER, LATENT_SHARDS  # noqa: E402
 from latentline.core.seeds import generator  # noqa: E402
 from latentline.data.batches import EpochSampler  # noqa: E402
 from latentline.denoisers.build import build_denoiser  # noqa: E402
+from latentline.denoisers.conditioning import build_conditioning  # noqa: E402
 from latentline.diffusion.objective import denoising_loss  # noqa: E402
 from latentline.diffusion.process import build_process  # noqa: E402
 from latentline.latents.cache import LatentSplit, read_latents, read_stats, write_cache  # noqa: E402
@@ -88,10 +88,10 @@ def compare(folder: Path, batch: int, threads: int) -> dict[str, object]:
     """Measure the seconds of gathering and of steps, from memory and from disk."""
     device = set_up("cpu", threads)
     stats, split = read_stats(folder), read_latents("train", folder)
-    condition = Condition(torch.nn.functional.one_hot(split.labels.classes, _CLASSES).float())  # (N, F)
+    conditioning = build_conditioning("class", stats.schema)
     sources = {
-        "memory": Latents(split.latents.to_memory(), condition, stats.normalizer),
-        "disk": Latents(split.latents, condition, stats.normalizer),
+        "memory": Latents(split.latents.to_memory(), split.labels, conditioning, stats.normalizer),
+        "disk": Latents(split.latents, split.labels, conditioning, stats.normalizer),
     }
     gathered = gathering(sources, folder)
     steps = {name: training(latents, batch, device) for name, latents in sources.items()}
@@ -152,7 +152,7 @@ def training(latents: Latents, batch: int, device: torch.device) -> Callable[[in
         latents.prefetch(order.rows(number + 1))
         noise = torch.randn(z0.shape, generator=draw)
         denoising_loss(
-            network, process, z0, latents.condition.rows(rows), torch.rand(len(rows), generator=draw), noise
+            network, process, z0, latents.condition(rows), torch.rand(len(rows), generator=draw), noise
         ).mean().backward()
         adamw.step()
         adamw.zero_grad()

@@ -75,7 +75,8 @@ def test_grids_have_a_row_per_class_and_the_size_asked_for(small_run, small_copy
     )
 
     def sizes(run: SmallRun) -> list[tuple[int, int]]:
-        return [run.figure_size(name) for name in ("sample/grid.png", "denoiser/preview_0001.png")]
+        previews = sorted((run.folder / "fig" / "denoiser").glob("preview_*.png"))
+        return [run.figure_size(name) for name in ("sample/grid.png", f"denoiser/{previews[-1].name}")]
 
     # Images of 16 pixels and gaps of 2. SMALL asks for 2 classes in rows of 12 and of 2; the copy for one row, of all
     # 20 images of a class and of 30.

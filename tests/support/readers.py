@@ -6,7 +6,7 @@ import struct
 import tarfile
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ from stages.download.archives import (
     zip_member,
 )
 from stages.download.images import ArrayImages
+from stages.download.params import DataParams
 from stages.download.prepare import prepare
 from stages.download.source import Card, Source, SourceOptions, SourceSplit
 from stages.download.sources.array import read_array
@@ -190,6 +191,16 @@ TABLE = "file,label,split,size\n" + "".join(
     f"{row}.png,{'ab'[row % 2]},{'train' if row else 'test'},{row / 2}\n" for row in range(6)
 )
 IDX = struct.pack(">4i", 2051, 3, 4, 4) + IMAGES.tobytes()
+
+
+def _read_table(path: Path) -> None:
+    """Read a CSV of labels beside the files that it names when it is whole."""
+    for row in TABLE.splitlines()[1:]:
+        (path.parent / row.split(",")[0]).touch()
+    params = DataParams(name="image_folder", path=str(path.parent), labels=str(path))
+    read_table(replace(SourceOptions.of(params, path.parent / "scratch"), max_unreadable=0.99))
+
+
 READERS: dict[str, Callable[[Path, Path], Reader]] = {
     "checkpoint": lambda folder, root: _checkpoint(folder),
     "samples": lambda folder, root: _samples(folder),
@@ -226,7 +237,7 @@ READERS: dict[str, Callable[[Path, Path], Reader]] = {
     "safetensors": lambda folder, root: _array(
         folder, "x.safetensors", save({"images": torch.from_numpy(IMAGES), "labels": torch.arange(3)})
     ),
-    "table of labels": lambda folder, root: _written(folder / "x.csv", TABLE.encode(), read_table),
+    "table of labels": lambda folder, root: _written(folder / "x.csv", TABLE.encode(), _read_table),
     "params": lambda folder, root: _written(
         folder / "params.yaml", (root / "params.yaml").read_bytes(), lambda path: validate(read_params(path), path)
     ),

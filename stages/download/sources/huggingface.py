@@ -60,7 +60,7 @@ def read_huggingface(options: SourceOptions) -> Source:
         from datasets import Dataset, Image, load_from_disk
     except ImportError:
         raise UserError(
-            "data.name (huggingface) needs the package datasets; `pip install latentline[huggingface]`"
+            "data.name (huggingface) needs the package datasets; `.venv/bin/pip install -e '.[huggingface]'`"
         ) from None
 
     try:

@@ -29,7 +29,7 @@ def read_medmnist(options: SourceOptions) -> Source:
         from medmnist import INFO
     except ImportError:
         raise UserError(
-            f"data.name ({options.name}) needs the package medmnist; `pip install latentline[medmnist]`"
+            f"data.name ({options.name}) needs the package medmnist; `.venv/bin/pip install -e '.[medmnist]'`"
         ) from None
 
     info = INFO[options.name]

@@ -20,7 +20,7 @@ from latentline.core.attributes import Attribute
 from latentline.core.errors import UserError
 from stages.download.columns import Kind, TextColumn, attribute, class_texts, missing_values
 from stages.download.source import ColumnReport, SourceOptions
-from stages.download.sources.table_names import match_files
+from stages.download.sources.table_names import is_file, match_files
 from stages.download.splits import SPLITS
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ def _columns(path: Path, root: Path, where: str) -> dict[str, TextColumn]:
     """Return the columns by name, without an index column and without columns that have neither a name nor a cell."""
     frame = _read(path, where)
     header = [str(name).strip() for name in frame.iloc[0]]
-    if any(map(_IMAGE.fullmatch, header)) or (header[0] and (root / header[0]).is_file()):
+    if any(map(_IMAGE.fullmatch, header)) or (header[0] and is_file(root / header[0])):
         raise UserError(
             f"{where}: row 1 ({', '.join(header)}) must be a header, not an image; "
             f"add a first line such as {','.join([_FILE, _LABEL][: len(header)])}"
@@ -170,7 +170,7 @@ def _delimiter(header: str) -> str:
 def _is_index(column: TextColumn, root: Path) -> bool:
     """Return whether the first column only numbers the rows."""
     first = str(column.cells[0])
-    if column.name.lower() not in _INDEX or first not in ("0", "1") or (root / first).is_file():
+    if column.name.lower() not in _INDEX or first not in ("0", "1") or is_file(root / first):
         return False
     return bool((column.cells == np.arange(int(first), int(first) + len(column.cells)).astype(str)).all())
 

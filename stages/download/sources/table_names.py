@@ -13,6 +13,14 @@ from stages.download.source import SourceOptions
 _MAX_COMPARED = 10_000  # files that a name is compared with, letter by letter
 
 
+def is_file(path: Path) -> bool:
+    """Return whether ``path`` is a file; a cell may hold what no system takes as a name."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, or with a null character
+        return False
+
+
 def match_files(column: TextColumn, options: SourceOptions, others: Sequence[str]) -> list[str]:
     """Return the file below ``data.path`` that each cell of ``column`` names.
 
@@ -29,13 +37,13 @@ def match_files(column: TextColumn, options: SourceOptions, others: Sequence[str
     """
     names = [_path(str(cell), options.path) for cell in column.cells]
     _require_inside(names, column)
-    absent = [index for index, name in enumerate(names) if not (options.path / name).is_file()]
+    absent = [index for index, name in enumerate(names) if not is_file(options.path / name)]
     if absent:
         files = _files(options.path)
         composed = {unicodedata.normalize("NFC", file): file for file in files}
         for index in absent:
             names[index] = composed.get(unicodedata.normalize("NFC", names[index]), names[index])
-        absent = [index for index in absent if not (options.path / names[index]).is_file()]
+        absent = [index for index in absent if not is_file(options.path / names[index])]
         if len(absent) == len(names) or len(absent) > options.max_unreadable * len(names):
             raise UserError(_unmatched(column, options, absent, names, files, others))
     _require_distinct(names, column)
@@ -44,7 +52,7 @@ def match_files(column: TextColumn, options: SourceOptions, others: Sequence[str
 
 def _path(cell: str, root: Path) -> str:
     """Return a relative path with slashes and without ``./``."""
-    if "\\" in cell and not (root / cell).is_file():
+    if "\\" in cell and not is_file(root / cell):
         cell = cell.replace("\\", "/")
     return str(PurePosixPath(cell))
 

@@ -212,7 +212,7 @@ def test_medmnist_of_another_form_is_refused(tmp_path, files_root, monkeypatch, 
 @pytest.mark.parametrize(("name", "package"), [("octmnist", "medmnist"), ("huggingface", "datasets")])
 def test_a_missing_package_is_named_with_the_extra_that_installs_it(tmp_path, monkeypatch, name, package):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(UserError, match=rf"needs the package {package}.*latentline\[(medmnist|huggingface)\]"):
+    with pytest.raises(UserError, match=rf"needs the package {package}.*pip install -e '\.\[(medmnist|huggingface)\]'"):
         read(name, tmp_path)
 
 
