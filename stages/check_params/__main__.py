@@ -1,11 +1,13 @@
-"""Stage ``check_params``: check the whole of params.yaml, before any other stage."""
+"""Stage ``check_params``: check the whole of params.yaml and the folders that it names, before any other stage."""
 
 import logging
+from pathlib import Path
 
 from latentline.core.files import write_json
 from latentline.core.load_params import read_params, validate
 from latentline.core.paths import PARAMS_CHECKED
 from latentline.core.stage import run_stage
+from latentline.core.watched import require_watchable
 from stages.schema import Params
 
 _log = logging.getLogger(__name__)
@@ -13,7 +15,14 @@ _log = logging.getLogger(__name__)
 
 def main() -> None:
     """Check params.yaml; write data/params_checked.json, which is always the same, so that no stage follows."""
-    validate(read_params())
+    params = validate(read_params())
+    for setting, path in (
+        ("data.path", params.data.path),
+        ("autoencoder.init_from", params.autoencoder.init_from),
+        ("denoiser.init_from", params.denoiser.init_from),
+        ("manipulate.files", params.manipulate.files),
+    ):
+        require_watchable(setting, Path(path))  # DVC hashes these before the stage that reads them could refuse them
     write_json(PARAMS_CHECKED, {"params.yaml": "valid"})
     _log.info("params.yaml is valid: %s", ", ".join(Params.model_fields))
 

@@ -1,0 +1,48 @@
+"""The first stage refuses folders on which DVC would stumble, whichever setting names them."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from latentline.core.errors import UserError
+from latentline.core.paths import PARAMS_CHECKED
+from stages.check_params import __main__ as check_params
+
+SETTINGS = ("data.path", "autoencoder.init_from", "denoiser.init_from", "manipulate.files")
+
+
+def _pipe(folder: Path) -> None:
+    os.mkfifo(folder / "pipe")
+
+
+def _broken_link(folder: Path) -> None:
+    (folder / "link.png").symlink_to(folder / "missing.png")
+
+
+def _linked_folder(folder: Path) -> None:
+    (folder / "cats").symlink_to(folder.parent)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [(_pipe, "a pipe, socket or device"), (_broken_link, "a broken link"), (_linked_folder, "a link to a folder")],
+)
+def test_what_dvc_stumbles_on_is_refused_by_the_setting_that_names_it(
+    workplace: Path, write_params, setting: str, spoil: Callable[[Path], None], said: str
+) -> None:
+    folder = workplace / "mine"
+    folder.mkdir()
+    spoil(folder)
+    write_params(workplace, {setting: "mine"})
+    with pytest.raises(UserError, match=rf"{setting} \(.*{said}\) must"):
+        check_params.main()
+    assert not PARAMS_CHECKED.exists()
+
+
+def test_folders_that_are_fine_or_missing_pass(workplace: Path, write_params) -> None:
+    write_params(workplace, {})
+    check_params.main()
+    assert PARAMS_CHECKED.is_file()
