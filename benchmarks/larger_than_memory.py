@@ -90,8 +90,8 @@ def compare(folder: Path, batch: int, threads: int) -> dict[str, object]:
     stats, split = read_stats(folder), read_latents("train", folder)
     conditioning = build_conditioning("class", stats.schema)
     sources = {
-        "memory": Latents(split.latents.to_memory(), split.labels, conditioning, stats.normalizer),
-        "disk": Latents(split.latents, split.labels, conditioning, stats.normalizer),
+        "memory": Latents(split.latents.to_memory(), split.labels, conditioning, stats.normalizer, device),
+        "disk": Latents(split.latents, split.labels, conditioning, stats.normalizer, device),
     }
     gathered = gathering(sources, folder)
     steps = {name: training(latents, batch, device) for name, latents in sources.items()}

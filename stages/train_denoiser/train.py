@@ -107,7 +107,7 @@ def train(
         t = sample_times(len(rows), params.process.time_sampling, draw).to(device)
         noise = torch.randn(z0.shape, generator=draw).to(z0)
         dropped = (torch.rand(len(rows), generator=draw) < params.label_dropout).to(device)
-        condition = latents.condition(rows.to(device)).dropped(dropped)
+        condition = latents.condition(rows).dropped(dropped)
         for weight, part in micro_batches(len(rows), params.optimizer.accumulate, ranks):
             batch = (z0[part], condition.rows(part), t[part], noise[part])
             value = denoising_loss(denoiser.network, denoiser.process, *batch, params.process.loss_weighting).mean()

@@ -93,9 +93,7 @@ def _score(
 
 def _draw_reliability(path: Path, bins: list[Bin]) -> None:
     lines = {
-        f"predictions (calibration error {calibration_error(bins):.3f})": [
-            (part.confidence, part.accuracy) for part in bins
-        ],
+        f"predictions (ECE {calibration_error(bins):.3f})": [(part.confidence, part.accuracy) for part in bins],
         "share of all predictions": [(part.confidence, part.share) for part in bins],
     }
     relation(path, lines, "confidence", "accuracy", diagonal=True)
