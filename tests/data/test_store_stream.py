@@ -22,13 +22,13 @@ from latentline.core.labels import (
 from latentline.data.decode import decode, fit
 from latentline.data.store import ImageSplit, read_card, read_split, to_uint8, to_unit_range
 from stages.download.images import ArrayImages
-from stages.download.prepare import Options, prepare
+from stages.download.prepare import prepare
 from stages.download.scan import scan_images
 from stages.download.source import Card, Source, SourceSplit
 from stages.download.splits import content_keys, cut_splits
 from stages.download.workers import ordered_map
 from support.memory import peak_memory_mib
-from support.source_files import encoded
+from support.source_files import PREPARE_OPTIONS, encoded
 
 random = np.random.default_rng(0)
 IMAGES = random.integers(0, 256, (40, 3, 4, 5), dtype=np.uint8)
@@ -41,16 +41,6 @@ CARD = Card(
     "here",
     "none",
     (Attribute("size", "continuous"), Attribute("kind", "categorical", ("x", "y"))),
-)
-OPTIONS = Options(
-    image_size=None,
-    channels=None,
-    shares={"val": 0.2, "test": 0.2},
-    limit=None,
-    max_unreadable=0.0,
-    horizontal_flip=False,
-    seed=0,
-    workers=0,
 )
 META = {"kind": "images"}
 WHOLE = Source(CARD, {"train": SourceSplit(ArrayImages(IMAGES), LABELS, VALUES)})
@@ -119,7 +109,7 @@ def test_batches_are_the_whole_split_in_its_order(sharded):
 
 
 def test_labels_attributes_and_card_come_back(tmp_path):
-    result = prepare(WHOLE, tmp_path / "store", OPTIONS)
+    result = prepare(WHOLE, tmp_path / "store", PREPARE_OPTIONS)
     card = read_card(tmp_path / "store")
     train = read_split(tmp_path / "store", "train").labels
     sizes = train.column("size").double()
@@ -148,7 +138,11 @@ def test_labels_attributes_and_card_come_back(tmp_path):
 
 
 def test_unlabelled_images_have_an_empty_table(tmp_path):
-    prepare(Source(Card("x", (), "", "", ""), {"train": SourceSplit(ArrayImages(IMAGES))}), tmp_path / "store", OPTIONS)
+    prepare(
+        Source(Card("x", (), "", "", ""), {"train": SourceSplit(ArrayImages(IMAGES))}),
+        tmp_path / "store",
+        PREPARE_OPTIONS,
+    )
     split = read_split(tmp_path / "store", "train")
     assert split.labels.classes is None
     assert (split.labels.schema, split.labels.arrays()) == ((), {})
@@ -158,23 +152,27 @@ def test_unlabelled_images_have_an_empty_table(tmp_path):
 
 
 def test_mean_and_spread_are_exact(tmp_path):
-    result = prepare(WHOLE, tmp_path / "store", OPTIONS)
+    result = prepare(WHOLE, tmp_path / "store", PREPARE_OPTIONS)
     for name, split_stats in result.stats.items():
         images = read_split(tmp_path / "store", name).images.to_memory().numpy().astype(np.int64)
         assert (split_stats.total, split_stats.squares) == (images.sum(), (images**2).sum())
 
 
 def test_a_failed_preparation_leaves_the_old_store_alone(tmp_path):
-    prepare(WHOLE, tmp_path / "store", OPTIONS)
+    prepare(WHOLE, tmp_path / "store", PREPARE_OPTIONS)
     before = (tmp_path / "store" / "card.json").read_bytes()
     with pytest.raises(UserError):
-        prepare(Source(CARD, {"train": SourceSplit(ArrayImages(IMAGES[:2]), LABELS[:2])}), tmp_path / "store", OPTIONS)
+        prepare(
+            Source(CARD, {"train": SourceSplit(ArrayImages(IMAGES[:2]), LABELS[:2])}),
+            tmp_path / "store",
+            PREPARE_OPTIONS,
+        )
     assert (tmp_path / "store" / "card.json").read_bytes() == before
 
 
 @pytest.mark.parametrize("name", ["train-00000.safetensors", "card.json"])
 def test_a_missing_or_damaged_store_names_the_stage_that_makes_it(tmp_path, name):
-    prepare(WHOLE, tmp_path / "store", OPTIONS)
+    prepare(WHOLE, tmp_path / "store", PREPARE_OPTIONS)
     (tmp_path / "store" / name).write_bytes(b"other")
     with pytest.raises(UserError, match="dvc repro download"):
         read_split(tmp_path / "store", "train")

@@ -13,22 +13,13 @@ from latentline.latents.cache import LatentSplit, read_stats, write_cache
 from latentline.runtime import memory
 from latentline.runtime.checkpoint import save_checkpoint
 from stages.download.images import ArrayImages
-from stages.download.prepare import Options, prepare
+from stages.download.prepare import prepare
 from stages.download.source import Card, Source, SourceSplit
+from support.source_files import PREPARE_OPTIONS
 from support.stage_runs import run_stage
 
 pytestmark = pytest.mark.usefixtures("machine")
 
-OPTIONS = Options(
-    image_size=None,
-    channels=None,
-    shares={"val": 0.2, "test": 0.2},
-    limit=None,
-    max_unreadable=0.0,
-    horizontal_flip=False,
-    seed=0,
-    workers=0,
-)
 LEVELS = {"autoencoder.encoder_blocks": [1] * 5, "autoencoder.decoder_blocks": [1] * 5}
 LEVELS |= {"autoencoder.encoder_channels": [8] * 5, "autoencoder.decoder_channels": [8] * 5}
 CPU = {"compute.device": "cpu", "compute.threads": 1, "evaluate.neighbours": 1}
@@ -43,7 +34,7 @@ def inputs(workplace, monkeypatch):
     prepare(
         Source(Card("x", ("a", "b"), "", "", ""), {"train": SourceSplit(ArrayImages(images), np.arange(20) % 2)}),
         PREPARED,
-        OPTIONS,
+        PREPARE_OPTIONS,
     )
     schema = build_schema(("a", "b"), ())
     labels = LabelTable(schema, (torch.arange(20.0) % 2)[:, None])
