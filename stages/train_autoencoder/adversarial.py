@@ -131,9 +131,6 @@ class AdversarialTerm:
 
         Returns:
             The sum, and the term and its adaptive weight for the log.
-
-        Raises:
-            UserError: the term is infinite or NaN.
         """
         self._step_inputs = x, reconstruction.detach(), micro_batch_weight
         if step < self._enters_at:
@@ -141,13 +138,6 @@ class AdversarialTerm:
         self.discriminator.requires_grad_(False)  # its weights get their gradients in its own step
         term = self._loss.generator(self.discriminator(reconstruction))
         self.discriminator.requires_grad_(True)
-        whole = micro_batch_weight * term.detach()
-        self._ranks.all_reduce([whole])
-        if not whole.isfinite():
-            raise UserError(
-                f"autoencoder.adversarial: the adversarial term ({whole.item()}) must be finite at step {step}; "
-                "lower autoencoder.adversarial.weight or autoencoder.adversarial.lr"
-            )
         ratio = adaptive_weight(loss, term, self._last_layer, self._adaptive_max, micro_batch_weight, self._ranks)
         return loss + self._weight * ratio * term, {"generator_loss": term, "adaptive_weight": ratio}
 
@@ -156,9 +146,19 @@ class AdversarialTerm:
         x, reconstruction, micro_batch_weight = self._step_inputs
         real, fake = self.discriminator(torch.cat([x, reconstruction])).chunk(2)  # (B, 1, h, w) each
         loss = self._loss.discriminator(real, fake)
-        self._monitor.update(step, loss.item())
         terms = {"discriminator_loss": loss, "logits_real": real.mean(), "logits_fake": fake.mean()}
         return [(micro_batch_weight, loss, terms)]
+
+    def on_terms(self, step: int, terms: dict[str, float]) -> None:
+        """Check the logged terms of a step. Raises UserError when the adversarial term is infinite or NaN."""
+        term = terms.get("generator_loss", 0.0)
+        if not math.isfinite(term):
+            raise UserError(
+                f"autoencoder.adversarial: the adversarial term ({term}) must be finite at step {step}; "
+                "lower autoencoder.adversarial.weight or autoencoder.adversarial.lr"
+            )
+        if "discriminator_loss" in terms:
+            self._monitor.update(step, terms["discriminator_loss"])
 
 
 class DiscriminatorMonitor:

@@ -124,7 +124,7 @@ def _build_adversarial(
     )
     optimizer = replace(optimizer_of(params.optimizer), lr=adversarial.lr, betas=_BETAS)
     training = DiscriminatorTraining(
-        discriminator, term.discriminator_loss, optimizer, adversarial.start_step, _SECTION
+        discriminator, term.discriminator_loss, optimizer, adversarial.start_step, _SECTION, term.on_terms
     )
     return term, training
 

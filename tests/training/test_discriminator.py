@@ -73,7 +73,12 @@ class Run:
 
         optimizer = replace(OPTIMIZER, lr=self.discriminator_lr, betas=(0.5, 0.9))
         training = DiscriminatorTraining(
-            discriminator, adversarial_term.discriminator_loss, optimizer, FIRST, "autoencoder.adversarial"
+            discriminator,
+            adversarial_term.discriminator_loss,
+            optimizer,
+            FIRST,
+            "autoencoder.adversarial",
+            adversarial_term.on_terms,
         )
         saving = Saving(ResumeFile("train_test", {"ema": self.ema_decay}, ()), self.save_every)
         _, history = fit(

@@ -13,14 +13,15 @@ from tqdm import tqdm
 
 from latentline.core.interrupt import InterruptedRunError, deferred_interrupts
 from latentline.runtime.parallel import SINGLE_PROCESS, Ranks, reporting_lost_ranks
+from latentline.runtime.precision import autocast, require_supported, tensor_cores
 from latentline.runtime.resume import ResumeFile
-from latentline.runtime.sharding import full_tensor
 from latentline.runtime.trackers import Trackers
 from latentline.training.ema import Ema
 from latentline.training.eval_model import EvalModel
 from latentline.training.micro_batches import Loss
 from latentline.training.optimizer import Optimizer
 from latentline.training.state import RunState, TrainedModule
+from latentline.training.step_log import StepLog, StepNumbers
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ class DiscriminatorTraining:
     first_step: int
     section: str
     """Section of params.yaml that holds its ``lr``."""
+    on_terms: Callable[[int, dict[str, float]], None] = lambda step, terms: None
+    """Receives each step and the logged terms of either network, once they are read; may raise UserError."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class TrainConfig:
         return self.optimizer.schedule_invariant_steps(self.total_steps) if self.saving.extendable else 0
 
 
-class StopSignals(NamedTuple):
+class Signals(NamedTuple):
     """What follows the step that is under way. Each is set on all ranks as soon as one rank sets it."""
 
     stop: bool
@@ -115,8 +118,11 @@ def fit(
     """
     eval_model = EvalModel(model, averages, ranks)  # before the optimizer, since it shards the weights under FSDP
     state = RunState(*_trained_modules(model, loss, discriminator, config), averages)
+    precision, device = config.optimizer.precision, state.model.device
+    require_supported(device, precision, f"{config.section}.optimizer.precision")
     with reporting_lost_ranks(ranks):
         _resume(state, config, ranks)
+    step_log: StepLog[TrainedModule] = StepLog(device, state.step)
     last_save = time.monotonic()
     trackers = config.saving.trackers if ranks.is_main else Trackers()
     with (
@@ -124,36 +130,37 @@ def fit(
         deferred_interrupts() as stop_requested,
         _progress_bar(state, config, ranks) as bar,
         reporting_lost_ranks(ranks),
+        tensor_cores(precision),
     ):
         while state.step < config.total_steps:
-            terms: dict[str, float] = {}
             for module in state.active_modules():  # the model, then the discriminator
                 module.network.train()
-                batch = _BatchSums()
-                for weight, micro_loss, micro_terms in module.loss(state.step):
-                    (weight * micro_loss).backward()
-                    batch.add(weight, micro_loss, micro_terms)
-                save_due = ranks.is_main and time.monotonic() - last_save > config.saving.every_seconds
-                # Signals are only ever raised within a step, so those of the last module hold for all of it.
-                stop, save = _all_reduce(module.network, batch, StopSignals(stop_requested(), save_due), ranks)
-                gradient_norm = full_tensor(
-                    nn.utils.clip_grad_norm_(module.network.parameters(), module.clip_norm)
-                ).item()
-                module.require_finite(batch.loss, gradient_norm, state.step)
-                module.optimizer_step(state.step)
-                terms |= batch.terms
+                numbers = StepNumbers()
+                for micro_batch in module.micro_batches(state.step):
+                    numbers.add(*micro_batch)
+                _all_reduce(module.network, numbers, ranks)
+                numbers.gradient_norm = module.clip_gradients()
+                module.optimizer_step(state.step, finite=numbers.finite())
+                step_log.add(state.step, module, numbers)
             for average in averages:
                 average.update(state.step)
-            state.log(terms)
             state.step += 1
             bar.update()
 
-            if state.step % config.steps_per_epoch == 0:
+            ends_epoch = state.step % config.steps_per_epoch == 0
+            extends = state.step == config.extension_step
+            stopping = ranks.count == 1 and stop_requested()  # several ranks agree when they read
+            if not (ends_epoch or extends or stopping or step_log.due(state.step)):
+                continue
+            _read(step_log, state, discriminator)
+            save_due = ranks.is_main and time.monotonic() - last_save > config.saving.every_seconds
+            stop, save = _agree(Signals(stop_requested(), save_due), step_log, state.step, ranks)
+            if ends_epoch:
                 row = _end_epoch(state, eval_model, config, on_epoch, ranks)
                 bar.set_postfix(_summary(row))
                 trackers.log(row)
                 stop = ranks.any_rank(stop or stop_requested())
-            if state.step == config.extension_step:
+            if extends:
                 _save(state, config.saving.file.save_extension_point, config, ranks)
             if stop or save:
                 _save(state, config.saving.file.save, config, ranks)
@@ -173,10 +180,16 @@ def _trained_modules(
     def build(
         network: nn.Module, loss: Loss, optimizer: Optimizer, first_step: int, section: str, remedy: str
     ) -> TrainedModule:
-        betas, decay = optimizer.betas, optimizer.weight_decay
-        adamw = torch.optim.AdamW(network.parameters(), lr=optimizer.lr, betas=betas, weight_decay=decay, fused=True)
+        beta1, beta2 = optimizer.betas
+        adamw = torch.optim.AdamW(
+            network.parameters(), lr=optimizer.lr, betas=(beta1, beta2), weight_decay=optimizer.weight_decay, fused=True
+        )
         learning_rate = partial(optimizer.rate, total_steps=config.total_steps, steps_per_epoch=config.steps_per_epoch)
-        return TrainedModule(network, loss, adamw, learning_rate, optimizer.clip_norm, first_step, section, remedy)
+        if optimizer.precision == "fp16":
+            remedy += ", or set the precision to bf16"
+        return TrainedModule(
+            network, loss, adamw, learning_rate, optimizer.clip_norm, first_step, section, remedy, optimizer.precision
+        )
 
     remedy = f"lower {config.section}.optimizer.lr or raise {config.section}.optimizer.warmup_steps"
     first = build(model, loss, config.optimizer, 0, config.section, remedy)
@@ -193,32 +206,35 @@ def _progress_bar(state: RunState, config: TrainConfig, ranks: Ranks) -> "tqdm[N
     return tqdm(total=config.total_steps, initial=state.step, desc=config.section, disable=hidden, mininterval=1)
 
 
-class _BatchSums:
-    """Loss and logged terms of a batch, summed over its micro-batches by weight."""
-
-    def __init__(self) -> None:
-        self.loss = 0.0
-        self.terms: dict[str, float] = {}
-
-    def add(self, weight: float, loss: Tensor, terms: dict[str, Tensor]) -> None:
-        """Add a micro-batch."""
-        self.loss += weight * loss.item()
-        for name, term in terms.items():
-            self.terms[name] = self.terms.get(name, 0.0) + weight * term.item()
-
-
-def _all_reduce(network: nn.Module, batch: _BatchSums, signals: StopSignals, ranks: Ranks) -> StopSignals:
-    """Sum gradients, loss, terms and signals over all ranks, in one message; FSDP has summed its gradients already."""
+def _all_reduce(network: nn.Module, numbers: StepNumbers, ranks: Ranks) -> None:
+    """Sum gradients, loss and terms over all ranks, in one message; FSDP has summed its gradients already."""
     if ranks.count == 1:
-        return signals
+        return
     gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
-    numbers = torch.tensor(
-        [batch.loss, *signals, *batch.terms.values()], dtype=gradients[0].dtype, device=gradients[0].device
-    )
-    ranks.all_reduce([numbers] if ranks.sharded else [*gradients, numbers])
-    batch.loss, stop, save, *terms = numbers.tolist()
-    batch.terms = dict(zip(batch.terms, terms, strict=True))
-    return StopSignals(stop > 0, save > 0)
+    total = numbers.total(torch.float64).to(gradients[0].dtype)
+    ranks.all_reduce([total] if ranks.sharded else [*gradients, total])
+    numbers.parts = [(1.0, total)]
+
+
+def _read(step_log: StepLog[TrainedModule], state: RunState, discriminator: DiscriminatorTraining | None) -> None:
+    """Read the numbers of the latest steps, add them to the epoch's, and refuse those that are not finite."""
+    for step, module, numbers in step_log.read():
+        if discriminator:
+            discriminator.on_terms(step, numbers.terms)
+        module.require_finite(numbers, step)
+        state.log(numbers.terms)
+
+
+def _agree(own: Signals, step_log: StepLog[TrainedModule], step: int, ranks: Ranks) -> Signals:
+    """Return the signals of all ranks, and fix, by the clock of rank 0, the step after which they read again."""
+    steps = step_log.steps_to_next(step)
+    if ranks.count > 1:
+        numbers = torch.tensor([*own, steps if ranks.is_main else 0], dtype=torch.float32, device=ranks.device)
+        ranks.all_reduce([numbers])
+        stop, save, of_rank0 = numbers.tolist()
+        own, steps = Signals(stop > 0, save > 0), int(of_rank0)
+    step_log.read_again_at(step + steps)
+    return own
 
 
 def _end_epoch(
@@ -231,7 +247,7 @@ def _end_epoch(
     """Validate, and append the epoch's row to the history: means of the logged terms, and what ``on_epoch`` adds."""
     epoch = state.step // config.steps_per_epoch
     row: dict[str, float] = {"epoch": epoch, **state.close_epoch()}
-    with eval_model.on_rank0() as network, torch.no_grad():
+    with eval_model.on_rank0() as network, torch.no_grad(), autocast(state.model.device, config.optimizer.precision):
         row |= ranks.broadcast_object(on_epoch(network, epoch) if ranks.is_main else None)
     state.history.append(row)
     log.info("%s", ", ".join(f"{name} {value:.5g}" for name, value in _summary(row).items()))

@@ -1,8 +1,9 @@
-"""Settings of the optimizer and of its learning rate."""
+"""Settings of the optimizer, of its learning rate and of the training's number format."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from latentline.runtime.precision import Precision
 from latentline.training.schedule import stable_steps, warmup_cosine, warmup_milestones, warmup_stable_decay
 
 
@@ -18,7 +19,8 @@ class Optimizer:
     schedule: str = "warmup_stable_decay"
     milestones: Sequence[int] = ()
     gamma: float = 0.2
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: Sequence[float] = (0.9, 0.99)
+    precision: Precision = "float32"
 
     def rate(self, step: int, total_steps: int, steps_per_epoch: int) -> float:
         """Return the learning rate at ``step``, counted from 0."""

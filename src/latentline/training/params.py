@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from latentline.core.params import Count, Fraction, NonNegative, Positive, PositiveFloat, Section
+from latentline.runtime.precision import Precision
 
 
 class OptimizerParams(Section):
@@ -28,5 +29,12 @@ class OptimizerParams(Section):
     """Epochs after which the learning rate is multiplied by gamma, such as [5, 8]; milestones only."""
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.2
     """Factor of the learning rate at each milestone; milestones only."""
+    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = Field(
+        default=[0.9, 0.99]
+    )
+    """Decay per step of the means of the gradient and of its square (AdamW)."""
+    precision: Precision = "float32"
+    """float32 | tf32 | bf16 | fp16: format of products and convolutions in training; weights and losses stay float32.
+    See docs/gpu.md."""
     clip_norm: PositiveFloat = 1.0
     """Largest global norm of the gradients; larger gradients are scaled down to it."""

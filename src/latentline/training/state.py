@@ -1,7 +1,7 @@
 """All that changes while networks train, in one object that is saved and restored whole."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from latentline.core.errors import UserError
-from latentline.runtime.sharding import gather_to_rank0, shard_like
+from latentline.runtime.precision import LossScale, Precision, autocast
+from latentline.runtime.sharding import full_tensor, gather_to_rank0, shard_like
 from latentline.training.ema import Ema
-from latentline.training.micro_batches import Loss
+from latentline.training.micro_batches import Loss, MicroBatch
+from latentline.training.step_log import ReadNumbers
 
 
 @dataclass
@@ -31,27 +33,72 @@ class TrainedModule:
     """Section of params.yaml, for error messages."""
     remedy: str
     """What to change when the training diverges."""
+    precision: Precision = "float32"
+    """Of the forward passes."""
 
-    def require_finite(self, loss: float, gradient_norm: float, step: int) -> None:
-        """Raise UserError when the training has diverged at ``step``."""
-        if not math.isfinite(loss + gradient_norm):
-            raise UserError(
-                f"{self.section}: loss {loss:.3g} and gradient norm {gradient_norm:.3g} at step {step} with learning "
-                f"rate {self.learning_rate(step):.3g}; expected finite numbers; {self.remedy}"
-            )
+    def __post_init__(self) -> None:
+        self.device = next(self.network.parameters()).device
+        self._scale = LossScale(self.device) if self.precision == "fp16" else None
 
-    def optimizer_step(self, step: int) -> None:
-        """Move the weights along their gradients with the learning rate of ``step``, and drop the gradients."""
+    def micro_batches(self, step: int) -> Iterator[MicroBatch]:
+        """Compute the loss of each micro-batch of ``step`` in this precision, and add its gradients."""
+        with autocast(self.device, self.precision):
+            micro_batches = iter(self.loss(step))
+        while True:
+            with autocast(self.device, self.precision):
+                micro_batch = next(micro_batches, None)
+            if micro_batch is None:
+                return
+            weight, loss, _ = micro_batch
+            weighted = weight * loss
+            (weighted if self._scale is None else weighted * self._scale.factor).backward()
+            yield micro_batch
+
+    def clip_gradients(self) -> Tensor:
+        """Scale the gradients down to ``clip_norm``. Return their norm (scalar) before that; waits for nothing."""
+        parameters = list(self.network.parameters())
+        if self._scale is not None:
+            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+            torch._foreach_div_(gradients, self._scale.factor)
+        return full_tensor(nn.utils.clip_grad_norm_(parameters, self.clip_norm))
+
+    def optimizer_step(self, step: int, finite: Tensor) -> None:
+        """Move the weights along their gradients with the learning rate of ``step``, and drop the gradients.
+
+        Where ``finite``, bool (), is False, the device skips the step. The run then stops when it reads this step's
+        numbers; only gradients that overflow in float16 are nothing but a reason to lower the loss's factor.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
+        # The attributes through which torch's GradScaler makes a fused optimizer skip a step.
+        self.optimizer.found_inf = finite.logical_not().float()  # type: ignore[attr-defined]
+        self.optimizer.grad_scale = None  # type: ignore[attr-defined]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self._scale is not None:
+            self._scale.update(finite.logical_not())
+
+    def require_finite(self, numbers: ReadNumbers, step: int) -> None:
+        """Raise UserError when the training has diverged at ``step``.
+
+        In float16 an infinite gradient is no divergence, except at the lowest factor of the loss.
+        """
+        if math.isfinite(numbers.loss + numbers.gradient_norm):
+            return
+        if math.isfinite(numbers.loss) and self._scale is not None and self._scale.factor.item() >= 1:
+            return
+        raise UserError(
+            f"{self.section}: loss {numbers.loss:.3g} and gradient norm {numbers.gradient_norm:.3g} at step {step} "
+            f"with learning rate {self.learning_rate(step):.3g}; expected finite numbers; {self.remedy}"
+        )
 
     def save(self, prefix: str) -> dict[str, Tensor]:
         """Return the tensors that :meth:`restore` takes, each name after ``prefix``."""
         tensors = {f"{prefix}model.{name}": value for name, value in self.network.state_dict().items()}
         for index, slots in self.optimizer.state_dict()["state"].items():
             tensors |= {f"{prefix}optimizer.{index}.{slot}": value for slot, value in slots.items()}
+        if self._scale is not None:
+            tensors |= {f"{prefix}scale.{name}": value for name, value in self._scale.tensors().items()}
         return tensors
 
     def restore(self, tensors: dict[str, Tensor], prefix: str) -> None:
@@ -70,6 +117,8 @@ class TrainedModule:
                 shard_like(value, parameter.detach()) if is_moment else value.clone()
             )
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
+        if self._scale is not None:
+            self._scale.restore(_below(f"{prefix}scale.", tensors))
 
 
 @dataclass

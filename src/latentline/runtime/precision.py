@@ -1,0 +1,102 @@
+"""Number formats of matrix products and convolutions: float32, TF32, bfloat16 or float16 on tensor cores.
+
+Weights, optimizer states, averages, losses and all stored numbers are float32 in every precision.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+
+from latentline.core.errors import UserError
+
+Precision = Literal["float32", "tf32", "bf16", "fp16"]
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@contextmanager
+def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
+    """Compute the forward passes within the block in ``precision``, by torch's autocast.
+
+    ``float32`` and ``tf32`` change nothing here; see :func:`tensor_cores`.
+    """
+    if precision not in _DTYPES:
+        yield
+        return
+    with torch.autocast(device.type, _DTYPES[precision]):
+        yield
+
+
+@contextmanager
+def tensor_cores(precision: Precision) -> Iterator[None]:
+    """Let float32 products and convolutions on CUDA use TF32 (10 bits of mantissa) within the block, or none of them.
+
+    The backward pass must lie within the block, too. Other devices have no TF32.
+    """
+    cudnn = torch.backends.cudnn
+    backends: list[Any] = [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn]  # type: ignore[attr-defined]
+    before = [backend.fp32_precision for backend in backends]
+    for backend in backends:
+        backend.fp32_precision = "ieee" if precision == "float32" else "tf32"
+    try:
+        yield
+    finally:
+        for backend, value in zip(backends, before, strict=True):
+            backend.fp32_precision = value
+
+
+@contextmanager
+def inference(device: torch.device, precision: Precision, setting: str) -> Iterator[None]:
+    """Compute what networks infer within the block in ``precision``.
+
+    Args:
+        device: of the networks.
+        precision: of products and convolutions.
+        setting: its name, for the error message.
+
+    Raises:
+        UserError: see :func:`require_supported`.
+    """
+    require_supported(device, precision, setting)
+    with tensor_cores(precision), autocast(device, precision):
+        yield
+
+
+def require_supported(device: torch.device, precision: Precision, setting: str) -> None:
+    """Raise UserError where the GPU has no arithmetic for ``precision``. A CPU computes all of them, some slowly."""
+    if device.type == "cuda" and precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise UserError(f"{setting} (bf16) must be a format of this GPU; set it to fp16 or float32")
+
+
+class LossScale:
+    """Factor of a loss in float16, below whose smallest number gradients would vanish.
+
+    Micikevicius et al., arXiv 1710.03740, section 3.2, with the dynamic factor of torch's GradScaler: it halves after a
+    step whose gradients overflow, which is skipped, and doubles after 2000 steps without one.
+
+    Args:
+        device: of the network.
+    """
+
+    _FIRST, _GROWTH_STEPS = 2.0**16, 2000
+
+    def __init__(self, device: torch.device) -> None:
+        self.factor = torch.tensor(self._FIRST, device=device)
+        self._good_steps = torch.tensor(0.0, device=device)
+
+    def update(self, overflow: torch.Tensor) -> None:
+        """Adapt the factor to whether this step's gradients overflowed, bool (); waits for nothing."""
+        good = torch.where(overflow, 0.0, self._good_steps + 1)
+        grow = good >= self._GROWTH_STEPS
+        self.factor = torch.where(overflow, self.factor / 2, torch.where(grow, self.factor * 2, self.factor))
+        self._good_steps = torch.where(grow, 0.0, good)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return what :meth:`restore` takes."""
+        return {"factor": self.factor, "good_steps": self._good_steps}
+
+    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Continue with what :meth:`tensors` returned."""
+        self.factor = tensors["factor"].to(self.factor.device)
+        self._good_steps = tensors["good_steps"].to(self.factor.device)
