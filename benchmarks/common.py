@@ -86,9 +86,10 @@ def train_autoencoder(
 
     def loss(step: int) -> Iterator[MicroBatch]:
         x = to_unit_range(images[order.rows(step)].to(device)).contiguous(memory_format=torch.channels_last)
-        noise = generator(seed, series, "noise", step)
+        noise = autoencoder.sample_training_noise(len(x), generator(seed, series, "noise", step))
         for weight, rows in micro_batches(len(x), params.optimizer.accumulate):
-            yield weight, *losses.add_to(step, *autoencoder.loss(x[rows], noise, step), x[rows])
+            own_noise = tuple(part[rows].to(device) for part in noise)
+            yield weight, *losses.add_to(step, *autoencoder.loss(x[rows], own_noise, step), x[rows])
 
     never = Saving(ResumeFile(series, {}, ()), float("inf"))
     try:

@@ -53,11 +53,9 @@ def _autoencoder(params: Any, ranks: Ranks) -> tuple[nn.Module, Loss]:
     )  # (B, C, H, W)
 
     def loss(step: int) -> Iterator[MicroBatch]:
-        noise = generator(0, "noise", step)
-        own = list(micro_batches(len(x), 1, ranks))
-        autoencoder.sample_training_noise(own[0][1].start, noise)
-        for weight, rows in own:
-            yield weight, *autoencoder.loss(x[rows], noise, step)[:2]
+        noise = autoencoder.sample_training_noise(len(x), generator(0, "noise", step))
+        for weight, rows in micro_batches(len(x), 1, ranks):
+            yield weight, *autoencoder.loss(x[rows], tuple(part[rows] for part in noise), step)[:2]
 
     return autoencoder, loss
 

@@ -131,11 +131,10 @@ def train_autoencoder(
         if context.card.horizontal_flip:
             x = mirror_half(x, generator(seed, STAGE, "mirror", step))
         x = channels_last(x)
-        noise = generator(seed, STAGE, "noise", step)
-        own = list(micro_batches(len(x), params.optimizer.accumulate, ranks))
-        _skip_noise(autoencoder, own[0][1].start, noise)
-        for weight, rows in own:
-            yield weight, *auxiliary.add_to(step, *autoencoder.loss(x[rows], noise, step), x[rows], weight)
+        noise = autoencoder.sample_training_noise(len(x), generator(seed, STAGE, "noise", step))
+        for weight, rows in micro_batches(len(x), params.optimizer.accumulate, ranks):
+            own_noise = tuple(part[rows].to(device) for part in noise)
+            yield weight, *auxiliary.add_to(step, *autoencoder.loss(x[rows], own_noise, step), x[rows], weight)
 
     used, history = fit(
         autoencoder,
@@ -155,11 +154,7 @@ def loss_terms(autoencoder: Autoencoder, split: ImageSplit, device: torch.device
     noise = generator(seed, STAGE, "validation")
     sums: dict[str, float] = {}
     for images in split.batches(inference_batch(split.images.shape)):
-        for name, value in autoencoder.loss(images.to(device), noise)[1].items():
+        drawn = tuple(part.to(device) for part in autoencoder.sample_training_noise(len(images), noise))
+        for name, value in autoencoder.loss(images.to(device), drawn)[1].items():
             sums[name] = sums.get(name, 0.0) + value.item() * len(images)
     return {name: total / len(split) for name, total in sums.items()}
-
-
-def _skip_noise(autoencoder: Autoencoder, rows: int, noise: torch.Generator) -> None:
-    """Advance ``noise`` past the first ``rows`` rows of the batch, which belong to other ranks."""
-    autoencoder.sample_training_noise(rows, noise)

@@ -10,6 +10,7 @@ from latentline.autoencoders.diffae import DiffAE, plain_autoencoder
 from latentline.core.condition import Condition
 from latentline.core.seeds import generator
 from latentline.diffusion.objective import denoising_loss, sample_times
+from support.training_loss import training_loss
 
 VAE = {
     "name": "vae",
@@ -97,7 +98,7 @@ def test_after_a_few_steps_latents_separate_dark_images_from_bright_ones():
     autoencoder = _diffae((1, 4, 4), channels=[16], attention_levels=[], sample_timesteps=4)
     adam = torch.optim.Adam([parameter for parameter in autoencoder.parameters() if parameter.requires_grad], lr=1e-2)
     for step in range(40):
-        autoencoder.loss(images, generator(0, step), step)[0].backward()
+        training_loss(autoencoder, images, generator(0, step), step)[0].backward()
         adam.step()
         adam.zero_grad()
     with torch.no_grad():
@@ -110,7 +111,7 @@ def test_after_a_few_steps_latents_separate_dark_images_from_bright_ones():
 
 def test_the_loss_is_the_denoising_loss_of_the_image_conditioned_on_its_vector(awake):
     autoencoder, x = awake(_diffae()), torch.rand(4, 1, 8, 8) * 2 - 1
-    loss, terms, reconstruction = autoencoder.loss(x, generator(0, "noise"))
+    loss, terms, reconstruction = training_loss(autoencoder, x, generator(0, "noise"))
     draw = generator(0, "noise")
     t, noise = zip(
         *((sample_times(1, "uniform", draw), torch.randn(1, *x.shape[1:], generator=draw)) for _ in x), strict=True
@@ -127,13 +128,13 @@ def test_the_loss_is_the_denoising_loss_of_the_image_conditioned_on_its_vector(a
 def test_micro_batches_draw_the_noise_of_the_whole_batch(awake):
     autoencoder, x = awake(_diffae()), torch.rand(4, 1, 8, 8) * 2 - 1
     draw = generator(0, "noise")
-    parts = [autoencoder.loss(x[rows], draw)[0] for rows in (slice(0, 1), slice(1, 4))]
-    torch.testing.assert_close(parts[0] / 4 + 3 * parts[1] / 4, autoencoder.loss(x, generator(0, "noise"))[0])
+    parts = [training_loss(autoencoder, part, draw)[0] for part in (x[:1], x[1:])]
+    torch.testing.assert_close(parts[0] / 4 + 3 * parts[1] / 4, training_loss(autoencoder, x, generator(0, "noise"))[0])
 
 
 def test_joint_training_moves_encoder_and_decoder_and_never_the_inner_autoencoder(awake):
     autoencoder = awake(_diffae(inner=VAE))
-    autoencoder.loss(torch.rand(4, 1, 8, 8), generator(0))[0].backward()
+    training_loss(autoencoder, torch.rand(4, 1, 8, 8), generator(0))[0].backward()
     learning = {
         name.split(".")[0]
         for name, parameter in autoencoder.named_parameters()
@@ -147,7 +148,7 @@ def test_an_adopted_encoder_gives_its_own_latents_and_learns_no_more(awake):
     autoencoder, x = awake(_diffae()), torch.rand(4, 1, 8, 8)
     autoencoder.adopt_encoder(plain)
     assert torch.equal(autoencoder.encode(x), plain.encode(x))
-    autoencoder.loss(x, generator(0))[0].backward()
+    training_loss(autoencoder, x, generator(0))[0].backward()
     learning = {name.split(".")[0] for name, parameter in autoencoder.named_parameters() if parameter.grad is not None}
     assert learning == {"decoder"}
 

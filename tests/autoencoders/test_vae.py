@@ -12,6 +12,7 @@ from torch.distributions import Normal, kl_divergence
 
 from latentline.autoencoders.vae import VAE, kl_from_standard_normal
 from latentline.core.seeds import generator
+from support.training_loss import training_loss
 
 
 def _vae(image_shape=(1, 8, 8), **changes) -> VAE:
@@ -64,7 +65,7 @@ def test_gradients_flow_through_encode_and_decode_to_every_pixel(awake):
 
 def test_the_loss_is_the_squared_error_plus_the_weighted_kl_per_pixel(awake):
     vae, x = awake(_vae()), torch.rand(4, 1, 8, 8) * 2 - 1
-    loss, terms, made = vae.loss(x, generator(0, "noise"))
+    loss, terms, made = training_loss(vae, x, generator(0, "noise"))
     mean, log_variance = vae.posterior(x)
     draw = generator(0, "noise")
     noise = torch.stack([torch.randn(mean.shape[1:], generator=draw) for _ in x])
@@ -76,11 +77,13 @@ def test_the_loss_is_the_squared_error_plus_the_weighted_kl_per_pixel(awake):
     assert terms["loss"] is loss
 
 
-def test_micro_batches_draw_the_noise_of_the_whole_batch_from_one_generator(awake):
+def test_micro_batches_draw_the_noise_of_the_whole_batch(awake):
     vae, x = awake(_vae()), torch.randn(5, 1, 8, 8)
+    (noise,) = vae.sample_training_noise(5, generator(0, "noise"))
     draw = generator(0, "noise")
-    cut = [vae.loss(part, draw) for part in (x[:1], x[1:3], x[3:])]
-    loss, _, made = vae.loss(x, generator(0, "noise"))
+    assert torch.equal(noise, torch.cat([vae.sample_training_noise(count, draw)[0] for count in (1, 2, 2)]))
+    cut = [vae.loss(x[rows], (noise[rows],)) for rows in (slice(0, 1), slice(1, 3), slice(3, 5))]
+    loss, _, made = vae.loss(x, (noise,))
     torch.testing.assert_close(torch.cat([part for _, _, part in cut]), made)
     torch.testing.assert_close((cut[0][0] + 2 * cut[1][0] + 2 * cut[2][0]) / 5, loss)
 
@@ -96,23 +99,23 @@ def test_encoding_with_a_generator_draws_from_the_posterior(awake):
 
 def test_the_kl_term_rises_from_nothing_to_its_weight_over_the_warm_up(awake):
     vae, x = awake(_vae(kl_warmup_steps=3)), torch.randn(4, 1, 8, 8)
-    terms = vae.loss(x, generator(0))[1]
-    shares = [(vae.loss(x, generator(0), step)[0] - terms["mse"]).item() for step in (0, 1, 2, 3, 100)]
+    terms = training_loss(vae, x, generator(0))[1]
+    shares = [(training_loss(vae, x, generator(0), step)[0] - terms["mse"]).item() for step in (0, 1, 2, 3, 100)]
     full = (terms["loss"] - terms["mse"]).item()
     assert shares == pytest.approx([full / 4, full / 2, full * 3 / 4, full, full], rel=1e-4)
 
 
 def test_the_reconstruction_error_may_be_absolute(awake):
     vae, x = awake(_vae(reconstruction="l1", kl_weight=0.0)), torch.rand(4, 1, 8, 8) * 2 - 1
-    loss, terms, _ = vae.loss(x, generator(0))
+    loss, terms, _ = training_loss(vae, x, generator(0))
     decoded = vae.decode(vae.encode(x, generator(0)))
     torch.testing.assert_close(loss, F.l1_loss(decoded, x))
     torch.testing.assert_close(terms["mse"], F.mse_loss(decoded, x))
 
 
-def test_the_loss_depends_on_the_generator_alone(awake):
+def test_the_loss_depends_on_the_noise_alone(awake):
     vae, x = awake(_vae()), torch.randn(4, 1, 8, 8)
-    losses = [vae.loss(x, generator(0, name))[0].item() for name in ("a", "a", "b")]
+    losses = [training_loss(vae, x, generator(0, name))[0].item() for name in ("a", "a", "b")]
     assert losses[0] == losses[1] != losses[2]
 
 
@@ -120,7 +123,7 @@ def test_a_runaway_posterior_keeps_the_loss_finite():
     vae = _vae()
     last = vae.encoder.layers[-1]
     torch.nn.init.constant_(last.bias, 1e4)
-    loss, terms, _ = vae.loss(torch.zeros(1, 1, 8, 8), generator(0))
+    loss, terms, _ = training_loss(vae, torch.zeros(1, 1, 8, 8), generator(0))
     assert math.isfinite(loss.item())
     assert math.isfinite(terms["kl"].item())
 
@@ -131,7 +134,7 @@ def test_thirty_steps_on_digits_teach_it_to_reconstruct():
     adam = torch.optim.Adam(vae.parameters(), lr=5e-3)
     before = F.mse_loss(vae.decode(vae.encode(images)), images).item()
     for step in range(30):
-        vae.loss(images, generator(0, step))[0].backward()
+        training_loss(vae, images, generator(0, step))[0].backward()
         adam.step()
         adam.zero_grad()
     after = F.mse_loss(vae.decode(vae.encode(images)), images).item()

@@ -22,6 +22,7 @@ from latentline.training.micro_batches import MicroBatch
 from latentline.training.optimizer import Optimizer
 from stages.train_autoencoder.adversarial import HINGE, AdversarialTerm, last_layer
 from stages.train_autoencoder.discriminator import PatchDiscriminator
+from support.training_loss import training_loss
 from support.training_run import reference
 
 EPOCHS, STEPS = 3, 4
@@ -63,7 +64,7 @@ class Run:
 
         def loss(step: int) -> list[MicroBatch]:
             x = images[step % STEPS].contiguous(memory_format=torch.channels_last)
-            value, terms, reconstruction = vae.loss(x, generator(0, "noise", step))
+            value, terms, reconstruction = training_loss(vae, x, generator(0, "noise", step))
             if not self.adversarial:
                 self.at_step(step)
                 return [(1.0, value, terms)]

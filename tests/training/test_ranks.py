@@ -74,11 +74,10 @@ class Run:
 
         def loss(step: int) -> Iterator[MicroBatch]:
             self.at_step(step, ranks)
-            x, noise = images[step % STEPS], generator(0, "noise", step)
-            own = list(micro_batches(len(x), self.accumulate, ranks))
-            vae.sample_training_noise(own[0][1].start, noise)
-            for weight, rows in own:
-                value, terms, reconstruction = vae.loss(x[rows], noise, step)
+            x = images[step % STEPS]
+            (noise,) = vae.sample_training_noise(len(x), generator(0, "noise", step))
+            for weight, rows in micro_batches(len(x), self.accumulate, ranks):
+                value, terms, reconstruction = vae.loss(x[rows], (noise[rows],), step)
                 if self.adversarial:
                     value, added = adversarial_term.generator_loss(step, value, x[rows], reconstruction, weight)
                     terms = {**terms, **added}

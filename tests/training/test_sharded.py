@@ -78,14 +78,13 @@ class Run:
 
         def loss(step: int) -> Iterator[MicroBatch]:
             self.at_step(step, ranks)
-            noise = generator(0, "noise", step)
-            own = list(micro_batches(self.rows, self.accumulate, ranks))
+            noise: tuple[Tensor, ...] = ()
             if isinstance(network, Autoencoder):
-                network.sample_training_noise(own[0][1].start, noise)
-            for weight, rows in own:
+                noise = network.sample_training_noise(self.rows, generator(0, "noise", step))
+            for weight, rows in micro_batches(self.rows, self.accumulate, ranks):
                 batch = x[step % STEPS, rows]
                 if isinstance(network, Autoencoder):
-                    value, terms, _ = network.loss(batch, noise, step)
+                    value, terms, _ = network.loss(batch, tuple(part[rows].to(batch) for part in noise), step)
                 else:
                     t = torch.linspace(0, 1, self.rows, dtype=torch.float64)[rows]
                     value = (network(batch, t, Condition(torch.zeros(len(t), 3).double())) - batch).square().mean()

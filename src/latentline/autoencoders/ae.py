@@ -35,7 +35,7 @@ class AE(Autoencoder):
         return self.decoder(z)
 
     def loss(
-        self, x: Tensor, generator: torch.Generator, step: int | None = None
+        self, x: Tensor, noise: tuple[Tensor, ...], step: int | None = None
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Return the reconstruction error; see :meth:`Autoencoder.loss`."""
         reconstruction = self.decode(self.encode(x))

@@ -58,20 +58,20 @@ class Autoencoder(nn.Module, ABC):
     def sample_training_noise(self, count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Return the random numbers, each (count, ...) on the CPU, that :meth:`loss` takes for ``count`` images.
 
-        They are drawn row by row, so that micro-batches get the numbers of the whole batch. A rank that has only the
-        later rows draws the numbers of the earlier rows first. Without random numbers the tuple is empty.
+        They are drawn row by row, so that an image has the same numbers in a batch of any size. Without random numbers
+        the tuple is empty.
         """
         return ()
 
     @abstractmethod
     def loss(
-        self, x: Tensor, generator: torch.Generator, step: int | None = None
+        self, x: Tensor, noise: tuple[Tensor, ...], step: int | None = None
     ) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
         """Return the training loss of images, its terms by name for the log, and the reconstructions.
 
         Args:
             x: images (B, C, H, W) in [-1, 1].
-            generator: source of all random numbers.
+            noise: random numbers of these images, from :meth:`sample_training_noise`, on the device of ``x``.
             step: the training's step, counted from 0, for weights with a warm-up; None = after the warm-up.
 
         Returns:

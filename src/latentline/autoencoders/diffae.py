@@ -129,15 +129,15 @@ class DiffAE(Autoencoder):
         return t, noise
 
     def loss(
-        self, x: Tensor, generator: torch.Generator, step: int | None = None
+        self, x: Tensor, noise: tuple[Tensor, ...], step: int | None = None
     ) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
         """Return the denoising loss at uniform times (the paper's section 3.1).
 
         The reconstruction is None, since it would take all of the sampler's steps.
         """
         x0 = self._standardised(x)
-        t, noise = (drawn.to(x0) for drawn in self.sample_training_noise(len(x), generator))
-        loss = denoising_loss(self.decoder, self.process, x0, Condition(self.encode(x)), t, noise).mean()
+        t, x_noise = noise
+        loss = denoising_loss(self.decoder, self.process, x0, Condition(self.encode(x)), t, x_noise).mean()
         return loss, {"loss": loss}, None
 
     def _model(self, z: Tensor) -> DenoiserModel:

@@ -28,7 +28,7 @@ class Identity(Autoencoder):
         return z
 
     def loss(
-        self, x: Tensor, generator: torch.Generator, step: int | None = None
+        self, x: Tensor, noise: tuple[Tensor, ...], step: int | None = None
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Return zero, since reconstructions are exact."""
         zero = x.new_zeros(())

@@ -52,7 +52,10 @@ class VAE(Autoencoder):
     def encode(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return the posterior's mean; with ``generator``, a sample of the posterior."""
         mean, log_variance = self.posterior(x)
-        return mean if generator is None else self._sample(mean, log_variance, generator)
+        if generator is None:
+            return mean
+        (noise,) = self.sample_training_noise(len(x), generator)
+        return _sample(mean, log_variance, noise.to(mean))
 
     def decode(self, z: Tensor, noise: Tensor | None = None) -> Tensor:
         """See :meth:`Autoencoder.decode`; without noise."""
@@ -66,18 +69,19 @@ class VAE(Autoencoder):
         return (noise,)
 
     def loss(
-        self, x: Tensor, generator: torch.Generator, step: int | None = None
+        self, x: Tensor, noise: tuple[Tensor, ...], step: int | None = None
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Return the reconstruction error plus the weighted KL term, at a sample of the posterior."""
         mean, log_variance = self.posterior(x)
-        reconstruction = self.decode(self._sample(mean, log_variance, generator))
+        (posterior_noise,) = noise
+        reconstruction = self.decode(_sample(mean, log_variance, posterior_noise))
         error, terms = reconstruction_loss(self.reconstruction, reconstruction, x)
         kl = kl_from_standard_normal(mean, log_variance).mean()
         warmup = 1.0 if step is None or step >= self.kl_warmup_steps else (step + 1) / (self.kl_warmup_steps + 1)
         loss = error + warmup * self.kl_weight * kl / x[0].numel()
         return loss, {"loss": loss, **terms, "kl": kl}, reconstruction
 
-    def _sample(self, mean: Tensor, log_variance: Tensor, generator: torch.Generator) -> Tensor:
-        """Sample by reparametrisation (arXiv 1312.6114, section 2.4). (B, *latent_shape) each."""
-        (noise,) = self.sample_training_noise(len(mean), generator)
-        return mean + (0.5 * log_variance).exp() * noise.to(mean)
+
+def _sample(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
+    """Sample by reparametrisation (arXiv 1312.6114, section 2.4). (B, *latent_shape) each."""
+    return mean + (0.5 * log_variance).exp() * noise

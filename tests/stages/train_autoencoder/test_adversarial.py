@@ -22,6 +22,7 @@ from stages.train_autoencoder.adversarial import (
     last_layer,
 )
 from stages.train_autoencoder.discriminator import PatchDiscriminator
+from support.training_loss import training_loss
 
 LOGITS = st.lists(st.floats(-6, 6), min_size=1, max_size=5)
 
@@ -126,7 +127,7 @@ class Step:
 
     def run(self, step: int = 0) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Return the autoencoder's own loss, the loss with the adversarial term, and the logged terms."""
-        own, _, reconstruction = self.vae.loss(self.x, torch.Generator().manual_seed(2))
+        own, _, reconstruction = training_loss(self.vae, self.x, torch.Generator().manual_seed(2))
         return own, *self.term.generator_loss(step, own, self.x, reconstruction)
 
     def gradients(self, loss: Tensor) -> list[Tensor]:

@@ -14,6 +14,7 @@ from stages.train_autoencoder.auxiliary_losses import build_auxiliary_losses, sa
 from stages.train_autoencoder.auxiliary_report import draw_auxiliary_losses, perceptual_scores
 from stages.train_autoencoder.discriminator import PatchDiscriminator
 from stages.train_autoencoder.params import AutoencoderParams
+from support.training_loss import training_loss
 
 CPU = torch.device("cpu")
 HISTORY = [
@@ -55,7 +56,7 @@ def autoencoder() -> VAE:
 def test_without_weights_nothing_is_added(autoencoder, params):
     losses = build_auxiliary_losses(autoencoder, 1, params(weight=0.0), CPU, 0, 100)
     x = torch.zeros(2, 1, 8, 8)
-    loss, terms, reconstruction = autoencoder.loss(x, torch.Generator().manual_seed(0))
+    loss, terms, reconstruction = training_loss(autoencoder, x, torch.Generator().manual_seed(0))
     total, all_terms = losses.add_to(50, loss, terms, reconstruction, x)
     assert total is loss
     assert all_terms == terms
@@ -66,7 +67,7 @@ def test_without_weights_nothing_is_added(autoencoder, params):
 def test_the_adversarial_term_is_part_of_the_loss_from_the_end_of_the_warm_up_on(autoencoder, params):
     losses = build_auxiliary_losses(autoencoder, 1, params(weight=0.5), CPU, 0, 100)
     x = torch.rand(2, 1, 8, 8)
-    loss, terms, reconstruction = autoencoder.loss(x, torch.Generator().manual_seed(0))
+    loss, terms, reconstruction = training_loss(autoencoder, x, torch.Generator().manual_seed(0))
     assert losses.discriminator.first_step == 2
     assert losses.add_to(4, loss, terms, reconstruction, x)[0] is loss
     total, all_terms = losses.add_to(5, loss, terms, reconstruction, x)
@@ -119,7 +120,7 @@ def test_the_checkpoint_rebuilds_the_discriminator_and_a_note_takes_its_place_wi
 def test_the_perceptual_distance_is_part_of_the_loss_and_a_score_beside_its_reference(autoencoder, params, tmp_path):
     losses = build_auxiliary_losses(autoencoder, 1, params().model_copy(update={"perceptual_weight": 2.0}), CPU, 0, 100)
     x = torch.rand(2, 1, 8, 8) * 2 - 1
-    loss, terms, reconstruction = autoencoder.loss(x, torch.Generator().manual_seed(0))
+    loss, terms, reconstruction = training_loss(autoencoder, x, torch.Generator().manual_seed(0))
     total, all_terms = losses.add_to(0, loss, terms, reconstruction, x)
     torch.testing.assert_close(total, loss + 2 * all_terms["perceptual"])
     torch.testing.assert_close(all_terms["perceptual"], losses.perceptual(x, reconstruction).mean())
