@@ -19,7 +19,7 @@ from latentline.core.compute_params import ComputeParams
 from latentline.core.params import NO_WEIGHTS
 from latentline.core.paths import PREPARED
 from latentline.core.seeds import derive_seed, generator
-from latentline.data.batches import EpochSampler, mirror_half
+from latentline.data.batches import EpochSampler, mirror
 from latentline.data.store import ImageSplit, StoreCard, read_split, to_unit_range
 from latentline.runtime.compute import channels_last, to_device
 from latentline.runtime.memory import require_trainable
@@ -27,7 +27,8 @@ from latentline.runtime.parallel import Ranks
 from latentline.training.config import optimizer_of, resident, saving_of
 from latentline.training.ema import Ema
 from latentline.training.loop import Saving, TrainConfig, fit
-from latentline.training.micro_batches import MicroBatch, micro_batches
+from latentline.training.micro_batches import MicroBatch, own_micro_batches
+from latentline.training.step_inputs import Inputs, StepInputs
 from stages.train_autoencoder.auxiliary_losses import AuxiliaryLosses, build_auxiliary_losses
 from stages.train_autoencoder.init_from import begin_with
 from stages.train_autoencoder.params import AutoencoderParams
@@ -123,17 +124,30 @@ def train_autoencoder(
     images = resident(read_split(PREPARED, "train").images, device)
     order = EpochSampler(len(images), params.optimizer.batch_size, derive_seed(seed, STAGE, "order"))
     auxiliary = build_auxiliary_losses(
-        autoencoder, images.shape[1], params, device, seed, epochs * order.steps_per_epoch, ranks
+        autoencoder, context.card.shape[0], params, device, seed, epochs * order.steps_per_epoch, ranks
     )
+    own, parts = own_micro_batches(order.batch_size, params.optimizer.accumulate, ranks)
+
+    def draw(step: int) -> Inputs:
+        rows = order.rows(step)
+        images.prefetch(order.rows(step + 1)[own])
+        noise = autoencoder.sample_training_noise(len(rows), generator(seed, STAGE, "noise", step))
+        inputs = {**images.inputs(rows[own]), **{f"noise{index}": part[own] for index, part in enumerate(noise)}}
+        if context.card.horizontal_flip:
+            inputs["mirrored"] = (torch.rand(len(rows), generator=generator(seed, STAGE, "mirror", step)) < 0.5)[own]
+        return inputs
+
+    inputs_of = StepInputs(draw, device)
 
     def loss(step: int) -> Iterator[MicroBatch]:
-        x = to_unit_range(images[order.rows(step)].to(device))
+        inputs = inputs_of(step)
+        x = to_unit_range(images.batch(inputs))
         if context.card.horizontal_flip:
-            x = mirror_half(x, generator(seed, STAGE, "mirror", step))
+            x = mirror(x, inputs["mirrored"])
         x = channels_last(x)
-        noise = autoencoder.sample_training_noise(len(x), generator(seed, STAGE, "noise", step))
-        for weight, rows in micro_batches(len(x), params.optimizer.accumulate, ranks):
-            own_noise = tuple(part[rows].to(device) for part in noise)
+        noise = [part for name, part in inputs.items() if name.startswith("noise")]
+        for weight, rows in parts:
+            own_noise = tuple(part[rows] for part in noise)
             yield weight, *auxiliary.add_to(step, *autoencoder.loss(x[rows], own_noise, step), x[rows], weight)
 
     used, history = fit(
@@ -153,8 +167,8 @@ def loss_terms(autoencoder: Autoencoder, split: ImageSplit, device: torch.device
     """Return the means over a split of the loss and of its terms, with the same noise in every call."""
     noise = generator(seed, STAGE, "validation")
     sums: dict[str, float] = {}
-    for images in split.batches(inference_batch(split.images.shape)):
+    for images in split.images.split(inference_batch(split.images.shape)):
         drawn = tuple(part.to(device) for part in autoencoder.sample_training_noise(len(images), noise))
-        for name, value in autoencoder.loss(images.to(device), drawn)[1].items():
+        for name, value in autoencoder.loss(to_unit_range(images.to(device)), drawn)[1].items():
             sums[name] = sums.get(name, 0.0) + value.item() * len(images)
     return {name: total / len(split) for name, total in sums.items()}

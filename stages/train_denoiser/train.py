@@ -28,7 +28,8 @@ from latentline.runtime.parallel import Ranks
 from latentline.training.config import optimizer_of
 from latentline.training.ema import Ema
 from latentline.training.loop import Saving, TrainConfig, fit
-from latentline.training.micro_batches import MicroBatch, micro_batches
+from latentline.training.micro_batches import MicroBatch, own_micro_batches
+from latentline.training.step_inputs import Inputs, StepInputs
 from stages.train_denoiser.evaluate import evaluate
 from stages.train_denoiser.init_from import begin_with
 from stages.train_denoiser.latents import Latents
@@ -99,17 +100,25 @@ def train(
     latents, device = splits["train"], denoiser.device
     order = EpochSampler(len(latents), params.optimizer.batch_size, derive_seed(seed, STAGE, "order"))
 
-    def loss(step: int) -> Iterator[MicroBatch]:
+    own, parts = own_micro_batches(order.batch_size, params.optimizer.accumulate, ranks)
+
+    def draw(step: int) -> Inputs:
         rows = order.rows(step)
-        draw = generator(seed, STAGE, "noise", step)
-        z0 = channels_last(latents.z0(rows))
-        latents.prefetch(order.rows(step + 1))
-        t = sample_times(len(rows), params.process.time_sampling, draw).to(device)
-        noise = torch.randn(z0.shape, generator=draw).to(z0)
-        dropped = (torch.rand(len(rows), generator=draw) < params.label_dropout).to(device)
-        condition = latents.condition(rows).dropped(dropped)
-        for weight, part in micro_batches(len(rows), params.optimizer.accumulate, ranks):
-            batch = (z0[part], condition.rows(part), t[part], noise[part])
+        numbers = generator(seed, STAGE, "noise", step)
+        latents.source.prefetch(order.rows(step + 1)[own])
+        t = sample_times(len(rows), params.process.time_sampling, numbers)
+        noise = torch.randn((len(rows), *denoiser.latent_shape), generator=numbers)
+        dropped = torch.rand(len(rows), generator=numbers) < params.label_dropout
+        return {**latents.inputs(rows[own]), "t": t[own], "noise": noise[own], "dropped": dropped[own]}
+
+    inputs_of = StepInputs(draw, device)
+
+    def loss(step: int) -> Iterator[MicroBatch]:
+        inputs = inputs_of(step)
+        z0, condition = latents.batch(inputs)
+        z0, condition = channels_last(z0), condition.dropped(inputs["dropped"])
+        for weight, part in parts:
+            batch = (z0[part], condition.rows(part), inputs["t"][part], inputs["noise"][part])
             value = denoising_loss(denoiser.network, denoiser.process, *batch, params.process.loss_weighting).mean()
             yield weight, value, {"loss": value}
 

@@ -103,7 +103,7 @@ def train(
     return train_classifier(
         network,
         schema,
-        train_split.images if pretrained else resident(train_split.images, device),
+        train_split.images if pretrained else resident(train_split.images, device).array,
         train_split.labels.values,
         training,
         device=device,

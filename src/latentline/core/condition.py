@@ -26,6 +26,10 @@ class Condition(NamedTuple):
         """Number B of examples."""
         return len(self.vector)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the parts that there are, by their names as arguments."""
+        return {name: part for name, part in self._asdict().items() if part is not None}
+
     def rows(self, rows: Tensor | slice) -> "Condition":
         """Return the condition of some examples: int64 (b,) or a slice."""
         return self._map(lambda part: part[rows])

@@ -6,9 +6,8 @@ from torch import Tensor
 from latentline.core.seeds import generator
 
 
-def mirror_half(x: Tensor, draw: torch.Generator) -> Tensor:
-    """Return images (B, C, H, W), each mirrored left to right with probability 1/2."""
-    mirrored = torch.rand(len(x), generator=draw).to(x.device) < 0.5
+def mirror(x: Tensor, mirrored: Tensor) -> Tensor:
+    """Return images (B, C, H, W), mirrored left to right where ``mirrored``, bool (B,), is True."""
     return torch.where(mirrored[:, None, None, None], x.flip(-1), x)
 
 

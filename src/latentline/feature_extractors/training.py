@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from latentline.training.config import optimizer_of
 from latentline.training.loop import Saving, TrainConfig, fit
 from latentline.training.micro_batches import MicroBatch, micro_batches
 from latentline.training.params import OptimizerParams
+from latentline.training.step_inputs import RowSource, StepInputs
 
 _MAX_LOGITS = 1 << 26  # at a time; with 10 classes those of 6.7 million images
 
@@ -79,29 +80,22 @@ def train_classifier(
     """
     values = values.to(device)
     order = EpochSampler(len(images), training.optimizer.batch_size, derive_seed(seed, name, "order"))
-    trained: nn.Module
+    source, trained = RowSource(images), cast(nn.Module, network)
     if isinstance(network, PretrainedExtractor):
-        features = extract_features(network, images, device, ranks, progress=True).to(device)
+        source = RowSource(extract_features(network, images, device, ranks, progress=True).to(device))
         trained = network.head
-
-        def logits(rows: Tensor) -> Tensor:
-            return network.head(features[rows.to(device)])
-
-    else:
-        trained = network
-
-        def logits(rows: Tensor) -> Tensor:
-            return network(channels_last(to_unit_range(images[rows].to(device))))
-
     ranks.exit_non_main()
+    inputs_of = StepInputs(lambda step: source.inputs(order.rows(step)), device)
 
     def loss(step: int) -> Iterator[MicroBatch]:
         torch.manual_seed(derive_seed(seed, name, "dropout", step))
-        batch = order.rows(step)
-        for weight, part in micro_batches(len(batch), training.optimizer.accumulate):
-            rows = batch[part]
-            by_column = zip(columns, split_logits(columns, logits(rows)), values[rows.to(device)].T, strict=True)
-            losses = [column.loss(own, targets, training.label_smoothing) for column, own, targets in by_column]
+        inputs = inputs_of(step)
+        batch, targets = source.batch(inputs), values[inputs["rows"]]
+        for weight, part in micro_batches(len(targets), training.optimizer.accumulate):
+            x = batch[part]
+            logits = trained(channels_last(to_unit_range(x)) if trained is network else x)
+            by_column = zip(columns, split_logits(columns, logits.float()), targets[part].T, strict=True)
+            losses = [column.loss(own, labels, training.label_smoothing) for column, own, labels in by_column]
             value = torch.stack(losses).mean()
             yield weight, value, {"loss": value}
 

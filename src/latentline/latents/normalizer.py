@@ -35,6 +35,10 @@ class Normalizer:
         mean = torch.zeros(shape[0], *[1] * (len(shape) - 1))  # (C, 1, 1) or (D,)
         return cls(mean, torch.full_like(mean, 1 / factor))
 
+    def to(self, device: torch.device) -> "Normalizer":
+        """Return the normalizer on ``device``, so that its use there copies nothing."""
+        return Normalizer(self.mean.to(device), self.std.to(device))
+
     def standardise(self, raw: Tensor) -> Tensor:
         """Return raw latents (B, C, H, W) or (B, D) as float32 with zero mean and unit variance per channel."""
         return (raw.float() - self.mean.to(raw.device)) / self.std.to(raw.device)

@@ -4,17 +4,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from latentline.core.compute_params import ComputeParams
 from latentline.core.shards import ShardedArray
+from latentline.runtime.compute import memory_bytes
 from latentline.runtime.resume import ResumeFile
 from latentline.runtime.trackers import Trackers
 from latentline.training.loop import Saving
 from latentline.training.optimizer import Optimizer
 from latentline.training.params import OptimizerParams
+from latentline.training.step_inputs import RowSource
 
 _MOST_BYTES = 2 << 30  # of images or latents that are held in memory
+_SHARE_OF_A_GPU = 4  # a quarter of its memory may hold them
 
 
 def optimizer_of(params: OptimizerParams) -> Optimizer:
@@ -22,12 +24,14 @@ def optimizer_of(params: OptimizerParams) -> Optimizer:
     return Optimizer(**params.model_dump(exclude={"batch_size", "accumulate"}))
 
 
-def resident(rows: ShardedArray, device: torch.device) -> Tensor | ShardedArray:
-    """Return training images or latents, to be indexed by row numbers (B,) on the CPU.
+def resident(rows: ShardedArray, device: torch.device) -> RowSource:
+    """Return training images or latents as a source of batches.
 
-    Arrays of at most 2 GiB are loaded to ``device``. Larger ones stay on disk and are read at every step.
+    Arrays of at most 2 GiB, or a quarter of a GPU's memory, are loaded to ``device``. Larger ones stay on disk and are
+    read at every step.
     """
-    return rows.to_memory().to(device) if rows.nbytes <= _MOST_BYTES else rows
+    most = max(_MOST_BYTES, memory_bytes(device) // _SHARE_OF_A_GPU) if device.type == "cuda" else _MOST_BYTES
+    return RowSource(rows.to_memory().to(device) if rows.nbytes <= most else rows)
 
 
 def saving_of(

@@ -38,3 +38,20 @@ def micro_batches(
         yield (stop - start) / count, slice(start, stop)
     for _ in range(wanted - filled):
         yield 0.0, slice(0, 1)
+
+
+def own_micro_batches(
+    count: int, gradient_accumulation_steps: int, ranks: Ranks = SINGLE_PROCESS
+) -> tuple[slice, list[tuple[float, slice]]]:
+    """Return which rows of a batch this rank reads, and its micro-batches as slices of those rows.
+
+    See :func:`micro_batches`. A rank without rows reads the first one, for micro-batches of weight 0.
+    """
+    own = ranks.slice_of(count)
+    if own.start == own.stop:
+        own = slice(0, 1)
+    parts = micro_batches(count, gradient_accumulation_steps, ranks)
+    return own, [
+        (weight, slice(part.start - own.start, part.stop - own.start) if weight else slice(0, 1))
+        for weight, part in parts
+    ]
