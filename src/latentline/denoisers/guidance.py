@@ -6,7 +6,10 @@ import torch
 from torch import Tensor
 
 from latentline.core.condition import Condition, concatenate
-from latentline.diffusion.process import DenoiserModel, Network, Process
+from latentline.diffusion.prediction import Prediction
+from latentline.diffusion.process import DenoiserModel, Network, Process, conditional_model
+
+_ROUNDING = 1e-7  # of a time in [0, 1] in float32
 
 
 @dataclass(frozen=True)
@@ -27,33 +30,61 @@ class Guidance:
     end: float = 1.0
     rescale: float = 0.0
 
-    def covers(self, t: Tensor) -> Tensor:
-        """Return which of the times (B,) are guided, in float32, so that a network's times and a grid's agree."""
-        start, end = torch.tensor([self.start, self.end])
-        return (t.float() >= start) & (t.float() <= end)
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The first and the last guided t, with room for a float32's rounding of a time that a setting names."""
+        return self.start - _ROUNDING, self.end + _ROUNDING
+
+    def covers(self, time: float) -> bool:
+        """Return whether the model is guided at ``time``."""
+        first, last = self.interval
+        return first <= time <= last
 
     def evaluations(self, times: Tensor) -> int:
         """Return the network forwards per image for one evaluation of the model at each of ``times`` (N,)."""
-        halves = 1 if self.scale in (0, 1) else 2
-        return int(torch.where(self.covers(times), halves, 1).sum())
+        inside = 1 if self.scale in (0, 1) else 2
+        return sum(inside if self.covers(time) else 1 for time in times.tolist())
+
+
+@dataclass(frozen=True)
+class _IntervalModel(DenoiserModel):
+    """A model that is guided at some times only.
+
+    :meth:`predict_at` has one time for the whole batch, and evaluates one of two models. ``output`` has a time for each
+    example, and evaluates both.
+    """
+
+    guided: DenoiserModel
+    conditional: DenoiserModel
+    guidance: Guidance
+
+    def predict_at(self, z_t: Tensor, time: float) -> Prediction:
+        """See :meth:`DenoiserModel.predict_at`."""
+        return (self.guided if self.guidance.covers(time) else self.conditional).predict_at(z_t, time)
 
 
 def guided_model(network: Network, process: Process, condition: Condition, guidance: Guidance) -> DenoiserModel:
     """Return the network conditioned on ``condition`` of B examples, and guided away from the null condition."""
+    conditional = conditional_model(network, process, condition)
+    if guidance.scale == 1:
+        return conditional
     null = condition.null()
     both = concatenate([condition, null])  # 2B examples
 
-    def output(z_t: Tensor, t: Tensor) -> Tensor:
-        inside = guidance.covers(t)  # (B,)
-        if guidance.scale == 1 or not inside.any():
-            return network(z_t, t, condition)
-        if guidance.scale == 0 and inside.all():
-            return network(z_t, t, null)
+    def two_halves(z_t: Tensor, t: Tensor) -> Tensor:
         cond, uncond = network(torch.cat([z_t, z_t]), torch.cat([t, t]), both).chunk(2)
-        guided = guided_output(cond, uncond, guidance.scale, guidance.rescale)
-        return torch.where(inside.reshape(-1, *(1,) * (z_t.ndim - 1)), guided, cond)
+        return guided_output(cond, uncond, guidance.scale, guidance.rescale)
 
-    return DenoiserModel(process, output)
+    guided = conditional_model(network, process, null) if guidance.scale == 0 else DenoiserModel(process, two_halves)
+    if guidance.covers(0) and guidance.covers(1):
+        return guided
+    first, last = guidance.interval
+
+    def output(z_t: Tensor, t: Tensor) -> Tensor:
+        inside = ((t >= first) & (t <= last)).reshape(-1, *(1,) * (z_t.ndim - 1))
+        return torch.where(inside, guided.output(z_t, t), conditional.output(z_t, t))
+
+    return _IntervalModel(process, output, guided, conditional, guidance)
 
 
 def guided_output(cond: Tensor, uncond: Tensor, scale: float, rescale: float) -> Tensor:

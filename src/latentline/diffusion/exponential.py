@@ -32,14 +32,14 @@ def exponential_step(z: Tensor, z0: Tensor, now: Coefficients, after: Coefficien
     return after.sigma / now.sigma * z + z0_weight(now, after) * z0
 
 
-def extrapolate(before: Evaluation | None, here: Evaluation, after: Coefficients) -> Tensor:
+def extrapolate(before: Evaluation | None, here: Evaluation, after: Coefficients, after_time: float) -> Tensor:
     """Return z0 (B, ...) half-way to ``after`` in lambda, on the line through the last two evaluations.
 
     This is algorithm 2 of arXiv 2211.01095. Without an earlier evaluation the result is the last one itself. The same
     holds for the step to t = 0, which is infinitely long in lambda. A step from alpha = 0 is infinitely long too, so
     the line through its ends is level.
     """
-    if before is None or after.sigma == 0:
+    if before is None or after_time == 0:
         return here.z0
     ratio = (here.point.log_snr - before.point.log_snr) / (after.log_snr - here.point.log_snr)
     return here.z0 + (here.z0 - before.z0) / (2 * ratio)

@@ -3,11 +3,11 @@
 from torch import Tensor
 
 from latentline.diffusion.process import DenoiserModel
-from latentline.diffusion.steps import Callback, Sampler
+from latentline.diffusion.steps import Callback, Sampler, Times
 
 
 def invert(
-    sampler: Sampler, model: DenoiserModel, z0: Tensor, times: Tensor, callback: Callback | None = None
+    sampler: Sampler, model: DenoiserModel, z0: Tensor, times: Times, callback: Callback | None = None
 ) -> Tensor:
     """Return the state (B, ...) at t = 1 from which ``sampler`` returns to about ``z0`` on the same grid.
 
@@ -22,4 +22,4 @@ def invert(
         times: (K + 1,), the grid of sampling, from 1 to 0.
         callback: receives each state.
     """
-    return sampler(model, z0, times.flip(0), callback)
+    return sampler(model, z0, [*times][::-1], callback)

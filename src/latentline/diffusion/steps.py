@@ -1,6 +1,6 @@
 """Types of all samplers, and the loop along their grid."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Protocol
 
@@ -14,26 +14,30 @@ NoiseFn = Callable[[int], Tensor]
 Callback = Callable[[float, Tensor], None]
 """callback(t, z (B, ...)): receives a state."""
 
+Times = Tensor | Sequence[float]
+"""Grid times (K + 1,)."""
+
 
 class Sampler(Protocol):
     """A sampler with its options bound."""
 
-    def __call__(self, model: DenoiserModel, z: Tensor, times: Tensor, callback: Callback | None = None) -> Tensor:
+    def __call__(self, model: DenoiserModel, z: Tensor, times: Times, callback: Callback | None = None) -> Tensor:
         """Return the state (B, ...) at the last of ``times``.
 
         Args:
             model: the network.
             z: the state (B, ...) at ``times[0]``.
-            times: (K + 1,) float64; from 1 to 0 to sample.
+            times: (K + 1,), a float64 tensor or floats; from 1 to 0 to sample. With floats ``torch.compile`` makes one
+                graph of the whole sampler.
             callback: receives the state at every grid time, the first included.
         """
 
 
 def integrate(
-    step: Callable[[int, Tensor, float, float], Tensor], z: Tensor, times: Tensor, callback: Callback | None
+    step: Callable[[int, Tensor, float, float], Tensor], z: Tensor, times: Times, callback: Callback | None
 ) -> Tensor:
     """Apply z = step(index, z, now, after) along ``times`` (K + 1,)."""
-    grid = times.tolist()
+    grid = [float(time) for time in times]
     if callback:
         callback(grid[0], z)
     for index, (now, after) in enumerate(pairwise(grid)):

@@ -3,14 +3,14 @@
 from torch import Tensor
 
 from latentline.diffusion.process import DenoiserModel
-from latentline.diffusion.steps import Callback, NoiseFn, integrate
+from latentline.diffusion.steps import Callback, NoiseFn, Times, integrate
 from latentline.samplers.posterior import posterior
 
 
 def ddim(
     model: DenoiserModel,
     z: Tensor,
-    times: Tensor,
+    times: Times,
     callback: Callback | None = None,
     *,
     noise_fn: NoiseFn,
@@ -30,7 +30,7 @@ def ddim(
 
     def step(index: int, z: Tensor, now: float, after: float) -> Tensor:
         here, end = model.predict_at(z, now), model.path.at_time(after)
-        if eta == 0 or end.sigma == 0:
+        if eta == 0 or after == 0:
             return end.alpha * here.z0 + end.sigma * here.noise
         variance = eta**2 * posterior(model.path.at_time(now), end).variance
         direction = (end.sigma.square() - variance).sqrt()

@@ -5,7 +5,7 @@ from typing import Literal
 from torch import Tensor
 
 from latentline.diffusion.process import DenoiserModel
-from latentline.diffusion.steps import Callback, NoiseFn, integrate
+from latentline.diffusion.steps import Callback, NoiseFn, Times, integrate
 from latentline.samplers.posterior import posterior
 
 Variance = Literal["beta", "posterior"]
@@ -14,7 +14,7 @@ Variance = Literal["beta", "posterior"]
 def ddpm(
     model: DenoiserModel,
     z: Tensor,
-    times: Tensor,
+    times: Times,
     callback: Callback | None = None,
     *,
     noise_fn: NoiseFn,
@@ -38,7 +38,7 @@ def ddpm(
         here, end = model.predict_at(z, now), model.path.at_time(after)
         q = posterior(model.path.at_time(now), end)
         mean = q.of_z * z + q.of_z0 * here.z0
-        if end.sigma == 0:
+        if after == 0:
             return mean
         deviation = (q.beta if variance == "beta" else q.variance).sqrt()
         return mean + sigma_scale * deviation * noise_fn(index)

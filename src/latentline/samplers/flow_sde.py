@@ -11,13 +11,13 @@ Here g(t) = diffusion * t, largest where the state is noise anyway, and zero at 
 from torch import Tensor
 
 from latentline.diffusion.process import DenoiserModel
-from latentline.diffusion.steps import Callback, NoiseFn, integrate
+from latentline.diffusion.steps import Callback, NoiseFn, Times, integrate
 
 
 def flow_sde(
     model: DenoiserModel,
     z: Tensor,
-    times: Tensor,
+    times: Times,
     callback: Callback | None = None,
     *,
     noise_fn: NoiseFn,

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from latentline.diffusion.path import increments
 from latentline.diffusion.process import DenoiserModel
-from latentline.diffusion.steps import Callback, integrate
+from latentline.diffusion.steps import Callback, Times, integrate
 
 
-def heun(model: DenoiserModel, z: Tensor, times: Tensor, callback: Callback | None = None) -> Tensor:
+def heun(model: DenoiserModel, z: Tensor, times: Times, callback: Callback | None = None) -> Tensor:
     """Integrate dz = z0 d(alpha) + noise d(sigma) along ``times``: see :class:`steps.Sampler`."""
 
     def step(_: int, z: Tensor, now: float, after: float) -> Tensor:

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from latentline.diffusion.exponential import Evaluation, exponential_step, extrapolate
 from latentline.diffusion.process import DenoiserModel
-from latentline.diffusion.steps import Callback, integrate
+from latentline.diffusion.steps import Callback, Times, integrate
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class _Step:
     before: Evaluation | None
 
 
-def unipc(model: DenoiserModel, z: Tensor, times: Tensor, callback: Callback | None = None) -> Tensor:
+def unipc(model: DenoiserModel, z: Tensor, times: Times, callback: Callback | None = None) -> Tensor:
     """Integrate d(z / sigma) = z0 d(alpha / sigma) along falling ``times``: see :class:`steps.Sampler`.
 
     ``callback`` receives predicted states, since each is corrected one step later.
@@ -51,7 +51,7 @@ def unipc(model: DenoiserModel, z: Tensor, times: Tensor, callback: Callback | N
             z = _corrected(last, here)
         before = last.here if last else None
         last = _Step(z, here, before)
-        return exponential_step(z, extrapolate(before, here, end), here.point, end)
+        return exponential_step(z, extrapolate(before, here, end, after), here.point, end)
 
     return integrate(step, z, times, callback)
 
