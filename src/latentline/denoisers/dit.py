@@ -56,11 +56,15 @@ class DiT(nn.Module):
         self.out = _zero_linear(width, channels * patch_size**2)
 
     def forward(self, z_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """Predict (B, C, H, W) from z_t (B, C, H, W), t (B,) in [0, 1] and the condition of B examples."""
+        """Predict (B, C, H, W) from z_t (B, C, H, W), t (B,) in [0, 1] and the condition of B examples.
+
+        It computes in the type of the weights; the prediction has the type of z_t.
+        """
         embedded = self.embedding(t, condition.vector)  # (B, D)
         height, width = z_t.shape[-2:]
         p = self.patch_size
-        padded = F.pad(z_t, (0, -width % p, 0, -height % p))  # (B, C, H', W'), multiples of p
+        z = z_t.to(self.stem.weight.dtype)
+        padded = F.pad(z, (0, -width % p, 0, -height % p))  # (B, C, H', W'), multiples of p
         patches = F.pixel_unshuffle(padded, p)  # (B, C p^2, H'/p, W'/p)
         h = self.stem(patches.flatten(2).transpose(1, 2)) + self.positions  # (B, N, D)
         for block in self.blocks:
@@ -68,7 +72,7 @@ class DiT(nn.Module):
         shift, scale = self.modulation(embedded)[:, None].chunk(2, dim=-1)  # (B, 1, D) each
         predicted = self.out(_modulate(self.norm(h), shift, scale))  # (B, N, C p^2)
         predicted = predicted.transpose(1, 2).reshape(patches.shape)  # (B, C p^2, H'/p, W'/p)
-        return F.pixel_shuffle(predicted, p)[..., :height, :width]  # (B, C, H, W)
+        return F.pixel_shuffle(predicted, p)[..., :height, :width].to(z_t.dtype)  # (B, C, H, W)
 
 
 class _AdaLNZeroBlock(nn.Module):
