@@ -27,16 +27,25 @@ def geometric_frequencies(channels: int, highest: float = 1000.0) -> Tensor:
     return torch.logspace(0, math.log10(highest), channels // 2, dtype=torch.float32)
 
 
+def transformer_frequencies(channels: int, scale: float = 1.0) -> Tensor:
+    """Return float32 (channels / 2,) frequencies ``scale`` * 10000^(-2 i / channels): arXiv 1706.03762, section 3.5."""
+    half = channels // 2
+    return scale * torch.exp(-math.log(10000.0) * torch.arange(half, dtype=torch.float32) / half)
+
+
 class TimeFeatures(nn.Module):
     """Sines and cosines of the time in float32, also where the rest of a network is cast to fewer bits.
 
     Args:
         channels: width of the result, even.
+        scale: the fastest frequency in radians per unit of t, of :func:`transformer_frequencies`; None = 1 to 1000, of
+            :func:`geometric_frequencies`.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, scale: float | None = None) -> None:
         super().__init__()
         self.channels = channels
+        self.scale = scale
         self.frequencies: Tensor
         # It follows from the constructor's arguments, so that no checkpoint needs it.
         self.register_buffer("frequencies", self._frequencies(), persistent=False)
@@ -46,7 +55,9 @@ class TimeFeatures(nn.Module):
         return sinusoidal(t, self.frequencies)
 
     def _frequencies(self) -> Tensor:
-        return geometric_frequencies(self.channels)
+        if self.scale is None:
+            return geometric_frequencies(self.channels)
+        return transformer_frequencies(self.channels, self.scale)
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "TimeFeatures":
         """Move the frequencies where the module goes, with all their bits. They are computed on the CPU.
@@ -67,12 +78,13 @@ class ConditionEmbedding(nn.Module):
     Args:
         cond_dim: F, length of the condition's vector; 0 = unconditional.
         channels: D, even.
+        features: of the time; None = D of them, at frequencies from 1 to 1000 radians per unit of t.
     """
 
-    def __init__(self, cond_dim: int, channels: int) -> None:
+    def __init__(self, cond_dim: int, channels: int, features: TimeFeatures | None = None) -> None:
         super().__init__()
-        self.features = TimeFeatures(channels)
-        self.time = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, channels))
+        self.features = TimeFeatures(channels) if features is None else features
+        self.time = nn.Sequential(nn.Linear(self.features.channels, channels), nn.SiLU(), nn.Linear(channels, channels))
         self.condition: nn.Linear | None = None
         if cond_dim:
             self.condition = nn.Linear(cond_dim, channels, bias=False)
