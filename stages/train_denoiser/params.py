@@ -10,6 +10,7 @@ from latentline.core.params import (
     Depth,
     Fraction,
     Positive,
+    PositiveFloat,
     Scale,
     Section,
     Sha256,
@@ -22,7 +23,19 @@ from latentline.training.params import OptimizerParams
 
 _CONSTRUCTORS = {
     "unet": {"channels", "blocks", "attention_levels", "patch_size"},
-    "dit": {"width", "depth", "heads", "patch_size"},
+    "dit": {
+        "width",
+        "depth",
+        "heads",
+        "patch_size",
+        "time_features",
+        "time_scale",
+        "learn_sigma",
+        "qk_norm",
+        "norm",
+        "mlp",
+        "rope",
+    },
     "mlp": {"width", "depth"},
 }
 """Settings that shape each kind of network. All others are valid too but have no effect, so that changing the name
@@ -81,6 +94,22 @@ class DenoiserParams(Section):
     """Attention heads; dit only."""
     patch_size: Positive = 1
     """Positions per side of the squares folded into a token (dit) or into channels (unet); 1 = none."""
+    time_features: Width | None = None
+    """Sines and cosines of t (DiT and SiT: 256); null = as many as width, at 1 to 1000 radians per unit of t; dit
+    only."""
+    time_scale: PositiveFloat = 1000.0
+    """Fastest of time_features, in radians per unit of t (DiT: 1000, SiT and LightningDiT: 1); dit only."""
+    learn_sigma: bool = False
+    """Twice the output channels, as published DiT and SiT weights have; the second half is unused and untrained; dit
+    only."""
+    qk_norm: bool = False
+    """Normalised queries and keys, for stable training of large networks; dit only."""
+    norm: Literal["layer", "rms"] = "layer"
+    """layer (LayerNorm, as DiT) | rms (RMSNorm, as LightningDiT): normalisation; dit only."""
+    mlp: Literal["gelu", "swiglu"] = "gelu"
+    """gelu (as DiT) | swiglu (as LightningDiT): feed-forward layers of equal cost; dit only."""
+    rope: bool = False
+    """Rotary positions in attention, as LightningDiT, besides sines and cosines added to the tokens; dit only."""
     condition: Literal["all", "class", "none"] = "all"
     """all (class and attributes, as far as there are any) | class | none: labels that the network is conditioned on."""
     label_dropout: Fraction = 0.1
@@ -125,4 +154,13 @@ class DenoiserParams(Section):
             choice = f"{fewer}" if more is None else f"{fewer} or {more}"
             expected = f"divisible by denoiser.heads ({self.heads})"
             raise ValueError(f"denoiser.width ({self.width}) must be {expected}; set heads to {choice}")
+        return self
+
+    @model_validator(mode="after")
+    def _rope_turns_pairs_of_two_axes(self) -> "DenoiserParams":
+        if self.name == "dit" and self.rope and self.width % (4 * self.heads):
+            raise ValueError(
+                f"denoiser.width ({self.width}) must be divisible by 4 times denoiser.heads ({self.heads}) with "
+                "denoiser.rope; change one of them, or set rope to false"
+            )
         return self

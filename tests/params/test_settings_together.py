@@ -25,6 +25,7 @@ TOGETHER: list[tuple[str, dict[str, Any]]] = [  # the setting that is named firs
     ("denoiser.name", {"denoiser.name": "mlp"}),
     ("denoiser.name", {"autoencoder.latent_dim": 32}),
     ("denoiser.width", {"denoiser.name": "dit", "denoiser.heads": 5}),
+    ("denoiser.width", {"denoiser.name": "dit", "denoiser.heads": 128, "denoiser.rope": True}),
     ("sample.guidance_start", {"sample.guidance_start": 0.75, "sample.guidance_end": 0.5}),
     (
         "sample.guidance_rescale",

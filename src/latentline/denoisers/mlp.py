@@ -35,13 +35,17 @@ class LatentMLP(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, z_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """Predict (B, D) from z_t (B, D), t (B,) in [0, 1] and the condition of B examples."""
+        """Predict (B, D) from z_t (B, D), t (B,) in [0, 1] and the condition of B examples.
+
+        It computes in the type of the weights; the prediction has the type of z_t.
+        """
         embedded = self.embedding(t, condition.vector)  # (B, 256)
         first, *others = self.layers
-        h = first(z_t, embedded)  # (B, width)
+        z = z_t.to(self.out.weight.dtype)
+        h = first(z, embedded)  # (B, width)
         for layer in others:
-            h = layer(torch.cat([h, z_t], dim=1), embedded)  # (B, width)
-        return self.out(torch.cat([h, z_t], dim=1))  # (B, D)
+            h = layer(torch.cat([h, z], dim=1), embedded)  # (B, width)
+        return self.out(torch.cat([h, z], dim=1)).to(z_t.dtype)  # (B, D)
 
 
 class _ModulatedLayer(nn.Module):

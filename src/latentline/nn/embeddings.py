@@ -1,25 +1,72 @@
 """Embeddings of times and conditions as vectors."""
 
 import math
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 
-def sinusoidal(t: Tensor, channels: int, highest: float = 1000.0) -> Tensor:
-    """Return sines and cosines of t at geometrically spaced frequencies (arXiv 1706.03762, section 3.5).
+def sinusoidal(t: Tensor, frequencies: Tensor) -> Tensor:
+    """Return sines, then cosines, of t at each frequency (arXiv 1706.03762, section 3.5).
 
     Args:
-        t: (B,) times in [0, 1].
-        channels: width of the result, even.
-        highest: the fastest frequency, in radians per unit of t; the slowest is 1.
+        t: (B,).
+        frequencies: (F,) in radians per unit of t.
 
     Returns:
-        (B, channels).
+        (B, 2 F), in float32 or, for times in float64, in float64.
     """
-    frequencies = torch.logspace(0, math.log10(highest), channels // 2, device=t.device, dtype=t.dtype)
-    angles = t[:, None] * frequencies  # (B, channels/2)
+    angles = t[:, None] * frequencies  # (B, F)
     return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def geometric_frequencies(channels: int, highest: float = 1000.0) -> Tensor:
+    """Return float32 (channels / 2,) frequencies that rise geometrically from 1 to ``highest``."""
+    return torch.logspace(0, math.log10(highest), channels // 2, dtype=torch.float32)
+
+
+def transformer_frequencies(channels: int, scale: float = 1.0) -> Tensor:
+    """Return float32 (channels / 2,) frequencies ``scale`` * 10000^(-2 i / channels): arXiv 1706.03762, section 3.5."""
+    half = channels // 2
+    return scale * torch.exp(-math.log(10000.0) * torch.arange(half, dtype=torch.float32) / half)
+
+
+class TimeFeatures(nn.Module):
+    """Sines and cosines of the time in float32, also where the rest of a network is cast to fewer bits.
+
+    Args:
+        channels: width of the result, even.
+        scale: the fastest frequency in radians per unit of t, of :func:`transformer_frequencies`; None = 1 to 1000, of
+            :func:`geometric_frequencies`.
+    """
+
+    def __init__(self, channels: int, scale: float | None = None) -> None:
+        super().__init__()
+        self.channels = channels
+        self.scale = scale
+        self.frequencies: Tensor
+        # It follows from the constructor's arguments, so that no checkpoint needs it.
+        self.register_buffer("frequencies", self._frequencies(), persistent=False)
+
+    def forward(self, t: Tensor) -> Tensor:
+        """Return (B, channels) of t (B,) in [0, 1]."""
+        return sinusoidal(t, self.frequencies)
+
+    def _frequencies(self) -> Tensor:
+        if self.scale is None:
+            return geometric_frequencies(self.channels)
+        return transformer_frequencies(self.channels, self.scale)
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "TimeFeatures":
+        """Move the frequencies where the module goes, with all their bits. They are computed on the CPU.
+
+        Rounded frequencies would be other ones, and MPS has no kernel of ``logspace``.
+        """
+        super()._apply(fn, recurse)
+        self.frequencies = self._frequencies().to(self.frequencies.device)
+        return self
 
 
 class ConditionEmbedding(nn.Module):
@@ -31,20 +78,22 @@ class ConditionEmbedding(nn.Module):
     Args:
         cond_dim: F, length of the condition's vector; 0 = unconditional.
         channels: D, even.
+        features: of the time; None = D of them, at frequencies from 1 to 1000 radians per unit of t.
     """
 
-    def __init__(self, cond_dim: int, channels: int) -> None:
+    def __init__(self, cond_dim: int, channels: int, features: TimeFeatures | None = None) -> None:
         super().__init__()
-        self.channels = channels
-        self.time = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, channels))
+        self.features = TimeFeatures(channels) if features is None else features
+        self.time = nn.Sequential(nn.Linear(self.features.channels, channels), nn.SiLU(), nn.Linear(channels, channels))
         self.condition: nn.Linear | None = None
         if cond_dim:
             self.condition = nn.Linear(cond_dim, channels, bias=False)
             nn.init.normal_(self.condition.weight, std=0.02)
 
     def forward(self, t: Tensor, condition: Tensor) -> Tensor:
-        """Embed t (B,) in [0, 1] and condition (B, F) as (B, D)."""
-        embedded = self.time(sinusoidal(t, self.channels))  # (B, D)
+        """Embed t (B,) in [0, 1] and condition (B, F) as (B, D), in the type of the weights."""
+        dtype = cast(nn.Linear, self.time[-1]).weight.dtype
+        embedded = self.time(self.features(t).to(dtype))  # (B, D)
         if self.condition is not None:
-            embedded = embedded + self.condition(condition)
+            embedded = embedded + self.condition(condition.to(dtype))
         return nn.functional.silu(embedded)

@@ -79,11 +79,15 @@ class UNet(nn.Module):
         nn.init.zeros_(cast(Tensor, self.out.bias))
 
     def forward(self, z_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """Map z_t (B, C, H, W), t (B,) in [0, 1] and the condition of B examples to a prediction (B, C, H, W)."""
+        """Map z_t (B, C, H, W), t (B,) in [0, 1] and the condition of B examples to a prediction (B, C, H, W).
+
+        It computes in the type of the weights; the prediction has the type of z_t.
+        """
         embedded = self.embedding(t, condition.vector)  # (B, D)
         height, width = z_t.shape[-2:]
         p = self.patch_size
-        padded = F.pad(z_t, (0, -width % p, 0, -height % p))  # (B, C, H', W'), multiples of p
+        z = z_t.to(self.stem.weight.dtype)
+        padded = F.pad(z, (0, -width % p, 0, -height % p))  # (B, C, H', W'), multiples of p
         h = self.stem(F.pixel_unshuffle(padded, p))  # (B, C p^2, H'/p, W'/p) -> (B, channels[0], H'/p, W'/p)
         skips = [h]
         for layer in self.down:
@@ -97,4 +101,4 @@ class UNet(nn.Module):
                 else layer(torch.cat([h, skips.pop()], dim=1), embedded)
             )
         folded = self.out(F.silu(self.norm(h)))  # (B, C p^2, H'/p, W'/p)
-        return F.pixel_shuffle(folded, p)[..., :height, :width]  # (B, C, H', W') -> (B, C, H, W)
+        return F.pixel_shuffle(folded, p)[..., :height, :width].to(z_t.dtype)  # (B, C, H', W') -> (B, C, H, W)
