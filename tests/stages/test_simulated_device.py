@@ -31,9 +31,6 @@ pytestmark = pytest.mark.usefixtures("machine")
 DISCRIMINATOR = {"autoencoder.adversarial.weight": 0.1, "autoencoder.adversarial.channels": 8}
 AT_ONCE = {"autoencoder.adversarial.start_step": 0, "autoencoder.adversarial.warmup_steps": 0}
 ONE_EPOCH = {"autoencoder.epochs": 1, "denoiser.epochs": 1, "feature_extractor.epochs": 1}
-WITH_NETWORKS = tuple(
-    stage for stage in STAGES if stage not in {"check_params", "download", "train_latent_classifiers"}
-)
 
 
 @pytest.fixture
@@ -98,9 +95,9 @@ def test_every_stage_runs_on_another_device(prepared, tmp_path, monkeypatch):
     prepared(**DISCRIMINATOR, **AT_ONCE)
     use_small_chunks(monkeypatch)
     device = simulated_device()
-    for stage in WITH_NETWORKS:
+    for stage in STAGES[2:]:  # those after download
         main = importlib.import_module(f"stages.{stage}.__main__")
         monkeypatch.setattr(main, "set_up", lambda *settings: device)
         with counting() as counts:
             run_stages(tmp_path, stage)
-        assert counts.operations.total() > 0, stage
+        assert (counts.operations.total() > 0) == (stage != "train_latent_classifiers"), stage
