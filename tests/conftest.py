@@ -12,6 +12,7 @@ from torch import nn
 from latentline.tools.params_file import read_recipe
 from support.checkout import Checkout, finished_checkout
 from support.params import set_params
+from support.simulated_device import simulated_device
 
 settings.register_profile(
     "latentline",
@@ -23,6 +24,7 @@ settings.register_profile(
 )
 settings.load_profile("latentline")
 torch.set_num_threads(1)
+simulated_device()  # before any backward pass
 
 
 @pytest.fixture(scope="session")

@@ -42,6 +42,28 @@ class _BatchNorm(nn.BatchNorm2d):
         return super().forward(x)
 
 
+class _Dropout(nn.Module):
+    """Dropout (Srivastava et al., JMLR 15, 2014) whose mask torch's generator of the CPU draws, whatever the device.
+
+    On the CPU it computes the bytes of nn.Dropout.
+
+    Args:
+        fraction: of the inputs that are set to 0 in training, in [0, 1).
+    """
+
+    def __init__(self, fraction: float) -> None:
+        super().__init__()
+        self.fraction = fraction
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (B, D) -> the same shape, with the same expected value."""
+        if not self.training or self.fraction == 0:
+            return x
+        kept = 1 - self.fraction
+        mask = torch.empty(x.shape, dtype=x.dtype, device="cpu").bernoulli_(kept).div_(kept)
+        return x * mask.to(x.device)
+
+
 class ConvClassifier(nn.Module):
     """Two levels of convolutions, then one hidden layer of features and a linear head.
 
@@ -73,7 +95,7 @@ class ConvClassifier(nn.Module):
             _BatchNorm(2 * channels),
             nn.ReLU(),
             nn.Flatten(),
-            nn.Dropout(dropout),
+            _Dropout(dropout),
             nn.Linear(2 * channels * positions, features),
             nn.ReLU(),
         )
