@@ -3,6 +3,7 @@
 import importlib
 import shutil
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from latentline.latents.cache import read_stats
 from latentline.runtime.parallel import SINGLE_PROCESS
 from latentline.training.config import saving_of
 from latentline.training.loop import Saving
+from latentline.training.state import TrainedModule
+from latentline.training.step_log import StepLog
 from stages.train_autoencoder import train as autoencoder_training
 from stages.train_autoencoder.params import AutoencoderParams
 from stages.train_denoiser import train as denoiser_training
@@ -23,13 +26,18 @@ from stages.train_denoiser.params import DenoiserParams
 from stages.train_feature_extractor import train as extractor_training
 from stages.train_feature_extractor.params import FeatureExtractorParams
 from support.checkout import STAGES
-from support.simulated_device import counting, simulated_device
+from support.simulated_device import counting, simulated_device, simulated_pinning
 from support.stage_runs import DIGITS, run_stages, use_small_chunks
 
 pytestmark = pytest.mark.usefixtures("machine")
 
 DISCRIMINATOR = {"autoencoder.adversarial.weight": 0.1, "autoencoder.adversarial.channels": 8}
 AT_ONCE = {"autoencoder.adversarial.start_step": 0, "autoencoder.adversarial.warmup_steps": 0}
+VARIANCE_PRESERVING = {
+    "denoiser.process.path": "vp_linear",
+    "denoiser.process.prediction": "v",
+    "sample.sampler": "euler",
+}
 ONE_EPOCH = {"autoencoder.epochs": 1, "denoiser.epochs": 1, "feature_extractor.epochs": 1}
 
 
@@ -88,6 +96,37 @@ def test_a_network_trains_on_another_device(prepared, train, params):
         train(simulated_device())
     assert counts.copies["to_device"] > 0
     assert counts.operations["aten::convolution_backward"] + counts.operations["aten::mm"] > 0
+
+
+@pytest.mark.parametrize(
+    ("train", "params", "copies"),
+    [
+        (train_extractor, {}, 2),  # rows, dropout
+        (train_autoencoder, {**DISCRIMINATOR, **AT_ONCE}, 2),  # rows, noise
+        (train_denoiser, {"denoiser.optimizer.accumulate": 2}, 5),  # rows, condition, time, noise, dropped
+        (train_denoiser, VARIANCE_PRESERVING, 5),
+    ],
+    ids=["feature_extractor", "autoencoder_and_discriminator", "denoiser", "denoiser_vp"],
+)
+def test_a_step_waits_for_nothing_and_copies_its_inputs_alone(prepared, monkeypatch, train, params, copies):
+    optimizers = [f"{section}.optimizer" for section in ("autoencoder", "denoiser", "feature_extractor")]
+    batches = {f"{optimizer}.batch_size": 16 for optimizer in optimizers}
+    no_save = {f"{optimizer}.schedule": "cosine" for optimizer in optimizers}  # no longer run may continue
+    prepared(**ONE_EPOCH, **batches, **no_save, **params)
+    monkeypatch.setattr(StepLog, "due", lambda self, steps: False)  # read at the end of the epoch alone
+    after_step, optimizer_step = [], TrainedModule.optimizer_step
+
+    def spy(module: TrainedModule, step: int, finite: torch.Tensor) -> None:
+        optimizer_step(module, step, finite)
+        if module.first_step == 0 and module.section != "autoencoder.adversarial":
+            after_step.append((counts.synchronisations.total(), counts.copies["to_device"], counts.copies["to_host"]))
+
+    monkeypatch.setattr(TrainedModule, "optimizer_step", spy)
+    with simulated_pinning(), counting() as counts:
+        train(simulated_device())
+    assert len(after_step) >= 3
+    for before, after in pairwise(after_step):
+        assert [now - then for now, then in zip(after, before, strict=True)] == [0, copies, 0]
 
 
 @pytest.mark.slow

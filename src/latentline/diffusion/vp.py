@@ -39,10 +39,11 @@ class VariancePreservingPath(NoisePath):
         self.name = name
         # (T + 1,): entry j is t = j / T
         self._log_alpha_bar = torch.cat([betas.new_zeros(1), (-betas).log1p().cumsum(dim=0)])
+        self._tables: dict[tuple[torch.dtype, torch.device], Tensor] = {}  # copied to each device once
 
     def __call__(self, t: Tensor) -> Coefficients:
         """See :meth:`NoisePath.__call__`; at a discrete step the derivatives are those of the interval above it."""
-        table, steps = self._log_alpha_bar.to(t), len(self._log_alpha_bar) - 1
+        table, steps = self._table(t), len(self._log_alpha_bar) - 1
         below = (t * steps).floor().clamp(0, steps - 1).long()
         rise = table[below + 1] - table[below]
         log_alpha_bar = table[below] + (t * steps - below) * rise
@@ -54,10 +55,17 @@ class VariancePreservingPath(NoisePath):
 
     def time_at(self, ratio: Tensor) -> Tensor:
         """Invert the interpolated table at log alpha_bar = -log(1 + ratio^2)."""
-        falling, steps = -self._log_alpha_bar.to(ratio), len(self._log_alpha_bar) - 1
+        falling, steps = -self._table(ratio), len(self._log_alpha_bar) - 1
         wanted = ratio.square().log1p().clamp(max=falling[-1])
         below = (torch.searchsorted(falling, wanted, right=True) - 1).clamp(0, steps - 1)
         return (below + (wanted - falling[below]) / (falling[below + 1] - falling[below])) / steps
+
+    def _table(self, like: Tensor) -> Tensor:
+        """Return log alpha_bar (T + 1,) in the type and on the device of ``like``."""
+        key = like.dtype, like.device
+        if key not in self._tables:
+            self._tables[key] = self._log_alpha_bar.to(like)
+        return self._tables[key]
 
 
 vp_linear_path = VariancePreservingPath("vp_linear", linear_betas())

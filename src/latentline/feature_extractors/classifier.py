@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from latentline.nn.blocks import conv3x3
+from latentline.runtime.compute import pinned
 
 
 class Head(nn.Module):
@@ -61,7 +62,7 @@ class _Dropout(nn.Module):
             return x
         kept = 1 - self.fraction
         mask = torch.empty(x.shape, dtype=x.dtype, device="cpu").bernoulli_(kept).div_(kept)
-        return x * mask.to(x.device)
+        return x * pinned(mask, x.device).to(x.device, non_blocking=True)
 
 
 class ConvClassifier(nn.Module):

@@ -52,6 +52,14 @@ def channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last) if x.ndim == _IMAGE_AXES else x.contiguous()
 
 
+def pinned(x: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the CPU in memory from which it is copied to ``device`` without waiting (non_blocking).
+
+    The CPU and MPS share one memory and need none.
+    """
+    return x if device.type in ("cpu", "mps") else x.pin_memory()
+
+
 def memory_bytes(device: torch.device) -> int:
     """Return the bytes of the device's memory; on the CPU the machine's, or the limit of this process's container."""
     if device.type == "cuda":

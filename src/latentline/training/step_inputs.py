@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from latentline.core.shards import ShardedArray
+from latentline.runtime.compute import pinned
 
 Inputs = dict[str, Tensor]
 
@@ -16,7 +17,7 @@ class StepInputs:
     """The inputs of each step, on the device.
 
     On the CPU they are drawn when they are asked for. For any other device a thread draws those of the next step while
-    this one computes; for CUDA it puts them into pinned memory, from which they are copied without waiting.
+    this one computes, and puts them into pinned memory, from which they are copied without waiting.
 
     Args:
         draw: step -> its inputs by name, on the CPU. They depend on the step alone, so drawing ahead changes no byte.
@@ -40,10 +41,7 @@ class StepInputs:
         return {name: part.to(self._device, non_blocking=True) for name, part in ahead[1].result().items()}
 
     def _ready(self, step: int) -> Inputs:
-        inputs = self._draw(step)
-        if self._device.type != "cuda":
-            return inputs
-        return {name: part.pin_memory() for name, part in inputs.items()}
+        return {name: pinned(part, self._device) for name, part in self._draw(step).items()}
 
 
 @dataclass(frozen=True)
