@@ -72,6 +72,7 @@ class DiffAE(Autoencoder):
         self.latent_shape = (embedding_dim,)
         self.noise_shape = inner.latent_shape
         self.sample_timesteps = sample_timesteps
+        self._times = time_grid(sample_timesteps).tolist()  # floats: torch.compile makes one graph of all steps
         self.process = build_process(path, prediction)
         self.encoder = plain_autoencoder(image_shape, embedding_dim, encoder_channels, encoder_blocks).encoder
         self.decoder = UNet(
@@ -108,11 +109,11 @@ class DiffAE(Autoencoder):
         """See :meth:`Autoencoder.decode`; in ``steps`` equal steps, None = ``sample_timesteps``."""
         if noise is None:
             noise = self.get_buffer("own_noise").expand(len(z), *self.noise_shape)
-        return self._restored(euler(self._model(z), noise, time_grid(steps or self.sample_timesteps)))
+        return self._restored(euler(self._model(z), noise, self._grid(steps)))
 
     def invert(self, x: Tensor, z: Tensor, *, steps: int | None = None) -> Tensor:
         """See :meth:`Autoencoder.invert`; in ``steps`` equal steps, None = ``sample_timesteps``."""
-        return invert(euler, self._model(z), self._standardised(x), time_grid(steps or self.sample_timesteps))
+        return invert(euler, self._model(z), self._standardised(x), self._grid(steps))
 
     def sdedit(self, x: Tensor, z: Tensor, t: float, noise: Tensor) -> Tensor:
         """See :meth:`Autoencoder.sdedit`; with about the step size of decoding."""
@@ -139,6 +140,9 @@ class DiffAE(Autoencoder):
         t, x_noise = noise
         loss = denoising_loss(self.decoder, self.process, x0, Condition(self.encode(x)), t, x_noise).mean()
         return loss, {"loss": loss}, None
+
+    def _grid(self, steps: int | None) -> list[float]:
+        return self._times if steps is None else time_grid(steps).tolist()
 
     def _model(self, z: Tensor) -> DenoiserModel:
         return conditional_model(self.decoder, self.process, Condition(z))
