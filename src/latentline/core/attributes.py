@@ -5,7 +5,8 @@
     categorical   index into ``classes``    one-hot                         one logit per class
     continuous    the number                1, standardised number          the standardised number
 
-Values are float32 (N, A), one column for each attribute. A condition of zeros is the null condition.
+Values are float32 (N, A), one column for each attribute. NaN marks a missing value, which the class never has. A
+condition of zeros is the null condition; that of a missing value is zeros, too.
 """
 
 from collections.abc import Sequence
@@ -39,18 +40,28 @@ class Attribute:
         return len(self.classes) if self.kind == "categorical" else 1
 
     def encode(self, values: Tensor) -> Tensor:
-        """Return the part (N, F) of a condition for values (N,)."""
+        """Return the part (N, F) of a condition for values (N,); zeros for a missing value."""
+        missing = values.isnan()
+        known = values.masked_fill(missing, 0)
         if self.kind == "categorical":
-            return F.one_hot(values.long(), len(self.classes)).float()  # (N, classes)
-        if self.kind == "binary":
-            return 2 * values[:, None] - 1  # (N, 1)
-        return torch.stack([torch.ones_like(values), (values - self.mean) / self.std], dim=1)  # (N, 2)
+            part = F.one_hot(known.long(), len(self.classes)).float()  # (N, classes)
+        elif self.kind == "binary":
+            part = 2 * known[:, None] - 1  # (N, 1)
+        else:
+            part = torch.stack([torch.ones_like(known), (known - self.mean) / self.std], dim=1)  # (N, 2)
+        return part.masked_fill(missing[:, None], 0)
 
     def loss(self, logits: Tensor, values: Tensor, label_smoothing: float = 0.0) -> Tensor:
-        """Return the loss of logits (N, K) for values (N,).
+        """Return the loss of logits (N, K) for values (N,), the mean over the rows that have a value.
 
-        It is the cross-entropy or, of numbers, the mean squared error in standard deviations.
+        It is the cross-entropy or, of numbers, the mean squared error in standard deviations. It is 0 where no row has
+        a value. A GPU does not wait for values on the CPU.
         """
+        if (missing := values.isnan()).any():
+            logits, values = logits[~missing.to(logits.device)], values[~missing]
+        if not len(values):
+            return logits.sum()  # 0, with gradients of 0
+        values = values.to(logits.device)
         if self.kind == "categorical":
             return F.cross_entropy(logits, values.long(), label_smoothing=label_smoothing)
         if self.kind == "binary":
@@ -67,10 +78,17 @@ class Attribute:
 
 
 def with_statistics(attributes: Sequence[Attribute], values: Tensor) -> tuple[Attribute, ...]:
-    """Return ``attributes`` with the mean and standard deviation of ``values`` (N, A); a constant column has std 1."""
+    """Return ``attributes`` with the mean and standard deviation of ``values`` (N, A); a constant column has std 1.
+
+    Missing values are left out. A column of numbers must have at least one value.
+    """
     if not attributes:
         return ()
     means, stds = values.double().mean(dim=0).tolist(), values.double().std(dim=0, correction=0).tolist()
+    for index in values.isnan().any(dim=0).nonzero()[:, 0].tolist():
+        column = values[:, index].double()
+        known = column[~column.isnan()]
+        means[index], stds[index] = float(known.mean()), float(known.std(correction=0))
     return tuple(
         replace(attribute, mean=mean, std=std or 1.0) if attribute.kind == "continuous" else attribute
         for attribute, mean, std in zip(attributes, means, stds, strict=True)

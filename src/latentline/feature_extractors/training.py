@@ -65,7 +65,8 @@ def train_classifier(
         network: on its device.
         columns: attributes that its outputs predict.
         images: uint8 (N, C, H, W).
-        values: (N, A) of ``columns``.
+        values: (N, A) of ``columns``, on the CPU. The loss of a column is the mean over the rows of a batch that have a
+            value, whatever the micro-batches; it is 0 where none has one.
         training: epochs, label smoothing and optimizer.
         device: of the network.
         seed: with ``name``, the source of order and dropout.
@@ -77,7 +78,7 @@ def train_classifier(
     Returns:
         One row per epoch.
     """
-    values = values.to(device)
+    known = ~values.isnan()  # (N, A)
     order = EpochSampler(len(images), training.optimizer.batch_size, derive_seed(seed, name, "order"))
     trained: nn.Module
     if isinstance(network, PretrainedExtractor):
@@ -98,10 +99,14 @@ def train_classifier(
     def loss(step: int) -> Iterator[MicroBatch]:
         torch.manual_seed(derive_seed(seed, name, "dropout", step))
         batch = order.rows(step)
+        counts = known[batch].sum(dim=0).clamp(min=1).tolist()  # (A,)
         for weight, part in micro_batches(len(batch), training.optimizer.accumulate):
             rows = batch[part]
-            by_column = zip(columns, split_logits(columns, logits(rows)), values[rows.to(device)].T, strict=True)
+            by_column = zip(columns, split_logits(columns, logits(rows)), values[rows].T, strict=True)
             losses = [column.loss(own, targets, training.label_smoothing) for column, own, targets in by_column]
+            # A micro-batch counts by its share of the batch's values: without missing ones the factor is 1.
+            shares = zip(losses, known[rows].sum(dim=0).tolist(), counts, strict=True)
+            losses = [loss * (own / total / weight) for loss, own, total in shares]
             value = torch.stack(losses).mean()
             yield weight, value, {"loss": value}
 
