@@ -171,9 +171,9 @@ def attribute_with_missing(
     column: TextColumn, missing: NDArray[np.bool_], kind: Kind | None
 ) -> tuple[Attribute, NDArray[np.float32]]:
     """Return the attribute of a column, and its values (N,), NaN where ``missing`` (N,); else as :func:`attribute`."""
-    found, known = attribute(column.without(missing), kind)
+    found, present = attribute(column.without(missing), kind)
     values = np.full(len(missing), np.nan, np.float32)
-    values[~missing] = known
+    values[~missing] = present
     return found, values
 
 

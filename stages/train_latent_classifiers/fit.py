@@ -63,8 +63,8 @@ def fit_probes(
     ]
     probes, inverse_regularization = [], {}
     for attribute, *columns in zip(schema, train.labels.values.T, val.labels.values.T, strict=True):
-        known = [_with_value(one, values) for one, values in zip(features, columns, strict=True)]
-        fitted, chosen = (_of_frequent_classes(attribute, *split, known[0][1]) for split in known)
+        present = [_with_value(one, values) for one, values in zip(features, columns, strict=True)]
+        fitted, chosen = (_of_frequent_classes(attribute, *split, present[0][1]) for split in present)
         if not len(fitted[1]):
             log.warning("%s: none of the %d latents to fit on has a value", attribute.name, len(columns[0]))
         if params.inverse_regularization is None:

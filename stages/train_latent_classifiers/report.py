@@ -67,8 +67,8 @@ def _score(
     decisions: dict[str, tuple[Tensor, Tensor]] = {}  # confidence (N,), and whether correct (N,)
     columns = zip(schema, split_logits(schema, logits), predict(schema, logits).T, ground_truth.T, strict=True)
     for attribute, every_logits, every_prediction, values in columns:
-        known = ~values.isnan()
-        own_logits, predicted, truth = every_logits[known], every_prediction[known], values[known]
+        present = ~values.isnan()
+        own_logits, predicted, truth = every_logits[present], every_prediction[present], values[present]
         if not len(truth):
             by_column[attribute.name] = {"not_computed": NO_VALUE}
             continue

@@ -128,9 +128,9 @@ def test_a_missing_value_is_left_out_of_the_loss_and_of_the_statistics(column):
     values, logits = _values(column), torch.randn(50, column.num_logits)
     gaps = values.clone()
     gaps[::4] = torch.nan
-    known = ~gaps.isnan()
-    assert torch.equal(column.loss(logits, gaps, 0.1), column.loss(logits[known], values[known], 0.1))
-    found, expected = (with_statistics([column], part[:, None]) for part in (gaps, values[known]))
+    present = ~gaps.isnan()
+    assert torch.equal(column.loss(logits, gaps, 0.1), column.loss(logits[present], values[present], 0.1))
+    found, expected = (with_statistics([column], part[:, None]) for part in (gaps, values[present]))
     assert found == expected
 
 

@@ -73,8 +73,8 @@ def test_a_confusion_figure_has_all_classes_or_the_most_frequent_ones_and_says_s
 def test_images_without_a_value_are_not_scored_and_without_any_value_there_is_no_score(column):
     predicted, values = (torch.randint(0, 2, (97,)).float() for _ in range(2))
     gaps = values.where(torch.arange(97) % 5 > 0, torch.nan)
-    known = ~gaps.isnan()
-    assert agreement(column, predicted, gaps) == agreement(column, predicted[known], values[known])
-    assert constant_agreement(column, gaps) == constant_agreement(column, values[known])
+    present = ~gaps.isnan()
+    assert agreement(column, predicted, gaps) == agreement(column, predicted[present], values[present])
+    assert constant_agreement(column, gaps) == constant_agreement(column, values[present])
     none = torch.full((97,), torch.nan)
     assert (agreement(column, predicted, none), constant_agreement(column, none)) == (None, None)

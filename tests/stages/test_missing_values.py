@@ -77,9 +77,9 @@ def test_all_images_stay_and_the_missing_values_are_counted(run):
     assert listed["missing"].to_dict() == counts
     labels = read_split(run.folder / "data" / "prepared", "train").labels
     age = labels.column("age")
-    known = age[~age.isnan()].double()
-    assert len(known) < 32
-    assert (labels.schema[3].mean, labels.schema[3].std) == (float(known.mean()), float(known.std(correction=0)))
+    present = age[~age.isnan()].double()
+    assert len(present) < 32
+    assert (labels.schema[3].mean, labels.schema[3].std) == (float(present.mean()), float(present.std(correction=0)))
 
 
 def test_a_score_is_null_only_where_no_image_has_a_value_and_its_reason_is_beside_it(run):

@@ -42,13 +42,13 @@ class Attribute:
     def encode(self, values: Tensor) -> Tensor:
         """Return the part (N, F) of a condition for values (N,); zeros for a missing value."""
         missing = values.isnan()
-        known = values.masked_fill(missing, 0)
+        filled = values.masked_fill(missing, 0)
         if self.kind == "categorical":
-            part = F.one_hot(known.long(), len(self.classes)).float()  # (N, classes)
+            part = F.one_hot(filled.long(), len(self.classes)).float()  # (N, classes)
         elif self.kind == "binary":
-            part = 2 * known[:, None] - 1  # (N, 1)
+            part = 2 * filled[:, None] - 1  # (N, 1)
         else:
-            part = torch.stack([torch.ones_like(known), (known - self.mean) / self.std], dim=1)  # (N, 2)
+            part = torch.stack([torch.ones_like(filled), (filled - self.mean) / self.std], dim=1)  # (N, 2)
         return part.masked_fill(missing[:, None], 0)
 
     def loss(self, logits: Tensor, values: Tensor, label_smoothing: float = 0.0) -> Tensor:
@@ -87,8 +87,8 @@ def with_statistics(attributes: Sequence[Attribute], values: Tensor) -> tuple[At
     means, stds = values.double().mean(dim=0).tolist(), values.double().std(dim=0, correction=0).tolist()
     for index in values.isnan().any(dim=0).nonzero()[:, 0].tolist():
         column = values[:, index].double()
-        known = column[~column.isnan()]
-        means[index], stds[index] = float(known.mean()), float(known.std(correction=0))
+        present = column[~column.isnan()]
+        means[index], stds[index] = float(present.mean()), float(present.std(correction=0))
     return tuple(
         replace(attribute, mean=mean, std=std or 1.0) if attribute.kind == "continuous" else attribute
         for attribute, mean, std in zip(attributes, means, stds, strict=True)

@@ -78,7 +78,7 @@ def train_classifier(
     Returns:
         One row per epoch.
     """
-    known = ~values.isnan()  # (N, A)
+    present = ~values.isnan()  # (N, A)
     order = EpochSampler(len(images), training.optimizer.batch_size, derive_seed(seed, name, "order"))
     trained: nn.Module
     if isinstance(network, PretrainedExtractor):
@@ -99,14 +99,14 @@ def train_classifier(
     def loss(step: int) -> Iterator[MicroBatch]:
         torch.manual_seed(derive_seed(seed, name, "dropout", step))
         batch = order.rows(step)
-        counts = known[batch].sum(dim=0).clamp(min=1).tolist()  # (A,)
+        counts = present[batch].sum(dim=0).clamp(min=1).tolist()  # (A,)
         for weight, part in micro_batches(len(batch), training.optimizer.accumulate):
             rows = batch[part]
             by_column = zip(columns, split_logits(columns, logits(rows)), values[rows].T, strict=True)
             losses = [column.loss(own, targets, training.label_smoothing) for column, own, targets in by_column]
             # A micro-batch counts by its share of the batch's values: without missing ones the factor is 1.
-            shares = zip(losses, known[rows].sum(dim=0).tolist(), counts, strict=True)
-            losses = [loss * (own / total / weight) for loss, own, total in shares]
+            shares = zip(losses, present[rows].sum(dim=0).tolist(), counts, strict=True)
+            losses = [one * (count / total / weight) for one, count, total in shares]
             value = torch.stack(losses).mean()
             yield weight, value, {"loss": value}
 

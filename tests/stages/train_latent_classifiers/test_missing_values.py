@@ -43,9 +43,9 @@ def _scores(schema: tuple[Attribute, ...], logits: torch.Tensor, values: torch.T
 @EACH
 def test_a_probe_is_that_of_the_latents_with_a_value(attribute):
     splits = [_with_gaps(attribute, count) for count in (90, 50)]
-    known = [(latents[~values.isnan()], values[~values.isnan()]) for latents, values in splits]
+    present = [(latents[~values.isnan()], values[~values.isnan()]) for latents, values in splits]
     (probe, chosen), (expected, same) = (
-        fit_probes((attribute,), *(_split(attribute, *part) for part in parts), CHOSEN) for parts in (splits, known)
+        fit_probes((attribute,), *(_split(attribute, *part) for part in parts), CHOSEN) for parts in (splits, present)
     )
     assert torch.equal(probe.weight, expected.weight)
     assert torch.equal(probe.bias, expected.bias)
@@ -65,5 +65,5 @@ def test_without_any_value_the_probe_is_zeros_and_the_regularisation_has_to_be_g
 def test_scores_are_those_of_the_latents_with_a_value(workplace):
     logits = Probe(torch.randn(4, 6), torch.zeros(4))(torch.randn(40, 6))
     gaps = torch.stack([_with_gaps(SMILING, 40)[1], _with_gaps(HAIR, 40)[1]], dim=1)
-    known = ~gaps[:, 0].isnan()
-    assert _scores((SMILING, HAIR), logits, gaps) == _scores((SMILING, HAIR), logits[known], gaps[known])
+    present = ~gaps[:, 0].isnan()
+    assert _scores((SMILING, HAIR), logits, gaps) == _scores((SMILING, HAIR), logits[present], gaps[present])
