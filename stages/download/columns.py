@@ -167,6 +167,16 @@ def attribute(column: TextColumn, kind: Kind | None) -> tuple[Attribute, NDArray
     return Attribute(column.name, "continuous"), stored
 
 
+def attribute_with_missing(
+    column: TextColumn, missing: NDArray[np.bool_], kind: Kind | None
+) -> tuple[Attribute, NDArray[np.float32]]:
+    """Return the attribute of a column, and its values (N,), NaN where ``missing`` (N,); else as :func:`attribute`."""
+    found, present = attribute(column.without(missing), kind)
+    values = np.full(len(missing), np.nan, np.float32)
+    values[~missing] = present
+    return found, values
+
+
 def _categorical(column: TextColumn) -> tuple[Attribute, NDArray[np.float32]]:
     classes, indices = _categories(pd.Series(column.cells))
     if len(classes) > _MAX_CATEGORIES:

@@ -55,8 +55,9 @@ class DataParams(Section):
     """CSV of labels for image_folder; an empty file = the sub-folders are the labels; never null, see path."""
     attributes: dict[AttributeName, Literal["binary", "categorical", "continuous"]] = Field(default={})
     """Kinds of columns of labels, such as {age: continuous, smiling: binary}; {} = by the rule of docs/data.md."""
-    missing: Literal["refuse", "drop"] = "refuse"
-    """Rows without a value of their label or of an attribute: refuse | drop (leave the image out and count it)."""
+    missing: Literal["refuse", "drop", "ignore"] = "refuse"
+    """Rows without a value of their label or of an attribute: refuse | drop (leave the image out and count it) | ignore
+    (keep the image and leave the value out of losses and scores; of attributes only)."""
     root: str | None = None
     """Folder that already holds the publisher's files of a named data set; null = fetch them."""
     classes: Annotated[list[str], Field(min_length=1)] | None = None

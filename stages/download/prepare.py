@@ -105,7 +105,8 @@ def prepare(
         check: receives the count of each split before anything is written, and may refuse it.
 
     Raises:
-        UserError: more unreadable images than allowed, or too few images for the splits.
+        UserError: more unreadable images than allowed, too few images for the splits, or an attribute without any
+            value in the training images.
     """
     scans = {name: scan_images(split.images, options.workers) for name, split in source.splits.items()}
     unreadable = {name: reason for scan in scans.values() for name, reason in scan.unreadable.items()}
@@ -208,6 +209,12 @@ def _schema_with_statistics(source: Source, train: SplitStats) -> Schema:
     """Return the schema, with mean and standard deviation of continuous attributes over the training images."""
     rows = torch.from_numpy(np.concatenate(train.rows))
     labels = _labels(source, train.published)[rows]
+    for name, empty in zip(labels.names, labels.values.isnan().all(dim=0).tolist(), strict=True):
+        if empty:
+            raise UserError(
+                f"data.missing (ignore) must leave a value of {name!r} in some training image; add values, or remove "
+                "the column"
+            )
     return with_statistics(labels.schema, labels.values)
 
 

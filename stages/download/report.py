@@ -112,16 +112,19 @@ def draw_figures(folder: Path, train: ImageSplit) -> None:
         _rows_of_images(folder / "attributes.png", train, examples)
         binary = [index for index, attribute in enumerate(attributes) if attribute.kind == "binary"]
         if binary:
-            frequencies = torch.stack([columns[index] for index in binary], dim=1).mean(dim=0).tolist()
+            frequencies = torch.stack([columns[index] for index in binary], dim=1).nanmean(dim=0).tolist()
             names = [attributes[index].name for index in binary]
             bars(folder / "attribute_frequencies.png", names, frequencies, "share of training images")
 
 
 def _examples(values: Tensor, attribute: Attribute) -> Tensor:
-    """Return rows of images that have a binary attribute, or that span the values of another one in ascending order."""
+    """Return rows of images that have a binary attribute, or that span the values of another one in ascending order.
+
+    Images without a value are left out.
+    """
     if attribute.kind == "binary":
         return (values > 0).nonzero()[:_PER_ROW, 0]
-    order = values.argsort(stable=True)
+    order = values.argsort(stable=True)[: int((~values.isnan()).sum())]  # missing values come last
     return order[torch.linspace(0, len(order) - 1, min(_PER_ROW, len(order))).round().long()]
 
 

@@ -20,7 +20,7 @@ class SourceSplit:
 
     images: Images
     labels: NDArray[np.int64] | None = None  # (N,) indices of the card's classes; None = no class label
-    attributes: NDArray[np.float32] | None = None  # (N, A) columns as in the card; None = no attributes
+    attributes: NDArray[np.float32] | None = None  # (N, A) columns as in the card, NaN = missing; None = no attributes
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class ColumnReport:
     categories: int
     """Of a categorical column; else 0."""
     missing: int
-    """Rows without a value, which were left out."""
+    """Rows without a value."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class SourceOptions:
     """An empty folder for unpacked arrays; removed when the stage ends."""
     attributes: dict[str, Kind] = field(default_factory=dict)
     """Kinds of columns of labels (``data.attributes``); all others are decided by rule."""
-    missing: Literal["refuse", "drop"] = "refuse"
+    missing: Literal["refuse", "drop", "ignore"] = "refuse"
     """What happens to rows without a value (``data.missing``)."""
     max_unreadable: float = 1.0
     """Fraction of rows that may name no file."""

@@ -3,6 +3,8 @@
 npz, safetensors   z0 float32 (N, *latent shape); labels int64 (N,) and attributes float32 (N, A), without empty ones
 parquet            column z0, a list of numbers per row; a column per class label and attribute; classes by their names
 
+A missing value is NaN, in parquet null.
+
 z0 is standardised, as the denoiser and the probes receive it; encoded_img/stats.json holds mean and std of raw latents.
 """
 
@@ -84,11 +86,12 @@ def _write_parquet(path: Path, z0: Tensor, split: LatentSplit[ShardedArray], col
     flat = z0.flatten(1)  # (N, numbers of one latent)
     table = {"z0": pa.FixedSizeListArray.from_arrays(pa.array(flat.flatten().numpy()), flat.shape[1])}
     for column, values in zip(columns, split.labels.values.T, strict=True):
-        names = pa.array(column.classes, pa.string())
+        names, missing = pa.array(column.classes, pa.string()), values.isnan()
+        mask = missing.numpy() if missing.any() else None
         table[column.name] = (
-            pa.DictionaryArray.from_arrays(pa.array(values.to(torch.int32).numpy()), names)
+            pa.DictionaryArray.from_arrays(pa.array(values.nan_to_num().to(torch.int32).numpy(), mask=mask), names)
             if column.classes
-            else pa.array(values.numpy())
+            else pa.array(values.numpy(), mask=mask)
         )
     parquet.write_table(pa.table(table), path)
 

@@ -16,7 +16,7 @@ from latentline.core.seeds import derive_seed, generator
 from latentline.core.shards import ShardedArray
 from latentline.core.timing import record_timing
 from latentline.data.store import ImageSplit
-from latentline.evaluation.agreement import agreement
+from latentline.evaluation.agreement import accuracy
 from latentline.feature_extractors.build import PretrainedExtractor, build_feature_extractor
 from latentline.feature_extractors.load import FeatureExtractor
 from latentline.feature_extractors.training import ClassifierTraining, predict_labels, train_classifier
@@ -121,4 +121,4 @@ def accuracy_on_real(
     )
     saving.file.finish()
     predicted = predict_labels(network, test.images, [column], extractor.device)
-    return agreement(column, predicted[:, 0], test.labels)
+    return accuracy(predicted[:, 0], test.labels)

@@ -16,7 +16,7 @@ from latentline.core.seeds import generator
 from latentline.core.timing import record_timing
 from latentline.denoisers.load import Denoiser, load_denoiser
 from latentline.diffusion.time_grid import time_grid
-from latentline.evaluation.agreement import ConfusionSample, agreement, confusion_sample, constant_agreement
+from latentline.evaluation.agreement import ConfusionSample, accuracy, confusion_sample, constant_agreement
 from latentline.latents.cache import LatentStats
 from latentline.runtime.compute import channels_last
 from stages.evaluate.class_likelihoods import by_denoising, by_inversion, by_likelihood, posterior
@@ -76,14 +76,14 @@ def diffusion_classifier_scores(
     found = classify(params, seed, denoiser, z0[chosen], labels[chosen], shares)
     record_timing("evaluate", bayes_seconds=time.monotonic() - started)
     targets, column = labels.values[chosen, 0], labels.schema[0]
-    accuracy, extractor_accuracy = (agreement(column, answers, targets) for answers in (found, predicted[chosen]))
+    share, extractor_share = (accuracy(answers, targets) for answers in (found, predicted[chosen]))
     metrics = {
         "method": params.method,
         "count": len(chosen),
-        "accuracy": accuracy,
-        "standard_error": math.sqrt(accuracy * (1 - accuracy) / len(chosen)),
-        "accuracy_of_the_feature_extractor": extractor_accuracy,
-        "accuracy_of_the_judge": extractor_accuracy,  # for readers of earlier versions
+        "accuracy": share,
+        "standard_error": math.sqrt(share * (1 - share) / len(chosen)),
+        "accuracy_of_the_feature_extractor": extractor_share,
+        "accuracy_of_the_judge": extractor_share,  # for readers of earlier versions
         "accuracy_of_the_commonest_class": constant_agreement(column, targets),
     }
     return metrics, confusion_sample(column, found, targets)

@@ -11,7 +11,7 @@ from torch import Tensor
 from latentline.core.attributes import CLASS, Attribute
 from latentline.core.labels import LabelTable
 from latentline.core.seeds import generator
-from latentline.evaluation.agreement import agreement
+from latentline.evaluation.agreement import NO_VALUE, agreement
 from stages.evaluate.distances import frechet_distance, kernel_distance
 from stages.evaluate.features import STAGE
 from stages.evaluate.neighbours import nearest, neighbour_scores
@@ -102,16 +102,20 @@ def agreement_scores(
         columns: attributes that the feature extractor predicts.
         predicted: labels (N, A) of ``samples`` and ``real_test``.
         labels: their conditions or labels; samples may have only some of the ``columns``.
+
+    Missing values are left out. A score without any value is None, and ``not_computed`` beside it has the reason.
     """
     metrics: dict[str, Any] = {}
     for index, column in enumerate(columns):
         if column.name not in labels["samples"].names:
             continue
-        scores = {
+        scores: dict[str, Any] = {
             name: agreement(column, predicted[name][:, index], labels[name].column(column.name)) for name in _COMPARED
         }
         if column.name == CLASS:
             metrics |= {"class_accuracy": scores["samples"], "class_accuracy_of_real_test": scores["real_test"]}
         else:
+            if reasons := {name: NO_VALUE for name, score in scores.items() if score is None}:
+                scores["not_computed"] = reasons
             metrics.setdefault("by_attribute", {})[column.name] = scores
     return metrics

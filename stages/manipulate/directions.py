@@ -69,7 +69,7 @@ def _choose_targets(
 ) -> tuple[list[Target], Tensor]:
     """Return the targets and a direction (K, F) of any length for each.
 
-    A target is left out where every image to edit matches it already, and where its direction is zero.
+    A target is left out where every image to edit matches it already or has no value, and where its direction is zero.
 
     Args:
         params: of the stage.
@@ -83,7 +83,11 @@ def _choose_targets(
     if params.direction == "classifier":
         normals = load_latent_classifiers().probe.weight  # (K, F), one per target
     elif every:
-        normals = mean_differences(z0, torch.stack([target.matches(train_values) for target in every], dim=1))
+        matches, unknown = (
+            torch.stack([found(target, train_values) for target in every], dim=1)
+            for found in (Target.matches, Target.unknown)
+        )  # (N, K) each
+        normals = mean_differences(z0, matches, unknown)
     else:
         normals = z0[:0]
     rows = [row for row, target in enumerate(every) if len(target.non_matching(values, 1)) and normals[row].any()]

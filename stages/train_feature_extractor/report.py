@@ -10,7 +10,7 @@ from latentline.core.attributes import CLASS
 from latentline.core.files import write_metrics
 from latentline.core.labels import Schema
 from latentline.data.store import ImageSplit
-from latentline.evaluation.agreement import agreement, confusion_sample, constant_agreement
+from latentline.evaluation.agreement import NO_VALUE, agreement, confusion_sample, constant_agreement
 from latentline.feature_extractors.build import ExtractorNetwork
 from latentline.feature_extractors.training import predict_labels
 from latentline.figures.plots import confusion, curves, notice, write_table
@@ -40,6 +40,8 @@ def report(
 ) -> None:
     """Write the metrics of the ``test`` split, and the figures.
 
+    A column without any value in this split has no score: None, for the reason in ``not_computed``.
+
     Args:
         metrics_file: metrics/feature_extractor.json.
         folder: of the figures.
@@ -52,10 +54,12 @@ def report(
     """
     predicted = predict_labels(network, test.images, schema, device)
     columns = list(zip(schema, predicted.T, test.labels.values.T, strict=True))
-    scores = {column.name: agreement(column, answers, targets) for column, answers, targets in columns}
-    references = {column.name: constant_agreement(column, targets) for column, _, targets in columns}
+    scores: dict[str, Any] = {column.name: agreement(column, answers, targets) for column, answers, targets in columns}
+    references: dict[str, Any] = {column.name: constant_agreement(column, targets) for column, _, targets in columns}
     metrics: dict[str, Any] = {**_naming(name), "by_column": scores, "by_column_of_the_best_constant": references}
-    discrete = [column.name for column in schema if column.kind != "continuous"]
+    if reasons := {name: NO_VALUE for name, score in scores.items() if score is None}:
+        metrics["not_computed"] = reasons
+    discrete = [column.name for column in schema if column.kind != "continuous" and column.name not in reasons]
     if averaged := [CLASS] if CLASS in scores else discrete:
         metrics["accuracy"] = sum(scores[column] for column in averaged) / len(averaged)
         metrics["accuracy_of_the_commonest_class"] = sum(references[column] for column in averaged) / len(averaged)

@@ -1,5 +1,6 @@
 """Build and train the feature extractor: everything that its weights depend on."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +50,8 @@ def build(
     Raises:
         UserError: the network exceeds the device's memory, or a package is missing.
     """
-    differ = bool((labels != labels[:1]).any())  # a classifier learns nothing from, for example, a single class
+    lowest, highest = labels.nan_to_num(math.inf).amin(dim=0), labels.nan_to_num(-math.inf).amax(dim=0)  # (A,)
+    differ = bool((lowest < highest).any())  # a classifier learns nothing from, for example, a single class
     name = params.name if params.name != "auto" else "classifier" if differ else "efficientnet_lite0"
     sizes = params.model_dump(include={"channels", "features"})
     constructor: dict[str, Any] = {"outputs": num_logits(card.schema)}
@@ -95,8 +97,9 @@ def train(
     def validate(model: nn.Module, epoch: int) -> dict[str, float]:
         predicted = predict_labels(network, val_split.images, schema, device)
         columns = zip(schema, predicted.T, val_split.labels.values.T, strict=True)
-        scores = [agreement(column, answers, targets) for column, answers, targets in columns]
-        return {"val_agreement": sum(scores) / len(scores)}
+        found = [agreement(column, answers, targets) for column, answers, targets in columns]
+        scores = [score for score in found if score is not None]
+        return {"val_agreement": sum(scores) / len(scores) if scores else math.nan}  # NaN: an empty cell of loss.csv
 
     # A pretrained network reads each image once, so they need not stay in memory.
     pretrained = isinstance(network, PretrainedExtractor)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from latentline.core.attributes import Attribute, most_frequent
+from latentline.core.errors import UserError
 from latentline.core.seeds import derive_seed
 from latentline.core.shards import ShardedArray
 from latentline.latents.cache import LatentSplit, LatentStats, read_latents
@@ -40,7 +41,7 @@ def fit_probes(
     val: LatentSplit[Tensor],
     params: LatentClassifiersParams,
 ) -> tuple[Probe, dict[str, float]]:
-    """Fit one probe per attribute.
+    """Fit one probe per attribute, on the latents whose images have a value of it.
 
     Args:
         schema: of the labels.
@@ -51,6 +52,9 @@ def fit_probes(
     Returns:
         One probe of the flat latent for all attributes, its logits in the order of the schema. The inverse
         regularisation of each attribute, by name.
+
+    Raises:
+        UserError: validation latents are to choose the regularisation of an attribute, and none has a value of it.
     """
     projection = pooling(train.latents) if params.features == "pooled" else None  # (F, C)
     features = [
@@ -59,11 +63,16 @@ def fit_probes(
     ]
     probes, inverse_regularization = [], {}
     for attribute, *columns in zip(schema, train.labels.values.T, val.labels.values.T, strict=True):
-        fitted, chosen = (
-            _of_frequent_classes(attribute, one, values, columns[0])
-            for one, values in zip(features, columns, strict=True)
-        )
+        present = [_with_value(one, values) for one, values in zip(features, columns, strict=True)]
+        fitted, chosen = (_of_frequent_classes(attribute, *split, present[0][1]) for split in present)
+        if not len(fitted[1]):
+            log.warning("%s: none of the %d latents to fit on has a value", attribute.name, len(columns[0]))
         if params.inverse_regularization is None:
+            if not len(chosen[1]):
+                raise UserError(
+                    "latent_classifiers.inverse_regularization (null) must be a number, since no validation image has "
+                    f"a value of {attribute.name!r}; set it, or prepare more validation images (data.splits.val)"
+                )
             probe, strength = choose_probe(attribute, fitted, chosen, params.logistic, params.max_iterations)
             log.info("%s: inverse regularisation %g has the lowest loss on validation images", attribute.name, strength)
         else:
@@ -77,6 +86,12 @@ def fit_probes(
     return Probe(weight, bias), inverse_regularization
 
 
+def _with_value(features: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return features (N, F) and values (N,) without the rows whose value is missing."""
+    missing = values.isnan()
+    return (features[~missing], values[~missing]) if missing.any() else (features, values)
+
+
 def _of_frequent_classes(
     attribute: Attribute, features: Tensor, values: Tensor, training: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -87,7 +102,7 @@ def _of_frequent_classes(
     Args:
         attribute: of the values.
         features: (N, F).
-        values: (N,).
+        values: (N,); none is missing.
         training: values of the training latents, which decide what is frequent.
     """
     if len(attribute.classes) <= _MAX_CLASSES:

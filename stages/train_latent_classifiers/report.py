@@ -12,7 +12,7 @@ from latentline.core.attributes import CLASS, Attribute, predict, split_logits
 from latentline.core.files import replaced_folder, write_metrics
 from latentline.core.labels import LabelTable
 from latentline.core.paths import FIGURES, METRICS
-from latentline.evaluation.agreement import agreement, confusion_sample, constant_agreement
+from latentline.evaluation.agreement import NO_VALUE, agreement, confusion_sample, constant_agreement
 from latentline.figures.plots import bars, confusion, notice, relation
 from latentline.probes.probes import Logistic, probabilities
 from stages.train_latent_classifiers.calibration import Bin, calibration_error, reliability
@@ -59,11 +59,19 @@ def report(labels: LabelTable, logits: Tensor, logistic: Logistic, inverse_regul
 def _score(
     folder: Path, schema: Sequence[Attribute], logits: Tensor, ground_truth: Tensor, logistic: Logistic
 ) -> dict[str, Any]:
-    """Draw the figures and return the metrics, from logits (N, K) and ground truth (N, A)."""
+    """Draw the figures and return the metrics, from logits (N, K) and ground truth (N, A).
+
+    Latents without a value of an attribute are left out of its scores.
+    """
     by_column: dict[str, dict[str, Any]] = {}
     decisions: dict[str, tuple[Tensor, Tensor]] = {}  # confidence (N,), and whether correct (N,)
     columns = zip(schema, split_logits(schema, logits), predict(schema, logits).T, ground_truth.T, strict=True)
-    for attribute, own_logits, predicted, truth in columns:
+    for attribute, every_logits, every_prediction, values in columns:
+        present = ~values.isnan()
+        own_logits, predicted, truth = every_logits[present], every_prediction[present], values[present]
+        if not len(truth):
+            by_column[attribute.name] = {"not_computed": NO_VALUE}
+            continue
         if attribute.kind == "continuous":
             by_column[attribute.name] = {"r2": agreement(attribute, predicted, truth)}
             continue

@@ -121,3 +121,32 @@ def test_without_columns_conditions_and_predictions_are_empty():
     assert with_statistics((), torch.empty(5, 0)) == ()
     assert cond_dim(()) == num_logits(()) == 0
     assert encode_attributes((), torch.empty(5, 0)).shape == predict((), torch.empty(5, 0)).shape == (5, 0)
+
+
+@ONE_EACH
+def test_a_missing_value_is_left_out_of_the_loss_and_of_the_statistics(column):
+    values, logits = _values(column), torch.randn(50, column.num_logits)
+    gaps = values.clone()
+    gaps[::4] = torch.nan
+    present = ~gaps.isnan()
+    assert torch.equal(column.loss(logits, gaps, 0.1), column.loss(logits[present], values[present], 0.1))
+    found, expected = (with_statistics([column], part[:, None]) for part in (gaps, values[present]))
+    assert found == expected
+
+
+@ONE_EACH
+def test_the_loss_without_any_value_is_0_and_changes_no_weight(column):
+    logits = torch.randn(5, column.num_logits, requires_grad=True)
+    loss = column.loss(logits, torch.full((5,), torch.nan))
+    loss.backward()
+    assert loss == 0
+    assert torch.equal(logits.grad, torch.zeros_like(logits))
+
+
+def test_the_condition_of_a_missing_value_is_the_null_condition_of_its_attribute():
+    values = torch.stack([_values(column) for column in COLUMNS], dim=1)
+    gaps = values.clone()
+    gaps[3, 1], gaps[4, 2], gaps[5, 3] = torch.nan, torch.nan, torch.nan
+    found, expected = encode_attributes(COLUMNS, gaps), encode_attributes(COLUMNS, values)
+    expected[3, 2], expected[4, 3:5], expected[5, 5:8] = 0, 0, 0  # widths 2, 1, 2, 3
+    assert torch.equal(found, expected)

@@ -108,3 +108,16 @@ def test_guidance_is_off_for_an_unconditional_denoiser_and_a_line_in_the_log_nam
     with caplog.at_level(logging.INFO):
         assert build_conditioning(wanted, SCHEMA).guidance(scale, "sample.guidance_scale") == used
     assert [record.message.split()[0] for record in caplog.records] == ["sample.guidance_scale"] * lines
+
+
+def test_a_value_that_training_images_lack_is_missing_in_samples_and_null_in_their_condition():
+    training = _labels(6)
+    training.values[:, 2] = torch.nan
+    samples = labels_for_samples(training, 12)
+    assert samples.values[:, 2].isnan().all()
+    assert not samples.values[:, :2].isnan().any()
+    conditioning = build_conditioning("all", SCHEMA)
+    assert torch.equal(conditioning.encode(samples).vector[:, 4:], torch.zeros(12, 2))
+    assert torch.equal(
+        conditioning_on(["age"], SCHEMA).encode(samples).vector, conditioning_on(["age"], SCHEMA).null(12).vector
+    )

@@ -50,11 +50,23 @@ def test_each_image_can_be_moved_by_its_own_distance():
 def test_a_mean_difference_leads_from_the_mean_of_the_others_to_the_mean_of_the_matching():
     latents, matches = torch.randn(30, 4), torch.rand(30, 3) > 0.4
     expected = torch.stack([latents[match].mean(dim=0) - latents[~match].mean(dim=0) for match in matches.T])
-    torch.testing.assert_close(mean_differences(latents, matches), expected)
+    torch.testing.assert_close(mean_differences(latents, matches, torch.zeros_like(matches)), expected)
 
 
 def test_there_is_no_mean_difference_where_all_match_or_none():
     matches = torch.tensor([[True, False, True], [True, False, False]])
-    differences = mean_differences(torch.randn(2, 4), matches)
+    differences = mean_differences(torch.randn(2, 4), matches, torch.zeros_like(matches))
     assert not differences[:2].any()
     assert differences[2].all()
+
+
+def test_an_image_that_may_match_or_not_is_left_out_of_the_mean_difference():
+    latents, matches = torch.randn(30, 4), torch.rand(30, 3) > 0.4
+    unknown = (torch.rand(30, 3) > 0.7) & ~matches
+    unknown[:, 2] = ~matches[:, 2]  # all others are unknown
+    found = mean_differences(latents, matches, unknown)
+    expected = torch.stack(
+        [latents[matches[:, k]].mean(dim=0) - latents[~matches[:, k] & ~unknown[:, k]].mean(dim=0) for k in range(2)]
+    )
+    torch.testing.assert_close(found[:2], expected)
+    assert not found[2].any()

@@ -60,3 +60,14 @@ def test_an_unknown_name_is_refused_in_one_line_with_the_names_that_exist():
     with pytest.raises(UserError) as caught:
         require_names("manipulate.source_class", ["bird"], [f"class {number}" for number in range(1000)])
     assert "class 59, ...; correct it" in str(caught.value)
+
+
+@pytest.mark.parametrize("target", all_targets(SCHEMA[1:]), ids=lambda target: target.name)
+def test_an_image_without_a_value_neither_matches_nor_is_edited(target):
+    values = VALUES[:, 1:].clone()
+    values[1, target.column_index] = torch.nan
+    assert target.unknown(values).tolist() == [False, True, False, False]
+    matches = target.matches(values)
+    assert not matches[1]
+    assert target.non_matching(values, 4).tolist() == [row for row in (0, 2, 3) if not matches[row]]
+    assert not target.with_target(values).isnan().any()

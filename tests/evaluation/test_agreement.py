@@ -67,3 +67,14 @@ def test_a_confusion_figure_has_all_classes_or_the_most_frequent_ones_and_says_s
     assert counts.sum() == 399
     assert (int(counts[0, 1]), int(counts[0, 0]), int(counts[1, 1])) == (1, 1, 1)
     assert note == "the 200 most frequent of 10000 classes"
+
+
+@pytest.mark.parametrize("column", [HAIR, SMILING, AGE], ids=lambda column: column.kind)
+def test_images_without_a_value_are_not_scored_and_without_any_value_there_is_no_score(column):
+    predicted, values = (torch.randint(0, 2, (97,)).float() for _ in range(2))
+    gaps = values.where(torch.arange(97) % 5 > 0, torch.nan)
+    present = ~gaps.isnan()
+    assert agreement(column, predicted, gaps) == agreement(column, predicted[present], values[present])
+    assert constant_agreement(column, gaps) == constant_agreement(column, values[present])
+    none = torch.full((97,), torch.nan)
+    assert (agreement(column, predicted, none), constant_agreement(column, none)) == (None, None)

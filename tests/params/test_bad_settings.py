@@ -22,7 +22,7 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("data.root", 5),
     ("data.attributes", None),
     ("data.attributes", ["age"]),
-    ("data.missing", "ignore"),
+    ("data.missing", "impute"),
     ("data.missing", True),
     ("data.limit", "100"),
     ("data.classes", "Bag"),

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentline.autoencoders.base import Autoencoder
+from latentline.autoencoders.base import Autoencoder, in_weights_dtype
 from latentline.autoencoders.encoder_decoder import build_encoder_decoder
 from latentline.autoencoders.reconstruction import reconstruction_loss
 
@@ -28,11 +28,11 @@ class AE(Autoencoder):
 
     def encode(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """See :meth:`Autoencoder.encode`; takes no random numbers."""
-        return self.encoder(x)
+        return in_weights_dtype(self.encoder, x)
 
     def decode(self, z: Tensor, noise: Tensor | None = None) -> Tensor:
         """See :meth:`Autoencoder.decode`; without noise."""
-        return self.decoder(z)
+        return in_weights_dtype(self.decoder, z)
 
     def loss(
         self, x: Tensor, noise: tuple[Tensor, ...], step: int | None = None

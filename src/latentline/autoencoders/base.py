@@ -1,9 +1,15 @@
 """The interface of every autoencoder."""
 
 from abc import ABC, abstractmethod
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+
+
+def in_weights_dtype(network: nn.Module, x: Tensor) -> Tensor:
+    """Return ``network(x)``, computed in the type of its weights or of autocast, in the type of ``x``."""
+    return cast(Tensor, network(x.to(next(network.parameters()).dtype))).to(x.dtype)
 
 
 class Autoencoder(nn.Module, ABC):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from latentline.autoencoders.ae import AE
-from latentline.autoencoders.base import Autoencoder
+from latentline.autoencoders.base import Autoencoder, in_weights_dtype
 from latentline.core.condition import Condition
 from latentline.core.seeds import generator
 from latentline.diffusion.euler import euler
@@ -103,7 +103,7 @@ class DiffAE(Autoencoder):
 
     def encode(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """See :meth:`Autoencoder.encode`; takes no random numbers."""
-        return self.encoder(x)
+        return in_weights_dtype(self.encoder, x)
 
     def decode(self, z: Tensor, noise: Tensor | None = None, *, steps: int | None = None) -> Tensor:
         """See :meth:`Autoencoder.decode`; in ``steps`` equal steps, None = ``sample_timesteps``."""

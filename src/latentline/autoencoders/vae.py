@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentline.autoencoders.base import Autoencoder
+from latentline.autoencoders.base import Autoencoder, in_weights_dtype
 from latentline.autoencoders.encoder_decoder import build_encoder_decoder
 from latentline.autoencoders.reconstruction import reconstruction_loss
 
@@ -46,7 +46,7 @@ class VAE(Autoencoder):
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log variance, each (B, *latent_shape), of images (B, C, H, W)."""
-        mean, log_variance = self.encoder(x).chunk(2, dim=1)  # (B, *latent_shape) each
+        mean, log_variance = in_weights_dtype(self.encoder, x).chunk(2, dim=1)  # (B, *latent_shape) each
         return mean, log_variance.clamp(*_LOG_VARIANCE_RANGE)
 
     def encode(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -59,7 +59,7 @@ class VAE(Autoencoder):
 
     def decode(self, z: Tensor, noise: Tensor | None = None) -> Tensor:
         """See :meth:`Autoencoder.decode`; without noise."""
-        return self.decoder(z)
+        return in_weights_dtype(self.decoder, z)
 
     def sample_training_noise(self, count: int, generator: torch.Generator) -> tuple[Tensor]:
         """Return noise (count, *latent_shape); see :meth:`Autoencoder.sample_training_noise`."""

@@ -5,7 +5,8 @@
     categorical   index into ``classes``    one-hot                         one logit per class
     continuous    the number                1, standardised number          the standardised number
 
-Values are float32 (N, A), one column for each attribute. A condition of zeros is the null condition.
+Values are float32 (N, A), one column for each attribute. NaN marks a missing value, which the class never has. A
+condition of zeros is the null condition; that of a missing value is zeros, too.
 """
 
 from collections.abc import Sequence
@@ -39,25 +40,41 @@ class Attribute:
         return len(self.classes) if self.kind == "categorical" else 1
 
     def encode(self, values: Tensor) -> Tensor:
-        """Return the part (N, F) of a condition for values (N,)."""
+        """Return the part (N, F) of a condition for values (N,); zeros for a missing value."""
+        missing = values.isnan()
+        filled = values.masked_fill(missing, 0)
         if self.kind == "categorical":
-            return F.one_hot(values.long(), len(self.classes)).float()  # (N, classes)
-        if self.kind == "binary":
-            return 2 * values[:, None] - 1  # (N, 1)
-        return torch.stack([torch.ones_like(values), (values - self.mean) / self.std], dim=1)  # (N, 2)
+            part = F.one_hot(filled.long(), len(self.classes)).float()  # (N, classes)
+        elif self.kind == "binary":
+            part = 2 * filled[:, None] - 1  # (N, 1)
+        else:
+            part = torch.stack([torch.ones_like(filled), (filled - self.mean) / self.std], dim=1)  # (N, 2)
+        return part.masked_fill(missing[:, None], 0)
 
     def loss(self, logits: Tensor, values: Tensor, label_smoothing: float = 0.0) -> Tensor:
-        """Return the loss of logits (N, K) for values (N,).
+        """Return the loss of logits (N, K) for values (N,), the mean over the rows that have a value.
 
-        It is the cross-entropy or, of numbers, the mean squared error in standard deviations.
+        It is the cross-entropy or, of numbers, the mean squared error in standard deviations. It is 0 where no row has
+        a value.
         """
+        if (missing := values.isnan()).any():
+            logits, values = logits[~missing], values[~missing]
+        if not len(values):
+            return logits.sum()  # 0, with gradients of 0
+        return self._loss(logits, values, label_smoothing, "mean")
+
+    def losses(self, logits: Tensor, values: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        """Return the loss (N,) of each row, 0 for a missing value. A GPU is not waited for."""
+        rows = self._loss(logits, values.nan_to_num(), label_smoothing, "none")
+        return rows.masked_fill(values.isnan(), 0)
+
+    def _loss(self, logits: Tensor, values: Tensor, label_smoothing: float, reduction: str) -> Tensor:
         if self.kind == "categorical":
-            return F.cross_entropy(logits, values.long(), label_smoothing=label_smoothing)
+            return F.cross_entropy(logits, values.long(), label_smoothing=label_smoothing, reduction=reduction)
         if self.kind == "binary":
-            return F.binary_cross_entropy_with_logits(
-                logits[:, 0], values * (1 - label_smoothing) + label_smoothing / 2
-            )
-        return F.mse_loss(logits[:, 0], (values - self.mean) / self.std)
+            targets = values * (1 - label_smoothing) + label_smoothing / 2
+            return F.binary_cross_entropy_with_logits(logits[:, 0], targets, reduction=reduction)
+        return F.mse_loss(logits[:, 0], (values - self.mean) / self.std, reduction=reduction)
 
     def predict(self, logits: Tensor) -> Tensor:
         """Return the values (N,) that logits (N, K) predict."""
@@ -67,10 +84,17 @@ class Attribute:
 
 
 def with_statistics(attributes: Sequence[Attribute], values: Tensor) -> tuple[Attribute, ...]:
-    """Return ``attributes`` with the mean and standard deviation of ``values`` (N, A); a constant column has std 1."""
+    """Return ``attributes`` with the mean and standard deviation of ``values`` (N, A); a constant column has std 1.
+
+    Missing values are left out. A column of numbers must have at least one value.
+    """
     if not attributes:
         return ()
     means, stds = values.double().mean(dim=0).tolist(), values.double().std(dim=0, correction=0).tolist()
+    for index in values.isnan().any(dim=0).nonzero()[:, 0].tolist():
+        column = values[:, index].double()
+        present = column[~column.isnan()]
+        means[index], stds[index] = float(present.mean()), float(present.std(correction=0))
     return tuple(
         replace(attribute, mean=mean, std=std or 1.0) if attribute.kind == "continuous" else attribute
         for attribute, mean, std in zip(attributes, means, stds, strict=True)

@@ -1,8 +1,8 @@
 """One table of labels for images, latents and samples: a schema and one array, in memory and on disk.
 
 A shard on disk (:mod:`latentline.core.shards`) stores the labels of its rows in plain arrays, which other tools can
-read: ``labels`` int64 (N,), the class, and ``attributes`` float32 (N, A), all other columns. An array without columns
-is left out. The schema is stored as JSON.
+read: ``labels`` int64 (N,), the class, and ``attributes`` float32 (N, A), all other columns, NaN where a value is
+missing. An array without columns is left out. The schema is stored as JSON.
 """
 
 from collections.abc import Iterable, Sequence
@@ -43,7 +43,10 @@ def class_names(schema: Sequence[Attribute]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class LabelTable:
-    """The labels of N images: ``values`` float32 (N, A), one column for each attribute of ``schema``."""
+    """The labels of N images: ``values`` float32 (N, A), one column for each attribute of ``schema``.
+
+    NaN is a missing value, which the class never has.
+    """
 
     schema: Schema
     values: Tensor

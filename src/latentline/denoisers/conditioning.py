@@ -31,7 +31,7 @@ class Conditioning:
         return [attribute.name for attribute in self.attributes]
 
     def encode(self, labels: LabelTable) -> Condition:
-        """Return the condition of N images; ``labels`` may hold more than these attributes."""
+        """Return the condition of N images; ``labels`` may hold more than these attributes, or lack values."""
         return Condition(encode_attributes(self.attributes, labels.select(self.names).values))
 
     def null(self, count: int) -> Condition:
@@ -74,7 +74,8 @@ def conditioning_on(names: Sequence[str], schema: Sequence[Attribute]) -> Condit
 def labels_for_samples(training: LabelTable, count: int) -> LabelTable:
     """Return the labels of ``count`` samples.
 
-    Classes come in turn. All other attributes are copied from training images of the same class, in turn too.
+    Classes come in turn. All other attributes are copied from training images of the same class, in turn too. A value
+    that such an image lacks stays missing, so that conditions are distributed as in training.
 
     Args:
         training: labels of training images.

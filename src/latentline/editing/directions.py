@@ -24,7 +24,7 @@ def move(latents: Tensor, direction: Tensor, distance: float | Tensor) -> Tensor
     return latents + distance * direction
 
 
-def mean_differences(latents: Tensor, matches: Tensor) -> Tensor:
+def mean_differences(latents: Tensor, matches: Tensor, unknown: Tensor) -> Tensor:
     """Return the mean of matching latents minus the mean of all others, one direction (K, F) per target.
 
     A target that all or no images match has a direction of zeros.
@@ -32,10 +32,15 @@ def mean_differences(latents: Tensor, matches: Tensor) -> Tensor:
     Args:
         latents: (N, F).
         matches: bool (N, K), which images match each target.
+        unknown: bool (N, K), images left out, since it is unknown whether they match.
     """
     inside = matches.float()
     counts = inside.sum(dim=0)[:, None]  # (K, 1)
     sums = inside.T @ latents  # (K, F)
-    other_counts = (len(latents) - counts).clamp(min=1)
-    difference = sums / counts.clamp(min=1) - (latents.sum(dim=0) - sums) / other_counts  # (K, F)
-    return difference.where((counts > 0) & (counts < len(latents)), difference.new_zeros(()))
+    total, total_count = latents.sum(dim=0), torch.tensor(len(latents))  # of all images that are not left out
+    if unknown.any():
+        outside = unknown.float()
+        total, total_count = total - outside.T @ latents, total_count - outside.sum(dim=0)[:, None]  # (K, F), (K, 1)
+    other_counts = (total_count - counts).clamp(min=1)
+    difference = sums / counts.clamp(min=1) - (total - sums) / other_counts  # (K, F)
+    return difference.where((counts > 0) & (counts < total_count), difference.new_zeros(()))

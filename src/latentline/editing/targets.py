@@ -30,15 +30,22 @@ class Target:
         return value if self.attribute.name == CLASS else f"{self.attribute.name}={value}"
 
     def matches(self, values: Tensor) -> Tensor:
-        """Return which images, by their values (N, A), have the target already: bool (N,)."""
+        """Return which images, by their values (N, A), have the target already: bool (N,); False without a value."""
         column = values[:, self.column_index]
         if self.attribute.classes:
             return column == self.class_index
         return column > (0.5 if self.attribute.kind == "binary" else self.attribute.mean)
 
+    def unknown(self, values: Tensor) -> Tensor:
+        """Return which images, by their values (N, A), have no value of the attribute: bool (N,)."""
+        return values[:, self.column_index].isnan()
+
     def non_matching(self, values: Tensor, count: int) -> Tensor:
-        """Return the rows of the first ``count`` images without the target: int64 (M,), M at most ``count``."""
-        return self.matches(values).logical_not().nonzero()[:count, 0]
+        """Return the rows of the first ``count`` images without the target: int64 (M,), M at most ``count``.
+
+        Images without a value of the attribute are left out.
+        """
+        return (self.matches(values) | self.unknown(values)).logical_not().nonzero()[:count, 0]
 
     def with_target(self, values: Tensor) -> Tensor:
         """Return values (N, A) with the target set: the class, 1, or one standard deviation above the mean."""

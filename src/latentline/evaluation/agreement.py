@@ -8,22 +8,37 @@ from torch import Tensor
 from latentline.core.attributes import Attribute, most_frequent
 
 _MAX_DRAWN = 200  # classes in a confusion matrix for people
+NO_VALUE = "no image has a value"
+"""Why an agreement is None, for the metrics."""
 
 
-def agreement(column: Attribute, predicted: Tensor, targets: Tensor) -> float:
+def accuracy(predicted: Tensor, targets: Tensor) -> float:
+    """Return the share of predictions (N,) that equal the ground truth (N,)."""
+    return float((predicted == targets).float().mean())
+
+
+def agreement(column: Attribute, predicted: Tensor, targets: Tensor) -> float | None:
     """Return the accuracy of predictions (N,), or the coefficient of determination of a continuous column, at most 1.
 
     Where the ground truth (N,) of a continuous column is constant, return 1 if every prediction is right, else 0.
+    Images without a value are left out; None where no image has one.
     """
+    if (missing := targets.isnan()).any():
+        predicted, targets = predicted[~missing], targets[~missing]
+    if not len(targets):
+        return None
     if column.kind != "continuous":
-        return float((predicted == targets).float().mean())
+        return accuracy(predicted, targets)
     targets = targets.double()
     residual, variation = (predicted - targets).square().sum(), (targets - targets.mean()).square().sum()
     return float(1 - residual / variation if variation > 0 else residual == 0)
 
 
-def constant_agreement(column: Attribute, targets: Tensor) -> float:
-    """Return the agreement of the best constant prediction with the ground truth (N,)."""
+def constant_agreement(column: Attribute, targets: Tensor) -> float | None:
+    """Return the agreement of the best constant prediction with the ground truth (N,); None where it has no value."""
+    targets = targets[~targets.isnan()]
+    if not len(targets):
+        return None
     if column.kind == "continuous":
         return 0.0
     return float(targets.unique(return_counts=True)[1].max() / len(targets))

@@ -20,7 +20,7 @@ from latentline.training.config import optimizer_of
 from latentline.training.loop import Saving, TrainConfig, fit
 from latentline.training.micro_batches import MicroBatch, micro_batches
 from latentline.training.params import OptimizerParams
-from latentline.training.step_inputs import RowSource, StepInputs
+from latentline.training.step_inputs import Inputs, RowSource, StepInputs
 
 _MAX_LOGITS = 1 << 26  # at a time; with 10 classes those of 6.7 million images
 
@@ -66,7 +66,8 @@ def train_classifier(
         network: on its device.
         columns: attributes that its outputs predict.
         images: uint8 (N, C, H, W).
-        values: (N, A) of ``columns``.
+        values: (N, A) of ``columns``, on the CPU. The loss of a column is the mean over the rows of a batch that have a
+            value, whatever the micro-batches; it is 0 where none has one.
         training: epochs, label smoothing and optimizer.
         device: of the network.
         seed: with ``name``, the source of order and dropout.
@@ -78,24 +79,34 @@ def train_classifier(
     Returns:
         One row per epoch.
     """
-    values = values.to(device)
+    complete = not values.isnan().any()
     order = EpochSampler(len(images), training.optimizer.batch_size, derive_seed(seed, name, "order"))
     source, trained = RowSource(images), cast(nn.Module, network)
     if isinstance(network, PretrainedExtractor):
         source = RowSource(extract_features(network, images, device, ranks, progress=True).to(device))
         trained = network.head
     ranks.exit_non_main()
-    inputs_of = StepInputs(lambda step: source.inputs(order.rows(step)), device)
+
+    def draw(step: int) -> Inputs:
+        rows = order.rows(step)
+        return {**source.inputs(rows), "targets": values[rows]}
+
+    inputs_of = StepInputs(draw, device)
 
     def loss(step: int) -> Iterator[MicroBatch]:
         torch.manual_seed(derive_seed(seed, name, "dropout", step))
         inputs = inputs_of(step)
-        batch, targets = source.batch(inputs), values[inputs["rows"]]
+        batch, targets = source.batch(inputs), inputs["targets"]
+        counts = targets.isnan().logical_not().sum(dim=0).clamp(min=1)  # (A,), of the batch
         for weight, part in micro_batches(len(targets), training.optimizer.accumulate):
             x = batch[part]
-            logits = trained(channels_last(to_unit_range(x)) if trained is network else x)
-            by_column = zip(columns, split_logits(columns, logits.float()), targets[part].T, strict=True)
-            losses = [column.loss(own, labels, training.label_smoothing) for column, own, labels in by_column]
+            logits = trained(channels_last(to_unit_range(x)) if trained is network else x).float()
+            by_column = zip(columns, split_logits(columns, logits), targets[part].T, strict=True)
+            if complete:
+                losses = [column.loss(own, labels, training.label_smoothing) for column, own, labels in by_column]
+            else:  # a micro-batch counts by its share of the batch's values
+                rows = [column.losses(own, labels, training.label_smoothing) for column, own, labels in by_column]
+                losses = [row.sum() / count / weight for row, count in zip(rows, counts, strict=True)]
             value = torch.stack(losses).mean()
             yield weight, value, {"loss": value}
 

@@ -37,12 +37,12 @@ def fit_probe(
     inverse_regularization: float,
     max_iterations: int,
 ) -> Probe:
-    """Fit the probe of one attribute; its weights are zeros where all values are the same.
+    """Fit the probe of one attribute; its weights are zeros where all values are the same, or where there is none.
 
     Args:
         attribute: what the probe predicts.
         features: (N, F).
-        values: ground truth (N,).
+        values: ground truth (N,); none is missing.
         logistic: of a categorical attribute: one model of all classes, or one of each class against all others.
         inverse_regularization: scikit-learn's C; of a continuous attribute 1 / alpha.
         max_iterations: upper limit of solver iterations.
@@ -50,6 +50,8 @@ def fit_probe(
     # Imported here, since it takes seconds and must follow the setting of the thread count.
     from sklearn.linear_model import LogisticRegression, Ridge
 
+    if not len(values):
+        return Probe(torch.zeros(attribute.num_logits, features.shape[1]), torch.zeros(attribute.num_logits))
     if attribute.kind == "continuous":
         standardised = ((values - attribute.mean) / attribute.std).numpy()
         ridge = Ridge(alpha=1 / inverse_regularization).fit(features.numpy(), standardised)
@@ -117,8 +119,8 @@ def choose_probe(
 
     Args:
         attribute: what the probe predicts.
-        train: features (N, F) and values (N,) to fit on.
-        val: features (M, F) and values (M,); the loss is the squared error or the negative log-likelihood.
+        train: features (N, F) and values (N,) to fit on; none is missing.
+        val: features (M, F) and values (M,), M > 0; the loss is the squared error or the negative log-likelihood.
         logistic: see :func:`fit_probe`.
         max_iterations: upper limit of solver iterations.
     """

@@ -13,7 +13,7 @@ from latentline.core.attributes import Attribute
 from latentline.core.errors import UserError
 from latentline.data.decode import UnreadableError
 from stages.download.archives import LARGEST_IMAGE
-from stages.download.columns import Kind, TextColumn, attribute, class_texts, missing_values
+from stages.download.columns import Kind, TextColumn, attribute_with_missing, class_texts, missing_values
 from stages.download.images import EncodedImages, Images
 from stages.download.source import Card, Source, SourceOptions, SourceSplit
 from stages.download.sources.table import column_report, is_near_label, rows_without_value
@@ -89,13 +89,16 @@ def read_huggingface(options: SourceOptions) -> Source:
     columns = {name: _texts(named, name, options) for name in wanted}
     kinds: dict[str, Kind] = {**options.attributes, **({label: "categorical"} if label else {})}
     missing = {name: missing_values(texts, kinds.get(name)) for name, texts in columns.items()}
-    left_out = rows_without_value(columns, missing, options.missing, f"data.path ({options.path})")
+    left_out = rows_without_value(columns, missing, options.missing, f"data.path ({options.path})", label)
     kept = np.split(~left_out, edges) if columns else [np.ones(len(split), bool) for split in named.values()]
     classes: tuple[str, ...] = ()
     labels = None
     if label is not None:
         classes, labels = _classes(features[label], columns.pop(label).without(left_out), options.attributes.get(label))
-    found = [attribute(texts.without(left_out), options.attributes.get(name)) for name, texts in columns.items()]
+    found = [
+        attribute_with_missing(texts.without(left_out), missing[name][~left_out], options.attributes.get(name))
+        for name, texts in columns.items()
+    ]
     values = np.stack([part for _, part in found], axis=1) if found else None
     ends = np.cumsum([int(part.sum()) for part in kept])[:-1]
     splits = {}
@@ -154,16 +157,16 @@ def _texts(named: dict[str, Any], name: str, options: SourceOptions) -> TextColu
 
     where = f"data.path ({options.path})"
     feature = named["train"].features[name]
-    drop = options.missing == "drop"
+    may_lack = options.missing != "refuse"
     values = [value for split in named.values() for value in split.select_columns([name])[:][name]]
     if not isinstance(feature, ClassLabel | Value) or not all(
-        isinstance(value, str | int | float) or (value is None and drop) for value in values
+        isinstance(value, str | int | float) or (value is None and may_lack) for value in values
     ):
         raise UserError(
             f"{where}: column {name!r} must hold an integer or text in every row; remove other rows, rename the "
-            "column, or set data.missing to drop where values are missing"
+            "column, or set data.missing to drop or ignore where values are missing"
         )
-    missing = (None, -1) if isinstance(feature, ClassLabel) and drop else (None,)  # -1: an unlabelled row
+    missing = (None, -1) if isinstance(feature, ClassLabel) and may_lack else (None,)  # -1: an unlabelled row
     cells = np.array(["" if value in missing else str(value).strip() for value in values], object)
     return TextColumn(name, cells, np.concatenate([np.arange(len(split)) for split in named.values()]), where)
 

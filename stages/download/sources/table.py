@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from latentline.core.attributes import Attribute
 from latentline.core.errors import UserError
-from stages.download.columns import Kind, TextColumn, attribute, class_texts, missing_values
+from stages.download.columns import Kind, TextColumn, attribute_with_missing, class_texts, missing_values
 from stages.download.source import ColumnReport, SourceOptions
 from stages.download.sources.table_names import is_file, match_files
 from stages.download.splits import SPLITS
@@ -71,13 +72,16 @@ def read_table(options: SourceOptions) -> Table:
     kinds = {**options.attributes, _LABEL: "categorical"}
     missing = {name: missing_values(column, kinds.get(name)) for name, column in columns.items()}
     if missing:
-        left_out = rows_without_value(columns, missing, options.missing, where)
+        left_out = rows_without_value(columns, missing, options.missing, where, _LABEL)
     else:
         left_out = np.zeros(len(file.cells), bool)
     kept = {name: column.without(left_out) for name, column in columns.items()}
     label = kept.pop(_LABEL, None)
     classes, labels = class_texts(label, options.attributes.get(_LABEL)) if label is not None else ((), None)
-    found = [attribute(column, options.attributes.get(name)) for name, column in kept.items()]
+    found = [
+        attribute_with_missing(column, missing[name][~left_out], options.attributes.get(name))
+        for name, column in kept.items()
+    ]
     names = match_files(file, options, list(columns))
     described = ([Attribute(_LABEL, "categorical", classes)] if label is not None else []) + [one for one, _ in found]
     return Table(
@@ -214,39 +218,57 @@ def _letters(name: str) -> str:
 
 
 def rows_without_value(
-    columns: dict[str, TextColumn], missing: dict[str, NDArray[np.bool_]], remedy: str, where: str
+    columns: dict[str, TextColumn], missing: dict[str, NDArray[np.bool_]], remedy: str, where: str, label: str | None
 ) -> NDArray[np.bool_]:
-    """Return which rows (N,) lack a value and are left out.
+    """Return which rows (N,) lack a value and are left out; log how many lack one.
 
     Args:
         columns: by name.
         missing: which of each column's cells (N,) have no value.
         remedy: ``data.missing``.
         where: names the table in errors.
+        label: the column of the class; None = there is none. ``ignore`` covers attributes only: samples and edits come
+            by class, so an image without its class has no place among them.
 
     Raises:
-        UserError: a row lacks a value and ``remedy`` is ``refuse``, or all rows do.
+        UserError: a value may not be missing, or all values of a column are.
     """
     if not missing:
         return np.zeros(0, bool)
     lacking = np.any(list(missing.values()), axis=0)
     if not lacking.any():
         return lacking
-    index = int(np.flatnonzero(lacking)[0])
-    column = next(columns[name] for name, cells in missing.items() if cells[index])
-    if remedy == "refuse":
-        cell = f" ({column.cells[index]!r})" if column.cells[index] else ""
-        raise UserError(
-            f"{where}: row {column.rows[index]}{cell} must have a value of {column.name!r}; add it, remove the row, or "
-            "set data.missing to drop, which leaves such images out"
-        )
-    if lacking.all():
-        raise UserError(f"{where}: every row lacks a value, such as {column.name!r}; add them, or remove this column")
+    needed = {name: cells for name, cells in missing.items() if remedy == "refuse" or name == label}
+    if remedy != "drop" and any(cells.any() for cells in needed.values()):
+        _refuse_row(columns, needed, where, label)
+    for name, cells in missing.items():
+        if cells.all() or (remedy == "drop" and lacking.all() and cells.any()):
+            raise UserError(f"{where}: every row lacks a value, such as {name!r}; add them, or remove this column")
     counts = ", ".join(f"{name} {int(cells.sum())}" for name, cells in missing.items() if cells.any())
+    effect = "are left out" if remedy == "drop" else "are kept without it"
     log.warning(
-        "data.missing (drop): %d of %d images lack a value and are left out (%s)", lacking.sum(), len(lacking), counts
+        "data.missing (%s): %d of %d images lack a value and %s (%s)",
+        remedy,
+        lacking.sum(),
+        len(lacking),
+        effect,
+        counts,
     )
-    return lacking
+    return lacking if remedy == "drop" else np.zeros_like(lacking)
+
+
+def _refuse_row(
+    columns: dict[str, TextColumn], missing: dict[str, NDArray[np.bool_]], where: str, label: str | None
+) -> NoReturn:
+    """Raise UserError for the first row that lacks a value; arguments as of :func:`rows_without_value`."""
+    index = int(np.flatnonzero(np.any(list(missing.values()), axis=0))[0])
+    column = next(columns[name] for name, cells in missing.items() if cells[index])
+    cell = f" ({column.cells[index]!r})" if column.cells[index] else ""
+    keeping = "" if column.name == label else ", or to ignore, which keeps them without the value"
+    raise UserError(
+        f"{where}: row {column.rows[index]}{cell} must have a value of {column.name!r}; add it, remove the row, or "
+        f"set data.missing to drop, which leaves such images out{keeping}"
+    )
 
 
 def _split(cells: NDArray[np.object_], where: str) -> NDArray[np.str_]:

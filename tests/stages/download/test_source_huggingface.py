@@ -1,5 +1,6 @@
 """A folder that ``datasets`` saved gives images, classes and splits, and other folders are refused with the remedy."""
 
+import numpy as np
 import pytest
 
 from latentline.core.errors import UserError
@@ -84,6 +85,13 @@ def test_columns_that_data_attributes_names_are_read_and_rows_without_a_value_le
     assert [level(source, "val", row) for row in range(2)] == [10, 30]
     assert source.without_value == 3
     assert "columns that are not used: hair" in caplog.text
+    features["label"] = Value("int64")
+    columns |= {"label": [1, 1, 0], "age": [3.5, None, 5.0]}
+    (tmp_path / "gaps").mkdir()
+    path = _saved(tmp_path / "gaps", columns, {"image": Image(), **features}, named=True)
+    source = read("huggingface", tmp_path, path=path, attributes={"age": "continuous"}, missing="ignore")
+    assert all(split.labels.tolist() == [1, 1, 0] for split in source.splits.values())
+    np.testing.assert_array_equal(source.splits["val"].attributes[:, 0], [3.5, np.nan, 5.0])
     with pytest.raises(UserError, match=r"data.attributes \(ages: binary\) .*did you mean 'age'"):
         read("huggingface", tmp_path, path=path, attributes={"ages": "binary"}, missing="drop")
 

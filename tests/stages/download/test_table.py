@@ -4,6 +4,7 @@ import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from latentline.core.errors import UserError
@@ -260,3 +261,29 @@ def test_kinds_without_a_csv_are_refused(tmp_path):
         options = options_for(name, tmp_path, path=folder, attributes={"age": "binary"})
         with pytest.raises(UserError, match=r"data\.attributes"):
             read_source(options)
+
+
+def test_a_missing_value_of_an_attribute_can_be_kept_as_nan_but_not_a_missing_class(tmp_path, caplog):
+    text = "file,label,age,hair,smiling\na.png,x,31,red,1\nb.png,y,NA,,\nc.png,x,40,black,0\nd.png,y,7,red,\n"
+    source = _read(tmp_path, text, missing="ignore")
+    assert _kinds(source) == {"age": "continuous", "hair": "categorical", "smiling": "binary"}
+    assert source.card.attributes[1].classes == ("black", "red")
+    nan = float("nan")
+    expected = [[31, 1, 1], [nan, nan, nan], [40, 0, 0], [7, 1, nan]]
+    np.testing.assert_array_equal(source.splits["train"].attributes, expected)
+    assert source.without_value == 0
+    assert {column.name: column.missing for column in source.columns} == {"label": 0, "age": 1, "hair": 1, "smiling": 2}
+    assert "data.missing (ignore): 2 of 4 images lack a value and are kept without it (age 1, hair 1," in caplog.text
+    line = _refused(tmp_path, text.replace("c.png,x", "c.png,"), missing="ignore")
+    assert "row 4 must have a value of 'label'" in line
+    assert line.endswith("set data.missing to drop, which leaves such images out")
+    line = _refused(tmp_path, "file,label,age\na.png,x,\nb.png,y,\n", missing="ignore")
+    assert "every row lacks a value, such as 'age'" in line
+
+
+def test_an_attribute_without_any_value_in_the_training_images_is_refused(tmp_path):
+    source = _read(tmp_path, "file,age,split\na.png,,train\nb.png,3,test\nc.png,,train\n", missing="ignore")
+    with pytest.raises(
+        UserError, match=r"^data\.missing \(ignore\) must leave a value of 'age' in some training image"
+    ):
+        prepare(source, tmp_path / "prepared", PREPARE_OPTIONS)

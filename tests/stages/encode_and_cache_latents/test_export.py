@@ -110,3 +110,13 @@ def test_without_a_format_the_folder_holds_only_a_note(tmp_path, splits, stats):
     export_latents(tmp_path / "export", splits, stats, None)
     (path,) = (tmp_path / "export").iterdir()
     assert json.loads(path.read_text()) == {"latents.export": None}
+
+
+def test_a_missing_value_is_null_in_parquet(tmp_path, splits, stats):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    splits["test"].labels.values[1, 1:] = torch.nan
+    export_latents(tmp_path / "export", splits, stats, "parquet")
+    table = parquet.read_table(tmp_path / "export" / "test.parquet")
+    nulls = {name: table[name].is_null().to_pylist() for name in ("label", "smiling", "age", "hair")}
+    gap = [False, True, False, False, False]
+    assert nulls == {"label": [False] * 5, "smiling": gap, "age": gap, "hair": gap}

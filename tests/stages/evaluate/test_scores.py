@@ -59,3 +59,14 @@ def test_predicted_labels_are_compared_with_the_conditions_that_samples_have():
         "class_accuracy_of_real_test": 1.0,
         "by_attribute": {"smiling": {"samples": 1.0, "real_test": 0.75}},
     }
+
+
+def test_values_that_are_missing_are_not_scored_and_a_score_of_none_has_its_reason():
+    real = LabelTable(SCHEMA, torch.tensor([[0.0, torch.nan, 30.0], [1.0, 1.0, 50.0], [1.0, 0.0, 40.0]]))
+    samples = LabelTable(SCHEMA, torch.tensor([[0.0, torch.nan, torch.nan], [1.0, torch.nan, 40.0]]))
+    predicted = {"samples": torch.tensor([[0.0, 1.0, 30.0], [1.0, 1.0, 40.0]]), "real_test": real.values.nan_to_num(7)}
+    predicted["real_test"][1, 1] = 0
+    assert agreement_scores(SCHEMA, predicted, {"samples": samples, "real_test": real})["by_attribute"] == {
+        "smiling": {"samples": None, "real_test": 0.5, "not_computed": {"samples": "no image has a value"}},
+        "age": {"samples": 1.0, "real_test": 1.0},
+    }

@@ -83,3 +83,17 @@ def test_targets_are_limited_by_name_and_by_number_and_the_log_names_the_others(
 def test_there_is_no_direction_where_all_images_match_already(stats):
     targets, learnt, random = edit_directions(Params(target_names=["smiling"]), 0, stats, TO_EDIT)
     assert (targets, len(learnt.vectors), len(learnt.scales), len(random.vectors)) == ([], 0, 0, 0)
+
+
+def test_training_latents_without_a_value_shape_no_direction_of_it(workplace):
+    values = torch.stack([(torch.arange(60) % 2).float(), (torch.arange(60) % 3 > 0).float()], dim=1)
+    latents, gaps = torch.randn(60, 6), values.clone()
+    gaps[::5, 1] = torch.nan
+    split = LatentSplit(latents, LabelTable(SCHEMA, gaps))
+    splits = {name: [split] for name in ("train", "val", "test")}
+    stats = write_cache(workplace, splits, schema=SCHEMA, autoencoder="ab" * 32)
+    targets, learnt, _ = edit_directions(Params(), 0, stats, _labels([0.0, 0.0], [1.0, torch.nan]))
+    assert [target.name for target in targets] == ["cat", "dog", "smiling"]
+    z0, smiling = stats.normalizer.standardise(latents), gaps[:, 1]
+    difference = z0[smiling == 1].mean(dim=0) - z0[smiling == 0].mean(dim=0)
+    torch.testing.assert_close(learnt.vectors[2], difference / difference.norm())

@@ -61,6 +61,7 @@ def _prepare(schema: tuple[Attribute, ...]) -> None:
     [
         ("auto", [[0.0, 1.0], [1.0, 1.0]], ConvClassifier),
         ("auto", [[0.0, 1.0], [0.0, 1.0]], PretrainedExtractor),  # nothing to learn
+        ("auto", [[0.0, 1.0], [0.0, float("nan")]], PretrainedExtractor),
         ("classifier", [[0.0, 1.0], [0.0, 1.0]], ConvClassifier),
         ("efficientnet_lite0", [[0.0, 1.0], [1.0, 1.0]], PretrainedExtractor),
     ],
