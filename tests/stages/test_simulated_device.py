@@ -101,7 +101,7 @@ def test_a_network_trains_on_another_device(prepared, train, params):
 @pytest.mark.parametrize(
     ("train", "params", "copies"),
     [
-        (train_extractor, {}, 2),  # rows, dropout
+        (train_extractor, {}, 3),  # rows, labels, dropout
         (train_autoencoder, {**DISCRIMINATOR, **AT_ONCE}, 2),  # rows, noise
         (train_denoiser, {"denoiser.optimizer.accumulate": 2}, 5),  # rows, condition, time, noise, dropped
         (train_denoiser, VARIANCE_PRESERVING, 5),

@@ -61,14 +61,20 @@ class Attribute:
             logits, values = logits[~missing], values[~missing]
         if not len(values):
             return logits.sum()  # 0, with gradients of 0
-        return self._loss(logits, values, label_smoothing, "mean")
+        return self.complete_loss(logits, values, label_smoothing)
 
     def losses(self, logits: Tensor, values: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Return the loss (N,) of each row, 0 for a missing value. A GPU is not waited for."""
-        rows = self._loss(logits, values.nan_to_num(), label_smoothing, "none")
+        rows = self.complete_loss(logits, values.nan_to_num(), label_smoothing, "none")
         return rows.masked_fill(values.isnan(), 0)
 
-    def _loss(self, logits: Tensor, values: Tensor, label_smoothing: float, reduction: str) -> Tensor:
+    def complete_loss(
+        self, logits: Tensor, values: Tensor, label_smoothing: float = 0.0, reduction: str = "mean"
+    ) -> Tensor:
+        """Return the loss where every row has a value: its mean, or with ``none`` that of each row (N,).
+
+        A GPU is not waited for.
+        """
         if self.kind == "categorical":
             return F.cross_entropy(logits, values.long(), label_smoothing=label_smoothing, reduction=reduction)
         if self.kind == "binary":

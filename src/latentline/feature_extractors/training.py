@@ -103,9 +103,9 @@ def train_classifier(
             logits = trained(channels_last(to_unit_range(x)) if trained is network else x).float()
             by_column = zip(columns, split_logits(columns, logits), targets[part].T, strict=True)
             if complete:
-                losses = [column.loss(own, labels, training.label_smoothing) for column, own, labels in by_column]
+                losses = [column.complete_loss(*pair, training.label_smoothing) for column, *pair in by_column]
             else:  # a micro-batch counts by its share of the batch's values
-                rows = [column.losses(own, labels, training.label_smoothing) for column, own, labels in by_column]
+                rows = [column.losses(*pair, training.label_smoothing) for column, *pair in by_column]
                 losses = [row.sum() / count / weight for row, count in zip(rows, counts, strict=True)]
             value = torch.stack(losses).mean()
             yield weight, value, {"loss": value}
