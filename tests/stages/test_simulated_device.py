@@ -2,7 +2,7 @@
 
 import importlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -39,6 +39,12 @@ VARIANCE_PRESERVING = {
     "sample.sampler": "euler",
 }
 ONE_EPOCH = {"autoencoder.epochs": 1, "denoiser.epochs": 1, "feature_extractor.epochs": 1}
+
+
+@pytest.fixture(autouse=True)
+def pinning() -> Iterator[None]:
+    with simulated_pinning():
+        yield
 
 
 @pytest.fixture
@@ -122,7 +128,7 @@ def test_a_step_waits_for_nothing_and_copies_its_inputs_alone(prepared, monkeypa
             after_step.append((counts.synchronisations.total(), counts.copies["to_device"], counts.copies["to_host"]))
 
     monkeypatch.setattr(TrainedModule, "optimizer_step", spy)
-    with simulated_pinning(), counting() as counts:
+    with counting() as counts:
         train(simulated_device())
     assert len(after_step) >= 3
     for before, after in pairwise(after_step):

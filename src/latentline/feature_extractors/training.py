@@ -102,10 +102,11 @@ def train_classifier(
             x = batch[part]
             logits = trained(channels_last(to_unit_range(x)) if trained is network else x).float()
             by_column = zip(columns, split_logits(columns, logits), targets[part].T, strict=True)
+            smoothing = training.label_smoothing
             if complete:
-                losses = [column.complete_loss(*pair, training.label_smoothing) for column, *pair in by_column]
+                losses = [column.complete_loss(own, labels, smoothing) for column, own, labels in by_column]
             else:  # a micro-batch counts by its share of the batch's values
-                rows = [column.losses(*pair, training.label_smoothing) for column, *pair in by_column]
+                rows = [column.losses(own, labels, smoothing) for column, own, labels in by_column]
                 losses = [row.sum() / count / weight for row, count in zip(rows, counts, strict=True)]
             value = torch.stack(losses).mean()
             yield weight, value, {"loss": value}
