@@ -22,7 +22,7 @@ from latentline.training.micro_batches import MicroBatch
 from latentline.training.optimizer import Optimizer
 from stages.train_autoencoder.adversarial import HINGE, AdversarialTerm, last_layer
 from stages.train_autoencoder.discriminator import PatchDiscriminator
-from support.training_run import reference
+from support.training_run import NEVER, reference, save_after_each_step
 
 EPOCHS, STEPS = 3, 4
 FIRST, ENTERS = 3, 6  # steps at which the discriminator begins to train, and to be part of the loss
@@ -35,7 +35,6 @@ class Run:
 
     adversarial: bool = True
     ema_decay: float | None = None
-    save_every: float = 1e9
     epochs: int = EPOCHS
     discriminator_lr: float = 1e-2
     at_step: Callable[[int], None] = lambda step: None
@@ -75,7 +74,7 @@ class Run:
         training = DiscriminatorTraining(
             discriminator, adversarial_term.discriminator_loss, optimizer, FIRST, "autoencoder.adversarial"
         )
-        saving = Saving(ResumeFile("train_test", {"ema": self.ema_decay}, ()), self.save_every)
+        saving = Saving(ResumeFile("train_test", {"ema": self.ema_decay}, ()), NEVER)
         _, history = fit(
             vae,
             loss,
@@ -120,10 +119,11 @@ def test_a_run_that_was_asked_to_stop_and_continued_ends_with_the_bytes_of_one_n
 
 
 @pytest.mark.parametrize("step", [FIRST + 1, ENTERS + 2])
-def test_a_run_killed_between_the_two_networks_steps_ends_with_the_same_bytes(workplace, step):
+def test_a_run_killed_between_the_two_networks_steps_ends_with_the_same_bytes(workplace, step, monkeypatch):
     uninterrupted = reference(Run().fit)
+    save_after_each_step(monkeypatch)
     with pytest.raises(RuntimeError, match="killed"):
-        Run(save_every=-1.0, at_step=_at(step, _die)).fit()
+        Run(at_step=_at(step, _die)).fit()
     _assert_same(Run().fit(), uninterrupted)
 
 

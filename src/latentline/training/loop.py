@@ -1,7 +1,6 @@
 """The one training loop, for every network."""
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +14,7 @@ from latentline.core.interrupt import InterruptedRunError, deferred_interrupts
 from latentline.runtime.parallel import SINGLE_PROCESS, Ranks, reporting_lost_ranks
 from latentline.runtime.resume import ResumeFile
 from latentline.runtime.sharding import full_tensor
+from latentline.runtime.state_saver import StateSaver
 from latentline.runtime.trackers import Trackers
 from latentline.training.ema import Ema
 from latentline.training.eval_model import EvalModel
@@ -117,11 +117,12 @@ def fit(
     state = RunState(*_trained_modules(model, loss, discriminator, config), averages)
     with reporting_lost_ranks(ranks):
         _resume(state, config, ranks)
-    last_save = time.monotonic()
+    first_step, capture = state.step, partial(state.save, config.total_steps)
     trackers = config.saving.trackers if ranks.is_main else Trackers()
     with (
         trackers,
         deferred_interrupts() as stop_requested,
+        StateSaver(config.saving.file, config.saving.every_seconds, ranks) as saver,
         _progress_bar(state, config, ranks) as bar,
         reporting_lost_ranks(ranks),
     ):
@@ -133,9 +134,8 @@ def fit(
                 for weight, micro_loss, micro_terms in module.loss(state.step):
                     (weight * micro_loss).backward()
                     batch.add(weight, micro_loss, micro_terms)
-                save_due = ranks.is_main and time.monotonic() - last_save > config.saving.every_seconds
                 # Signals are only ever raised within a step, so those of the last module hold for all of it.
-                stop, save = _all_reduce(module.network, batch, StopSignals(stop_requested(), save_due), ranks)
+                stop, save = _all_reduce(module.network, batch, StopSignals(stop_requested(), saver.due()), ranks)
                 gradient_norm = full_tensor(
                     nn.utils.clip_grad_norm_(module.network.parameters(), module.clip_norm)
                 ).item()
@@ -154,14 +154,15 @@ def fit(
                 trackers.log(row)
                 stop = ranks.any_rank(stop or stop_requested())
             if state.step == config.extension_step:
-                _save(state, config.saving.file.save_extension_point, config, ranks)
-            if stop or save:
-                _save(state, config.saving.file.save, config, ranks)
-                last_save = time.monotonic()
+                saver.save_extension_point(capture)
             if stop:
+                saver.save_and_wait(capture)
                 ranks.barrier()  # rank 0 may still be writing
                 raise InterruptedRunError
-        _save(state, config.saving.file.save_at_finish, config, ranks)
+            if save and state.step < config.total_steps:
+                saver.save(capture)
+        if state.step > first_step:  # else the state that was loaded is the last one
+            saver.save_at_finish(capture)
         return eval_model.gathered(), state.history
 
 
@@ -260,12 +261,3 @@ def _resume(state: RunState, config: TrainConfig, ranks: Ranks) -> None:
         saved = state.save(config.total_steps)
     if ranks.broadcast_object(saved is not None):
         state.restore(*ranks.broadcast(*(saved or ({}, {}))))
-
-
-def _save(
-    state: RunState, write: Callable[[dict[str, Tensor], dict[str, Any]], None], config: TrainConfig, ranks: Ranks
-) -> None:
-    """Gather the state, which may be sharded, and write it on rank 0."""
-    saved = state.save(config.total_steps)
-    if ranks.is_main:
-        write(*saved)
