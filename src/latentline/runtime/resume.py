@@ -25,6 +25,7 @@ from latentline.core.arrays import load_arrays, save_arrays
 from latentline.core.closure import module_closure
 from latentline.core.errors import UserError
 from latentline.core.files import canonical_json, read_json, sha256_bytes, sha256_file, write_json
+from latentline.core.paths import state_folder
 from latentline.runtime.lock import lock
 
 _KIND = "state"
@@ -60,7 +61,7 @@ class ResumeFile:
         key = canonical_json({"part": part, "identity": identity, "code": _code_digests(computed_by)})
         self._key = sha256_bytes(key.encode())[:16]
         self._key_parts: dict[str, Any] = json.loads(key)  # as it reads from the file of another state
-        self.folder = Path(os.environ.get("DVC_ROOT", ".")) / ".state" / stage / self._key
+        self.folder = state_folder() / stage / self._key
         self._lock: int | None = None
         self._is_main = True
         self._final: tuple[dict[str, Tensor], dict[str, Any]] | None = None
