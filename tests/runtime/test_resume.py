@@ -1,5 +1,6 @@
 """Saved states: what was saved last is loaded, a damaged state never, and ended states take a limited room."""
 
+import logging
 import os
 import shutil
 import subprocess
@@ -9,7 +10,6 @@ import pytest
 import torch
 
 from latentline.core.errors import UserError
-from latentline.runtime import resume
 from latentline.runtime.resume import ResumeFile
 
 IDENTITY = {"settings": {"lr": 1e-3, "widths": [8, 16]}, "inputs": {"data": "ab" * 32}}
@@ -122,25 +122,59 @@ def test_what_is_kept_outlives_the_run_and_serves_where_its_state_does_not(workp
     assert file.load(lambda meta: meta["step"] < 4)[1] == {"step": 3}
 
 
-def test_of_the_states_of_ended_runs_that_take_too_much_room_the_oldest_go(workplace, monkeypatch):
-    files = [ResumeFile("train_x", {**IDENTITY, "seed": seed}, ()) for seed in range(4)]
-    for age, file in enumerate(reversed(files)):
-        if age == 0:
-            file.save({"weight": torch.zeros(1000)}, {})
-            file.finish()
-        else:
-            file.save_extension_point({"weight": torch.zeros(1000)}, {})
-        for path in file.folder.glob("*.safetensors"):
-            os.utime(path, (1e9 - age, 1e9 - age))
+def _filled(file: ResumeFile, age: int, *, ended: bool) -> None:
+    """Write a state of 4 kB, last used ``age`` seconds before another."""
+    if ended:
+        file.save({"weight": torch.zeros(1000)}, {})
+        file.finish()
+    else:
+        file.save_extension_point({"weight": torch.zeros(1000)}, {})
+    for path in file.folder.glob("*.safetensors"):
+        os.utime(path, (1e9 - age, 1e9 - age))
+
+
+def _names(files: list[ResumeFile]) -> list[set[str]]:
+    return [{path.name for path in file.folder.glob("*.safetensors")} for file in files]
+
+
+def test_of_the_states_of_ended_runs_that_take_too_much_room_the_oldest_go(workplace, caplog):
+    files = [ResumeFile("train_x", {**IDENTITY, "seed": seed}, (), keep_bytes=10_000) for seed in range(4)]
+    for age, file in enumerate(reversed(files)):  # there is room for two
+        _filled(file, age, ended=age == 0)
     files[0].save({"weight": torch.zeros(1000)}, {})  # of a run that goes on
-    monkeypatch.setattr(resume, "_MAX_BYTES", 10_000)  # room for two
-    files[2].finish()
-    assert [{path.name for path in file.folder.glob("*.safetensors")} for file in files] == [
-        {"state.safetensors"},
-        set(),
-        {"kept.safetensors"},
-        {"ended.safetensors"},
-    ]
+    with caplog.at_level(logging.INFO):
+        files[2].finish()
+    assert _names(files) == [{"state.safetensors"}, set(), {"kept.safetensors"}, {"ended.safetensors"}]
+    assert len(caplog.messages) == 2
+    assert all("(0.00 GiB); compute.keep_states_gib leaves no room for it" in line for line in caplog.messages)
+    assert {line.split()[1] for line in caplog.messages} == {
+        str(file.folder / "kept.safetensors") for file in files[:2]
+    }
+
+
+def test_the_newest_states_of_each_part_stay_however_large_and_a_run_that_used_them_makes_them_newest(workplace):
+    files = [ResumeFile("train_x", {"seed": seed}, (), part, 0) for part in "ab" for seed in range(2)]
+    for age, file in enumerate(files):
+        _filled(file, age, ended=False)
+        _filled(file, age, ended=True)  # which leaves the newest of part a
+    both = {"ended.safetensors", "kept.safetensors"}
+    assert _names(files) == [set(), both, set(), both]
+    _filled(files[2], 5, ended=False)
+    files[2].finish()  # what it has was used last
+    assert _names(files) == [set(), both, {"kept.safetensors"}, {"ended.safetensors"}]
+
+
+def test_the_last_state_of_a_long_training_is_written_at_once_and_of_a_short_one_when_it_finishes(workplace):
+    file = ResumeFile("train_x", IDENTITY, ())
+    file.save_at_finish({}, {"step": 5})
+    assert file.load() is None
+    file.finish()
+    assert file.load()[1] == {"step": 5}
+    file.save({}, {"step": 6})
+    file.save_at_finish({}, {"step": 7})
+    assert file.load()[1] == {"step": 7}
+    file.finish()
+    assert ResumeFile("train_x", IDENTITY, ()).read(file.folder / "ended.safetensors")[1] == {"step": 7}
 
 
 def test_the_state_lies_in_the_main_checkout_even_when_dvc_runs_a_copy(workplace, monkeypatch):

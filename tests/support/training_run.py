@@ -16,6 +16,7 @@ from latentline.core.seeds import derive_seed, generator
 from latentline.data.batches import EpochSampler
 from latentline.runtime.compute import to_device
 from latentline.runtime.resume import ResumeFile
+from latentline.runtime.state_saver import StateSaver
 from latentline.training.ema import Ema
 from latentline.training.loop import Saving, TrainConfig, fit
 from latentline.training.micro_batches import MicroBatch
@@ -33,11 +34,11 @@ class Run:
     """One training of a network with all that a restart can lose: running statistics, dropout, memory layouts."""
 
     decays: tuple[float, ...] = ()
-    save_every: float = NEVER
     epochs: int = EPOCHS
     at_step: Callable[[int], None] = lambda step: None
     optimizer: Optimizer = OPTIMIZER
     extendable: bool = False
+    keep_bytes: int = 2 << 30
     steps_done: list[int] = field(default_factory=list)
     epochs_reported: list[tuple[int, bool]] = field(default_factory=list)
 
@@ -69,13 +70,18 @@ class Run:
             self.epochs_reported.append((epoch, used.training))
             return {"val_loss": F.cross_entropy(used(images), labels).item()}
 
-        file = ResumeFile("train_test", {"decays": self.decays}, ())
-        saving = Saving(file, self.save_every, extendable=self.extendable)
+        file = ResumeFile("train_test", {"decays": self.decays}, (), keep_bytes=self.keep_bytes)
+        saving = Saving(file, NEVER, extendable=self.extendable)
         config = TrainConfig("test", self.epochs, STEPS, self.optimizer, saving)
         averages = [Ema(network, decay) for decay in self.decays]
         used, history = fit(network, loss, config, averages=averages, on_epoch=on_epoch)
         file.finish()
         return [network, *(average.model for average in averages)], used, history
+
+
+def save_after_each_step(patch: pytest.MonkeyPatch) -> None:
+    """Make trainings save after each step, whatever a save costs."""
+    patch.setattr(StateSaver, "due", lambda self: self._ranks.is_main)
 
 
 def reference(train: Callable[[], T]) -> T:

@@ -23,7 +23,7 @@ from latentline.training.optimizer import Optimizer
 from stages.train_autoencoder.adversarial import HINGE, AdversarialTerm, last_layer
 from stages.train_autoencoder.discriminator import PatchDiscriminator
 from support.training_loss import training_loss
-from support.training_run import reference
+from support.training_run import NEVER, reference, save_after_each_step
 
 EPOCHS, STEPS = 3, 4
 FIRST, ENTERS = 3, 6  # steps at which the discriminator begins to train, and to be part of the loss
@@ -36,7 +36,6 @@ class Run:
 
     adversarial: bool = True
     ema_decay: float | None = None
-    save_every: float = 1e9
     epochs: int = EPOCHS
     discriminator_lr: float = 1e-2
     at_step: Callable[[int], None] = lambda step: None
@@ -81,7 +80,7 @@ class Run:
             "autoencoder.adversarial",
             adversarial_term.on_terms,
         )
-        saving = Saving(ResumeFile("train_test", {"ema": self.ema_decay}, ()), self.save_every)
+        saving = Saving(ResumeFile("train_test", {"ema": self.ema_decay}, ()), NEVER)
         _, history = fit(
             vae,
             loss,
@@ -126,10 +125,11 @@ def test_a_run_that_was_asked_to_stop_and_continued_ends_with_the_bytes_of_one_n
 
 
 @pytest.mark.parametrize("step", [FIRST + 1, ENTERS + 2])
-def test_a_run_killed_between_the_two_networks_steps_ends_with_the_same_bytes(workplace, step):
+def test_a_run_killed_between_the_two_networks_steps_ends_with_the_same_bytes(workplace, step, monkeypatch):
     uninterrupted = reference(Run().fit)
+    save_after_each_step(monkeypatch)
     with pytest.raises(RuntimeError, match="killed"):
-        Run(save_every=-1.0, at_step=_at(step, _die)).fit()
+        Run(at_step=_at(step, _die)).fit()
     _assert_same(Run().fit(), uninterrupted)
 
 

@@ -1,13 +1,26 @@
 """A training that is stopped, killed or made longer ends with the bytes of one that never was."""
 
+import errno
 import logging
+import os
 import signal
 from dataclasses import replace
 
 import pytest
 
 from latentline.core.interrupt import InterruptedRunError
-from support.training_run import EPOCHS, OPTIMIZER, STEPS, Run, asked_to_stop, assert_same, killed, reference
+from latentline.runtime.resume import ResumeFile
+from support.training_run import (
+    EPOCHS,
+    OPTIMIZER,
+    STEPS,
+    Run,
+    asked_to_stop,
+    assert_same,
+    killed,
+    reference,
+    save_after_each_step,
+)
 
 
 @pytest.fixture(params=[(), (0.99,), (0.5, 0.99)], ids=["plain", "averaged", "averaged over two lengths"])
@@ -28,10 +41,11 @@ def test_a_run_that_was_asked_to_stop_and_continued_ends_with_the_bytes_of_one_n
     assert second.steps_done == list(range(at + 1, EPOCHS * STEPS))
 
 
-def test_a_killed_run_continues_from_its_last_save_and_ends_with_the_same_bytes(workplace, decays):
+def test_a_killed_run_continues_from_its_last_save_and_ends_with_the_same_bytes(workplace, decays, monkeypatch):
     uninterrupted = reference(Run(decays).fit)
+    save_after_each_step(monkeypatch)
     with pytest.raises(RuntimeError, match="killed"):
-        Run(decays, save_every=-1.0, at_step=killed(6)).fit()
+        Run(decays, at_step=killed(6)).fit()
     second = Run(decays)
     assert_same(second.fit(), uninterrupted)
     assert second.steps_done == list(range(6, EPOCHS * STEPS))
@@ -56,6 +70,7 @@ SCHEDULES = {
 def test_a_longer_run_costs_the_difference_and_gives_the_bytes_of_one_from_scratch(
     workplace, decays, name, tmp_path, monkeypatch
 ):
+    """The states of a run stay even where one of them exceeds the room for all, as those of big networks do."""
     optimizer, shared = SCHEDULES[name]
     scratch = {}
     for epochs in (3, 5):
@@ -64,7 +79,7 @@ def test_a_longer_run_costs_the_difference_and_gives_the_bytes_of_one_from_scrat
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "one after the other"))
     from_step = 0
     for epochs in (2, 3, 5, 3):
-        run = Run(decays, epochs=epochs, optimizer=optimizer, extendable=True)
+        run = Run(decays, epochs=epochs, optimizer=optimizer, extendable=True, keep_bytes=0)
         result = run.fit()
         assert run.steps_done == list(range(from_step, epochs * STEPS))
         if epochs in scratch:
@@ -99,9 +114,31 @@ def test_a_longer_run_that_was_killed_continues_from_where_it_was(workplace, dec
     assert last.steps_done == [18, 19]
 
 
-def test_saving_often_changes_nothing(workplace):
+def test_a_full_disk_ends_the_training_soon_and_with_room_it_continues_to_the_same_bytes(workplace, monkeypatch):
+    uninterrupted = reference(Run().fit)
+    save, saves = ResumeFile.save, []
+
+    def save_once(*arguments) -> None:
+        if saves:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        saves.append(save(*arguments))
+
+    with monkeypatch.context() as patch:
+        save_after_each_step(patch)
+        patch.setattr(ResumeFile, "save", save_once)
+        full = Run()
+        with pytest.raises(OSError, match="No space left"):
+            full.fit()
+    assert full.steps_done == [0, 1, 2]
+    second = Run()
+    assert_same(second.fit(), uninterrupted)
+    assert second.steps_done == list(range(1, EPOCHS * STEPS))
+
+
+def test_saving_often_changes_nothing(workplace, monkeypatch):
     seldom = reference(Run((0.9,)).fit)
-    often = Run((0.9,), save_every=-1.0)
+    save_after_each_step(monkeypatch)
+    often = Run((0.9,))
     often_result = often.fit()
     assert often.steps_done == list(range(EPOCHS * STEPS))
     assert_same(often_result, seldom)

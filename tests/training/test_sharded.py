@@ -26,7 +26,7 @@ from latentline.training.micro_batches import MicroBatch, micro_batches
 from latentline.training.optimizer import Optimizer
 from support.several import several
 from support.small_diffae import small_diffae
-from support.training_run import reference
+from support.training_run import reference, save_after_each_step
 
 EPOCHS, STEPS = 2, 3
 STOPPED = 3  # the step after which some runs end early
@@ -64,7 +64,6 @@ class Run:
     accumulate: int = 1
     decays: tuple[float, ...] = (0.9, 0.5)
     frozen: str | None = None
-    every_seconds: float = 1e9
     at_step: Callable[[int, Ranks], None] = lambda step, ranks: None
 
     def fit(self, ranks: Ranks = SINGLE_PROCESS) -> Result:
@@ -95,9 +94,7 @@ class Run:
         used, history = fit(
             network,
             loss,
-            TrainConfig(
-                "autoencoder", EPOCHS, STEPS, OPTIMIZER, Saving(ResumeFile("train_test", {}, ()), self.every_seconds)
-            ),
+            TrainConfig("autoencoder", EPOCHS, STEPS, OPTIMIZER, Saving(ResumeFile("train_test", {}, ()), 1e9)),
             averages=averages,
             on_epoch=lambda model, epoch: {"norm": sum(weight.norm().item() for weight in model.parameters())},
             ranks=ranks,
@@ -169,9 +166,10 @@ def _die(step: int, ranks: Ranks) -> None:
         os._exit(9)
 
 
-def test_a_state_saved_by_rank_0s_clock_outlives_a_process_that_dies(workplace):
+def test_a_state_saved_by_rank_0s_clock_outlives_a_process_that_dies(workplace, monkeypatch):
     expected = reference(Run(_denoiser).fit)
-    first, dead, last = several(3, Run(_denoiser, at_step=_die, every_seconds=0).fit, sharded=True)
+    save_after_each_step(monkeypatch)
+    first, dead, last = several(3, Run(_denoiser, at_step=_die).fit, sharded=True)
     assert dead is None
     assert type(first) is type(last) is LostRankError
     done: list[int] = []

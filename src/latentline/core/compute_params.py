@@ -24,6 +24,10 @@ class ComputeParams(Section):
     workers: Annotated[int, Field(ge=0, le=1024)] = 2
     """Processes that prepare images."""
     save_every_seconds: Annotated[float, Field(gt=0)] = 60.0
-    """Seconds between two saves of a running stage; a killed stage loses at most this much work."""
+    """Seconds between two saves of a running stage. A training waits longer where a save costs more than 2 % of it. A
+    killed stage loses at most the work since the last save."""
+    keep_states_gib: Annotated[float, Field(ge=0)] = 2.0
+    """GiB for the last states of a stage's ended trainings, from which more epochs or other figures start. The newest
+    ones always stay."""
     trackers: list[Literal["tensorboard", "wandb", "mlflow", "dvclive"]] = Field(default=[])
     """tensorboard, wandb, mlflow, dvclive: trackers that also get each epoch's metrics; see docs/library.md."""

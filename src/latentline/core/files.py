@@ -4,15 +4,19 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
 from latentline.core.errors import UserError
+from latentline.core.paths import state_folder
 
 _TEMPORARY = ".partial-"  # ignored by git and by DVC, so that a killed stage leaves nothing that either would track
 _SEAL = "sha256"
+_NOTED_BYTES = 16 << 20  # smaller files are hashed in milliseconds
+_SETTLED_NS = 2_000_000_000  # a file may change twice within one tick of its clock, which is coarser than it prints
 
 
 def canonical_json(value: Any) -> str:
@@ -35,8 +39,43 @@ def sha256_file(path: Path) -> str:
 
 
 def digests(paths: Iterable[Path]) -> dict[str, str]:
-    """Return the hex sha256 of each file, by its path."""
-    return {str(path): sha256_file(path) for path in paths}
+    """Return the hex sha256 of each file, by its path; see :func:`noted_sha256`."""
+    return {str(path): noted_sha256(path) for path in paths}
+
+
+def noted_sha256(path: Path) -> str:
+    """Return the hex sha256 of a file's bytes; a large file is read only if it has changed since an earlier call.
+
+    A note in ``.state/digests`` has the digest of a file of 16 MiB or more, with its size, times and inode. A damaged
+    note is ignored. Outside a repository, where there is no ``.state``, nothing is noted.
+    """
+    before = path.stat()
+    if before.st_size < _NOTED_BYTES or not ("DVC_ROOT" in os.environ or state_folder().is_dir()):
+        return sha256_file(path)
+    place = str(path.resolve())
+    note = state_folder() / "digests" / f"{sha256_bytes(place.encode())[:32]}.json"
+    with suppress(UserError):
+        found = read_sealed_json(note, "")
+        digest = found.pop("digest", None)
+        if found == _identity(place, before) and isinstance(digest, str):
+            return digest
+    settled = max(before.st_mtime_ns, before.st_ctime_ns) < time.time_ns() - _SETTLED_NS
+    digest = sha256_file(path)
+    if settled and _identity(place, path.stat()) == _identity(place, before):
+        with suppress(OSError):  # a full disk, or another process that notes the same
+            write_sealed_json(note, {**_identity(place, before), "digest": digest})
+    return digest
+
+
+def _identity(path: str, stat: os.stat_result) -> dict[str, Any]:
+    """Return what changes with a file's content; ``ctime_ns`` does even where a program restores ``mtime_ns``."""
+    return {
+        "path": path,
+        "size": stat.st_size,
+        "mtime_ns": stat.st_mtime_ns,
+        "ctime_ns": stat.st_ctime_ns,
+        "inode": stat.st_ino,
+    }
 
 
 @contextmanager
@@ -125,9 +164,12 @@ def read_sealed_json(path: Path, made_by: str) -> dict[str, Any]:
 
 
 def require_sha256(path: Path, expected: str, described_in: Path, made_by: str) -> None:
-    """Raise UserError unless the file at ``path`` has the sha256 ``expected``, which ``described_in`` stores."""
+    """Raise UserError unless the file at ``path`` has the sha256 ``expected``, which ``described_in`` stores.
+
+    A large file is read only if it has changed since; see :func:`noted_sha256`.
+    """
     try:
-        found = sha256_file(path)
+        found = noted_sha256(path)
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run `dvc repro {made_by}`") from None
     except OSError as error:

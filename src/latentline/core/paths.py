@@ -1,5 +1,6 @@
 """Paths of what the stages write, relative to the repository's root, the folder in which DVC runs stages."""
 
+import os
 from pathlib import Path
 
 PARAMS_CHECKED = Path("data/params_checked.json")
@@ -16,3 +17,8 @@ FEATURE_EXTRACTOR = Path("checkpoints/feature_extractor/feature_extractor.safete
 LATENT_CLASSIFIERS = Path("checkpoints/latent_classifiers/latent_classifiers.safetensors")
 FIGURES = Path("fig")
 METRICS = Path("metrics")
+
+
+def state_folder() -> Path:
+    """Return where stages keep what outlives a kill: in the main checkout, even while DVC runs a copy of it."""
+    return Path(os.environ.get("DVC_ROOT", ".")) / ".state"

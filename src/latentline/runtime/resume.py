@@ -25,12 +25,12 @@ from latentline.core.arrays import load_arrays, save_arrays
 from latentline.core.closure import module_closure
 from latentline.core.errors import UserError
 from latentline.core.files import canonical_json, read_json, sha256_bytes, sha256_file, write_json
+from latentline.core.paths import state_folder
 from latentline.runtime.lock import lock
 
 _KIND = "state"
 _RUNNING, _ENDED, _KEPT = "state.safetensors", "ended.safetensors", "kept.safetensors"
 _KEY_FILE = "key.json"
-_MAX_BYTES = 2 << 30  # of the states of a stage's ended runs; beyond it the oldest are deleted
 _MAX_NAMES = 3  # in a log line
 log = logging.getLogger(__name__)
 
@@ -47,17 +47,26 @@ class ResumeFile:
         computed_by: names of the modules that compute the result. Their import closure is part of the key, so a change
             of any of its files starts over. Code that only draws or scores the result must lie outside.
         part: name of this training or job, where a stage has several.
+        keep_bytes: room for the `ended` and `kept` states of all runs of the stage; see :meth:`finish`.
     """
 
-    def __init__(self, stage: str, identity: dict[str, Any], computed_by: Sequence[str], part: str = "") -> None:
+    def __init__(
+        self,
+        stage: str,
+        identity: dict[str, Any],
+        computed_by: Sequence[str],
+        part: str = "",
+        keep_bytes: int = 2 << 30,
+    ) -> None:
         key = canonical_json({"part": part, "identity": identity, "code": _code_digests(computed_by)})
         self._key = sha256_bytes(key.encode())[:16]
         self._key_parts: dict[str, Any] = json.loads(key)  # as it reads from the file of another state
-        self.folder = Path(os.environ.get("DVC_ROOT", ".")) / ".state" / stage / self._key
+        self.folder = state_folder() / stage / self._key
         self._lock: int | None = None
         self._is_main = True
         self._final: tuple[dict[str, Tensor], dict[str, Any]] | None = None
         self.stage = stage
+        self._keep_bytes = keep_bytes
 
     def load(
         self, usable: Callable[[dict[str, Any]], bool] = lambda meta: True
@@ -110,13 +119,14 @@ class ResumeFile:
         self.write(_KEPT, tensors, meta)
 
     def save_at_finish(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
-        """Let :meth:`finish` write the `ended` state, so that a new figure later costs no step.
+        """Store the last state, so that neither a kill nor a new figure later costs a step.
 
-        The tensors must stay unchanged until then. A state that leaves no room for the `kept` one is not written.
+        A training that has saved before, hence a long one, replaces its `running` state now. Any other leaves the
+        writing to :meth:`finish`; the tensors must stay unchanged until then.
         """
-        kept = self.folder / _KEPT
-        room = _MAX_BYTES - (kept.stat().st_size if kept.exists() else 0)
-        if sum(tensor.nbytes for tensor in tensors.values()) <= room:
+        if (self.folder / _RUNNING).exists():
+            self.save(tensors, meta)
+        else:
             self._final = tensors, meta
 
     def write(self, name: str, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
@@ -128,33 +138,44 @@ class ResumeFile:
     def finish(self) -> None:
         """Turn the `running` state into the `ended` one, once the outs are written.
 
-        Beyond a total size the oldest states of ended runs are deleted.
+        Where the states of the stage's ended runs need more than ``keep_bytes``, the ones that were used least recently
+        are removed. The last `ended` and the last `kept` one of each part always stay.
         """
         if self._final:
             self.save(*self._final)
             self._final = None
         if (running := self.folder / _RUNNING).exists():
             running.replace(self.folder / _ENDED)
-        if not any((self.folder / name).exists() for name in (_ENDED, _KEPT)):
+        own = [path for name in (_ENDED, _KEPT) if (path := self.folder / name).exists()]
+        for path in own:
+            with suppress(FileNotFoundError):  # another run of the stage has just removed it
+                os.utime(path)  # used now
+        if not own:
             shutil.rmtree(self.folder, ignore_errors=True)
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-        left = _MAX_BYTES
-        ended = (path for name in (_ENDED, _KEPT) for path in self.folder.parent.glob(f"*/{name}"))
-        for path in sorted(ended, key=lambda path: path.stat().st_mtime, reverse=True):
-            left -= path.stat().st_size
-            if left < 0:
-                path.unlink()
+        if own:
+            self._remove_old()
+
+    def _remove_old(self) -> None:
+        """Remove what exceeds ``keep_bytes``."""
+        left, newest = self._keep_bytes, set[tuple[str, str]]()
+        for path in _by_age(self.folder.parent, (_ENDED, _KEPT)):
+            with suppress(FileNotFoundError):
+                size, kind = path.stat().st_size, (_part_of(path.parent, self.stage), path.name)
+                left -= size
+                if left < 0 and kind in newest:
+                    path.unlink()
+                    log.info("removed %s (%.2f GiB); compute.keep_states_gib leaves no room for it", path, size / 2**30)
+                newest.add(kind)
 
     def log_unused(self) -> None:
         """Log in one line what differs from the newest state of another run of the same stage and part, if any."""
-        ages: dict[Path, float] = {}
-        for path in self.folder.parent.glob("*/[!.]*.safetensors"):
-            if path.parent != self.folder:
-                with suppress(FileNotFoundError):  # a run of another key has just ended
-                    ages[path.parent] = max(ages.get(path.parent, 0.0), path.stat().st_mtime)
-        for folder in sorted(ages, key=ages.__getitem__, reverse=True):
+        folders = dict.fromkeys(path.parent for path in _by_age(self.folder.parent, ("[!.]*.safetensors",)))
+        for folder in folders:
+            if folder == self.folder:
+                continue
             try:
                 other = read_json(folder / _KEY_FILE, self.stage)
                 if other["part"] != self._key_parts["part"]:
@@ -165,6 +186,23 @@ class ResumeFile:
                 continue
             log.info("state of %s (%s) not used: %s changed since", self.stage, folder.name, _listed(changed))
             return
+
+
+def _by_age(stage_folder: Path, patterns: Iterable[str]) -> list[Path]:
+    """Return the states of all runs of a stage whose names match a pattern, the one that was used last first."""
+    ages: dict[Path, float] = {}
+    for path in (path for pattern in patterns for path in stage_folder.glob(f"*/{pattern}")):
+        with suppress(FileNotFoundError):  # a run of another key has just ended
+            ages[path] = path.stat().st_mtime
+    return sorted(ages, key=ages.__getitem__, reverse=True)
+
+
+def _part_of(folder: Path, stage: str) -> str:
+    """Return the part that the states in ``folder`` belong to; "" where the record of it is damaged."""
+    try:
+        return str(read_json(folder / _KEY_FILE, stage)["part"])
+    except (UserError, KeyError, TypeError):
+        return ""
 
 
 def _code_digests(modules: Iterable[str]) -> dict[str, str]:

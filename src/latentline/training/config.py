@@ -51,13 +51,14 @@ def saving_of(
         stage: DVC stage.
         params: its settings.
         inputs: digests of what it reads, and the seed.
-        compute: how often to save, and the trackers.
+        compute: how often to save, what to keep, and the trackers.
         computed_by: names of the modules that build and train the network; see :class:`ResumeFile`.
         part: name of this training, where the stage has several.
 
     Raises:
         UserError: a tracker's package is missing.
     """
-    file = ResumeFile(stage, {"settings": params, "inputs": inputs}, computed_by, part)
+    keep_bytes = int(compute.keep_states_gib * 2**30)
+    file = ResumeFile(stage, {"settings": params, "inputs": inputs}, computed_by, part, keep_bytes)
     trackers = Trackers(compute.trackers, stage, params)
     return Saving(file, compute.save_every_seconds, trackers, extendable="epochs" not in params)

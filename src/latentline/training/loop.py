@@ -1,20 +1,20 @@
 """The one training loop, for every network."""
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from latentline.core.interrupt import InterruptedRunError, deferred_interrupts
 from latentline.runtime.parallel import SINGLE_PROCESS, Ranks, reporting_lost_ranks
 from latentline.runtime.precision import autocast, require_supported, tensor_cores
 from latentline.runtime.resume import ResumeFile
+from latentline.runtime.state_saver import StateSaver
 from latentline.runtime.trackers import Trackers
 from latentline.training.ema import Ema
 from latentline.training.eval_model import EvalModel
@@ -123,11 +123,12 @@ def fit(
     with reporting_lost_ranks(ranks):
         _resume(state, config, ranks)
     step_log: StepLog[TrainedModule] = StepLog(device, state.step)
-    last_save = time.monotonic()
+    first_step, capture = state.step, partial(state.save, config.total_steps)
     trackers = config.saving.trackers if ranks.is_main else Trackers()
     with (
         trackers,
         deferred_interrupts() as stop_requested,
+        StateSaver(config.saving.file, config.saving.every_seconds, ranks) as saver,
         _progress_bar(state, config, ranks) as bar,
         reporting_lost_ranks(ranks),
         tensor_cores(precision),
@@ -142,8 +143,7 @@ def fit(
                 numbers.gradient_norm = module.clip_gradients()
                 module.optimizer_step(state.step, finite=numbers.finite())
                 step_log.add(state.step, module, numbers)
-            for average in averages:
-                average.update(state.step)
+            state.update_averages()
             state.step += 1
             bar.update()
 
@@ -153,22 +153,22 @@ def fit(
             if not (ends_epoch or extends or stopping or step_log.due(state.step)):
                 continue
             _read(step_log, state, discriminator)
-            save_due = ranks.is_main and time.monotonic() - last_save > config.saving.every_seconds
-            stop, save = _agree(Signals(stop_requested(), save_due), step_log, state.step, ranks)
+            stop, save = _agree(Signals(stop_requested(), saver.due()), step_log, state.step, ranks)
             if ends_epoch:
                 row = _end_epoch(state, eval_model, config, on_epoch, ranks)
                 bar.set_postfix(_summary(row))
                 trackers.log(row)
                 stop = ranks.any_rank(stop or stop_requested())
             if extends:
-                _save(state, config.saving.file.save_extension_point, config, ranks)
-            if stop or save:
-                _save(state, config.saving.file.save, config, ranks)
-                last_save = time.monotonic()
+                saver.save_extension_point(capture)
             if stop:
+                saver.save_and_wait(capture)
                 ranks.barrier()  # rank 0 may still be writing
                 raise InterruptedRunError
-        _save(state, config.saving.file.save_at_finish, config, ranks)
+            if save and state.step < config.total_steps:
+                saver.save(capture)
+        if state.step > first_step:  # else the state that was loaded is the last one
+            saver.save_at_finish(capture)
         return eval_model.gathered(), state.history
 
 
@@ -276,12 +276,3 @@ def _resume(state: RunState, config: TrainConfig, ranks: Ranks) -> None:
         saved = state.save(config.total_steps)
     if ranks.broadcast_object(saved is not None):
         state.restore(*ranks.broadcast(*(saved or ({}, {}))))
-
-
-def _save(
-    state: RunState, write: Callable[[dict[str, Tensor], dict[str, Any]], None], config: TrainConfig, ranks: Ranks
-) -> None:
-    """Gather the state, which may be sharded, and write it on rank 0."""
-    saved = state.save(config.total_steps)
-    if ranks.is_main:
-        write(*saved)

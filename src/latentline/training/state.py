@@ -141,6 +141,11 @@ class RunState:
         """Return the networks that train in the step under way, in order."""
         return [module for module in (self.model, self.discriminator) if module and self.step >= module.first_step]
 
+    def update_averages(self) -> None:
+        """Move the averages towards the weights after the step under way."""
+        for average in self.averages:
+            average.update(self.step)
+
     def save(self, total_steps: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the tensors and the JSON that :meth:`restore` takes, of a run that is to have ``total_steps``.
 

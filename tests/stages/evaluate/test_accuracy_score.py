@@ -17,9 +17,7 @@ from latentline.tools.params_file import read_recipe
 from stages.evaluate.accuracy_score import Labelled, accuracy_on_real, require_classes
 from support.training_run import reference
 
-COMPUTE = ComputeParams(
-    device="cpu", threads=1, devices=1, nodes=1, strategy="ddp", workers=0, save_every_seconds=60.0, trackers=[]
-)
+COMPUTE = ComputeParams(device="cpu", threads=1, workers=0)
 SCHEMA = (Attribute(CLASS, "categorical", ("dark", "bright")), Attribute("other", "binary"))
 
 
