@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -79,6 +79,23 @@ class Ranks:
             torch.distributed.all_reduce(flat)
         for tensor, summed in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(summed.view(tensor.shape))
+
+    def begin_all_reduce(self, tensor: Tensor) -> Callable[[], None]:
+        """Begin to replace a contiguous tensor by its sum over all ranks, as :meth:`all_reduce`.
+
+        Returns:
+            A function that waits until the tensor is replaced; on a GPU its stream waits, not the process.
+        """
+        if self.count == 1:
+            return lambda: None
+        with _lost_rank_errors(self):
+            work = torch.distributed.all_reduce(tensor, async_op=True)
+
+        def wait() -> None:
+            with _lost_rank_errors(self):
+                work.wait()
+
+        return wait
 
     def any_rank(self, flag: bool) -> bool:
         """Return whether ``flag`` is true on any rank."""
