@@ -27,7 +27,7 @@ from latentline.runtime.parallel import Ranks
 from latentline.training.config import optimizer_of, resident, saving_of
 from latentline.training.ema import Ema
 from latentline.training.loop import Saving, TrainConfig, fit
-from latentline.training.micro_batches import MicroBatch, micro_batches
+from latentline.training.micro_batches import MicroBatch, micro_batch_count, micro_batches
 from stages.train_autoencoder.auxiliary_losses import AuxiliaryLosses, build_auxiliary_losses
 from stages.train_autoencoder.init_from import begin_with
 from stages.train_autoencoder.params import AutoencoderParams
@@ -137,10 +137,11 @@ def train_autoencoder(
         for weight, rows in own:
             yield weight, *auxiliary.add_to(step, *autoencoder.loss(x[rows], noise, step), x[rows], weight)
 
+    count = micro_batch_count(order.batch_size, params.optimizer.accumulate, ranks)
     used, history = fit(
         autoencoder,
         loss,
-        TrainConfig("autoencoder", epochs, order.steps_per_epoch, optimizer_of(params.optimizer), saving),
+        TrainConfig("autoencoder", epochs, order.steps_per_epoch, optimizer_of(params.optimizer), saving, count),
         averages=[] if params.ema_decay is None else [Ema(autoencoder, params.ema_decay)],
         discriminator=auxiliary.discriminator,
         on_epoch=validate,

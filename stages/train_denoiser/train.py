@@ -28,7 +28,7 @@ from latentline.runtime.parallel import Ranks
 from latentline.training.config import optimizer_of
 from latentline.training.ema import Ema
 from latentline.training.loop import Saving, TrainConfig, fit
-from latentline.training.micro_batches import MicroBatch, micro_batches
+from latentline.training.micro_batches import MicroBatch, micro_batch_count, micro_batches
 from stages.train_denoiser.evaluate import evaluate
 from stages.train_denoiser.init_from import begin_with
 from stages.train_denoiser.latents import Latents
@@ -123,7 +123,9 @@ def train(
         row = {"epoch": 0, "loss": math.nan, **on_epoch(denoiser.network.eval(), 0)}
         return {params.ema_decays[0]: denoiser}, [row]
     averages = [Ema(denoiser.network, decay) for decay in params.ema_decays]
-    config = TrainConfig("denoiser", params.epochs, order.steps_per_epoch, optimizer_of(params.optimizer), saving)
+    count = micro_batch_count(order.batch_size, params.optimizer.accumulate, ranks)
+    optimizer = optimizer_of(params.optimizer)
+    config = TrainConfig("denoiser", params.epochs, order.steps_per_epoch, optimizer, saving, count)
     _, history = fit(denoiser.network, loss, config, averages=averages, on_epoch=on_epoch, ranks=ranks)
     return {average.decay: replace(denoiser, network=average.model) for average in averages}, history
 

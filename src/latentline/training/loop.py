@@ -18,6 +18,7 @@ from latentline.runtime.sharding import full_tensor
 from latentline.runtime.trackers import Trackers
 from latentline.training.ema import Ema
 from latentline.training.eval_model import EvalModel
+from latentline.training.gradients import GradientBuckets
 from latentline.training.micro_batches import Loss
 from latentline.training.optimizer import Optimizer
 from latentline.training.state import RunState, TrainedModule
@@ -59,6 +60,8 @@ class TrainConfig:
     steps_per_epoch: int
     optimizer: Optimizer
     saving: Saving
+    micro_batches: int = 1
+    """Micro-batches that the loss yields at each step on each rank; checked where there are several ranks."""
 
     @property
     def total_steps(self) -> int:
@@ -114,7 +117,7 @@ def fit(
         LostRankError: another process has ended.
     """
     eval_model = EvalModel(model, averages, ranks)  # before the optimizer, since it shards the weights under FSDP
-    state = RunState(*_trained_modules(model, loss, discriminator, config), averages)
+    state = RunState(*_trained_modules(model, loss, discriminator, config, ranks), averages)
     with reporting_lost_ranks(ranks):
         _resume(state, config, ranks)
     last_save = time.monotonic()
@@ -131,10 +134,12 @@ def fit(
                 module.network.train()
                 batch = _BatchSums()
                 for weight, micro_loss, micro_terms in module.loss(state.step):
+                    module.gradients.begin_backward()
                     (weight * micro_loss).backward()
                     batch.add(weight, micro_loss, micro_terms)
                 save_due = ranks.is_main and time.monotonic() - last_save > config.saving.every_seconds
                 # Signals are only ever raised within a step, so those of the last module hold for all of it.
+                module.gradients.finish()
                 stop, save = _all_reduce(module.network, batch, StopSignals(stop_requested(), save_due), ranks)
                 gradient_norm = full_tensor(
                     nn.utils.clip_grad_norm_(module.network.parameters(), module.clip_norm)
@@ -166,7 +171,7 @@ def fit(
 
 
 def _trained_modules(
-    model: nn.Module, loss: Loss, discriminator: DiscriminatorTraining | None, config: TrainConfig
+    model: nn.Module, loss: Loss, discriminator: DiscriminatorTraining | None, config: TrainConfig, ranks: Ranks
 ) -> tuple[TrainedModule, TrainedModule | None]:
     """Build the optimizers."""
 
@@ -176,7 +181,10 @@ def _trained_modules(
         betas, decay = optimizer.betas, optimizer.weight_decay
         adamw = torch.optim.AdamW(network.parameters(), lr=optimizer.lr, betas=betas, weight_decay=decay, fused=True)
         learning_rate = partial(optimizer.rate, total_steps=config.total_steps, steps_per_epoch=config.steps_per_epoch)
-        return TrainedModule(network, loss, adamw, learning_rate, optimizer.clip_norm, first_step, section, remedy)
+        gradients = GradientBuckets(network, ranks, config.micro_batches)
+        return TrainedModule(
+            network, loss, adamw, gradients, learning_rate, optimizer.clip_norm, first_step, section, remedy
+        )
 
     remedy = f"lower {config.section}.optimizer.lr or raise {config.section}.optimizer.warmup_steps"
     first = build(model, loss, config.optimizer, 0, config.section, remedy)
@@ -208,14 +216,12 @@ class _BatchSums:
 
 
 def _all_reduce(network: nn.Module, batch: _BatchSums, signals: StopSignals, ranks: Ranks) -> StopSignals:
-    """Sum gradients, loss, terms and signals over all ranks, in one message; FSDP has summed its gradients already."""
+    """Sum loss, terms and signals over all ranks, in one message."""
     if ranks.count == 1:
         return signals
-    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
-    numbers = torch.tensor(
-        [batch.loss, *signals, *batch.terms.values()], dtype=gradients[0].dtype, device=gradients[0].device
-    )
-    ranks.all_reduce([numbers] if ranks.sharded else [*gradients, numbers])
+    first = next(network.parameters())
+    numbers = torch.tensor([batch.loss, *signals, *batch.terms.values()], dtype=first.dtype, device=first.device)
+    ranks.all_reduce([numbers])
     batch.loss, stop, save, *terms = numbers.tolist()
     batch.terms = dict(zip(batch.terms, terms, strict=True))
     return StopSignals(stop > 0, save > 0)

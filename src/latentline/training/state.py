@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from latentline.core.errors import UserError
 from latentline.runtime.sharding import gather_to_rank0, shard_like
 from latentline.training.ema import Ema
+from latentline.training.gradients import GradientBuckets
 from latentline.training.micro_batches import Loss
 
 
@@ -21,6 +22,7 @@ class TrainedModule:
     network: nn.Module
     loss: Loss
     optimizer: torch.optim.Optimizer
+    gradients: GradientBuckets
     learning_rate: Callable[[int], float]
     """Step (counted from 0) -> learning rate."""
     clip_norm: float
