@@ -10,7 +10,7 @@ from latentline.autoencoders.load import TrainedAutoencoder, inference_batch
 from latentline.core.finite import require_finite
 from latentline.core.paths import PREPARED
 from latentline.core.seeds import generator
-from latentline.data.store import ImageSplit, StoreCard, read_split, to_unit_range
+from latentline.data.store import ImageSplit, StoreCard, read_split
 from latentline.latents.cache import LatentSplit, LatentStats, write_cache
 from latentline.runtime.resumable_map import Chunk, ResumableMap
 from latentline.runtime.resume import ResumeFile
@@ -34,12 +34,11 @@ def encode_splits(
     size, dtype = inference_batch(trained.image_shape), getattr(torch, params.dtype)
     starts = [(name, start) for name, split in splits.items() for start in range(0, len(split), size)]  # of each chunk
 
-    @torch.no_grad()
     def encode(number: int) -> Chunk:
         name, start = starts[number]
-        images = to_unit_range(splits[name].images[start : start + size])  # (B, C, H, W)
+        images = splits[name].images[start : start + size]  # uint8 (B, C, H, W)
         draw = generator(seed, STAGE, name, start) if params.posterior == "sample" else None
-        latents = trained.network.encode(images.to(trained.device), draw).cpu().to(dtype)
+        latents = trained.encode(images, draw).to(dtype)
         remedy = "take float32, or train the autoencoder with a lower autoencoder.optimizer.lr"
         return {"latents": require_finite(latents, f"latents.dtype ({params.dtype})", remedy)}
 

@@ -52,7 +52,8 @@ def main() -> None:
 
     # "judge" is for readers of earlier versions
     metrics: dict[str, Any] = {"feature_extractor": extractor.name, "judge": extractor.name, "count": len(samples)}
-    distances, neighbours = distance_scores(params, seed, {name: found.features for name, found in extracted.items()})
+    features = {name: found.features for name, found in extracted.items()}
+    distances, neighbours = distance_scores(params, seed, features, device)
     labels = {"samples": samples.labels, "real_test": real_test.labels}
     metrics |= distances | agreement_scores(extractor.schema, predicted, labels)
     if params.classification_accuracy_score:

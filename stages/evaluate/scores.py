@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import partial
+from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
@@ -12,9 +12,9 @@ from latentline.core.attributes import CLASS, Attribute
 from latentline.core.labels import LabelTable
 from latentline.core.seeds import generator
 from latentline.evaluation.agreement import NO_VALUE, agreement
-from stages.evaluate.distances import frechet_distance, kernel_distance
+from stages.evaluate.distances import Gaussian, fit_gaussian, frechet_distance, kernel_distance, mean_kernel
 from stages.evaluate.features import STAGE
-from stages.evaluate.neighbours import nearest, neighbour_scores
+from stages.evaluate.neighbours import NeighbourScores, nearest, neighbour_scores, radii
 from stages.evaluate.params import EvaluateParams
 
 _COMPARED = ("samples", "real_test")
@@ -35,43 +35,85 @@ class Reasons:
     def __init__(self) -> None:
         self.by_score: dict[str, str] = {}
 
-    def unless_fewer(self, least: int, scores: Sequence[str], compute: Callable[..., R], *sets: Tensor) -> R | None:
-        """Return ``compute(*sets)``, or None with the reason where a set has fewer than ``least`` images."""
+    def unless_fewer(
+        self, least: int, scores: Sequence[str], compute: Callable[[Tensor], R], *sets: Tensor
+    ) -> R | None:
+        """Return ``compute`` of the first set, or None with the reason where a set has fewer than ``least`` images."""
         count = min(map(len, sets))
         if count >= least:
-            return compute(*sets)
+            return compute(sets[0])
         self.by_score |= dict.fromkeys(scores, f"needs at least {least} images in each set, not {count}")
         return None
 
 
-def distance_scores(params: EvaluateParams, seed: int, features: dict[str, Tensor]) -> tuple[dict[str, Any], Tensor]:
-    """Compare each set of features with those of the training images.
+class _Reference:
+    """The training images that sets are compared with; what depends on them alone is computed once, at first use.
+
+    Args:
+        features: (N, D) of all images.
+        part: (M, D) of those for scores of pairs.
+        k: number of the neighbour that radii reach to.
+        device: where it is computed.
+    """
+
+    def __init__(self, features: Tensor, part: Tensor, k: int, device: torch.device) -> None:
+        self.part = part
+        self._features, self._k, self._device = features, k, device
+
+    def frechet_distance(self, images: Tensor) -> float:
+        return frechet_distance(fit_gaussian(images, self._device), self._gaussian)
+
+    def kernel_distance(self, images: Tensor) -> float:
+        return kernel_distance(images, self.part, device=self._device, within_reference=self._mean_kernel)
+
+    def neighbour_scores(self, images: Tensor) -> NeighbourScores:
+        return neighbour_scores(images, self.part, self._k, self._device, self._radii)
+
+    @cached_property
+    def _gaussian(self) -> Gaussian:
+        return fit_gaussian(self._features, self._device)
+
+    @cached_property
+    def _mean_kernel(self) -> float:
+        return mean_kernel(self.part, self.part, device=self._device)
+
+    @cached_property
+    def _radii(self) -> Tensor:
+        return radii(self.part, self._k, self._device)
+
+
+def distance_scores(
+    params: EvaluateParams, seed: int, features: dict[str, Tensor], device: torch.device
+) -> tuple[dict[str, Any], Tensor]:
+    """Compare each set of features with those of the training images, whose statistics are computed once.
 
     Args:
         params: section ``evaluate``.
         seed: of the choice of training images for scores of pairs.
         features: (N, D) of each set by its name, see ``features.image_sets``.
+        device: where distances are computed.
 
     Returns:
         The metrics, null where a set has too few images, for the reasons in ``not_computed``. The index of the nearest
         training image (M,) of the first M <= ``pair_count`` samples.
     """
-    reference, reasons = features["train"], Reasons()
-    fd = {
-        name: reasons.unless_fewer(2, [key], frechet_distance, features[name], reference) for name, key in _FD.items()
-    }
-    # The scores below compare pairs of images, so they take a part of each set.
-    chosen = torch.randperm(len(reference), generator=generator(seed, STAGE, "reference"))[: params.pair_count]
+    train, reasons, k = features["train"], Reasons(), params.neighbours
+    # Scores of pairs of images take a part of each set.
+    chosen = torch.randperm(len(train), generator=generator(seed, STAGE, "reference"))[: params.pair_count]
     few = {name: features[name][: params.pair_count] for name in _COMPARED}
+    reference = _Reference(train, train[chosen], k, device)
+    fd = {
+        name: reasons.unless_fewer(2, [key], reference.frechet_distance, features[name], train)
+        for name, key in _FD.items()
+    }
     kd, by_neighbours = {}, {}
     for name, part in few.items():
-        sets, of_test = (part, reference[chosen]), "" if name == "samples" else f"_of_{name}"
-        kd[name] = reasons.unless_fewer(2, [_KD[name]], kernel_distance, *sets)
+        sets, of_test = (part, reference.part), "" if name == "samples" else f"_of_{name}"
+        kd[name] = reasons.unless_fewer(2, [_KD[name]], reference.kernel_distance, *sets)
         names = [f"{score}{of_test}" for score in _NEIGHBOUR_SCORES]
-        compare = partial(neighbour_scores, k=params.neighbours)
-        found = reasons.unless_fewer(params.neighbours + 1, names, compare, *sets)
+        found = reasons.unless_fewer(k + 1, names, reference.neighbour_scores, *sets)
         by_neighbours[name] = dict.fromkeys(_NEIGHBOUR_SCORES) if found is None else asdict(found)
-    (to_train, neighbours), (real_to_train, _) = (nearest(few[name], reference) for name in _COMPARED)
+    (to_train, neighbours), (real_to_train, _) = (nearest(few[name], train, device=device) for name in _COMPARED)
     distance, real_distance = float(to_train.mean()), float(real_to_train.mean())
     metrics: dict[str, Any] = {
         "fd": fd["samples"],

@@ -9,14 +9,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from latentline.autoencoders.load import TrainedAutoencoder, inference_batch
+from latentline.autoencoders.load import TrainedAutoencoder
 from latentline.core.errors import UserError
 from latentline.core.labels import LabelTable, class_names
 from latentline.core.paths import PREPARED
 from latentline.core.shards import ShardedArray
 from latentline.data.decode import FORMATS_IN_WORDS, Shape, UnreadableError, ValueRange, decode, fit
 from latentline.data.image_files import LITTER, in_words, is_litter, kind_left_out
-from latentline.data.store import read_card, read_split, to_unit_range
+from latentline.data.store import read_card, read_split
 from latentline.editing.targets import Target, require_names
 from latentline.feature_extractors.load import FeatureExtractor
 from latentline.latents.cache import LatentStats, read_latents
@@ -79,7 +79,7 @@ def read_edit_pool(folder: Path, autoencoder: TrainedAutoencoder, extractor: Fea
         card = read_card(PREPARED)
         images = read_images(paths, card.shape, card.value_range)
         labels = LabelTable(extractor.schema, extractor.extract(images)[1])
-        return EditPool(images, labels, encode_images(autoencoder, images))
+        return EditPool(images, labels, autoencoder.encode(images))
     test = read_split(PREPARED, "test")
     return EditPool(test.images, test.labels, read_latents("test").latents)
 
@@ -171,12 +171,3 @@ def read_images(paths: list[Path], shape: Shape, value_range: ValueRange | None 
                 f"manipulate.files ({path}) must be a readable image ({error}); remove it from the folder"
             ) from None
     return torch.stack(images)
-
-
-@torch.no_grad()
-def encode_images(autoencoder: TrainedAutoencoder, images: Tensor) -> Tensor:
-    """Encode uint8 images (N, C, H, W) to raw latents (N, *latent_shape) on the CPU."""
-    batches = images.split(inference_batch(autoencoder.image_shape))
-    return torch.cat(
-        [autoencoder.network.encode(to_unit_range(batch).to(autoencoder.device)).cpu() for batch in batches]
-    )

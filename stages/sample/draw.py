@@ -22,6 +22,7 @@ from latentline.denoisers.sampling import SamplingConfig, draw_latents
 from latentline.diffusion.steps import Callback
 from latentline.diffusion.time_grid import build_time_grid
 from latentline.latents.cache import LatentStats, read_labels, read_stats
+from latentline.runtime.precision import Precision, inference
 from latentline.runtime.resumable_map import Chunk, ResumableMap
 from latentline.samplers.registry import SamplerOptions, build_sampler, require_serves
 from stages.sample.params import SampleParams
@@ -40,6 +41,7 @@ class ImageSampler:
     labels: LabelTable  # of all samples
     seed: int
     setting: str  # the probable cause of a latent that is NaN or infinite, with its value
+    precision: Precision = "float32"
 
     def latents(self, indices: Tensor, callback: Callback | None = None) -> Tensor:
         """Draw the standardised latents (B, *latent_shape) of samples ``indices`` (B,), on the device.
@@ -48,13 +50,15 @@ class ImageSampler:
             UserError: one is NaN or infinite.
         """
         labels = self.labels[indices]
-        z0 = draw_latents(self.denoiser, self.config, self.seed, STAGE, indices, labels, callback)
+        with inference(self.denoiser.device, self.precision, "sample.precision"):
+            z0 = draw_latents(self.denoiser, self.config, self.seed, STAGE, indices, labels, callback)
         return require_finite(z0, self.setting, "lower it, or train the denoiser with a lower denoiser.optimizer.lr")
 
     def images(self, indices: Tensor) -> Tensor:
         """Draw uint8 images (B, C, H, W) of consecutive samples ``indices`` (B,), on the CPU."""
         raw = self.stats.normalizer.restore(self.latents(indices))
-        return self.autoencoder.decode(raw, first=int(indices[0]))
+        with inference(self.denoiser.device, self.precision, "sample.precision"):
+            return self.autoencoder.decode(raw, first=int(indices[0]))
 
 
 def load_image_sampler(params: SampleParams, seed: int, device: torch.device) -> ImageSampler:
@@ -69,7 +73,7 @@ def load_image_sampler(params: SampleParams, seed: int, device: torch.device) ->
     denoiser = load_denoiser(device, stats)
     config = sampling_config(params, denoiser)
     labels = labels_for_samples(read_labels(stats.schema), params.count)
-    return ImageSampler(autoencoder, denoiser, stats, config, labels, seed, _probable_cause(params))
+    return ImageSampler(autoencoder, denoiser, stats, config, labels, seed, _probable_cause(params), params.precision)
 
 
 def sampling_config(params: SampleParams, denoiser: Denoiser) -> SamplingConfig:

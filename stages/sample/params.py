@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from latentline.core.params import Positive, Scale, Section, Steps
+from latentline.runtime.precision import Precision
 
 
 class SampleFiguresParams(Section):
@@ -50,4 +51,7 @@ class SampleParams(Section):
     """Images to draw, classes in turn."""
     batch_size: Positive = 250
     """Images per batch; does not change the images."""
+    precision: Precision = "float32"
+    """float32 | tf32 | bf16 | fp16: format of products and convolutions, in the denoiser and the decoder. See
+    docs/gpu.md."""
     figures: SampleFiguresParams = SampleFiguresParams()

@@ -47,6 +47,7 @@ def main() -> None:
         constructor=constructor_of(params, card),
         trained_on=trained_on,
         tensors=trained.state_dict(),
+        settings={"precision": params.optimizer.precision},
     )
     save_discriminator(DISCRIMINATOR, result.losses, card.shape[0], params.adversarial, card.sha256)
 

@@ -153,7 +153,7 @@ def train_autoencoder(
     used, history = fit(
         autoencoder,
         loss,
-        TrainConfig("autoencoder", epochs, order.steps_per_epoch, optimizer_of(params.optimizer), saving),
+        TrainConfig("autoencoder", epochs, order.steps_per_epoch, optimizer_of(params.optimizer), saving, len(parts)),
         averages=[] if params.ema_decay is None else [Ema(autoencoder, params.ema_decay)],
         discriminator=auxiliary.discriminator,
         on_epoch=validate,

@@ -66,6 +66,7 @@ def build(
     settings = {
         "condition": conditioning.names,
         "process": {"path": process.path.name, "prediction": process.prediction},
+        "precision": params.optimizer.precision,
     }
     trained_on = {"autoencoder": stats.autoencoder, "latents": sha256_file(LATENT_STATS)}
     if params.init_from != NO_WEIGHTS:
@@ -132,7 +133,8 @@ def train(
         row = {"epoch": 0, "loss": math.nan, **on_epoch(denoiser.network.eval(), 0)}
         return {params.ema_decays[0]: denoiser}, [row]
     averages = [Ema(denoiser.network, decay) for decay in params.ema_decays]
-    config = TrainConfig("denoiser", params.epochs, order.steps_per_epoch, optimizer_of(params.optimizer), saving)
+    optimizer = optimizer_of(params.optimizer)
+    config = TrainConfig("denoiser", params.epochs, order.steps_per_epoch, optimizer, saving, len(parts))
     _, history = fit(denoiser.network, loss, config, averages=averages, on_epoch=on_epoch, ranks=ranks)
     return {average.decay: replace(denoiser, network=average.model) for average in averages}, history
 

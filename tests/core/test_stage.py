@@ -11,7 +11,7 @@ import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 sys.path.insert(0, {src!r})
 from latentline.core.errors import UserError
-from latentline.core.interrupt import InterruptedRunError
+from latentline.core.interrupt import InterruptedRunError, LostRankError
 from latentline.core.stage import run_stage
 def main():
     {body}
@@ -42,6 +42,14 @@ def test_an_interrupted_stage_exits_with_130_and_says_how_to_continue(run, workp
     assert done.returncode == 130
     assert done.stderr == "train_x was interrupted; run the same command again to continue\n"
     assert list(workplace.iterdir()) == []
+
+
+def test_a_thread_that_has_lost_another_process_ends_a_stage_that_hangs(run):
+    lost = "raise LostRankError('process 0 of 2 has lost another one (why)')"
+    done = run(f"import threading, time; threading.Thread(target=lambda: exec({lost!r})).start(); time.sleep(50)")
+    assert done.returncode == 3
+    line = "error: train_x: process 0 of 2 has lost another one (why); run the same command again to continue from"
+    assert done.stderr == f"{line} the state saved last\n"
 
 
 def test_a_bug_exits_with_1_and_a_traceback(run):

@@ -19,7 +19,7 @@ from latentline.runtime.parallel import SINGLE_PROCESS, Ranks
 from latentline.runtime.resume import ResumeFile
 from latentline.training.ema import Ema
 from latentline.training.loop import DiscriminatorTraining, Saving, TrainConfig, fit
-from latentline.training.micro_batches import MicroBatch, micro_batches
+from latentline.training.micro_batches import MicroBatch, micro_batch_count, micro_batches
 from latentline.training.optimizer import Optimizer
 from stages.train_autoencoder.adversarial import HINGE, AdversarialTerm, last_layer
 from stages.train_autoencoder.discriminator import PatchDiscriminator
@@ -39,7 +39,7 @@ def test_the_micro_batches_of_all_ranks_cover_a_batch_once_in_order(count, accum
     assert [row for part in rows for row in part] == list(range(count))
     assert sum(weight for own in cut for weight, _ in own) == pytest.approx(1)
     assert all(weight == 0 or weight == (part.stop - part.start) / count for own in cut for weight, part in own)
-    assert len({len(own) for own in cut}) == 1
+    assert {len(own) for own in cut} == {micro_batch_count(count, accumulate, Ranks(0, processes))}
     assert all(own and all(part.stop > part.start for _, part in own) for own in cut)
     assert max(map(len, rows)) <= -(
         -count // min(accumulate, count)
@@ -84,10 +84,11 @@ class Run:
                 yield weight, value * self.spoil(step, ranks), terms
 
         average = Ema(vae, 0.9)
+        count = micro_batch_count(self.rows, self.accumulate, ranks)
         _, history = fit(
             vae,
             loss,
-            TrainConfig("autoencoder", EPOCHS, STEPS, OPTIMIZER, Saving(ResumeFile("train_test", {}, ()), 1e9)),
+            TrainConfig("autoencoder", EPOCHS, STEPS, OPTIMIZER, Saving(ResumeFile("train_test", {}, ()), 1e9), count),
             averages=[average],
             discriminator=DiscriminatorTraining(
                 discriminator, adversarial_term.discriminator_loss, OPTIMIZER, 1, "autoencoder.adversarial"

@@ -22,7 +22,7 @@ from latentline.runtime.parallel import SINGLE_PROCESS, Ranks
 from latentline.runtime.resume import ResumeFile
 from latentline.training.ema import Ema
 from latentline.training.loop import Saving, TrainConfig, fit
-from latentline.training.micro_batches import MicroBatch, micro_batches
+from latentline.training.micro_batches import MicroBatch, micro_batch_count, micro_batches
 from latentline.training.optimizer import Optimizer
 from support.several import several
 from support.small_diffae import small_diffae
@@ -94,7 +94,14 @@ class Run:
         used, history = fit(
             network,
             loss,
-            TrainConfig("autoencoder", EPOCHS, STEPS, OPTIMIZER, Saving(ResumeFile("train_test", {}, ()), 1e9)),
+            TrainConfig(
+                "autoencoder",
+                EPOCHS,
+                STEPS,
+                OPTIMIZER,
+                Saving(ResumeFile("train_test", {}, ()), self.every_seconds),
+                micro_batch_count(self.rows, self.accumulate, ranks),
+            ),
             averages=averages,
             on_epoch=lambda model, epoch: {"norm": sum(weight.norm().item() for weight in model.parameters())},
             ranks=ranks,

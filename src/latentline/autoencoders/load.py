@@ -17,6 +17,7 @@ from latentline.core.shards import ShardedArray
 from latentline.data.store import to_uint8, to_unit_range
 from latentline.runtime.checkpoint import load_checkpoint
 from latentline.runtime.compute import to_device
+from latentline.runtime.precision import Precision, inference
 
 _BATCH = 500  # images at a time without gradients
 _PIXELS = 1 << 19  # at a time, so that large images in a network that begins at full size stay within a few GiB
@@ -50,7 +51,7 @@ def encode_images(
         generator: samples from an encoder's distribution, batch by batch; None = its mean.
     """
     batches = images.split(inference_batch(images.shape))
-    return torch.cat([network.encode(to_unit_range(batch).to(device), generator).cpu() for batch in batches])
+    return torch.cat([network.encode(to_unit_range(batch.to(device)), generator).cpu() for batch in batches])
 
 
 @torch.no_grad()
@@ -101,6 +102,13 @@ class TrainedAutoencoder:
     device: torch.device
     sha256: str
     image_shape: tuple[int, ...]
+    precision: Precision = "float32"
+    """Of its training; all images are encoded in it."""
+
+    def encode(self, images: Tensor | ShardedArray, generator: torch.Generator | None = None) -> Tensor:
+        """Encode uint8 images in the precision of the training; see :func:`encode_images`."""
+        with inference(self.device, self.precision, "autoencoder.optimizer.precision"):
+            return encode_images(self.network, images, self.device, generator)
 
     def decode(self, raw: Tensor, noise: Tensor | None = None, *, first: int = 0) -> Tensor:
         """Decode raw latents; see :func:`decode_images`."""
@@ -115,7 +123,7 @@ class TrainedAutoencoder:
             raw: their latents (N, *latent_shape).
         """
         rows = torch.arange(len(raw)).split(inference_batch(self.image_shape))
-        batches = ((to_unit_range(images[part]).to(self.device), raw[part].float().to(self.device)) for part in rows)
+        batches = ((to_unit_range(images[part].to(self.device)), raw[part].float().to(self.device)) for part in rows)
         return torch.cat([self.network.invert(x, z).cpu() for x, z in batches])
 
     @torch.no_grad()
@@ -133,7 +141,8 @@ class TrainedAutoencoder:
         """
         rows = torch.arange(len(raw)).split(inference_batch(self.image_shape))
         batches = (
-            [tensor[part].to(self.device) for tensor in (to_unit_range(images), raw.float(), noise)] for part in rows
+            (to_unit_range(images[part].to(self.device)), *(x[part].to(self.device) for x in (raw.float(), noise)))
+            for part in rows
         )
         return torch.cat([_to_bytes(self.network.sdedit(x, z, t, part)).cpu() for x, z, part in batches])
 
@@ -146,4 +155,5 @@ def load_autoencoder(device: torch.device, root: Path = Path()) -> TrainedAutoen
         image_shape = tuple(checkpoint.constructor["image_shape"])
     checkpoint.load_into(network)
     to_device(network.eval().requires_grad_(False), device)
-    return TrainedAutoencoder(network, device, checkpoint.sha256, image_shape)
+    precision = checkpoint.settings.get("precision", "float32")
+    return TrainedAutoencoder(network, device, checkpoint.sha256, image_shape, precision)

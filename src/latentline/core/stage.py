@@ -4,8 +4,10 @@ import errno
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import NoReturn
 
 from latentline.core.errors import UserError
@@ -26,6 +28,7 @@ _INTERRUPTED_STATUS = 130  # as a shell reports Ctrl-C; anything but 0, else DVC
 def run_stage(stage: str, main: Callable[[], None]) -> None:
     """Run ``main``. After an error that the user can mend, print one line and exit with a non-zero status."""
     logging.basicConfig(level=logging.INFO, format=f"{stage}: %(message)s", stream=sys.stderr)
+    threading.excepthook = partial(_end_by_thread, stage)
     started = time.monotonic()
     try:
         main()
@@ -33,7 +36,7 @@ def run_stage(stage: str, main: Callable[[], None]) -> None:
     except UserError as error:
         _fail(f"error: {error}", _USER_ERROR_STATUS)
     except LostRankError as error:
-        _fail(f"error: {stage}: {error}; {_AGAIN} from the state saved last", _LOST_STATUS)
+        _fail(_lost_line(stage, error), _LOST_STATUS)
     except (InterruptedRunError, KeyboardInterrupt):
         _fail(f"{stage} was interrupted; {_AGAIN}", _INTERRUPTED_STATUS)
     except Exception as error:
@@ -45,15 +48,32 @@ def run_stage(stage: str, main: Callable[[], None]) -> None:
         raise
 
 
+def _lost_line(stage: str, error: BaseException) -> str:
+    return f"error: {stage}: {error}; {_AGAIN} from the state saved last"
+
+
+def _end_by_thread(stage: str, raised: threading.ExceptHookArgs) -> None:
+    """End the process at once if a thread has noticed that another process has ended: the main thread may hang."""
+    if isinstance(raised.exc_value, LostRankError):
+        _print(_lost_line(stage, raised.exc_value))
+        os._exit(_LOST_STATUS)
+    threading.__excepthook__(raised)
+
+
 def _fail(line: str, status: int) -> NoReturn:
-    """Print the line and exit.
+    """Print the line and exit."""
+    _print(line)
+    sys.exit(status)
+
+
+def _print(line: str) -> None:
+    """Print the line.
 
     On each machine all processes but the first wait before, since the first usually prints the same and ends them.
     """
     if os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) != "0":
         time.sleep(_LAG)
-    print(line, file=sys.stderr)
-    sys.exit(status)
+    print(line, file=sys.stderr, flush=True)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

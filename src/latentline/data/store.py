@@ -58,7 +58,7 @@ def to_unit_range(images: Tensor) -> Tensor:
 
 def to_uint8(images: Tensor) -> Tensor:
     """Scale floats in [-1, 1], clamped, to uint8, rounded to the nearest level."""
-    return images.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
+    return images.float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
 
 
 def read_card(root: Path) -> StoreCard:

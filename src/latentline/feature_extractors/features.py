@@ -35,5 +35,5 @@ def extract_features(
     disable = None if progress and ranks.is_main else True
     starts = tqdm(range(own.start, own.stop, BATCH), desc="features", disable=disable, mininterval=1)
     batches = (images[start : min(start + BATCH, own.stop)] for start in starts)
-    features = torch.cat([network.features(to_unit_range(batch).to(device)).cpu() for batch in batches])
+    features = torch.cat([network.features(to_unit_range(batch.to(device))).cpu() for batch in batches])
     return ranks.all_gather(features, len(images))

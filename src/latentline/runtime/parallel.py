@@ -5,13 +5,11 @@ its own slice of each batch. Sums over all ranks are what one process would have
 Messages are tensors and JSON, never a pickle.
 """
 
-import atexit
 import json
 import logging
 import os
 import re
-import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,6 +22,7 @@ from torch import Tensor
 from latentline.core.errors import UserError
 from latentline.core.interrupt import LostRankError
 from latentline.runtime.compute import device_count
+from latentline.runtime.heartbeat import Heartbeat, kill_at_exit
 
 # Rank 0 may validate for so long while the others wait; a process that has ended is noticed at once.
 _TIMEOUT = timedelta(hours=1)
@@ -54,6 +53,8 @@ class Ranks:
     """Device of the messages: NCCL needs the memory of this rank's GPU."""
     sharded: bool = False
     """Whether trainings shard their weights (FSDP); never with one process."""
+    heartbeat: Heartbeat | None = None
+    """Watches the other processes where the run has started them."""
 
     @property
     def is_main(self) -> bool:
@@ -79,6 +80,23 @@ class Ranks:
             torch.distributed.all_reduce(flat)
         for tensor, summed in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(summed.view(tensor.shape))
+
+    def begin_all_reduce(self, tensor: Tensor) -> Callable[[], None]:
+        """Begin to replace a contiguous tensor by its sum over all ranks, as :meth:`all_reduce`.
+
+        Returns:
+            A function that waits until the tensor is replaced; on a GPU its stream waits, not the process.
+        """
+        if self.count == 1:
+            return lambda: None
+        with _lost_rank_errors(self):
+            work = torch.distributed.all_reduce(tensor, async_op=True)
+
+        def wait() -> None:
+            with _lost_rank_errors(self):
+                work.wait()
+
+        return wait
 
     def any_rank(self, flag: bool) -> bool:
         """Return whether ``flag`` is true on any rank."""
@@ -145,6 +163,8 @@ class Ranks:
 
     def exit_non_main(self) -> None:
         """End every process but rank 0, which goes on to write the stage's outs."""
+        if self.heartbeat:
+            self.heartbeat.stop_watching()
         if not self.is_main:
             raise SystemExit(0)
 
@@ -205,8 +225,10 @@ def init_distributed(
             f"{settings}: every process must reach the first machine ({_short(str(error))}); free the port MASTER_PORT "
             "and check the network, see docs/scaling.md"
         ) from None
-    _kill_at_exit(getattr(fabric.strategy.launcher, "procs", []))
-    ranks = Ranks(fabric.global_rank, fabric.world_size, fabric.device, sharded=strategy == "fsdp")
+    kill_started = kill_at_exit(getattr(fabric.strategy.launcher, "procs", []))
+    store = torch.distributed.distributed_c10d._get_default_store()
+    heartbeat = Heartbeat(store, fabric.global_rank, fabric.world_size, kill_started)
+    ranks = Ranks(fabric.global_rank, fabric.world_size, fabric.device, strategy == "fsdp", heartbeat)
     if ranks.is_main:
         log.info("%d processes share the work%s", ranks.count, " and the weights" if ranks.sharded else "")
     else:
@@ -231,17 +253,6 @@ def _require_devices(device: torch.device, devices: int, nodes: int) -> None:
             f"compute.nodes ({nodes}) must come with {', '.join(missing)} in the environment; start the run by "
             f"torchrun or srun, or set {', '.join(_RENDEZVOUS_VARIABLES)}, see docs/scaling.md"
         )
-
-
-def _kill_at_exit(started: list[subprocess.Popen[bytes]]) -> None:
-    """Kill the started processes when this one ends. After a SIGKILL of this one they end by :class:`LostRankError`."""
-
-    def end() -> None:
-        for process in started:
-            process.kill()
-            process.wait()
-
-    atexit.register(end)
 
 
 @contextmanager

@@ -63,10 +63,24 @@ def inference(device: torch.device, precision: Precision, setting: str) -> Itera
         yield
 
 
-def require_supported(device: torch.device, precision: Precision, setting: str) -> None:
-    """Raise UserError where the GPU has no arithmetic for ``precision``. A CPU computes all of them, some slowly."""
+def require_supported(device: torch.device, precision: Precision, setting: str, *, sharded: bool = False) -> None:
+    """Refuse what the device has no arithmetic for. A CPU computes in all formats, in some of them slowly.
+
+    Args:
+        device: of the networks.
+        precision: of products and convolutions.
+        setting: its name.
+        sharded: whether a training shards its weights; each rank would find other overflows in float16.
+
+    Raises:
+        UserError: one line with the remedy.
+    """
     if device.type == "cuda" and precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise UserError(f"{setting} (bf16) must be a format of this GPU; set it to fp16 or float32")
+    if sharded and precision == "fp16":
+        raise UserError(
+            f"{setting} (fp16) must be another with compute.strategy fsdp; set it to bf16, or the strategy to ddp"
+        )
 
 
 class LossScale:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
 from latentline.runtime.parallel import Ranks
@@ -21,15 +22,18 @@ class EvalModel:
         model: the network that trains; under FSDP it is sharded in place.
         averages: averaged copies of ``model``; under FSDP they are sharded too.
         ranks: the processes that share the training.
+        param_dtype: type in which sharded weights are gathered and compute; None = their own.
     """
 
-    def __init__(self, model: nn.Module, averages: Sequence[Ema], ranks: Ranks) -> None:
+    def __init__(
+        self, model: nn.Module, averages: Sequence[Ema], ranks: Ranks, param_dtype: torch.dtype | None = None
+    ) -> None:
         self._ranks = ranks
         self._latest = Ema(model, decay=0.0) if ranks.sharded and not averages else None
         self._sharded = [self._latest] if self._latest else list(averages) if ranks.sharded else []
         self._network = self._sharded[0].model if self._sharded else averages[0].model if averages else model
         if ranks.sharded:
-            shard(model, ranks)
+            shard(model, ranks, param_dtype)
             for copy in self._sharded:
                 copy.shard(model)
 

@@ -18,6 +18,7 @@ from latentline.runtime.state_saver import StateSaver
 from latentline.runtime.trackers import Trackers
 from latentline.training.ema import Ema
 from latentline.training.eval_model import EvalModel
+from latentline.training.gradients import GradientBuckets
 from latentline.training.micro_batches import Loss
 from latentline.training.optimizer import Optimizer
 from latentline.training.state import RunState, TrainedModule
@@ -62,6 +63,8 @@ class TrainConfig:
     steps_per_epoch: int
     optimizer: Optimizer
     saving: Saving
+    micro_batches: int = 1
+    """Micro-batches that the loss yields at each step on each rank; checked where there are several ranks."""
 
     @property
     def total_steps(self) -> int:
@@ -116,10 +119,11 @@ def fit(
         InterruptedRunError: SIGINT or SIGTERM reached any rank; the state is saved.
         LostRankError: another process has ended.
     """
-    eval_model = EvalModel(model, averages, ranks)  # before the optimizer, since it shards the weights under FSDP
-    state = RunState(*_trained_modules(model, loss, discriminator, config), averages)
-    precision, device = config.optimizer.precision, state.model.device
-    require_supported(device, precision, f"{config.section}.optimizer.precision")
+    precision, device = config.optimizer.precision, next(model.parameters()).device
+    require_supported(device, precision, f"{config.section}.optimizer.precision", sharded=ranks.sharded)
+    # Before the optimizer, since it shards the weights under FSDP.
+    eval_model = EvalModel(model, averages, ranks, torch.bfloat16 if precision == "bf16" else None)
+    state = RunState(*_trained_modules(model, loss, discriminator, config, ranks), averages)
     with reporting_lost_ranks(ranks):
         _resume(state, config, ranks)
     step_log: StepLog[TrainedModule] = StepLog(device, state.step)
@@ -139,6 +143,7 @@ def fit(
                 numbers = StepNumbers()
                 for micro_batch in module.micro_batches(state.step):
                     numbers.add(*micro_batch)
+                module.gradients.finish()
                 _all_reduce(module.network, numbers, ranks)
                 numbers.gradient_norm = module.clip_gradients()
                 module.optimizer_step(state.step, finite=numbers.finite())
@@ -173,7 +178,7 @@ def fit(
 
 
 def _trained_modules(
-    model: nn.Module, loss: Loss, discriminator: DiscriminatorTraining | None, config: TrainConfig
+    model: nn.Module, loss: Loss, discriminator: DiscriminatorTraining | None, config: TrainConfig, ranks: Ranks
 ) -> tuple[TrainedModule, TrainedModule | None]:
     """Build the optimizers."""
 
@@ -185,10 +190,20 @@ def _trained_modules(
             network.parameters(), lr=optimizer.lr, betas=(beta1, beta2), weight_decay=optimizer.weight_decay, fused=True
         )
         learning_rate = partial(optimizer.rate, total_steps=config.total_steps, steps_per_epoch=config.steps_per_epoch)
+        gradients = GradientBuckets(network, ranks, config.micro_batches)
         if optimizer.precision == "fp16":
             remedy += ", or set the precision to bf16"
         return TrainedModule(
-            network, loss, adamw, learning_rate, optimizer.clip_norm, first_step, section, remedy, optimizer.precision
+            network,
+            loss,
+            adamw,
+            gradients,
+            learning_rate,
+            optimizer.clip_norm,
+            first_step,
+            section,
+            remedy,
+            optimizer.precision,
         )
 
     remedy = f"lower {config.section}.optimizer.lr or raise {config.section}.optimizer.warmup_steps"
@@ -207,12 +222,11 @@ def _progress_bar(state: RunState, config: TrainConfig, ranks: Ranks) -> "tqdm[N
 
 
 def _all_reduce(network: nn.Module, numbers: StepNumbers, ranks: Ranks) -> None:
-    """Sum gradients, loss and terms over all ranks, in one message; FSDP has summed its gradients already."""
+    """Sum loss and terms over all ranks, in one message."""
     if ranks.count == 1:
         return
-    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
-    total = numbers.total(torch.float64).to(gradients[0].dtype)
-    ranks.all_reduce([total] if ranks.sharded else [*gradients, total])
+    total = numbers.total(torch.float64).to(next(network.parameters()).dtype)
+    ranks.all_reduce([total])
     numbers.parts = [(1.0, total)]
 
 

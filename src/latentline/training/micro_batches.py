@@ -13,6 +13,11 @@ Loss = Callable[[int], Iterable[MicroBatch]]
 """Step (counted from 0) -> this rank's micro-batches. Each is used up before the next is asked for."""
 
 
+def micro_batch_count(count: int, gradient_accumulation_steps: int, ranks: Ranks = SINGLE_PROCESS) -> int:
+    """Return how many micro-batches :func:`micro_batches` yields, the same number on each rank."""
+    return min(-(-gradient_accumulation_steps // ranks.count), -(-count // ranks.count))
+
+
 def micro_batches(
     count: int, gradient_accumulation_steps: int, ranks: Ranks = SINGLE_PROCESS
 ) -> Iterator[tuple[float, slice]]:
@@ -32,7 +37,7 @@ def micro_batches(
     """
     own = ranks.slice_of(count)
     rows = own.stop - own.start
-    wanted = min(-(-gradient_accumulation_steps // ranks.count), -(-count // ranks.count))
+    wanted = micro_batch_count(count, gradient_accumulation_steps, ranks)
     filled = min(wanted, rows)
     for start, stop in pairwise(own.start + rows * index // max(filled, 1) for index in range(filled + 1)):
         yield (stop - start) / count, slice(start, stop)

@@ -12,6 +12,7 @@ from latentline.core.errors import UserError
 from latentline.runtime.precision import LossScale, Precision, autocast
 from latentline.runtime.sharding import full_tensor, gather_to_rank0, shard_like
 from latentline.training.ema import Ema
+from latentline.training.gradients import GradientBuckets
 from latentline.training.micro_batches import Loss, MicroBatch
 from latentline.training.step_log import ReadNumbers
 
@@ -23,6 +24,7 @@ class TrainedModule:
     network: nn.Module
     loss: Loss
     optimizer: torch.optim.Optimizer
+    gradients: GradientBuckets
     learning_rate: Callable[[int], float]
     """Step (counted from 0) -> learning rate."""
     clip_norm: float
@@ -50,6 +52,7 @@ class TrainedModule:
             if micro_batch is None:
                 return
             weight, loss, _ = micro_batch
+            self.gradients.begin_backward()
             weighted = weight * loss
             (weighted if self._scale is None else weighted * self._scale.factor).backward()
             yield micro_batch

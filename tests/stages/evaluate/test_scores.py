@@ -9,6 +9,7 @@ from latentline.tools.params_file import read_recipe
 from stages.evaluate.params import EvaluateParams
 from stages.evaluate.scores import agreement_scores, distance_scores
 
+CPU = torch.device("cpu")
 SCHEMA = (
     Attribute(CLASS, "categorical", ("a", "b")),
     Attribute("smiling", "binary"),
@@ -26,7 +27,7 @@ def test_distances_of_samples_stand_beside_those_of_references(params):
     train = torch.randn(60, 4)
     shifts = {"samples": 3.0, "real_test": 0.0, "reconstructions": 0.2, "decoded_noise": 9.0}
     features = {"train": train, **{name: torch.randn(40, 4) + shift for name, shift in shifts.items()}}
-    metrics, neighbours = distance_scores(params, 0, features)
+    metrics, neighbours = distance_scores(params, 0, features, CPU)
     assert metrics["fd_real_test"] < metrics["fd"] < metrics["fd_of_decoded_noise"]
     assert metrics["fd_reconstruction"] < metrics["fd_of_decoded_noise"]
     assert metrics["fd_real_test"] == metrics["fd_floor_real_test"]
@@ -41,7 +42,7 @@ def test_distances_of_samples_stand_beside_those_of_references(params):
 def test_samples_that_repeat_training_images_have_distance_0(params):
     train = 3 * torch.randn(30, 8)
     sets = dict.fromkeys(("samples", "reconstructions", "decoded_noise"), train[:10])
-    metrics, neighbours = distance_scores(params, 0, {"train": train, **sets, "real_test": torch.randn(10, 8)})
+    metrics, neighbours = distance_scores(params, 0, {"train": train, **sets, "real_test": torch.randn(10, 8)}, CPU)
     assert metrics["nearest_train_distance_ratio"] < 1e-4
     assert neighbours.tolist() == list(range(10))
 
