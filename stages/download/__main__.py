@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 
 from latentline.core.files import replaced_folder, scratch_folder, write_metrics
+from latentline.core.labels import build_schema
 from latentline.core.load_params import load, require_images
 from latentline.core.paths import FIGURES, METRICS, PREPARED
 from latentline.core.stage import run_stage
@@ -31,7 +32,7 @@ def main() -> None:
         source = read_source(SourceOptions.of(params, scratch))
         if params.classes is not None:
             source = of_classes(source, params.classes)
-        enough = partial(require_images, classes=source.card.classes)
+        enough = partial(require_images, schema=build_schema(source.card.classes, source.card.attributes))
         result = prepare(source, PREPARED, Options.of(params, seed, compute.workers), enough)
         duplicates = find_duplicates({name: np.concatenate(split.digests) for name, split in result.stats.items()})
         repeated = duplicate_rows(duplicates, result, source)

@@ -91,6 +91,19 @@ def test_a_palette_of_greys_is_grey():
     assert header(encoded(image))[0] == 3
 
 
+@pytest.mark.parametrize("form", ["PNG", "GIF", "BMP", "TIFF"])
+def test_colours_of_a_palette_that_no_pixel_shows_are_no_colour(form):
+    image = Image.new("P", (3, 1))
+    image.putpalette([10, 10, 10, 40, 40, 40, 255, 0, 255])
+    image.putdata([0, 1, 1])
+    assert header(encoded(image, form)) == (1, 1, 3)
+    assert _pixels(encoded(image, form)).tolist() == [[[10, 40, 40]]]
+    image.putdata([0, 1, 2])
+    assert header(encoded(image, form)) == (3, 1, 3)
+    for transparency in {"PNG": [2, bytes([255, 255, 0])], "GIF": [2]}.get(form, []):
+        assert _pixels(encoded(image, form, transparency=transparency)).tolist() == [[[10, 40, 255]]]
+
+
 def test_palettes_are_looked_up_and_their_transparent_colour_is_white():
     image = Image.new("P", (2, 1))
     image.putpalette([10, 20, 30, 40, 50, 60])

@@ -26,7 +26,10 @@ class UnreadableError(Exception):
 
 
 def header(content: bytes) -> Shape:
-    """Return (C, H, W) of the upright image without decoding it; C = 1 for grey, else 3. Raises UnreadableError."""
+    """Return (C, H, W) of the upright image; C = 1 for grey, else 3. Raises UnreadableError.
+
+    Only an image with colours in its palette is decoded for this.
+    """
     with _opened(content) as image:
         width, height = image.size
         sideways = image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)  # it may be a text, or any number
@@ -105,10 +108,23 @@ def fit(image: Image.Image, shape: Shape) -> NDArray[np.uint8]:
 
 
 def _is_grey(image: Image.Image) -> bool:
-    if image.mode in ("P", "PA"):
-        colours = np.asarray(image.getpalette("RGB") or (), np.uint8).reshape(-1, 3)
-        return bool((colours == colours[:, :1]).all())
-    return image.mode in _GREY_MODES or image.mode.startswith("I;")
+    if image.mode not in ("P", "PA"):
+        return image.mode in _GREY_MODES or image.mode.startswith("I;")
+    colours = np.asarray(image.getpalette("RGB") or (), np.uint8).reshape(-1, 3)
+    grey = (colours == colours[:, :1]).all(axis=1)
+    return bool(grey.all() or grey[_drawn_entries(image, len(grey))].all())
+
+
+def _drawn_entries(image: Image.Image, count: int) -> NDArray[np.intp]:
+    """Return which of the first ``count`` entries of the palette the image shows: used ones, not wholly transparent."""
+    entries = np.asarray(image.getchannel("P") if image.mode == "PA" else image)
+    shown = np.bincount(entries.ravel(), minlength=256) > 0
+    transparent = image.info.get("transparency")  # one entry, or the opacity of each
+    if isinstance(transparent, int):
+        shown[transparent] = False
+    elif isinstance(transparent, bytes):
+        shown[: len(transparent)] &= np.frombuffer(transparent, np.uint8) > 0
+    return np.flatnonzero(shown[:count])
 
 
 @contextmanager
