@@ -20,7 +20,7 @@ from stages.download.registry import read_source
 from stages.download.report import draw_figures, duplicate_rows, metrics, write_tables
 from stages.download.source import SourceOptions
 from stages.download.subset import of_classes
-from stages.download.value_range import warn_of_sliver
+from stages.download.value_range import warn_of_range
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def main() -> None:
         result = prepare(source, PREPARED, Options.of(params, seed, compute.workers), enough)
         duplicates = find_duplicates({name: np.concatenate(split.digests) for name, split in result.stats.items()})
         repeated = duplicate_rows(duplicates, result, source)
-        warn_of_sliver(result.stats, source, params.value_range)
+        warn_of_range(result.stats, source, params.value_range)
     _warn(result, duplicates, source.left_out)
     write_metrics(METRICS / "data.json", metrics(result, duplicates, read_card(PREPARED).classes, source))
     with replaced_folder(FIGURES / "download") as folder:

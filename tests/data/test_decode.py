@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentline.data.decode import FORMATS, UnreadableError, decode, fit, header, stored_extent
+from latentline.data.decode import FORMATS, UnreadableError, decode, fit, header, stored_values
 from support.source_files import encoded, flat
 
 random = np.random.default_rng(0)
@@ -266,11 +266,11 @@ def test_a_value_range_leaves_transparency_as_it_is():
     assert _stretched(encoded(half), (0, 2)) == [128] * 3 + [255] * 3
 
 
-def test_the_extent_is_in_stored_values():
-    assert stored_extent(encoded(Image.fromarray(np.array([[7, 4095]], np.uint16)))) == (7, 4095)
-    assert stored_extent(encoded(np.array([[0, 1]], np.uint8))) == (0, 1)
-    assert stored_extent(encoded(Image.fromarray(np.array([[0.25, 1]], np.float32)), "TIFF")) == (0.25, 1)
-    assert stored_extent(_png(1, 1, 16, 2, b"\0" + struct.pack(">3H", 0, 257, 514))) == (0, 514)
+def test_stored_values_are_in_the_number_format_of_the_file():
+    assert stored_values(encoded(Image.fromarray(np.array([[7, 4095]], np.uint16)))).tolist() == [[7, 4095]]
+    assert stored_values(encoded(np.array([[0, 1]], np.uint8))).tolist() == [[0, 1]]
+    assert stored_values(encoded(Image.fromarray(np.array([[0.25, 1]], np.float32)), "TIFF")).tolist() == [[0.25, 1]]
+    assert stored_values(_png(1, 1, 16, 2, b"\0" + struct.pack(">3H", 0, 257, 514))).tolist() == [[[0, 257, 514]]]
 
 
 def test_pixels_that_are_no_numbers_are_unreadable():

@@ -76,14 +76,18 @@ def stretch(values: NDArray[Any], value_range: ValueRange) -> NDArray[np.uint8]:
     return np.clip(np.round(levels), 0, 255).astype(np.uint8)
 
 
-def stored_extent(content: bytes) -> ValueRange:
-    """Return the lowest and highest stored value, of all colours. Raises UnreadableError."""
+def stored_values(content: bytes) -> NDArray[Any]:
+    """Return the stored values (H, W), or (H, W, 3) of colours, as the file's number format has them.
+
+    Raises:
+        UnreadableError: the file is damaged.
+    """
     with _opened(content) as image:
         levels = _levels(image)
         image.load()
         wide = image.mode.startswith("I") or image.mode == "F"
         values = np.asarray(image if wide else image.convert("L" if _is_grey(image) else "RGB"))
-        return float(values.min()) * levels, float(values.max()) * levels
+        return values if levels == 1 else values * levels
 
 
 def _levels(image: Image.Image) -> float:
