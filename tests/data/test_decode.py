@@ -270,10 +270,13 @@ def test_stored_values_are_in_the_number_format_of_the_file():
     assert stored_values(encoded(Image.fromarray(np.array([[7, 4095]], np.uint16)))).tolist() == [[7, 4095]]
     assert stored_values(encoded(np.array([[0, 1]], np.uint8))).tolist() == [[0, 1]]
     assert stored_values(encoded(Image.fromarray(np.array([[0.25, 1]], np.float32)), "TIFF")).tolist() == [[0.25, 1]]
-    assert stored_values(_png(1, 1, 16, 2, b"\0" + struct.pack(">3H", 0, 257, 514))).tolist() == [[[0, 257, 514]]]
+    colour = stored_values(_png(1, 1, 16, 2, b"\0" + struct.pack(">3H", 0, 257, 514)))
+    assert colour.tolist() == [[[0, 257, 514]]]
+    assert colour.dtype == np.uint16
 
 
 def test_pixels_that_are_no_numbers_are_unreadable():
     bad = encoded(Image.fromarray(np.array([[np.nan, 1]], np.float32)), "TIFF")
-    with pytest.raises(UnreadableError, match="not finite"):
-        decode(bad, (0, 1))
+    for value_range in ((0, 1), None):
+        with pytest.raises(UnreadableError, match="not finite"):
+            decode(bad, value_range)

@@ -14,6 +14,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", *(("AVIF",) if fe
 """Formats that are decoded, whatever the file's name; AVIF only where the build of Pillow has it."""
 FORMATS_IN_WORDS = " or".join(", ".join({"WEBP": "WebP"}.get(name, name) for name in FORMATS).rsplit(",", 1))
 _GREY_MODES = ("1", "L", "LA", "La", "I", "F")  # and "I;16", "I;16B", ...
+_NOT_FINITE = "pixels that are not finite numbers"
 _ORIENTATION = 0x0112  # EXIF tag; 5 to 8 lay the image on its side (CIPA DC-008, section 4.6.4)
 
 Shape = tuple[int, int, int]  # (C, H, W)
@@ -51,6 +52,8 @@ def decode(content: bytes, value_range: ValueRange | None = None) -> Image.Image
         upright = ImageOps.exif_transpose(image)
         if upright.mode.startswith("I") or (upright.mode == "F" and value_range):  # 16 bits: 65535 is white
             return Image.fromarray(stretch(np.asarray(upright), value_range or (0.0, 65535.0)))
+        if upright.mode == "F" and not np.isfinite(np.asarray(upright)).all():  # Pillow would make them black
+            raise UnreadableError(_NOT_FINITE)
         mode = "L" if _is_grey(upright) else "RGB"
         transparent = upright.has_transparency_data
         colours = upright.convert("RGBA" if transparent else mode)
@@ -72,7 +75,7 @@ def stretch(values: NDArray[Any], value_range: ValueRange) -> NDArray[np.uint8]:
     low, high = value_range
     levels = (values.astype(np.float64) - low) * (255 / (high - low))
     if not np.isfinite(levels).all():
-        raise UnreadableError("pixels that are not finite numbers")
+        raise UnreadableError(_NOT_FINITE)
     return np.clip(np.round(levels), 0, 255).astype(np.uint8)
 
 
@@ -87,7 +90,7 @@ def stored_values(content: bytes) -> NDArray[Any]:
         image.load()
         wide = image.mode.startswith("I") or image.mode == "F"
         values = np.asarray(image if wide else image.convert("L" if _is_grey(image) else "RGB"))
-        return values if levels == 1 else values * levels
+        return values if levels == 1 else values * np.uint16(levels)
 
 
 def _levels(image: Image.Image) -> float:
@@ -134,6 +137,8 @@ def _drawn_entries(image: Image.Image, count: int) -> NDArray[np.intp]:
 @contextmanager
 def _opened(content: bytes) -> Iterator[Image.Image]:
     """Open an image; raise UnreadableError for every error that a damaged or hostile file causes in Pillow."""
+    if not content:
+        raise UnreadableError("an empty file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of slightly wrong metadata, one line per image

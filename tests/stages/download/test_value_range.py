@@ -87,3 +87,16 @@ def test_a_range_below_all_values_is_named_once(tmp_path, caplog):
     bright = np.random.default_rng(0).integers(100, 256, (20, 1, 6, 6), dtype=np.uint8)
     (line,) = _warnings(_of_array(bright), tmp_path / "prepared", caplog, [0.0, 1.0])
     assert "stored values from 100 to 255 become 255 to 255 of 255" in line
+
+
+def test_floats_beyond_black_and_white_are_named(tmp_path, caplog):
+    random = np.random.default_rng(0)
+    (tmp_path / "x").mkdir()
+    for number in range(20):
+        values = random.integers(-1000, 1000, (6, 6)).astype(np.float32)
+        values[0, :2] = -1000, 1000
+        (tmp_path / "x" / f"{number}.tif").write_bytes(encoded(Image.fromarray(values), "TIFF"))
+    source = read("image_folder", tmp_path, path=tmp_path / "x")
+    (line,) = _warnings(source, tmp_path / "prepared", caplog)
+    assert line.startswith("data.value_range (null) clips 8")
+    assert line.endswith("set it to [-1000, 1000]")
