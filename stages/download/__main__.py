@@ -14,6 +14,7 @@ from latentline.core.stage import run_stage
 from latentline.data.image_files import LITTER, in_words
 from latentline.data.store import read_card, read_split
 from stages.download.duplicates import Duplicates, find_duplicates
+from stages.download.label_warnings import warn_of_labels
 from stages.download.params import DataParams
 from stages.download.prepare import Options, PrepareResult, prepare
 from stages.download.registry import read_source
@@ -37,6 +38,7 @@ def main() -> None:
         duplicates = find_duplicates({name: np.concatenate(split.digests) for name, split in result.stats.items()})
         repeated = duplicate_rows(duplicates, result, source)
         warn_of_range(result.stats, source, params.value_range)
+        warn_of_labels(source, result.stats)
     _warn(result, duplicates, source.left_out)
     write_metrics(METRICS / "data.json", metrics(result, duplicates, read_card(PREPARED).classes, source))
     with replaced_folder(FIGURES / "download") as folder:
