@@ -4,7 +4,7 @@ No stage but ``check_params`` imports this file: ``load_params.py`` loads it by 
 never change its results. So a new setting of one stage re-runs no other stage.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -12,10 +12,11 @@ from pydantic import Field, model_validator
 
 from latentline.core.compute_params import ComputeParams
 from latentline.core.errors import UserError
+from latentline.core.labels import Schema, class_names
 from latentline.core.params import Section
 from latentline.diffusion.process import PATHS, require_compatible
 from latentline.diffusion.time_grid import build_time_grid
-from latentline.editing.targets import require_names
+from latentline.editing.targets import all_targets, require_names
 from latentline.samplers.registry import require_serves
 from latentline.training.params import OptimizerParams
 from stages.download.params import DataParams
@@ -55,17 +56,17 @@ class Params(Section):
     compute: ComputeParams = ComputeParams()
     """Where the stages run; no stage depends on this section."""
 
-    def require_images(self, counts: Mapping[str, int], classes: Sequence[str]) -> None:
-        """Refuse settings that need more images or other classes than there are, before anything is trained on them.
+    def require_images(self, counts: Mapping[str, int], schema: Schema) -> None:
+        """Refuse settings that need more images or other labels than there are, before anything is trained on them.
 
         Args:
             counts: images of each split.
-            classes: names of the classes; empty = no class labels.
+            schema: of the labels; empty = no labels.
 
         Raises:
             UserError: see above. A split of one image is no reason, since no setting can help; its scores are null.
         """
-        neighbours = self.evaluate.neighbours
+        classes, neighbours = class_names(schema), self.evaluate.neighbours
         several = [name for name in ("train", "test") if counts[name] > 1]
         if several and neighbours >= counts[split := min(several, key=counts.__getitem__)]:
             raise UserError(
@@ -94,6 +95,9 @@ class Params(Section):
             )
         if self.manipulate.source_class is not None:
             require_names("manipulate.source_class", [self.manipulate.source_class], classes)
+        if self.manipulate.target_names:
+            names = [target.name for target in all_targets(schema)]
+            require_names("manipulate.target_names", self.manipulate.target_names, names)
 
     @model_validator(mode="after")
     def _latents_fit_the_denoiser(self) -> "Params":

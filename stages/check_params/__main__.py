@@ -18,6 +18,7 @@ def main() -> None:
     params = validate(read_params())
     for setting, path in (
         ("data.path", params.data.path),
+        ("data.labels", params.data.labels),
         ("autoencoder.init_from", params.autoencoder.init_from),
         ("denoiser.init_from", params.denoiser.init_from),
         ("manipulate.files", params.manipulate.files),

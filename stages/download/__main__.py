@@ -7,19 +7,21 @@ from functools import partial
 import numpy as np
 
 from latentline.core.files import replaced_folder, scratch_folder, write_metrics
+from latentline.core.labels import build_schema
 from latentline.core.load_params import load, require_images
 from latentline.core.paths import FIGURES, METRICS, PREPARED
 from latentline.core.stage import run_stage
 from latentline.data.image_files import LITTER, in_words
 from latentline.data.store import read_card, read_split
 from stages.download.duplicates import Duplicates, find_duplicates
+from stages.download.label_warnings import warn_of_labels
 from stages.download.params import DataParams
 from stages.download.prepare import Options, PrepareResult, prepare
 from stages.download.registry import read_source
 from stages.download.report import draw_figures, duplicate_rows, metrics, write_tables
 from stages.download.source import SourceOptions
 from stages.download.subset import of_classes
-from stages.download.value_range import warn_of_sliver
+from stages.download.value_range import warn_of_range
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +33,12 @@ def main() -> None:
         source = read_source(SourceOptions.of(params, scratch))
         if params.classes is not None:
             source = of_classes(source, params.classes)
-        enough = partial(require_images, classes=source.card.classes)
+        enough = partial(require_images, schema=build_schema(source.card.classes, source.card.attributes))
         result = prepare(source, PREPARED, Options.of(params, seed, compute.workers), enough)
         duplicates = find_duplicates({name: np.concatenate(split.digests) for name, split in result.stats.items()})
         repeated = duplicate_rows(duplicates, result, source)
-        warn_of_sliver(result.stats, source, params.value_range)
+        warn_of_range(result.stats, source, params.value_range)
+        warn_of_labels(source, result.stats)
     _warn(result, duplicates, source.left_out)
     write_metrics(METRICS / "data.json", metrics(result, duplicates, read_card(PREPARED).classes, source))
     with replaced_folder(FIGURES / "download") as folder:

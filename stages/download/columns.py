@@ -27,6 +27,7 @@ Kind = Literal["binary", "categorical", "continuous"]
 MISSING = {"", "na", "n/a", "#n/a", "<na>", "nan", "null", "none", "-", "--", "?", ".", "unknown", "missing"}
 """Missing values of a column of numbers, in small letters."""
 _MAX_CATEGORIES = 1000  # of an attribute; a class may have any number
+_LARGEST_EXACT = 2.0**53  # larger floats skip integers
 _BINARY = ({0.0, 1.0}, {-1.0, 1.0})  # CelebA writes -1 for no
 _TRUTH = {"false": 0.0, "true": 1.0}
 _YES = {**_TRUTH, "no": 0.0, "yes": 1.0, "n": 0.0, "y": 1.0, "f": 0.0, "t": 1.0}
@@ -85,13 +86,16 @@ def class_labels(values: ArrayLike, where: str) -> tuple[tuple[str, ...], NDArra
         where: names the column in errors.
 
     Raises:
-        UserError: fractions.
+        UserError: fractions, or floats too large for it.
     """
     column = pd.Series(np.asarray(values))
     if pd.api.types.is_float_dtype(column) and (column % 1 != 0).any():
         value = column[column % 1 != 0].iloc[0]
         raise UserError(f"{where} ({value}) must hold integers or texts as classes; correct these rows")
     if pd.api.types.is_float_dtype(column):
+        if (column.abs() > _LARGEST_EXACT).any():
+            value = column[column.abs() > _LARGEST_EXACT].iloc[0]
+            raise UserError(f"{where} ({value}) must hold integers of at most 2**53 in floats; save them as integers")
         column = column.astype(np.int64)
     return _categories(column)
 

@@ -3,12 +3,13 @@
 import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from latentline.data.decode import Shape, UnreadableError, ValueRange, decode, fit, header, stored_extent, stretch
+from latentline.data.decode import Shape, UnreadableError, ValueRange, decode, fit, header, stored_values, stretch
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ class Images(ABC):
         """
 
     @abstractmethod
-    def stored_extent(self, row: int) -> ValueRange:
-        """Return the lowest and highest stored value of image ``row``. Raises UnreadableError."""
+    def stored_values(self, row: int) -> NDArray[Any]:
+        """Return the stored values of image ``row``, in any shape. Raises UnreadableError."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,9 +88,9 @@ class ArrayImages(Images):
         channels_last = image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))
         return fit(Image.fromarray(channels_last), shape)
 
-    def stored_extent(self, row: int) -> ValueRange:
-        """See :meth:`Images.stored_extent`."""
-        return float(self.array[row].min()), float(self.array[row].max())
+    def stored_values(self, row: int) -> NDArray[np.uint8]:
+        """See :meth:`Images.stored_values`."""
+        return self.array[row]
 
 
 class EncodedImages(Images):
@@ -110,9 +111,9 @@ class EncodedImages(Images):
         """See :meth:`Images.pixels`."""
         return fit(decode(self._read(row), value_range), shape)
 
-    def stored_extent(self, row: int) -> ValueRange:
-        """See :meth:`Images.stored_extent`."""
-        return stored_extent(self._read(row))
+    def stored_values(self, row: int) -> NDArray[Any]:
+        """See :meth:`Images.stored_values`."""
+        return stored_values(self._read(row))
 
     def _read(self, row: int) -> bytes:
         try:

@@ -1,6 +1,7 @@
 """Restriction of a data set to some of its classes, as if it had no others."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,9 +39,9 @@ class ChosenImages(Images):
         """See :meth:`Images.pixels`."""
         return self.images.pixels(int(self.rows[row]), shape, value_range)
 
-    def stored_extent(self, row: int) -> ValueRange:
-        """See :meth:`Images.stored_extent`."""
-        return self.images.stored_extent(int(self.rows[row]))
+    def stored_values(self, row: int) -> NDArray[Any]:
+        """See :meth:`Images.stored_values`."""
+        return self.images.stored_values(int(self.rows[row]))
 
 
 def of_classes(source: Source, names: list[str]) -> Source:

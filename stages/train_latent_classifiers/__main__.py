@@ -7,6 +7,7 @@ from latentline.core.load_params import load
 from latentline.core.paths import LATENT_CLASSIFIERS, LATENT_STATS
 from latentline.core.stage import run_stage
 from latentline.latents.cache import read_latents, read_stats
+from latentline.probes.probes import partly_fitted
 from latentline.runtime.compute import set_up
 from stages.train_latent_classifiers.fit import fit_probes, predict_logits, read_subset
 from stages.train_latent_classifiers.params import LatentClassifiersParams
@@ -33,7 +34,8 @@ def main() -> None:
     rows = scored_rows(len(test.labels), len(probe.bias))
     latents = test.latents if isinstance(rows, slice) else test.latents[rows]
     logits = predict_logits(probe, latents, stats.normalizer)
-    report(test.labels[rows], logits, params.logistic, inverse_regularization)
+    fitted = partly_fitted(stats.schema, probe.bias)
+    report(test.labels[rows], logits, params.logistic, inverse_regularization, fitted)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ def detection(attribute: Attribute, probability: Tensor, predicted: Tensor, grou
     """Score each class against all others: area under the ROC curve, F1, precision and recall.
 
     A class that no test image or every test image has is left out, since its area is undefined. Of more than 1000
-    classes only the most frequent ones are scored, and the log says so.
+    classes only the most frequent ones are scored, and ``classes_scored`` counts them.
 
     Args:
         attribute: categorical, or binary with the one class 1.
@@ -49,6 +49,8 @@ def detection(attribute: Attribute, probability: Tensor, predicted: Tensor, grou
     scores: dict[str, Any] = {
         score: sum(of_class[score] for of_class in by_index.values()) / len(by_index) for score in SCORES
     }
+    if len(attribute.classes) > _MAX_SCORED:
+        scores["classes_scored"] = len(by_index)
     if attribute.classes:
         scores["by_class"] = {attribute.classes[index]: of_class for index, of_class in by_index.items()}
     return scores

@@ -1,14 +1,13 @@
 """Score the probes on test latents: metrics/latent_classifiers.json and fig/latent_classifiers."""
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from latentline.core.attributes import CLASS, Attribute, predict, split_logits
+from latentline.core.attributes import CLASS, predict, split_logits
 from latentline.core.files import replaced_folder, write_metrics
 from latentline.core.labels import LabelTable
 from latentline.core.paths import FIGURES, METRICS
@@ -35,7 +34,13 @@ def scored_rows(count: int, logits: int) -> Tensor | slice:
     return torch.linspace(0, count - 1, most).long()
 
 
-def report(labels: LabelTable, logits: Tensor, logistic: Logistic, inverse_regularization: dict[str, float]) -> None:
+def report(
+    labels: LabelTable,
+    logits: Tensor,
+    logistic: Logistic,
+    inverse_regularization: dict[str, float],
+    fitted: dict[str, int],
+) -> None:
     """Write metrics/latent_classifiers.json and fig/latent_classifiers.
 
     Args:
@@ -43,10 +48,12 @@ def report(labels: LabelTable, logits: Tensor, logistic: Logistic, inverse_regul
         logits: of the probes for the test split, (N, K).
         logistic: how the logits of several classes become probabilities.
         inverse_regularization: of each attribute's probe, by name.
+        fitted: number of classes that a probe can predict, by name of the attribute; without those that can predict
+            every class.
     """
     with replaced_folder(FIGURES / "latent_classifiers") as folder:
         if labels.schema:
-            metrics = _score(folder, labels.schema, logits, labels.values, logistic)
+            metrics = _score(folder, labels, logits, logistic, fitted)
             write_metrics(
                 METRICS / "latent_classifiers.json", {**metrics, "inverse_regularization": inverse_regularization}
             )
@@ -57,15 +64,16 @@ def report(labels: LabelTable, logits: Tensor, logistic: Logistic, inverse_regul
 
 
 def _score(
-    folder: Path, schema: Sequence[Attribute], logits: Tensor, ground_truth: Tensor, logistic: Logistic
+    folder: Path, labels: LabelTable, logits: Tensor, logistic: Logistic, fitted: dict[str, int]
 ) -> dict[str, Any]:
-    """Draw the figures and return the metrics, from logits (N, K) and ground truth (N, A).
+    """Draw the figures and return the metrics, from logits (N, K) and the ground truth of N images.
 
     Latents without a value of an attribute are left out of its scores.
     """
+    schema = labels.schema
     by_column: dict[str, dict[str, Any]] = {}
     decisions: dict[str, tuple[Tensor, Tensor]] = {}  # confidence (N,), and whether correct (N,)
-    columns = zip(schema, split_logits(schema, logits), predict(schema, logits).T, ground_truth.T, strict=True)
+    columns = zip(schema, split_logits(schema, logits), predict(schema, logits).T, labels.values.T, strict=True)
     for attribute, every_logits, every_prediction, values in columns:
         present = ~values.isnan()
         own_logits, predicted, truth = every_logits[present], every_prediction[present], values[present]
@@ -84,6 +92,9 @@ def _score(
             "calibration_error": calibration_error(reliability(*decisions[attribute.name])),
             **detection(attribute, probability, predicted, truth),
         }
+        if attribute.name in fitted:
+            counts = {"classes": len(attribute.classes), "classes_fitted": fitted[attribute.name]}
+            by_column[attribute.name] |= counts
         if attribute.name == CLASS:
             confusion(folder / "confusion.png", *confusion_sample(attribute, predicted, truth))
     if decisions:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentline.data.decode import FORMATS, UnreadableError, decode, fit, header, stored_extent
+from latentline.data.decode import FORMATS, UnreadableError, decode, fit, header, stored_values
 from support.source_files import encoded, flat
 
 random = np.random.default_rng(0)
@@ -89,6 +89,19 @@ def test_a_palette_of_greys_is_grey():
     image.putpalette([10, 10, 10, 40, 50, 60])
     image.putdata([0, 1])
     assert header(encoded(image))[0] == 3
+
+
+@pytest.mark.parametrize("form", ["PNG", "GIF", "BMP", "TIFF"])
+def test_colours_of_a_palette_that_no_pixel_shows_are_no_colour(form):
+    image = Image.new("P", (3, 1))
+    image.putpalette([10, 10, 10, 40, 40, 40, 255, 0, 255])
+    image.putdata([0, 1, 1])
+    assert header(encoded(image, form)) == (1, 1, 3)
+    assert _pixels(encoded(image, form)).tolist() == [[[10, 40, 40]]]
+    image.putdata([0, 1, 2])
+    assert header(encoded(image, form)) == (3, 1, 3)
+    for transparency in {"PNG": [2, bytes([255, 255, 0])], "GIF": [2]}.get(form, []):
+        assert _pixels(encoded(image, form, transparency=transparency)).tolist() == [[[10, 40, 255]]]
 
 
 def test_palettes_are_looked_up_and_their_transparent_colour_is_white():
@@ -253,14 +266,17 @@ def test_a_value_range_leaves_transparency_as_it_is():
     assert _stretched(encoded(half), (0, 2)) == [128] * 3 + [255] * 3
 
 
-def test_the_extent_is_in_stored_values():
-    assert stored_extent(encoded(Image.fromarray(np.array([[7, 4095]], np.uint16)))) == (7, 4095)
-    assert stored_extent(encoded(np.array([[0, 1]], np.uint8))) == (0, 1)
-    assert stored_extent(encoded(Image.fromarray(np.array([[0.25, 1]], np.float32)), "TIFF")) == (0.25, 1)
-    assert stored_extent(_png(1, 1, 16, 2, b"\0" + struct.pack(">3H", 0, 257, 514))) == (0, 514)
+def test_stored_values_are_in_the_number_format_of_the_file():
+    assert stored_values(encoded(Image.fromarray(np.array([[7, 4095]], np.uint16)))).tolist() == [[7, 4095]]
+    assert stored_values(encoded(np.array([[0, 1]], np.uint8))).tolist() == [[0, 1]]
+    assert stored_values(encoded(Image.fromarray(np.array([[0.25, 1]], np.float32)), "TIFF")).tolist() == [[0.25, 1]]
+    colour = stored_values(_png(1, 1, 16, 2, b"\0" + struct.pack(">3H", 0, 257, 514)))
+    assert colour.tolist() == [[[0, 257, 514]]]
+    assert colour.dtype == np.uint16
 
 
 def test_pixels_that_are_no_numbers_are_unreadable():
     bad = encoded(Image.fromarray(np.array([[np.nan, 1]], np.float32)), "TIFF")
-    with pytest.raises(UnreadableError, match="not finite"):
-        decode(bad, (0, 1))
+    for value_range in ((0, 1), None):
+        with pytest.raises(UnreadableError, match="not finite"):
+            decode(bad, value_range)

@@ -77,6 +77,16 @@ def test_an_index_beyond_the_test_images_is_refused_first_unless_there_are_files
     run.run("download")
 
 
+def test_an_unknown_target_is_refused_before_any_training(tmp_path, write_params):
+    run = _small_run(tmp_path, 12, write_params)
+    message = r"^manipulate\.target_names \('dog'\) must be one of 0, 1; correct it$"
+    for stage in ("download", "train_autoencoder"):
+        with pytest.raises(UserError, match=message):
+            run.run(stage, **{"manipulate.target_names": ["1", "dog"]})
+        run.run("download", **{"manipulate.target_names": ["1"]})
+    assert not (tmp_path / "checkpoints").exists()
+
+
 @pytest.mark.parametrize(
     ("setting", "value", "message"),
     [
@@ -84,6 +94,7 @@ def test_an_index_beyond_the_test_images_is_refused_first_unless_there_are_files
         ("evaluate.bayes.count", 5, r"^evaluate\.bayes\.count \(5\) must be 0 for images without class labels; set it"),
         ("evaluate.classification_accuracy_score", True, r" \(true\) must be false for images without class labels; "),
         ("manipulate.source_class", "cat", r"^manipulate\.source_class \('cat'\) must be empty for images without"),
+        ("manipulate.target_names", ["cat"], r"^manipulate\.target_names \('cat'\) must be empty for images without"),
     ],
 )
 def test_settings_that_need_classes_are_refused_first_where_there_are_none(

@@ -6,7 +6,7 @@ import math
 import re
 import reprlib
 import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
@@ -19,7 +19,7 @@ from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEv
 from latentline.core.compute_params import ComputeParams
 from latentline.core.errors import UserError
 from latentline.core.files import read_sealed_json
-from latentline.core.labels import class_names, schema_from_json
+from latentline.core.labels import Schema, schema_from_json
 from latentline.core.params import LARGEST_INTEGER, Section
 from latentline.core.paths import PREPARED
 
@@ -127,13 +127,13 @@ def load(section: str, kind: type[S], path: Path = PARAMS_FILE) -> tuple[S, int,
     params = validate(content, path)
     if section != "data" and (card := _prepared_card()):
         counts = {name: split["count"] for name, split in card["splits"].items()}
-        params.require_images(counts, class_names(schema_from_json(card["schema"])))
+        params.require_images(counts, schema_from_json(card["schema"]))
     return kind.model_validate(content[section]), content["seed"], ComputeParams.model_validate(content["compute"])
 
 
-def require_images(counts: Mapping[str, int], classes: Sequence[str], path: Path = PARAMS_FILE) -> None:
-    """Raise UserError where a setting needs more images per split, or other classes, than stage ``download`` has."""
-    validate(read_params(path), path).require_images(counts, classes)
+def require_images(counts: Mapping[str, int], schema: Schema, path: Path = PARAMS_FILE) -> None:
+    """Raise UserError where a setting needs more images per split, or other labels, than stage ``download`` has."""
+    validate(read_params(path), path).require_images(counts, schema)
 
 
 def _prepared_card() -> dict[str, Any] | None:

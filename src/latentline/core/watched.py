@@ -6,6 +6,8 @@ from pathlib import Path
 
 from latentline.core.errors import UserError
 
+_ENDLESS = "a pipe, socket or device) must be a regular file, or DVC may wait for it without end; remove it"
+
 
 def walk_watched(setting: str, root: Path, skips: Callable[[str], bool]) -> Iterator[tuple[str, list[str], list[str]]]:
     """Yield (folder, names of sub-folders, names of files) below ``root``, top down, in the order of names.
@@ -32,20 +34,15 @@ def walk_watched(setting: str, root: Path, skips: Callable[[str], bool]) -> Iter
                 raise UserError(f"{where}) must have a name in UTF-8, or DVC fails; rename it")
             if entry.is_dir(follow_symlinks=False):
                 subfolders.append(entry.name)
-            elif skips(entry.name):
+            elif skips(entry.name) or (entry.is_symlink() and not Path(entry.path).exists()):
                 files.append(entry.name)
             elif entry.is_dir():
                 raise UserError(
                     f"{where}, a link to a folder) must be a folder, since DVC does not follow it and would miss "
                     "changes; copy the folder there, or link its files one by one"
                 )
-            elif entry.is_symlink() and not Path(entry.path).exists():
-                files.append(entry.name)
             elif not entry.is_file():
-                raise UserError(
-                    f"{where}, a pipe, socket or device) must be a regular file, or DVC may wait for it without end; "
-                    "remove it"
-                )
+                raise UserError(f"{where}, {_ENDLESS}")
             else:
                 files.append(entry.name)
         yield folder, subfolders, files
@@ -53,11 +50,13 @@ def walk_watched(setting: str, root: Path, skips: Callable[[str], bool]) -> Iter
 
 
 def require_watchable(setting: str, root: Path) -> None:
-    """Raise UserError for anything below ``root`` on which DVC would stumble, broken links included.
+    """Raise UserError for anything at or below ``root`` on which DVC would stumble, broken links included.
 
-    A path that does not exist, or is no folder, passes: DVC names it itself.
+    A path that does not exist passes: DVC names it itself.
     """
     if not root.is_dir():
+        if root.exists() and not root.is_file():
+            raise UserError(f"{setting} ({_shown(root)}, {_ENDLESS}")
         return
     for folder, _, files in walk_watched(setting, root, lambda name: False):
         for name in files:

@@ -14,6 +14,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", *(("AVIF",) if fe
 """Formats that are decoded, whatever the file's name; AVIF only where the build of Pillow has it."""
 FORMATS_IN_WORDS = " or".join(", ".join({"WEBP": "WebP"}.get(name, name) for name in FORMATS).rsplit(",", 1))
 _GREY_MODES = ("1", "L", "LA", "La", "I", "F")  # and "I;16", "I;16B", ...
+_NOT_FINITE = "pixels that are not finite numbers"
 _ORIENTATION = 0x0112  # EXIF tag; 5 to 8 lay the image on its side (CIPA DC-008, section 4.6.4)
 
 Shape = tuple[int, int, int]  # (C, H, W)
@@ -26,7 +27,10 @@ class UnreadableError(Exception):
 
 
 def header(content: bytes) -> Shape:
-    """Return (C, H, W) of the upright image without decoding it; C = 1 for grey, else 3. Raises UnreadableError."""
+    """Return (C, H, W) of the upright image; C = 1 for grey, else 3. Raises UnreadableError.
+
+    Only an image with colours in its palette is decoded for this.
+    """
     with _opened(content) as image:
         width, height = image.size
         sideways = image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)  # it may be a text, or any number
@@ -48,6 +52,8 @@ def decode(content: bytes, value_range: ValueRange | None = None) -> Image.Image
         upright = ImageOps.exif_transpose(image)
         if upright.mode.startswith("I") or (upright.mode == "F" and value_range):  # 16 bits: 65535 is white
             return Image.fromarray(stretch(np.asarray(upright), value_range or (0.0, 65535.0)))
+        if upright.mode == "F" and not np.isfinite(np.asarray(upright)).all():  # Pillow would make them black
+            raise UnreadableError(_NOT_FINITE)
         mode = "L" if _is_grey(upright) else "RGB"
         transparent = upright.has_transparency_data
         colours = upright.convert("RGBA" if transparent else mode)
@@ -69,18 +75,22 @@ def stretch(values: NDArray[Any], value_range: ValueRange) -> NDArray[np.uint8]:
     low, high = value_range
     levels = (values.astype(np.float64) - low) * (255 / (high - low))
     if not np.isfinite(levels).all():
-        raise UnreadableError("pixels that are not finite numbers")
+        raise UnreadableError(_NOT_FINITE)
     return np.clip(np.round(levels), 0, 255).astype(np.uint8)
 
 
-def stored_extent(content: bytes) -> ValueRange:
-    """Return the lowest and highest stored value, of all colours. Raises UnreadableError."""
+def stored_values(content: bytes) -> NDArray[Any]:
+    """Return the stored values (H, W), or (H, W, 3) of colours, as the file's number format has them.
+
+    Raises:
+        UnreadableError: the file is damaged.
+    """
     with _opened(content) as image:
         levels = _levels(image)
         image.load()
         wide = image.mode.startswith("I") or image.mode == "F"
         values = np.asarray(image if wide else image.convert("L" if _is_grey(image) else "RGB"))
-        return float(values.min()) * levels, float(values.max()) * levels
+        return values if levels == 1 else values * np.uint16(levels)
 
 
 def _levels(image: Image.Image) -> float:
@@ -105,15 +115,30 @@ def fit(image: Image.Image, shape: Shape) -> NDArray[np.uint8]:
 
 
 def _is_grey(image: Image.Image) -> bool:
-    if image.mode in ("P", "PA"):
-        colours = np.asarray(image.getpalette("RGB") or (), np.uint8).reshape(-1, 3)
-        return bool((colours == colours[:, :1]).all())
-    return image.mode in _GREY_MODES or image.mode.startswith("I;")
+    if image.mode not in ("P", "PA"):
+        return image.mode in _GREY_MODES or image.mode.startswith("I;")
+    colours = np.asarray(image.getpalette("RGB") or (), np.uint8).reshape(-1, 3)
+    grey = (colours == colours[:, :1]).all(axis=1)
+    return bool(grey.all() or grey[_drawn_entries(image, len(grey))].all())
+
+
+def _drawn_entries(image: Image.Image, count: int) -> NDArray[np.intp]:
+    """Return which of the first ``count`` entries of the palette the image shows: used ones, not wholly transparent."""
+    entries = np.asarray(image.getchannel("P") if image.mode == "PA" else image)
+    shown = np.bincount(entries.ravel(), minlength=256) > 0
+    transparent = image.info.get("transparency")  # one entry, or the opacity of each
+    if isinstance(transparent, int):
+        shown[transparent] = False
+    elif isinstance(transparent, bytes):
+        shown[: len(transparent)] &= np.frombuffer(transparent, np.uint8) > 0
+    return np.flatnonzero(shown[:count])
 
 
 @contextmanager
 def _opened(content: bytes) -> Iterator[Image.Image]:
     """Open an image; raise UnreadableError for every error that a damaged or hostile file causes in Pillow."""
+    if not content:
+        raise UnreadableError("an empty file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of slightly wrong metadata, one line per image

@@ -1,6 +1,7 @@
 """Linear probes of latents, fitted by scikit-learn, one model per class by L-BFGS. Features are float32 (N, F)."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from latentline.core.attributes import Attribute
+from latentline.core.attributes import Attribute, split_logits
 
 Logistic = Literal["multinomial", "one_vs_rest"]
 CANDIDATES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -135,6 +136,13 @@ def choose_probe(
             fitted.append((_loss(attribute, probe(val[0]), val[1], logistic), candidate, probe))
     _, chosen, probe = min(fitted, key=lambda one: one[:2])
     return probe, chosen
+
+
+def partly_fitted(attributes: Sequence[Attribute], bias: Tensor) -> dict[str, int]:
+    """Return how many classes a probe with ``bias`` (K,) can predict, by name, where it cannot predict all of them."""
+    parts = zip(attributes, split_logits(attributes, bias[None]), strict=True)
+    fitted = {attribute: int((part != _ABSENT_CLASS_BIAS).sum()) for attribute, part in parts}
+    return {attribute.name: count for attribute, count in fitted.items() if count < len(attribute.classes)}
 
 
 def probabilities(attribute: Attribute, logits: Tensor, logistic: Logistic) -> Tensor:

@@ -81,7 +81,10 @@ def _numbers_or_texts(arrays: Arrays, name: str, path: Path) -> NDArray[Any]:
 
 
 def _one_per_image(labels: NDArray[Any], name: str, count: int, path: Path) -> NDArray[Any]:
-    """Return labels (N,) in this machine's byte order, texts for bytes. Raises UserError for another shape or kind."""
+    """Return labels (N,) in this machine's byte order, texts without blanks around them.
+
+    Raises UserError for another shape or kind, and for empty texts.
+    """
     if labels.shape not in {(count,), (count, 1), (1, count)} or labels.dtype.kind not in "biufSU":
         found = f"{path}: {name} {labels.dtype} {labels.shape}"
         one_hot = labels.ndim == 2 and len(labels) == count and labels.dtype.kind in "biuf"
@@ -90,9 +93,13 @@ def _one_per_image(labels: NDArray[Any], name: str, count: int, path: Path) -> N
     flat = labels.reshape(-1)
     if flat.dtype.kind == "S":
         try:
-            return np.char.decode(flat, "utf-8")
+            flat = np.char.decode(flat, "utf-8")
         except UnicodeDecodeError as error:
             raise UserError(f"data.path ({path}: {name}: {error}) must be texts in UTF-8; save .astype(str)") from None
+    if flat.dtype.kind == "U":
+        flat = np.char.strip(flat)
+        if len(empty := np.flatnonzero(flat == "")):
+            raise UserError(f"data.path ({path}: {name}[{empty[0]}] '') must be a class; add it, or remove the image")
     return flat.astype(flat.dtype.newbyteorder("="))
 
 
@@ -119,6 +126,7 @@ def as_channels_first(images: NDArray[Any], where: str) -> NDArray[np.uint8]:
     """Return a view (N, C, H, W); in an ambiguous layout channels come first. Raises UserError for other arrays."""
     if images.dtype != np.uint8 or images.ndim not in (3, 4) or 0 in images.shape:
         remedy = "scale floats to 0..255 and round" if images.dtype.kind == "f" else "convert them"
+        remedy = "add images" if 0 in images.shape else remedy
         raise UserError(f"{where}: images ({images.dtype} {images.shape}) must be {_LAYOUTS}; {remedy}")
     if images.ndim == 3:
         return images[:, None]
@@ -182,5 +190,7 @@ def _safetensors(path: Path, scratch: Path) -> Arrays:
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name).numpy() for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, TypeError) as error:  # TypeError: a number format that numpy lacks
+    except TypeError as error:  # a number format that numpy lacks, such as bfloat16
+        raise UserError(f"data.path ({path}: {error}) must hold uint8 images and int64 labels; convert them") from None
+    except SafetensorError as error:
         raise ValueError(str(error)) from None

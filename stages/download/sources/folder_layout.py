@@ -9,6 +9,7 @@ The rules, in this order:
 """
 
 import logging
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -28,6 +29,8 @@ _SPLIT_OF = {
     "test": "test",
     "testing": "test",
 }
+_AFFIXES = r"(images?|imgs?|data|set|folder|split|samples?|pictures?|photos?|files)*"
+_NEAR_SPLIT = re.compile(rf"{_AFFIXES}(train(ing)?|val(id(ation)?)?|test(ing)?|dev|eval(uation)?|holdout){_AFFIXES}")
 
 
 @dataclass
@@ -53,8 +56,8 @@ def read_layout(root: Path, files: FolderFiles) -> Layout:
     """Return split and class of each of the images of ``root``.
 
     Raises:
-        UserError: split folders beside other folders, two of one split, no train; images beside class folders; a
-            class that train lacks; a folder with files but without an image.
+        UserError: split folders beside other folders, names such as train_images, two of one split, no train; images
+            beside class folders; a class that train lacks; a folder with files but without an image.
     """
     places = [_Place(name, PurePosixPath(name).parts) for name in files.images]
     _strip_wrappers(root, places)
@@ -97,6 +100,7 @@ def _strip_wrappers(root: Path, places: list[_Place]) -> None:
 
 def _strip_splits(root: Path, places: list[_Place]) -> list[str]:
     """Set the split of images in split folders and remove these folders; return their names, sorted."""
+    _refuse_near_splits(root, places)
     for position in (0, 1):
         folders = {place.rest[position] if len(place.rest) > position + 1 else "" for place in places}
         splits = sorted(name for name in folders if name.lower() in _SPLIT_OF)
@@ -120,6 +124,23 @@ def _strip_splits(root: Path, places: list[_Place]) -> list[str]:
             place.rest = place.rest[:position] + place.rest[position + 1 :]
         return splits
     return []
+
+
+def _refuse_near_splits(root: Path, places: list[_Place]) -> None:
+    """Raise UserError where all folders are called like splits, such as train_images, but not as in ``_SPLIT_OF``."""
+    folders = sorted({place.rest[0] if len(place.rest) > 1 else "" for place in places})
+    letters = [re.sub(r"[\W\d_]", "", name.lower()) for name in folders]
+    near = [name for name in folders if name.lower() not in _SPLIT_OF]
+    if (
+        len(folders) > 1
+        and near
+        and all(map(_NEAR_SPLIT.fullmatch, letters))
+        and any("train" in one for one in letters)
+    ):
+        raise UserError(
+            f"data.path ({root} with folders {', '.join(folders)}) must hold split folders called train, val and test, "
+            f"or class folders; if they are splits, rename {near[0]}, or list images and splits in a CSV (data.labels)"
+        )
 
 
 def _is_labelled(root: Path, places: list[_Place]) -> bool:

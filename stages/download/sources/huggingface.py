@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from latentline.core.attributes import Attribute
 from latentline.core.errors import UserError
+from latentline.core.watched import require_watchable
 from latentline.data.decode import UnreadableError
 from stages.download.archives import LARGEST_IMAGE
 from stages.download.columns import Kind, TextColumn, attribute_with_missing, class_texts, missing_values
@@ -63,6 +64,7 @@ def read_huggingface(options: SourceOptions) -> Source:
             "data.name (huggingface) needs the package datasets; `.venv/bin/pip install -e '.[huggingface]'`"
         ) from None
 
+    require_watchable("data.path", options.path)
     try:
         loaded = load_from_disk(str(options.path))
     except (OSError, ValueError, KeyError) as error:

@@ -42,6 +42,13 @@ def test_what_dvc_stumbles_on_is_refused_by_the_setting_that_names_it(
     assert not PARAMS_CHECKED.exists()
 
 
+def test_a_pipe_in_the_place_of_a_file_is_refused(workplace: Path, write_params) -> None:
+    os.mkfifo(workplace / "mine")
+    write_params(workplace, {"data.labels": "mine"})
+    with pytest.raises(UserError, match=r"data\.labels \(mine, a pipe, socket or device\) must be a regular file"):
+        check_params.main()
+
+
 def test_folders_that_are_fine_or_missing_pass(workplace: Path, write_params) -> None:
     write_params(workplace, {})
     check_params.main()

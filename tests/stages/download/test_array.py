@@ -165,6 +165,21 @@ def test_labels_of_objects_are_refused_with_the_remedy_and_other_objects_are_nam
     assert "data.path: 1 arrays of the file are not used: notes" in caplog.messages
 
 
+def test_blanks_around_labels_are_no_part_of_them_and_no_text_is_empty(tmp_path):
+    labels = np.array(["cat", " cat", "dog ", "cat", "dog"])
+    source = read("array", tmp_path, path=_write(tmp_path / "x.npz", images=IMAGES, labels=labels))
+    assert source.card.classes == ("cat", "dog")
+    labels[3] = " "
+    with pytest.raises(UserError, match=r"labels\[3\] ''\) must be a class; add it, or remove the image"):
+        read("array", tmp_path, path=_write(tmp_path / "x.npz", images=IMAGES, labels=labels))
+
+
+def test_floats_that_skip_integers_are_no_classes(tmp_path):
+    path = _write(tmp_path / "x.npz", images=IMAGES, labels=2.0**70 * (1 + LABELS))
+    with pytest.raises(UserError, match=r"\(.*e\+2\d\) must hold integers of at most 2\*\*53 in floats; save them as"):
+        read("array", tmp_path, path=path)
+
+
 def test_one_image_has_one_label(tmp_path):
     source = read("array", tmp_path, path=_write(tmp_path / "x.npz", images=IMAGES[:1], labels=LABELS[:1]))
     assert source.splits["train"].labels.tolist() == [0]

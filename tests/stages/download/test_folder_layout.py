@@ -79,7 +79,10 @@ def test_wrappers_outside_and_inside_of_splits(tmp_path):
     assert _content(source) == {"train": ["set/train/images/cat/1.png cat"], "test": ["set/test/images/cat/2.png cat"]}
 
 
-@pytest.mark.parametrize("names", [["cat/1.png"], ["cat/1.png", "train/2.png"], ["car/1.png", "test/2.png"]])
+@pytest.mark.parametrize(
+    "names",
+    [["cat/1.png"], ["cat/1.png", "train/2.png"], ["car/1.png", "test/2.png"], ["bus_test/1.png", "train_car/2.png"]],
+)
 def test_folders_that_are_no_splits_stay_classes(tmp_path, names):
     source = _read(tmp_path, names)
     assert source.card.classes == tuple(name.split("/")[0] for name in names)
@@ -113,6 +116,16 @@ def test_at_several_depths_the_first_folder_is_the_class_and_the_log_says_so(tmp
         (["cat/1.png", "dog/2.png"], ["owl/1.heic", "owl/2.heic"], r"x/owl with 2 of \.heic\) must hold images, as"),
         (["train/1.png", "val/2.png"], ["test/1.heic"], r"x/test with 1 of \.heic\) must hold images, as"),
         (["train/cat/1.png", "test/cat/2.png"], ["train/dog/1.jp2"], r"train/dog with 1 of \.jp2\) must hold images"),
+        (
+            ["train_images/1.png", "Test-Images/2.png"],
+            [],
+            r"folders Test-Images, train_images\) must hold split folders",
+        ),
+        (
+            ["01_trainset/a/1.png", "02_dev/a/2.png"],
+            [],
+            r"; if they are splits, rename 01_trainset, or list images and",
+        ),
         (["images/cat/1.png"], ["labels/cat/1.txt"], r"x/labels with 1 of \.txt\) must hold images, as"),
     ],
 )

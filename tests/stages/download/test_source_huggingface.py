@@ -1,5 +1,7 @@
 """A folder that ``datasets`` saved gives images, classes and splits, and other folders are refused with the remedy."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -101,4 +103,18 @@ def test_a_hugging_face_column_that_nearly_is_the_label_is_refused(tmp_path, pic
 
     path = _saved(tmp_path, {"image": pictures, "Label": [1, 0, 1]}, {"image": Image(), "Label": Value("int64")})
     with pytest.raises(UserError, match="did you mean 'label'"):
+        read("huggingface", tmp_path, path=path)
+
+
+def test_a_linked_split_or_a_pipe_in_the_folder_is_refused(tmp_path, pictures):
+    from datasets import Image
+
+    path = _saved(tmp_path, {"image": pictures}, {"image": Image()}, named=True)
+    os.mkfifo(path / "pipe")
+    with pytest.raises(UserError, match=r"^data\.path \(.*pipe, a pipe, socket or device\) must be a regular file"):
+        read("huggingface", tmp_path, path=path)
+    (path / "pipe").unlink()
+    (path / "test").rename(tmp_path / "test")
+    (path / "test").symlink_to(tmp_path / "test")
+    with pytest.raises(UserError, match=r"^data\.path \(.*test, a link to a folder\) must be a folder"):
         read("huggingface", tmp_path, path=path)

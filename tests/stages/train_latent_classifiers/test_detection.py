@@ -45,4 +45,5 @@ def test_of_very_many_classes_the_most_frequent_ones_are_scored(caplog):
     truth = torch.cat([torch.arange(1500), torch.arange(500, 1500)]).float()
     scores = detection(many, torch.rand(len(truth), 1500), truth, truth)
     assert list(scores["by_class"]) == list(many.classes[500:])
+    assert scores["classes_scored"] == 1000
     assert "1000 of 1500 classes are scored" in caplog.text

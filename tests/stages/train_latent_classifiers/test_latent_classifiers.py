@@ -105,6 +105,15 @@ def test_labels_that_are_linear_in_the_latents_are_learnt_whatever_their_kind(st
     assert {path.name for path in (workplace / "fig" / "latent_classifiers").iterdir()} == {"confusion.png", *SCORED}
 
 
+def test_metrics_count_the_classes_that_the_probe_can_predict(stage):
+    splits = _splits()
+    assert "classes_fitted" not in stage(splits)
+    train = splits["train"].labels
+    train.values[:, 0].clamp_(max=1)  # no training image of the third class
+    metrics = stage(splits)
+    assert (metrics["classes"], metrics["classes_fitted"]) == (3, 2)
+
+
 def test_without_a_class_the_scores_are_the_attributes_means(stage, workplace):
     metrics = stage(_splits(classes=()))
     by_attribute = metrics.pop("by_attribute")
@@ -182,10 +191,11 @@ def test_a_value_that_never_varies_is_always_predicted_and_has_no_direction(stag
     for split in splits.values():
         split.labels.values.copy_(torch.tensor([1.0, 7.5, 2.0]))
     metrics = stage(splits)
+    right = {"accuracy": 1, "accuracy_of_the_commonest_class": 1, "calibration_error": 0}
     assert metrics["by_attribute"] == {
-        "smiling": {"accuracy": 1, "accuracy_of_the_commonest_class": 1, "calibration_error": 0},
+        "smiling": right,
         "age": {"r2": 1},
-        "hair": {"accuracy": 1, "accuracy_of_the_commonest_class": 1, "calibration_error": 0},
+        "hair": {**right, "classes": 3, "classes_fitted": 1},
     }
     assert not _probes()[0].any()
 

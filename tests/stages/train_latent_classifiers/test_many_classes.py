@@ -4,6 +4,7 @@ import torch
 
 from latentline.core.labels import LabelTable, build_schema
 from latentline.latents.cache import LatentSplit
+from latentline.probes.probes import partly_fitted
 from stages.train_latent_classifiers import report
 from stages.train_latent_classifiers.fit import fit_probes
 from stages.train_latent_classifiers.params import LatentClassifiersParams
@@ -20,6 +21,7 @@ def test_the_probe_of_very_many_classes_predicts_the_most_frequent_ones(caplog):
     assert probe.weight.shape == (1100, 2)
     predicted = probe(latents.flatten(1)).argmax(dim=1)
     assert predicted.min() >= 100
+    assert partly_fitted(SCHEMA, probe.bias) == {"label": 1000}
     assert "fitted on the 1000 most frequent of 1100 classes, 2000 of 2100 latents" in caplog.text
 
 
