@@ -10,6 +10,8 @@ from latentline.core.paths import DENOISER, GENERATED, LATENT_LABELS, LATENT_STA
 from latentline.core.stage import run_stage
 from latentline.core.timing import record_timing
 from latentline.data.samples import write_samples
+from latentline.denoisers.build import graph_modules
+from latentline.runtime.compile import compiled
 from latentline.runtime.compute import set_up
 from latentline.runtime.parallel import init_distributed
 from latentline.runtime.resumable_map import resumable_map
@@ -30,7 +32,11 @@ def main() -> None:
     identity = {"settings": params.model_dump(exclude={"figures"}), "inputs": inputs}
     state = ResumeFile(STAGE, identity, computed_by=["stages.sample.draw"])
     started = time.monotonic()
-    with resumable_map(state, compute.save_every_seconds, ranks) as chunks:
+    graphs = [*graph_modules(sampler.denoiser.network), *sampler.autoencoder.network.children()]
+    with (
+        resumable_map(state, compute.save_every_seconds, ranks) as chunks,
+        compiled(compute.compile, device, graphs),
+    ):
         batches = -(-params.count // params.batch_size)
         drawn = tqdm(draw_images(sampler, params.batch_size, chunks), total=batches, desc=STAGE, disable=None)
         write_samples(GENERATED, drawn, labels, autoencoder)

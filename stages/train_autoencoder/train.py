@@ -21,6 +21,8 @@ from latentline.core.paths import PREPARED
 from latentline.core.seeds import derive_seed, generator
 from latentline.data.batches import EpochSampler, mirror
 from latentline.data.store import ImageSplit, StoreCard, read_split, to_unit_range
+from latentline.nn.blocks import ResBlock
+from latentline.runtime.compile import compiled
 from latentline.runtime.compute import channels_last, to_device
 from latentline.runtime.memory import require_trainable
 from latentline.runtime.parallel import Ranks
@@ -150,16 +152,32 @@ def train_autoencoder(
             own_noise = tuple(part[rows] for part in noise)
             yield weight, *auxiliary.add_to(step, *autoencoder.loss(x[rows], own_noise, step), x[rows], weight)
 
-    used, history = fit(
-        autoencoder,
-        loss,
-        TrainConfig("autoencoder", epochs, order.steps_per_epoch, optimizer_of(params.optimizer), saving, len(parts)),
-        averages=[] if params.ema_decay is None else [Ema(autoencoder, params.ema_decay)],
-        discriminator=auxiliary.discriminator,
-        on_epoch=validate,
-        ranks=ranks,
-    )
+    optimizer = optimizer_of(params.optimizer)
+    once = params.optimizer.accumulate == 1 and auxiliary.discriminator is None
+    with compiled(context.compute.compile, device, _graph_modules(autoencoder, auxiliary), walks_graph_once=once):
+        used, history = fit(
+            autoencoder,
+            loss,
+            TrainConfig("autoencoder", epochs, order.steps_per_epoch, optimizer, saving, len(parts)),
+            averages=[] if params.ema_decay is None else [Ema(autoencoder, params.ema_decay)],
+            discriminator=auxiliary.discriminator,
+            on_epoch=validate,
+            ranks=ranks,
+        )
     return TrainingResult(cast(Autoencoder, used), history, auxiliary)
+
+
+def _graph_modules(autoencoder: Autoencoder, auxiliary: AuxiliaryLosses) -> list[nn.Module]:
+    """Return the modules that become one compiled graph each.
+
+    With a discriminator these are residual blocks. The adaptive weight needs gradients at the last layer alone, and
+    walks back only through the graphs behind it.
+    """
+    perceptual = [auxiliary.perceptual] if auxiliary.perceptual else []
+    if auxiliary.discriminator is None:
+        return [*autoencoder.children(), *perceptual]
+    blocks = [module for module in autoencoder.modules() if isinstance(module, ResBlock)]
+    return [*blocks, auxiliary.discriminator.network, *perceptual]
 
 
 @torch.no_grad()

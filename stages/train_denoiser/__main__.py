@@ -4,8 +4,10 @@ from latentline.autoencoders.load import load_autoencoder
 from latentline.core.load_params import load
 from latentline.core.paths import DENOISER
 from latentline.core.stage import run_stage
+from latentline.denoisers.build import graph_modules
 from latentline.latents.cache import read_stats
 from latentline.runtime.checkpoint import save_checkpoint
+from latentline.runtime.compile import compiled
 from latentline.runtime.compute import set_up
 from latentline.runtime.parallel import init_distributed
 from latentline.training.config import saving_of
@@ -40,7 +42,9 @@ def main() -> None:
     preview = params.preview.model_copy(update={"guidance_scale": scale})
     previews = preview_folder(saving.file.folder, preview)
     draw_preview = preview_drawer(preview, stats, autoencoder, seed, previews)
-    averaged, history = train(denoiser, params, splits, seed, saving, ranks, draw_preview)
+    graphs = graph_modules(denoiser.network)
+    with compiled(compute.compile, device, graphs, walks_graph_once=params.optimizer.accumulate == 1):
+        averaged, history = train(denoiser, params, splits, seed, saving, ranks, draw_preview)
     ranks.exit_non_main()
 
     trained, losses = best_average(averaged, splits["val"], seed)

@@ -7,6 +7,7 @@ from latentline.core.paths import FEATURE_EXTRACTOR, FIGURES, METRICS, PREPARED
 from latentline.core.stage import run_stage
 from latentline.data.store import read_card, read_split
 from latentline.runtime.checkpoint import save_checkpoint
+from latentline.runtime.compile import compiled
 from latentline.runtime.compute import set_up
 from latentline.runtime.parallel import init_distributed
 from stages.train_feature_extractor.params import FeatureExtractorParams
@@ -23,17 +24,19 @@ def main() -> None:
     training, saving = training_of(params), saving_for(params, card, seed, compute)
     history = []
     if card.schema:
-        history = train(
-            extractor.network,
-            card.schema,
-            train_split,
-            read_split(PREPARED, "val"),
-            training,
-            device=device,
-            seed=seed,
-            saving=saving,
-            ranks=ranks,
-        )
+        walks_graph_once = params.optimizer.accumulate == 1
+        with compiled(compute.compile, device, [extractor.network], walks_graph_once=walks_graph_once):
+            history = train(
+                extractor.network,
+                card.schema,
+                train_split,
+                read_split(PREPARED, "val"),
+                training,
+                device=device,
+                seed=seed,
+                saving=saving,
+                ranks=ranks,
+            )
     ranks.exit_non_main()
 
     save_checkpoint(

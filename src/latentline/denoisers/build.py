@@ -1,5 +1,6 @@
 """Build a denoiser network by its name."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -25,3 +26,11 @@ def build_denoiser(name: str, **constructor: Any) -> nn.Module:
         expected = " or ".join(fitting)
         raise UserError(f"denoiser.name ({name}) must be {expected} for latents of shape {shape}; set it to {expected}")
     return fitting[name](**constructor)
+
+
+def graph_modules(network: nn.Module) -> Sequence[nn.Module]:
+    """Return the modules that become one compiled graph each: a transformer's equal blocks, else the whole network.
+
+    Equal blocks share one graph, which takes as long to compile as one block.
+    """
+    return list(network.blocks) if isinstance(network, DiT) else [network]

@@ -261,7 +261,10 @@ def _end_epoch(
     """Validate, and append the epoch's row to the history: means of the logged terms, and what ``on_epoch`` adds."""
     epoch = state.step // config.steps_per_epoch
     row: dict[str, float] = {"epoch": epoch, **state.close_epoch()}
-    with eval_model.on_rank0() as network, torch.no_grad(), autocast(state.model.device, config.optimizer.precision):
+    evaluated = autocast(state.model.device, config.optimizer.precision)
+    # Validation has batches of other sizes and figures of a few images, each of which would be compiled anew.
+    eager = torch.compiler.set_stance("force_eager")
+    with eager, evaluated, eval_model.on_rank0() as network, torch.no_grad():
         row |= ranks.broadcast_object(on_epoch(network, epoch) if ranks.is_main else None)
     state.history.append(row)
     log.info("%s", ", ".join(f"{name} {value:.5g}" for name, value in _summary(row).items()))
