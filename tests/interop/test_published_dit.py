@@ -113,6 +113,7 @@ def test_a_folder_of_diffusers_holds_the_same_network():
         ({"x_embedder.proj.weight": None}, r"x_embedder\.proj\.weight is missing"),
         ({"extra": torch.zeros(1)}, "extra belongs to no layer"),
         ({"blocks.0.attn.qkv.weight": torch.zeros(5, 5)}, r"shape of blocks\.0\.qkv\.weight, \(5, 5\), must be"),
+        ({"final_layer.linear.weight": torch.zeros(7, 32)}, r"rows of final_layer\.linear\.weight \(7\) must be 12"),
         ({"pos_embed": torch.zeros(1, 16, 32)}, "pos_embed must hold the sines and cosines"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

@@ -69,13 +69,15 @@ def published_settings(tensors: dict[str, Tensor]) -> dict[str, Any]:
     """
     patches = _tensor(tensors, "x_embedder.proj.weight", 4)  # (D, C, p, p)
     width, channels, patch_size, _ = patches.shape
-    outputs = len(_tensor(tensors, "final_layer.linear.weight", 2))
+    outputs, predicted = len(_tensor(tensors, "final_layer.linear.weight", 2)), channels * patch_size**2
+    if outputs not in (predicted, 2 * predicted):
+        raise ValueError(f"the rows of final_layer.linear.weight ({outputs}) must be {predicted} or twice that")
     settings: dict[str, Any] = {
         "width": width,
         "depth": len({name.split(".")[1] for name in tensors if name.startswith("blocks.")}),
         "patch_size": patch_size,
         "time_features": _tensor(tensors, "t_embedder.mlp.0.weight", 2).shape[1],
-        "learn_sigma": outputs == 2 * channels * patch_size**2,
+        "learn_sigma": outputs == 2 * predicted,
         "qk_norm": False,
         "norm": "layer",
         "mlp": "gelu",
@@ -101,7 +103,8 @@ def from_published(network: nn.Module, tensors: dict[str, Tensor], convention: P
     """
     own, theirs = network.state_dict(), _Taken({name: tensor.float() for name, tensor in tensors.items()})
     positions = network.get_buffer("positions").cpu()  # (N, D)
-    if "pos_embed" in tensors and not torch.allclose(theirs.take("pos_embed")[0], positions, atol=1e-4):
+    fixed = theirs.take("pos_embed")[0] if "pos_embed" in tensors else positions
+    if fixed.shape != positions.shape or not torch.allclose(fixed, positions, atol=1e-4):
         raise ValueError("pos_embed must hold the sines and cosines of each patch's position")
     frequencies = network.get_buffer("embedding.features.frequencies").cpu()  # (F,), in radians per unit of our t
     table = theirs.take("y_embedder.embedding_table.weight")  # (classes + 1, D); the last row is the null condition
