@@ -22,6 +22,7 @@ from latentline.core.seeds import derive_seed, generator
 from latentline.data.batches import EpochSampler, mirror
 from latentline.data.store import ImageSplit, StoreCard, read_split, to_unit_range
 from latentline.nn.blocks import ResBlock
+from latentline.nn.gradient_checkpointing import checkpoint_blocks
 from latentline.runtime.compile import compiled
 from latentline.runtime.compute import channels_last, to_device
 from latentline.runtime.memory import require_trainable
@@ -123,6 +124,8 @@ def train_autoencoder(
         return TrainingResult(autoencoder, history, AuxiliaryLosses())
     if params.freeze_encoder:
         autoencoder.get_submodule("encoder").requires_grad_(False)
+    if context.compute.gradient_checkpointing:
+        checkpoint_blocks(autoencoder)
     images = resident(read_split(PREPARED, "train").images, device)
     order = EpochSampler(len(images), params.optimizer.batch_size, derive_seed(seed, STAGE, "order"))
     auxiliary = build_auxiliary_losses(

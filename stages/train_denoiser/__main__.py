@@ -6,6 +6,7 @@ from latentline.core.paths import DENOISER
 from latentline.core.stage import run_stage
 from latentline.denoisers.build import graph_modules
 from latentline.latents.cache import read_stats
+from latentline.nn.gradient_checkpointing import checkpoint_blocks
 from latentline.runtime.checkpoint import save_checkpoint
 from latentline.runtime.compile import compiled
 from latentline.runtime.compute import set_up
@@ -26,6 +27,8 @@ def main() -> None:
     )
     stats = read_stats()
     denoiser, checkpoint = build(params, stats, seed, device, ranks)
+    if compute.gradient_checkpointing:
+        checkpoint_blocks(denoiser.network)
     splits = {name: read_split(name, stats, denoiser.conditioning, device) for name in ("train", "val", "test")}
     autoencoder = load_autoencoder(device)  # decodes the figures
     stats.require_autoencoder(autoencoder.sha256)

@@ -1,17 +1,24 @@
-"""Initialise the weights from another run's denoiser."""
+"""Initialise the weights from another run's denoiser, or from published weights of DiT or SiT."""
 
 import logging
 from pathlib import Path
 from typing import Any
 
-from latentline.core.files import refusing_earlier_versions
+from torch import Tensor
+
+from latentline.core.errors import UserError
+from latentline.core.files import refusing_earlier_versions, sha256_file
 from latentline.denoisers.load import Denoiser
+from latentline.interop.diffusers_folder import CONFIG, read_diffusers_folder
+from latentline.interop.published_dit import CONVENTIONS, from_published, published_names, published_settings
 from latentline.latents.cache import LatentStats
-from latentline.runtime.init_from import initial_checkpoint, require_same
+from latentline.runtime.init_from import initial_checkpoint, require_digest, require_same
+from latentline.runtime.packaged_weights import read_weights_file
 from stages.train_denoiser.params import DenoiserParams
 
 # Arguments of the constructor that are no settings.
 _OF_THE_LATENTS = {"latent_shape": "shape of the latents", "cond_dim": "width of the condition"}
+_FILES = {".pt", ".pth", ".safetensors"}  # endings of published weights
 log = logging.getLogger(__name__)
 
 
@@ -24,7 +31,8 @@ def begin_with(
 ) -> str:
     """Copy the weights in ``params.init_from`` into ``denoiser``.
 
-    The log has a warning where they were trained on another autoencoder's latents.
+    They are a checkpoint of another run, or published weights of DiT or SiT. The log has a warning where another run's
+    were trained on another autoencoder's latents.
 
     Args:
         denoiser: its network was built with ``constructor``.
@@ -34,13 +42,15 @@ def begin_with(
         stats: of the latents that it will train on.
 
     Returns:
-        sha256 of the checkpoint.
+        sha256 of the file of weights.
 
     Raises:
-        UserError: the folder holds no checkpoint of a denoiser, or not the one of ``params.init_from_sha256``, or one
-            of another network, process, shape of latents or condition.
+        UserError: the path holds neither a checkpoint of a denoiser nor published weights, or not the one of
+            ``params.init_from_sha256``, or one of another network, process, shape of latents or condition.
     """
     folder = Path(params.init_from)
+    if folder.suffix in _FILES or (folder / CONFIG).is_file():
+        return _begin_with_published(denoiser, params, constructor, folder)
     checkpoint = initial_checkpoint("denoiser", folder, params.init_from_sha256)
     with refusing_earlier_versions(checkpoint.path, "train_denoiser"):
         found = _shaping(checkpoint.name, checkpoint.constructor, checkpoint.settings)
@@ -52,8 +62,53 @@ def begin_with(
     return checkpoint.sha256
 
 
+def _begin_with_published(denoiser: Denoiser, params: DenoiserParams, constructor: dict[str, Any], path: Path) -> str:
+    """Copy the weights of DiT or SiT in ``path``, a file or a folder of diffusers. Returns its file's sha256."""
+    if params.name != "dit":
+        raise UserError(
+            f"denoiser.name ({params.name}) must be dit, since denoiser.init_from ({path}) holds published weights; "
+            "change one of them"
+        )
+    process = denoiser.process
+    if (convention := CONVENTIONS.get((process.path.name, process.prediction))) is None:
+        raise UserError(
+            f"denoiser.process.path ({process.path.name}) must be vp_linear with prediction epsilon (weights of DiT) "
+            f"or flow with velocity (SiT), since denoiser.init_from ({path}) holds published weights; change it"
+        )
+    try:
+        tensors, found, digest = _read_published(path)
+        require_digest("denoiser", path, digest, params.init_from_sha256)
+        found |= published_settings(tensors) | {"time_scale": convention.scale}
+        require_same("denoiser", path, _by_setting(found), _by_setting(constructor))
+        from_published(denoiser.network, tensors, convention)
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(
+            f"denoiser.init_from ({path}) must hold weights of DiT or SiT ({error}); choose others"
+        ) from None
+    return digest
+
+
+def _read_published(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
+    """Return the tensors under the authors' names, settings that a config beside them gives, and the sha256."""
+    try:
+        if path.suffix in _FILES:
+            return read_weights_file(path), {}, sha256_file(path)
+        config, tensors, digest = read_diffusers_folder(path)
+    except UserError as error:
+        raise UserError(f"denoiser.init_from: {error}") from None
+    if config.get("_class_name") != "DiTTransformer2DModel":
+        raise ValueError(f"_class_name {config.get('_class_name')} in {CONFIG} must be DiTTransformer2DModel")
+    return published_names(tensors), {"heads": config.get("num_attention_heads")}, digest
+
+
 def _shaping(name: str, constructor: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     """Return all that shapes a denoiser and the meaning of its output, by the names of the settings."""
     shaping = {"denoiser.name": name, "denoiser.condition": settings["condition"]}
     shaping |= {f"denoiser.process.{key}": value for key, value in settings["process"].items()}
-    return shaping | {_OF_THE_LATENTS.get(key, f"denoiser.{key}"): value for key, value in constructor.items()}
+    return shaping | _by_setting(constructor)
+
+
+def _by_setting(constructor: dict[str, Any]) -> dict[str, Any]:
+    return {_OF_THE_LATENTS.get(key, f"denoiser.{key}"): value for key, value in constructor.items()}

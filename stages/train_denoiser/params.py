@@ -118,7 +118,8 @@ class DenoiserParams(Section):
     """Decays per step of averaged weights (EMA), after a warm-up. Of several averages, sampling uses the one with the
     lowest validation loss; loss curves and previews use the first."""
     init_from: Annotated[str, Field(min_length=1)] = NO_WEIGHTS
-    """Folder of initial weights: checkpoints/denoiser of another run; data/no_weights = random weights."""
+    """Initial weights: checkpoints/denoiser of another run, or published weights of DiT or SiT (a .pt or .safetensors
+    file, or a folder of diffusers); data/no_weights = random weights."""
     init_from_sha256: Sha256 | None = None
     """Expected sha256 of the weights' file in that folder; null = any."""
     process: ProcessParams = ProcessParams()

@@ -110,6 +110,7 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("evaluate.pair_count", 0),
     ("compute.threads", 0),
     ("compute.workers", -1),
+    ("compute.gradient_checkpointing", 1),
     ("compute.save_every_seconds", 0.0),
     ("denoiser.optimizer.milestones", [0, 2]),
     ("denoiser.optimizer.milestones", [3, 2]),

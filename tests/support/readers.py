@@ -22,6 +22,7 @@ from latentline.data.store import read_card, read_split
 from latentline.interop.diffusers_folder import read_diffusers_folder, write_diffusers_folder
 from latentline.latents.cache import LatentSplit, read_labels, read_latents, read_stats, write_cache
 from latentline.runtime.checkpoint import load_checkpoint, save_checkpoint
+from latentline.runtime.packaged_weights import read_weights_file
 from stages.download import archives
 from stages.download.archives import (
     TarImages,
@@ -134,6 +135,12 @@ def zip_of(names: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
+def torch_file() -> bytes:
+    buffer = io.BytesIO()
+    torch.save({"w": torch.zeros(3)}, buffer)
+    return buffer.getvalue()
+
+
 def png() -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(buffer, "PNG")
@@ -211,6 +218,10 @@ READERS: dict[str, Callable[[Path, Path], Reader]] = {
     "labels of latents": lambda folder, root: cache_reader(folder, "labels.safetensors"),
     "diffusers config": lambda folder, root: _diffusers(folder, "config.json"),
     "diffusers weights": lambda folder, root: _diffusers(folder, "diffusion_pytorch_model.safetensors"),
+    "published weights": lambda folder, root: _written(
+        folder / "x.safetensors", save({"w": torch.zeros(3)}), read_weights_file
+    ),
+    "published weights of torch": lambda folder, root: _written(folder / "x.pt", torch_file(), read_weights_file),
     "tar of images": lambda folder, root: _written(
         folder / "x.tar", tar_of({"a.png": png(), "ä" * 120: png()}), _read_tar_images
     ),

@@ -17,6 +17,7 @@ from latentline.core.condition import Condition
 from latentline.core.interrupt import InterruptedRunError, LostRankError
 from latentline.core.seeds import generator
 from latentline.denoisers.dit import DiT
+from latentline.nn.gradient_checkpointing import checkpoint_blocks
 from latentline.nn.unet import UNet
 from latentline.runtime.parallel import SINGLE_PROCESS, Ranks
 from latentline.runtime.resume import ResumeFile
@@ -49,6 +50,12 @@ def _autoencoder() -> Autoencoder:
 
 def _denoiser(width: int = 12) -> nn.Module:
     return DiT((1, 8, 8), cond_dim=3, width=width, depth=2, heads=2, patch_size=4)
+
+
+def _checkpointed() -> nn.Module:
+    network = _denoiser()
+    checkpoint_blocks(network)
+    return network
 
 
 def _unet() -> nn.Module:
@@ -131,6 +138,7 @@ def _assert_close(one: Result, other: Result) -> None:
         pytest.param(2, Run(lambda: small_diffae(2), frozen="encoder"), id="diffusion autoencoder"),
         pytest.param(3, Run(_denoiser), id="denoiser"),
         pytest.param(2, Run(_denoiser, decays=()), id="no average"),
+        pytest.param(2, Run(_checkpointed), id="gradient checkpointing"),
         pytest.param(2, Run(_unet, accumulate=4), id="micro-batches"),
         pytest.param(2, Run(_denoiser, accumulate=9, rows=3), id="more micro-batches than rows"),
         pytest.param(3, Run(_denoiser, rows=2), id="more processes than rows"),

@@ -23,6 +23,9 @@ class ComputeParams(Section):
     strategy: Literal["ddp", "fsdp"] = "ddp"
     """ddp (each process holds all weights of the training) | fsdp (each process holds its shard); see
     docs/scaling.md."""
+    gradient_checkpointing: bool = False
+    """Trainings keep only the inputs of blocks, and compute the rest again in the backward pass: less memory, about a
+    third more work, the same bytes."""
     workers: Annotated[int, Field(ge=0, le=1024)] = 2
     """Processes that prepare images."""
     save_every_seconds: Annotated[float, Field(gt=0)] = 60.0

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from latentline.core.condition import Condition
 from latentline.core.errors import UserError
 from latentline.nn.embeddings import ConditionEmbedding, TimeFeatures
-from latentline.nn.transformer import SwiGLU, rotary_positions, rotate
+from latentline.nn.transformer import RootMeanSquareNorm, SwiGLU, rotary_positions, rotate
 
 
 class DiT(nn.Module):
@@ -213,8 +213,11 @@ def _initialise_as_published(time: nn.Sequential) -> None:
 # Of tokens. A LayerNorm has no weights of its own, since scale and shift come from the condition.
 _NORMS: dict[str, Callable[[int], nn.Module]] = {
     "layer": partial(nn.LayerNorm, eps=1e-6, elementwise_affine=False),
-    "rms": partial(nn.RMSNorm, eps=1e-6),
+    "rms": partial(RootMeanSquareNorm, eps=1e-6),
 }
 # Of the queries and the keys of a head; with weights.
-_HEAD_NORMS: dict[str, Callable[[int], nn.Module]] = {"layer": nn.LayerNorm, "rms": partial(nn.RMSNorm, eps=1e-6)}
+_HEAD_NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "layer": nn.LayerNorm,
+    "rms": partial(RootMeanSquareNorm, eps=1e-6),
+}
 _MLPS: dict[str, Callable[[int], nn.Module]] = {"gelu": _gelu_mlp, "swiglu": _swiglu_mlp}

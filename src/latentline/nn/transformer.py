@@ -1,4 +1,4 @@
-"""Parts of newer transformers, as LightningDiT has them (Yao et al., arXiv 2501.01423): rotary positions and SwiGLU."""
+"""Parts of newer transformers, as LightningDiT has them (Yao et al., arXiv 2501.01423)."""
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +36,17 @@ def rotate(x: Tensor, rotation: Tensor) -> Tensor:
     cosines, sines = rotation.to(x.dtype)  # (N, C) each
     turned = torch.stack([-x[..., 1::2], x[..., ::2]], dim=-1).flatten(-2)  # (..., N, C): by 90 degrees
     return x * cosines + turned * sines
+
+
+class RootMeanSquareNorm(nn.RMSNorm):
+    """x / RMS(x), scaled per channel (Zhang and Sennrich, arXiv 1910.07467, eq. 4), in the type of the weights.
+
+    Under autocast x has fewer bits than the weights, a mix for which torch has no fused kernel.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (..., channels) to the same shape and type."""
+        return super().forward(x.to(self.weight.dtype)).to(x.dtype)
 
 
 class SwiGLU(nn.Module):

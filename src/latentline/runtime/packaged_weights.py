@@ -1,10 +1,16 @@
-"""Pretrained weights inside installed packages, read as data: nothing is imported from the package or downloaded."""
+"""Pretrained weights in files of other programs and inside installed packages, read as data.
+
+Nothing is imported from a package, downloaded, or run. ``weights_only`` limits torch's pickles to tensors and plain
+containers.
+"""
 
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from latentline.core.errors import UserError
@@ -56,3 +62,31 @@ def read_packaged_weights(wanted: PackagedWeights, needed_by: str) -> dict[str, 
             f"{needed_by}: package {wanted.package} holds other weights than expected; remove it, then {wanted.remedy}"
         )
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def read_weights_file(path: Path) -> dict[str, Tensor]:
+    """Return the state dict in a ``.safetensors`` file, or in a ``.pt`` file of torch, on the CPU.
+
+    Of a training's checkpoint with several state dicts, ``ema`` is taken: the averaged weights.
+
+    Raises:
+        UserError: the file is missing or damaged, or holds anything else than tensors by name.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path} must be a file of weights, but is missing; correct the path") from None
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged ({error}); download it again") from None
+    except Exception as error:  # a damaged pickle raises whatever its bytes happen to mean
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{path} must be a file of tensors by name, but could not be read ({reason}); download it again, or save "
+            "its state dict as .safetensors"
+        ) from None
+    tensors = content.get("ema", content) if isinstance(content, dict) else content
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+        raise UserError(f"{path} must hold tensors by name, or such under the name ema; save its state dict alone")
+    return tensors
