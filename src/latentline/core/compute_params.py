@@ -8,12 +8,15 @@ from latentline.core.params import Section
 
 
 class ComputeParams(Section):
-    """Settings that change only the last digits of a result (``threads`` and ``device``), or nothing of it."""
+    """Settings that change nothing of a result, or its last digits (``device``, ``threads``, ``deterministic``)."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """auto (cuda, else mps, else cpu) | cpu | cuda | mps."""
     threads: Annotated[int, Field(ge=1, le=1024)] = 2
     """CPU threads per process. The last digits depend on this number, so it is never taken from the machine."""
+    deterministic: bool = True
+    """true: a GPU repeats its bytes, attention included. false: it takes its fastest algorithms. The CPU always repeats
+    them; see docs/reliability.md."""
     devices: Annotated[int, Field(ge=1, le=1024)] = 1
     """Processes per machine that share a training: one per GPU, or any number on the CPU; see docs/scaling.md."""
     nodes: Annotated[int, Field(ge=1, le=65536)] = 1
