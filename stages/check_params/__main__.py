@@ -8,6 +8,7 @@ from latentline.core.load_params import read_params, validate
 from latentline.core.paths import PARAMS_CHECKED
 from latentline.core.stage import run_stage
 from latentline.core.watched import require_watchable
+from latentline.runtime.compute import has_device
 from stages.schema import Params
 
 _log = logging.getLogger(__name__)
@@ -24,6 +25,8 @@ def main() -> None:
         ("manipulate.files", params.manipulate.files),
     ):
         require_watchable(setting, Path(path))  # DVC hashes these before the stage that reads them could refuse them
+    if not has_device(device := params.compute.device):  # no refusal: the stages may run on another machine, in a queue
+        _log.warning("compute.device (%s) is no device of this machine: stages that compute with networks stop", device)
     write_json(PARAMS_CHECKED, {"params.yaml": "valid"})
     _log.info("params.yaml is valid: %s", ", ".join(Params.model_fields))
 

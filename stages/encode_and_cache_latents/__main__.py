@@ -18,7 +18,9 @@ from stages.encode_and_cache_latents.report import draw_figures
 def main() -> None:
     """Read section ``latents``, data/prepared and checkpoints/autoencoder; write encoded_img and fig/latents."""
     params, seed, compute = load("latents", LatentsParams)
-    device, ranks = init_distributed(set_up(compute.device, compute.threads), compute.devices, compute.nodes)
+    device, ranks = init_distributed(
+        set_up(compute.device, compute.threads, compute.deterministic), compute.devices, compute.nodes
+    )
     trained, card = load_autoencoder(device), read_card(PREPARED)
     if params.export:
         require_exportable(params.export, card, trained.network.latent_shape)

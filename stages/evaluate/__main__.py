@@ -32,7 +32,9 @@ def main() -> None:
     split (perfect latents) and decoded noise (an untrained denoiser).
     """
     params, seed, compute = load("evaluate", EvaluateParams)
-    device, ranks = init_distributed(set_up(compute.device, compute.threads), compute.devices, compute.nodes)
+    device, ranks = init_distributed(
+        set_up(compute.device, compute.threads, compute.deterministic), compute.devices, compute.nodes
+    )
     autoencoder, extractor, stats = load_autoencoder(device), load_feature_extractor(device), read_stats()
     stats.require_autoencoder(autoencoder.sha256)
     generated = read_samples(GENERATED, autoencoder.sha256)

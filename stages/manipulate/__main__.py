@@ -34,7 +34,9 @@ def main() -> None:
     """Read section ``manipulate``, data, latents and checkpoints; write fig/manipulate and metrics/manipulate.json."""
     params, seed, compute = load("manipulate", ManipulateParams)
     files = image_files(Path(params.files))
-    device, ranks = init_distributed(set_up(compute.device, compute.threads), compute.devices, compute.nodes)
+    device, ranks = init_distributed(
+        set_up(compute.device, compute.threads, compute.deterministic), compute.devices, compute.nodes
+    )
     autoencoder, extractor, stats = load_autoencoder(device), load_feature_extractor(device), read_stats()
     stats.require_autoencoder(autoencoder.sha256)
 

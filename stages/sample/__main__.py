@@ -24,7 +24,9 @@ from stages.sample.report import write_report
 def main() -> None:
     """Read section ``sample``, checkpoints and encoded_img; write data/generated, fig/sample, metrics/sample.json."""
     params, seed, compute = load("sample", SampleParams)
-    device, ranks = init_distributed(set_up(compute.device, compute.threads), compute.devices, compute.nodes)
+    device, ranks = init_distributed(
+        set_up(compute.device, compute.threads, compute.deterministic), compute.devices, compute.nodes
+    )
     sampler = load_image_sampler(params, seed, device)
     autoencoder, labels = sampler.autoencoder.sha256, sampler.labels.select(sampler.denoiser.conditioning.names)
 

@@ -23,7 +23,7 @@ def main() -> None:
     """Read data/prepared; write the checkpoints, metrics and figures of the autoencoder and its discriminator."""
     params, seed, compute = load("autoencoder", AutoencoderParams)
     device, ranks = init_distributed(
-        set_up(compute.device, compute.threads), compute.devices, compute.nodes, compute.strategy
+        set_up(compute.device, compute.threads, compute.deterministic), compute.devices, compute.nodes, compute.strategy
     )
     card = read_card(PREPARED)
     autoencoder, trained_on = build_initial(params, card, device, seed, ranks)

@@ -2,9 +2,9 @@
 
 from typing import cast
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from latentline.autoencoders.block_config import pad_to_multiple
 from latentline.nn.blocks import conv3x3, group_norm
 
 _SLOPE = 0.2  # of the leaky ReLU
@@ -53,6 +53,4 @@ class PatchDiscriminator(nn.Module):
 
         Edges are repeated to fill the last patch.
         """
-        height, width = x.shape[-2:]
-        padded = F.pad(x, (0, -width % self.factor, 0, -height % self.factor), mode="replicate")
-        return self.layers(padded)
+        return self.layers(pad_to_multiple(x, self.factor))

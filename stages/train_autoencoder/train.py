@@ -31,7 +31,7 @@ from latentline.training.config import optimizer_of, resident, saving_of
 from latentline.training.ema import Ema
 from latentline.training.loop import Saving, TrainConfig, fit
 from latentline.training.micro_batches import MicroBatch, own_micro_batches
-from latentline.training.step_inputs import Inputs, StepInputs
+from latentline.training.step_inputs import Inputs, RowSource, StepInputs
 from stages.train_autoencoder.auxiliary_losses import AuxiliaryLosses, build_auxiliary_losses
 from stages.train_autoencoder.init_from import begin_with
 from stages.train_autoencoder.params import AutoencoderParams
@@ -133,21 +133,12 @@ def train_autoencoder(
     )
     own, parts = own_micro_batches(order.batch_size, params.optimizer.accumulate, ranks)
 
-    def draw(step: int) -> Inputs:
-        rows = order.rows(step)
-        images.prefetch(order.rows(step + 1)[own])
-        noise = autoencoder.sample_training_noise(len(rows), generator(seed, STAGE, "noise", step))
-        inputs = {**images.inputs(rows[own]), **{f"noise{index}": part[own] for index, part in enumerate(noise)}}
-        if context.card.horizontal_flip:
-            inputs["mirrored"] = (torch.rand(len(rows), generator=generator(seed, STAGE, "mirror", step)) < 0.5)[own]
-        return inputs
-
-    inputs_of = StepInputs(draw, device)
+    inputs_of = _step_inputs(autoencoder, context, images, order, own)
 
     def loss(step: int) -> Iterator[MicroBatch]:
         inputs = inputs_of(step)
         x = to_unit_range(images.batch(inputs))
-        if context.card.horizontal_flip:
+        if "mirrored" in inputs:
             x = mirror(x, inputs["mirrored"])
         x = channels_last(x)
         noise = [part for name, part in inputs.items() if name.startswith("noise")]
@@ -168,6 +159,24 @@ def train_autoencoder(
             ranks=ranks,
         )
     return TrainingResult(cast(Autoencoder, used), history, auxiliary)
+
+
+def _step_inputs(
+    autoencoder: Autoencoder, context: TrainingContext, images: RowSource, order: EpochSampler, own: slice
+) -> StepInputs:
+    """Return the inputs of each step: the ``own`` rows of its images, their noise, and which are mirrored."""
+
+    def draw(step: int) -> Inputs:
+        rows = order.rows(step)
+        images.prefetch(order.rows(step + 1)[own])
+        noise = autoencoder.sample_training_noise(len(rows), generator(context.seed, STAGE, "noise", step))
+        inputs = {**images.inputs(rows[own]), **{f"noise{index}": part[own] for index, part in enumerate(noise)}}
+        if context.card.horizontal_flip:
+            numbers = torch.rand(len(rows), generator=generator(context.seed, STAGE, "mirror", step))
+            inputs["mirrored"] = (numbers < 0.5)[own]
+        return inputs
+
+    return StepInputs(draw, context.device)
 
 
 def _graph_modules(autoencoder: Autoencoder, auxiliary: AuxiliaryLosses) -> list[nn.Module]:

@@ -23,7 +23,7 @@ def main() -> None:
     """Read section ``denoiser`` and encoded_img; write checkpoints/denoiser, fig/denoiser and metrics/denoiser.json."""
     params, seed, compute = load("denoiser", DenoiserParams)
     device, ranks = init_distributed(
-        set_up(compute.device, compute.threads), compute.devices, compute.nodes, compute.strategy
+        set_up(compute.device, compute.threads, compute.deterministic), compute.devices, compute.nodes, compute.strategy
     )
     stats = read_stats()
     denoiser, checkpoint = build(params, stats, seed, device, ranks)

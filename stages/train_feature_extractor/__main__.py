@@ -18,7 +18,9 @@ from stages.train_feature_extractor.train import build, saving_for, train, train
 def main() -> None:
     """Read section ``feature_extractor`` and data/prepared; write the checkpoint, fig/ and metrics/ of this stage."""
     params, seed, compute = load("feature_extractor", FeatureExtractorParams)
-    device, ranks = init_distributed(set_up(compute.device, compute.threads), compute.devices, compute.nodes)
+    device, ranks = init_distributed(
+        set_up(compute.device, compute.threads, compute.deterministic), compute.devices, compute.nodes
+    )
     card, train_split = read_card(PREPARED), read_split(PREPARED, "train")
     extractor = build(params, card, train_split.labels.values, seed, device)
     training, saving = training_of(params), saving_for(params, card, seed, compute)

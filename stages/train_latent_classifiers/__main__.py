@@ -17,7 +17,7 @@ from stages.train_latent_classifiers.report import report, scored_rows
 def main() -> None:
     """Read section ``latent_classifiers`` and encoded_img; write checkpoint, figures and metrics of the probes."""
     params, seed, compute = load("latent_classifiers", LatentClassifiersParams)
-    set_up(compute.device, compute.threads)
+    set_up(compute.device, compute.threads, compute.deterministic)
     stats = read_stats()
     train, val = (read_subset(split, stats, params.train_count, seed) for split in ("train", "val"))
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from latentline.autoencoders.block_config import BlockConfig
+from latentline.autoencoders.block_config import BlockConfig, pad_to_multiple
 from latentline.autoencoders.conv import ConvDecoder, ConvEncoder
 
 SIZES = [(28, 28), (33, 33), (30, 45), (8, 8), (1, 1), (3, 2)]
@@ -54,3 +54,10 @@ def test_channels_last_gives_the_same_numbers(awake):
     torch.testing.assert_close(
         decoder(encoder(x.contiguous(memory_format=torch.channels_last))), expected, atol=1e-3, rtol=1e-3
     )
+
+
+def test_images_are_padded_only_where_the_levels_do_not_divide_them():
+    whole, odd = torch.randn(2, 3, 8, 12), torch.randn(2, 3, 7, 12)
+    assert pad_to_multiple(whole, 4) is whole
+    padded = pad_to_multiple(odd, 4)
+    assert torch.equal(padded, torch.cat([odd, odd[:, :, -1:]], dim=2))

@@ -8,7 +8,10 @@ from latentline.core.params import Section
 
 
 class ComputeParams(Section):
-    """Settings that change nothing of a result, or its last digits alone (``device``, ``threads``, ``compile``)."""
+    """Settings that change nothing of a result, or its last digits alone.
+
+    The latter are ``device``, ``threads``, ``deterministic`` and ``compile``.
+    """
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """auto (cuda, else mps, else cpu) | cpu | cuda | mps."""
@@ -16,6 +19,9 @@ class ComputeParams(Section):
     """CPU threads per process. The last digits depend on this number, so it is never taken from the machine."""
     compile: bool = False
     """false | true (torch.compile makes one graph of each network that trains or samples); see docs/gpu.md."""
+    deterministic: bool = True
+    """true: a GPU repeats its bytes, attention included. false: it takes its fastest algorithms. The CPU always repeats
+    them; see docs/reliability.md."""
     devices: Annotated[int, Field(ge=1, le=1024)] = 1
     """Processes per machine that share a training: one per GPU, or any number on the CPU; see docs/scaling.md."""
     nodes: Annotated[int, Field(ge=1, le=65536)] = 1

@@ -9,6 +9,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from latentline.core.errors import UserError
+
 _IMAGE_AXES = 4  # (B, C, H, W)
 _MEMORY_LIMIT = Path(
     "/sys/fs/cgroup/memory.max"
@@ -19,37 +21,75 @@ _MALLOC_SETTINGS = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, 2**31 - 1), 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # scikit-learn and scipy read these
 
 
-def set_up(device: str, threads: int) -> torch.device:
-    """Fix the thread count, select deterministic algorithms, and return the device.
+def set_up(device: str, threads: int, deterministic: bool = True) -> torch.device:
+    """Fix the thread count, select the algorithms, and return the device.
 
     Args:
         device: ``auto`` (cuda, else mps, else cpu), ``cpu``, ``cuda`` or ``mps``.
         threads: CPU threads. Exact bytes depend on it, so the machine does not decide it.
+        deterministic: whether a GPU repeats its bytes, attention included; False = its fastest algorithms. The CPU
+            always repeats them.
+
+    Raises:
+        UserError: this machine has no such device.
     """
+    chosen = _device(device)
     for variable in _THREAD_VARIABLES:
         os.environ[variable] = str(threads)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS picks algorithms by free memory
     _keep_freed_memory()
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    # Filling would write each new tensor twice, and none is read before it is written.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    if deterministic or chosen.type == "cpu":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS picks algorithms by free memory
+        os.environ.setdefault("TORCHINDUCTOR_DETERMINISTIC", "1")  # read when torch first compiles
+        # torch.use_deterministic_algorithms sets the same, but imports the compiler: a second of each stage's start.
+        # "error" and not "warn", with which attention on CUDA takes its fastest algorithm.
+        torch.set_deterministic_debug_mode("error")
+        # Filling would write each new tensor twice, and none is read before it is written.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    else:
+        torch.set_deterministic_debug_mode("default")
+    torch.backends.cudnn.benchmark = not deterministic
     torch.set_flush_denormal(True)  # numbers near zero would cost a hundred times the rest on some CPUs
-    if device != "auto":
-        return torch.device(device)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    return chosen
+
+
+def has_device(device: str) -> bool:
+    """Return whether this machine has a device for that value of ``compute.device``."""
+    if device == "cuda":
+        return torch.cuda.is_available()
+    return device != "mps" or torch.backends.mps.is_available()
+
+
+def _device(device: str) -> torch.device:
+    if not has_device(device):
+        raise UserError(
+            f"compute.device ({device}) must be a device of this machine that torch {torch.__version__} can use; "
+            "set it to auto or cpu, or install the device's driver and a torch built for it"
+        )
+    if device == "auto":
+        device = next(name for name in ("cuda", "mps", "cpu") if has_device(name))
+    return torch.device(device)
 
 
 def to_device(module: M, device: torch.device) -> M:
-    """Move a network to the device, in the channels-last layout, in which CPU and GPU convolutions are fastest."""
-    return module.to(device).to(memory_format=torch.channels_last)
+    """Move a network to the device, in the memory layout in which its convolutions and norms are fastest there.
+
+    On the CPU this is channels-last. CUDA's GroupNorm makes its input contiguous, which costs a copy of each
+    channels-last map, so there only networks with BatchNorm are channels-last. On MPS all are contiguous.
+    """
+    return module.to(device).to(memory_format=_layout(module, device))
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """Return maps (B, C, H, W) in the channels-last layout of :func:`to_device`, and other shapes contiguous."""
-    return x.contiguous(memory_format=torch.channels_last) if x.ndim == _IMAGE_AXES else x.contiguous()
+    """Return maps (B, C, H, W) on the CPU in the channels-last layout of :func:`to_device`, and all else contiguous."""
+    wanted = x.ndim == _IMAGE_AXES and x.device.type == "cpu"
+    return x.contiguous(memory_format=torch.channels_last if wanted else torch.contiguous_format)
+
+
+def _layout(module: torch.nn.Module, device: torch.device) -> torch.memory_format:
+    keeps = any(isinstance(part, torch.nn.BatchNorm2d) for part in module.modules())
+    kept = device.type == "cpu" or (device.type == "cuda" and keeps)
+    return torch.channels_last if kept else torch.contiguous_format
 
 
 def pinned(x: Tensor, device: torch.device) -> Tensor:

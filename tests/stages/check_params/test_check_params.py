@@ -53,3 +53,13 @@ def test_folders_that_are_fine_or_missing_pass(workplace: Path, write_params) ->
     write_params(workplace, {})
     check_params.main()
     assert PARAMS_CHECKED.is_file()
+
+
+def test_a_device_that_this_machine_lacks_is_only_warned_of_since_a_queue_may_run_the_stages_elsewhere(
+    workplace: Path, write_params, monkeypatch, caplog
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    write_params(workplace, {"compute.device": "cuda"})
+    check_params.main()
+    assert "compute.device (cuda) is no device of this machine" in caplog.text
+    assert PARAMS_CHECKED.is_file()

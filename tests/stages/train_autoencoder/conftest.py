@@ -32,7 +32,7 @@ def prepared(tmp_path_factory, root) -> Path:
 def run(prepared, workplace, root, monkeypatch) -> Callable[..., tuple[Checkpoint, dict, LatentStats]]:
     """Runs both stages with other settings; returns the checkpoint, the metrics and the statistics of the latents."""
     for stage in (train_autoencoder, encode_and_cache_latents):  # set_up would change this process for later tests
-        monkeypatch.setattr(stage, "set_up", lambda device, threads: torch.device(device))
+        monkeypatch.setattr(stage, "set_up", lambda device, *settings: torch.device(device))
     shutil.copytree(prepared / "data", workplace / "data")
 
     def both(latents: dict | None = None, **autoencoder: object) -> tuple[Checkpoint, dict, LatentStats]:
