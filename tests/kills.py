@@ -188,8 +188,8 @@ class Subject:
     def last_save(self) -> float | None:
         """Return when the newest state was saved, in seconds since 1970; None without one."""
         return max(
-            (path.stat().st_mtime for path in self.state.rglob("*") if path.is_file() and path.name != "lock"),
-            default=None,
+            (path.stat().st_mtime for path in self.state.rglob("[!.]*") if path.is_file() and path.name != "lock"),
+            default=None,  # a name that begins with a dot is of a file that is being written
         )
 
     def live(self, outcome: Outcome, kills: int, chance: random.Random) -> None:

@@ -113,6 +113,7 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("compute.workers", -1),
     ("compute.gradient_checkpointing", 1),
     ("compute.save_every_seconds", 0.0),
+    ("compute.keep_states_gib", -1.0),
     ("denoiser.optimizer.milestones", [0, 2]),
     ("denoiser.optimizer.milestones", [3, 2]),
     ("feature_extractor.optimizer.milestones", [2, 2]),

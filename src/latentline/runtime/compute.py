@@ -116,6 +116,17 @@ def device_count(device: torch.device) -> int | None:
     return None if device.type == "cpu" else 1
 
 
+def host_buffer(like: Tensor) -> Tensor:
+    """Return an empty, contiguous tensor like ``like`` in ordinary memory; page-locked where ``like`` is on a GPU."""
+    return torch.empty(like.shape, dtype=like.dtype, device="cpu", pin_memory=like.is_cuda)
+
+
+def synchronize() -> None:
+    """Wait until the GPU, if this process uses one, has done all that was asked of it."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
 def _keep_freed_memory() -> None:
     """Stop glibc from returning large freed tensors to the kernel, since the next step faults their pages in again.
 

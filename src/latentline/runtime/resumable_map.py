@@ -83,7 +83,7 @@ class ResumableMap:
             yield self._read(number) if number in self._saved else self._compute(number, compute)
 
     def save(self) -> None:
-        """Write all finished chunks to disk."""
+        """Write all finished chunks to disk. Each is written once, so many saves cost little more than one."""
         if self._unsaved:
             name = _FILE.format(min(self._unsaved))
             tensors = {

@@ -9,6 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from latentline.runtime.compute import host_buffer, synchronize
 from latentline.runtime.parallel import SINGLE_PROCESS, Ranks
 from latentline.runtime.resume import ResumeFile
 
@@ -64,8 +65,7 @@ class StateSaver:
     def save(self, capture: Capture) -> None:
         """Copy the state, and let the thread replace the `running` one by the copy."""
         self._wait()
-        if torch.cuda.is_initialized():
-            torch.cuda.synchronize()  # else the clock would count the steps that are still queued on the GPU
+        synchronize()  # else the clock would count the steps that are still queued on the GPU
         started = time.monotonic()
         tensors, meta = capture()
         if not self._ranks.is_main:
@@ -107,12 +107,10 @@ class StateSaver:
         """Return copies in ordinary memory, contiguous."""
         for name, tensor in tensors.items():
             if name not in self._copies:
-                self._copies[name] = torch.empty(
-                    tensor.shape, dtype=tensor.dtype, device="cpu", pin_memory=tensor.is_cuda
-                )
-            self._copies[name].copy_(tensor.detach(), non_blocking=tensor.is_cuda)
-        if torch.cuda.is_initialized():
-            torch.cuda.synchronize()
+                self._copies[name] = host_buffer(tensor)
+            copy = self._copies[name]
+            copy.copy_(tensor.detach(), non_blocking=copy.is_pinned())
+        synchronize()
         return {name: self._copies[name] for name in tensors}
 
     def _written(self, tensors: dict[str, Tensor], meta: dict[str, Any], *, counted: bool) -> float:
