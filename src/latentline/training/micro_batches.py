@@ -38,3 +38,9 @@ def micro_batches(
         yield (stop - start) / count, slice(start, stop)
     for _ in range(wanted - filled):
         yield 0.0, slice(0, 1)
+
+
+def largest_micro_batch(count: int, gradient_accumulation_steps: int, ranks: Ranks = SINGLE_PROCESS) -> int:
+    """Return the rows of this rank's largest micro-batch; see :func:`micro_batches`."""
+    parts = micro_batches(count, gradient_accumulation_steps, ranks)
+    return max(part.stop - part.start for _, part in parts)
