@@ -16,6 +16,7 @@ from latentline.autoencoders.base import Autoencoder
 from latentline.autoencoders.build import build_autoencoder
 from latentline.autoencoders.load import inference_batch
 from latentline.core.compute_params import ComputeParams
+from latentline.core.condition import Condition
 from latentline.core.params import NO_WEIGHTS
 from latentline.core.paths import PREPARED
 from latentline.core.seeds import derive_seed, generator
@@ -25,12 +26,12 @@ from latentline.nn.blocks import ResBlock
 from latentline.nn.gradient_checkpointing import checkpoint_blocks
 from latentline.runtime.compile import compiled
 from latentline.runtime.compute import channels_last, to_device
-from latentline.runtime.memory import require_trainable
+from latentline.runtime.memory import ForwardPass, require_trainable
 from latentline.runtime.parallel import Ranks
 from latentline.training.config import optimizer_of, resident, saving_of
 from latentline.training.ema import Ema
 from latentline.training.loop import Saving, TrainConfig, fit
-from latentline.training.micro_batches import MicroBatch, own_micro_batches
+from latentline.training.micro_batches import MicroBatch, largest_micro_batch, own_micro_batches
 from latentline.training.step_inputs import Inputs, RowSource, StepInputs
 from stages.train_autoencoder.auxiliary_losses import AuxiliaryLosses, build_auxiliary_losses
 from stages.train_autoencoder.init_from import begin_with
@@ -94,7 +95,19 @@ def build_initial(
     def build() -> Autoencoder:
         return build_autoencoder(params.name, **constructor)
 
-    require_trainable(build, device, "autoencoder", params.constructor(), ranks)
+    def forward(network: Autoencoder, rows: int) -> object:
+        if network.noise_shape:  # a diffusion autoencoder: one evaluation of its decoder, whatever its encoder does
+            z = Condition(torch.empty(rows, *network.latent_shape))
+            return network.decoder(torch.empty(rows, *network.noise_shape), torch.empty(rows), z)
+        if params.freeze_encoder:
+            network.get_submodule("encoder").requires_grad_(False)
+        return network.decode(network.encode(torch.empty(rows, *card.shape)))
+
+    rows = largest_micro_batch(
+        min(params.optimizer.batch_size, card.counts["train"]), params.optimizer.accumulate, ranks
+    )
+    activations = ForwardPass(rows, forward) if params.epochs else None
+    require_trainable(build, device, "autoencoder", params.constructor(), ranks, activations)
     torch.manual_seed(derive_seed(seed, STAGE, "weights"))
     autoencoder = to_device(build(), device)
     trained_on = dict(card.sha256)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from latentline.core.condition import Condition
 from latentline.core.files import sha256_file
 from latentline.core.params import NO_WEIGHTS
 from latentline.core.paths import LATENT_STATS
@@ -21,14 +22,14 @@ from latentline.denoisers.conditioning import build_conditioning
 from latentline.denoisers.load import Denoiser
 from latentline.diffusion.objective import denoising_loss, sample_times
 from latentline.diffusion.process import build_process
-from latentline.latents.cache import LatentStats
+from latentline.latents.cache import LatentStats, read_labels
 from latentline.runtime.compute import channels_last, to_device
-from latentline.runtime.memory import require_trainable
+from latentline.runtime.memory import ForwardPass, require_trainable
 from latentline.runtime.parallel import Ranks
 from latentline.training.config import optimizer_of
 from latentline.training.ema import Ema
 from latentline.training.loop import Saving, TrainConfig, fit
-from latentline.training.micro_batches import MicroBatch, own_micro_batches
+from latentline.training.micro_batches import MicroBatch, largest_micro_batch, own_micro_batches
 from latentline.training.step_inputs import Inputs, StepInputs
 from stages.train_denoiser.evaluate import evaluate
 from stages.train_denoiser.init_from import begin_with
@@ -56,8 +57,21 @@ def build(
         "cond_dim": conditioning.cond_dim,
         **params.constructor(),
     }
+
+    def forward(network: nn.Module, rows: int) -> object:
+        vector = torch.empty(rows, conditioning.cond_dim)
+        return network(torch.empty(rows, *stats.shape), torch.empty(rows), Condition(vector))
+
+    rows = largest_micro_batch(
+        min(params.optimizer.batch_size, len(read_labels(stats.schema))), params.optimizer.accumulate, ranks
+    )
     require_trainable(
-        lambda: build_denoiser(params.name, **constructor), device, "denoiser", params.constructor(), ranks
+        lambda: build_denoiser(params.name, **constructor),
+        device,
+        "denoiser",
+        params.constructor(),
+        ranks,
+        ForwardPass(rows, forward) if params.epochs else None,
     )
     torch.manual_seed(derive_seed(seed, STAGE, "weights"))
     network = to_device(build_denoiser(params.name, **constructor), device)

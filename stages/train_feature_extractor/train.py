@@ -16,11 +16,12 @@ from latentline.evaluation.agreement import agreement
 from latentline.feature_extractors.build import ExtractorNetwork, PretrainedExtractor, build_feature_extractor
 from latentline.feature_extractors.training import ClassifierTraining, predict_labels, train_classifier
 from latentline.runtime.compute import to_device
-from latentline.runtime.memory import require_trainable
+from latentline.runtime.memory import ForwardPass, require_trainable
 from latentline.runtime.packaged_weights import EFFICIENTNET_LITE0, read_packaged_weights
 from latentline.runtime.parallel import Ranks
 from latentline.training.config import resident, saving_of
 from latentline.training.loop import Saving
+from latentline.training.micro_batches import largest_micro_batch
 from stages.train_feature_extractor.params import FeatureExtractorParams
 
 STAGE = "train_feature_extractor"
@@ -57,7 +58,17 @@ def build(
     constructor: dict[str, Any] = {"outputs": num_logits(card.schema)}
     if name == "classifier":
         constructor |= {"shape": list(card.shape), **sizes, "dropout": params.dropout}
-    require_trainable(lambda: build_feature_extractor(name, **constructor), device, "feature_extractor", sizes)
+    rows = largest_micro_batch(min(params.optimizer.batch_size, len(labels)), params.optimizer.accumulate)
+    require_trainable(
+        lambda: build_feature_extractor(name, **constructor),
+        device,
+        "feature_extractor",
+        sizes,
+        # The network below a pretrained extractor's head keeps nothing.
+        forward=ForwardPass(rows, lambda network, rows: network(torch.empty(rows, *card.shape)))
+        if name == "classifier"
+        else None,
+    )
     torch.manual_seed(derive_seed(seed, STAGE, "weights"))
     network = build_feature_extractor(name, **constructor)
     if isinstance(network, PretrainedExtractor):

@@ -3,8 +3,11 @@
 import json
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import pytest
+
+from latentline.core.stage import run_stage
 
 PROGRAM = """
 import os, signal, sys
@@ -80,6 +83,46 @@ def test_too_little_memory_is_one_line_with_the_remedy(run, workplace, body):
     assert line.startswith("error: train_x: this machine has too little memory")
     assert "lower its batch_size" in line
     assert list(workplace.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("stage", "remedy"),
+    [
+        ("train_feature_extractor", "raise feature_extractor.optimizer.accumulate, or lower feature_extractor.optim"),
+        (
+            "train_autoencoder",
+            "raise autoencoder.optimizer.accumulate (on several GPUs also compute.devices), or lower",
+        ),
+        ("train_denoiser", "the sizes of the network, or data.image_size"),
+        ("sample", "lower sample.batch_size"),
+        ("evaluate", "lower evaluate.max_images"),
+        ("encode_and_cache_latents", "lower the sizes of the autoencoder"),
+    ],
+)
+@pytest.mark.parametrize(
+    "message",
+    [
+        "CUDA out of memory. Tried to allocate 2 GiB",
+        "MPS backend out of memory (MPS allocated: 5.00 GB, other allocations: 1.00 GB, max allowed: 6.00 GB)",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    ],
+)
+def test_a_stage_without_memory_names_its_own_settings(workplace, capsys, stage, remedy, message):
+    with pytest.raises(SystemExit) as ended:
+        run_stage(stage, Mock(side_effect=RuntimeError(message)))
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {stage}: this machine has too little memory ({message}); ")
+    assert remedy in line
+
+
+def test_an_operation_without_a_deterministic_implementation_is_one_line(workplace, capsys):
+    message = "cumsum_cuda_kernel does not have a deterministic implementation, but you set 'torch.use_...'"
+    with pytest.raises(SystemExit) as ended:
+        run_stage("evaluate", Mock(side_effect=RuntimeError(message)))
+    assert ended.value.code == 2
+    expected = "error: evaluate: cumsum_cuda_kernel does not have a deterministic implementation"
+    assert capsys.readouterr().err == f"{expected}; set compute.deterministic to false\n"
 
 
 @pytest.mark.parametrize(

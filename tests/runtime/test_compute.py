@@ -11,7 +11,6 @@ from torch import nn
 from latentline.core.errors import UserError
 from latentline.runtime import compute
 from latentline.runtime.compute import channels_last, has_device, set_up, to_device
-from support.simulated_device import simulated_device
 
 PROGRAM = """
 import json, os, sys
@@ -81,8 +80,4 @@ def test_on_other_devices_layouts_are_contiguous_but_for_batch_norm_on_cuda():
     }
     last, contiguous = torch.channels_last, torch.contiguous_format
     assert layouts == {cpu: [last, last], cuda: [contiguous, last], mps: [contiguous, contiguous]}
-    placed = to_device(grouped, simulated_device())
-    assert placed[0].weight.is_contiguous()
-    x = torch.randn(2, 8, 5, 5)
-    assert channels_last(x).is_contiguous(memory_format=torch.channels_last)
-    assert channels_last(channels_last(x).to(simulated_device())).is_contiguous()
+    assert channels_last(torch.randn(2, 8, 5, 5)).is_contiguous(memory_format=torch.channels_last)

@@ -41,6 +41,7 @@ DIGITS = {
     "compute.workers": 0,
 }
 CHUNK = 25  # images
+DIGITS_RUN = "LATENTLINE_DIGITS_RUN"  # environment variable: a folder in which every stage ran, for tests/simulated
 
 
 def run_stage(name: str) -> None:

@@ -17,6 +17,20 @@ from latentline.core.timing import record_timing
 _USER_ERROR_STATUS = 2
 _MAX_CHARS = 160  # of torch's own error messages
 _SMALLER = "lower its batch_size, the sizes of its network, or data.image_size"
+_SMALLER_BATCH = (
+    "raise {0}.optimizer.accumulate{1}, or lower {0}.optimizer.batch_size, the sizes of the network, or data.image_size"
+)
+_LESS_MEMORY = {  # stage -> what makes it need less
+    "download": "lower compute.workers, data.limit or data.image_size",
+    "train_feature_extractor": _SMALLER_BATCH.format("feature_extractor", ""),
+    "train_autoencoder": _SMALLER_BATCH.format("autoencoder", " (on several GPUs also compute.devices)"),
+    "train_denoiser": _SMALLER_BATCH.format("denoiser", " (on several GPUs also compute.devices)"),
+    "encode_and_cache_latents": "lower the sizes of the autoencoder or data.image_size, or set compute.device to cpu",
+    "sample": "lower sample.batch_size",
+    "train_latent_classifiers": "lower latent_classifiers.train_count",
+    "evaluate": "lower evaluate.max_images or evaluate.pair_count, or set compute.device to cpu",
+    "manipulate": "lower manipulate.count, or set compute.device to cpu",
+}
 _ROOM = "make room and run the same command again to continue"
 _AGAIN = "run the same command again to continue"
 _DISK_FULL = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
@@ -42,7 +56,11 @@ def run_stage(stage: str, main: Callable[[], None]) -> None:
     except Exception as error:
         message = " ".join(str(error).split())[:_MAX_CHARS]
         if _is_out_of_memory(error):
-            _fail(f"error: {stage}: this machine has too little memory ({message}); {_SMALLER}", _USER_ERROR_STATUS)
+            remedy = _LESS_MEMORY.get(stage, _SMALLER)
+            _fail(f"error: {stage}: this machine has too little memory ({message}); {remedy}", _USER_ERROR_STATUS)
+        if "does not have a deterministic implementation" in message:
+            operation = message.partition(",")[0]
+            _fail(f"error: {stage}: {operation}; set compute.deterministic to false", _USER_ERROR_STATUS)
         if _is_disk_full(error):
             _fail(f"error: {stage}: the disk is full ({message}); {_ROOM}", _USER_ERROR_STATUS)
         raise
@@ -77,11 +95,10 @@ def _print(line: str) -> None:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Return whether memory ran out. Torch has an error type of its own for this on a GPU, and none on the CPU."""
+    """Return whether memory ran out. Torch has an error type of its own for this on a GPU, and none on CPU and MPS."""
     message = str(error)
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and ("out of memory" in message.lower() or "can't allocate memory" in message)
-    )
+    words = ("out of memory" in message.lower(), "can't allocate memory" in message, "_ALLOC_FAILED" in message)
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(words))
 
 
 def _is_disk_full(error: Exception) -> bool:

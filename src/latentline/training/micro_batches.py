@@ -60,3 +60,9 @@ def own_micro_batches(
         (weight, slice(part.start - own.start, part.stop - own.start) if weight else slice(0, 1))
         for weight, part in parts
     ]
+
+
+def largest_micro_batch(count: int, gradient_accumulation_steps: int, ranks: Ranks = SINGLE_PROCESS) -> int:
+    """Return the rows of this rank's largest micro-batch; see :func:`micro_batches`."""
+    parts = micro_batches(count, gradient_accumulation_steps, ranks)
+    return max(part.stop - part.start for _, part in parts)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from latentline.runtime.compute import channels_last, to_device
 from support.simulated_device import counting, simulated_device, simulated_pinning
 
 
@@ -92,3 +93,9 @@ def test_a_copy_of_pinned_memory_waits_for_nothing(device):
         torch.ones(2).to(device, non_blocking=True)
     assert counts.copies == {"to_device": 3}
     assert counts.synchronisations == {"copy to_device": 1}
+
+
+def test_layouts_are_contiguous_where_a_network_has_group_norm(device):
+    grouped, x = nn.Sequential(nn.Conv2d(8, 8, 3), nn.GroupNorm(2, 8)), torch.randn(2, 8, 5, 5)
+    assert to_device(grouped, device)[0].weight.is_contiguous()
+    assert channels_last(channels_last(x).to(device)).is_contiguous()
