@@ -38,6 +38,7 @@ VARIANCE_PRESERVING = {
     "denoiser.process.path": "vp_linear",
     "denoiser.process.prediction": "v",
     "sample.sampler": "euler",
+}
 NOT_DETERMINISTIC = {  # on CUDA, for which torch raises while compute.deterministic is true
     *(
         "adaptive_avg_pool2d_backward",

@@ -95,9 +95,9 @@ def _layout(module: torch.nn.Module, device: torch.device) -> torch.memory_forma
 def pinned(x: Tensor, device: torch.device) -> Tensor:
     """Return a tensor of the CPU in memory from which it is copied to ``device`` without waiting (non_blocking).
 
-    The CPU and MPS share one memory and need none.
+    The CPU and MPS share one memory and need none; the meta device has no memory.
     """
-    return x if device.type in ("cpu", "mps") else x.pin_memory()
+    return x if device.type in ("cpu", "mps", "meta") else x.pin_memory()
 
 
 def memory_bytes(device: torch.device) -> int:
