@@ -167,7 +167,7 @@ def test_a_condition_is_one_hot_classes_signs_and_standardised_numbers(model):
     [
         (
             lambda model: model.encode(torch.zeros(2, 1, 9, 9)),
-            "images (torch.float32 (2, 1, 9, 9)) must be float in [-1, 1] of shape (B, 1, 8, 8); convert bytes with ",
+            "images (torch.float32 (2, 1, 9, 9)) must be float in [-1, 1] of shape (B, 1, 8, 8); give them the size ",
         ),
         (
             lambda model: model.encode(torch.zeros(2, 1, 8, 8, dtype=torch.uint8)),
@@ -245,6 +245,26 @@ def test_a_condition_is_one_hot_classes_signs_and_standardised_numbers(model):
         (
             lambda model: model.sample(2, guidance_scale=float("nan")),
             "guidance_scale (nan) must be from 0 to 100; correct it",
+        ),
+        (
+            lambda model: model.sample(2, guidance_scale="2"),
+            "guidance_scale ('2') must be from 0 to 100; correct it",
+        ),
+        (
+            lambda model: model.sample(2, "bag"),
+            "condition ('bag') must be what model.condition returns; pass model.condition(...)",
+        ),
+        (
+            lambda model: model.encode(torch.zeros(1, 8, 8)),
+            "images (torch.float32 (1, 8, 8)) must be float in [-1, 1] of shape (B, 1, 8, 8); add the axis of the",
+        ),
+        (
+            lambda model: model.encode(torch.zeros(2, 8, 8, 1)),
+            "images (torch.float32 (2, 8, 8, 1)) must be float in [-1, 1] of shape (B, 1, 8, 8); move the channels, ",
+        ),
+        (
+            lambda model: model.decode(torch.full((2, 2, 4, 4), 1e30)),
+            "z0 (values up to 1e+30) must give finite images, not NaN or infinity in 2 of 2; take it from model.encode",
         ),
         (
             lambda model: model.sample(-1),

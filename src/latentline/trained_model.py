@@ -32,6 +32,7 @@ from latentline.core.inputs import (
     image_batch,
     require_integer,
     require_same_length,
+    scale_in_range,
     time_in_range,
 )
 from latentline.core.labels import LabelTable
@@ -96,11 +97,18 @@ class TrainedModel:
             z0: latents.
             noise: x_T (B, *noise_shape) that a diffusion autoencoder starts from, such as from :meth:`invert`; None =
                 the same for all images.
+
+        Raises:
+            UserError: another shape, integers, or latents so large that the images are not finite.
         """
         raw = self._raw(z0)
         noise = None if noise is None else self._noise_input(noise, "decode with noise")
         require_same_length(z0=raw, noise=noise)
-        return self.autoencoder.network.decode(raw, noise) if len(raw) else raw.new_empty(0, *self.image_shape)
+        if not len(raw):
+            return raw.new_empty(0, *self.image_shape)
+        images = self.autoencoder.network.decode(raw, noise)
+        largest = float(z0.detach().abs().max())
+        return require_finite(images, f"z0 (values up to {largest:g})", "take it from model.encode", "images")
 
     def invert(self, images: Tensor, z0: Tensor) -> Tensor:
         """Return the noise x_T (B, *noise_shape) from which :meth:`decode` of z0 returns the images.
@@ -211,8 +219,11 @@ class TrainedModel:
         return torch.randn((count, *self.latent_shape), generator=generator(seed, "library")).to(self.device)
 
     def _model(self, condition: Condition | None, count: int, guidance_scale: float) -> DenoiserModel:
-        if not 0 <= guidance_scale <= _MAX_SCALE:
-            raise UserError(f"guidance_scale ({guidance_scale}) must be from 0 to {_MAX_SCALE}; correct it")
+        scale = scale_in_range(guidance_scale, _MAX_SCALE)
+        if not isinstance(condition, Condition | None):
+            raise UserError(
+                f"condition ({condition!r:.40}) must be what model.condition returns; pass model.condition(...)"
+            )
         chosen = self.condition() if condition is None else condition.to(self.device)
         length = self.denoiser.conditioning.cond_dim
         if chosen.vector.shape[1:] != (length,) or chosen.size not in (1, count):
@@ -220,9 +231,7 @@ class TrainedModel:
                 f"condition {tuple(chosen.vector.shape)} must have the shape ({count}, {length}) or (1, {length}); "
                 "take it from model.condition(...)"
             )
-        return guided_model(
-            self.denoiser.network, self.denoiser.process, chosen.expanded(count), Guidance(guidance_scale)
-        )
+        return guided_model(self.denoiser.network, self.denoiser.process, chosen.expanded(count), Guidance(scale))
 
     def _images(self, images: Tensor) -> Tensor:
         return image_batch(images, self.image_shape, self.device)

@@ -10,12 +10,12 @@ from stages.download.source import Source
 
 log = logging.getLogger(__name__)
 
-_FEW = 10  # categories, of which any number may be meant
+_FEW = 10  # categories: so many may well be meant
 _NAMED = 3  # examples in a message
 
 
 def warn_of_labels(source: Source, stats: dict[str, SplitStats]) -> None:
-    """Log what the user should look at in the labels of the prepared images, one line for each kind and column."""
+    """Log one line for each kind of oddity in each column of labels of the prepared images."""
     total = sum(split.count for split in stats.values())
     categorical = {column.name: column.classes for column in source.card.attributes if column.classes}
     for name, classes in {"label": source.card.classes, **categorical}.items():

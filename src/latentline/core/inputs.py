@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -46,7 +47,7 @@ def image_batch(value: Any, shape: Sequence[int], device: torch.device) -> Tenso
         UserError: see :func:`float_batch`; or values such as 255, which are not in [-1, 1].
     """
     remedy = "convert bytes with latentline.data.store.to_unit_range"
-    images = float_batch(value, "images", shape, device, "in [-1, 1]", remedy)
+    images = float_batch(value, "images", shape, device, "in [-1, 1]", _other_shape(value, shape) or remedy)
     if len(images):
         low, high = (float(bound) for bound in images.detach().aminmax())
         if max(-low, high) > _BYTES:
@@ -57,6 +58,17 @@ def image_batch(value: Any, shape: Sequence[int], device: torch.device) -> Tenso
             )
             warnings.warn(message, stacklevel=3)
     return images
+
+
+def _other_shape(value: Any, shape: Sequence[int]) -> str | None:
+    """Return the remedy for float images of another shape than (B, *shape), None where the shape is right."""
+    if not isinstance(value, Tensor) or not value.is_floating_point() or value.shape[1:] == tuple(shape):
+        return None
+    if tuple(value.shape) == tuple(shape):
+        return "add the axis of the batch, images[None]"
+    if value.shape[1:] == (*shape[1:], shape[0]):
+        return "move the channels, images.permute(0, 3, 1, 2)"
+    return "give them the size and channels of the training images"
 
 
 def require_same_length(**batches: Tensor | None) -> None:
@@ -82,8 +94,19 @@ def time_in_range(t: Any, *, zero: bool = True) -> float:
 
 def require_integer(name: str, value: Any, least: int) -> None:
     """Raise UserError unless ``value`` is an integer of at least ``least``."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
         raise UserError(f"{name} ({value}) must be an integer and at least {least}; raise or round it")
+
+
+def scale_in_range(value: Any, largest: float) -> float:
+    """Return a scale of guidance from 0 to ``largest``. Raises UserError."""
+    try:
+        scale = float(value)
+    except (TypeError, ValueError, RuntimeError):
+        scale = math.nan
+    if isinstance(value, str) or not 0 <= scale <= largest:
+        raise UserError(f"guidance_scale ({value!r}) must be from 0 to {largest}; correct it")
+    return scale
 
 
 def attribute_values(attribute: Attribute, values: Any) -> Tensor:

@@ -30,7 +30,7 @@ _SPLIT_OF = {
     "testing": "test",
 }
 _AFFIXES = r"(images?|imgs?|data|set|folder|split|samples?|pictures?|photos?|files)*"
-_NEAR_SPLIT = re.compile(rf"{_AFFIXES}(train(ing)?|val(id(ation)?)?|test(ing)?|dev|eval(uation)?|holdout){_AFFIXES}")
+_NEAR_SPLIT = re.compile(rf"{_AFFIXES}(train(ing)?|val(id(ation)?)?|test(ing)?|dev|eval|evaluation|holdout){_AFFIXES}")
 
 
 @dataclass

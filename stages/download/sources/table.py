@@ -31,7 +31,6 @@ _LABEL = "label"
 _SPLIT = "split"
 _FORM = "write a header line, then one row per image"
 _DELIMITERS = ",;\t|"
-_INDEX = ("", "index", "id", "unnamed: 0")  # what pandas and others call a column of row numbers
 _LIKE_FILE = {"file", "files", "filename", "filenames", "filepath", "fname", "image", "images", "img", "imagename"}
 _LIKE_FILE |= {"imagefile", "imagepath", "imageid", "path", "name"}
 _LIKE_LABEL = {"label", "labels", "class", "classes", "classname", "classid", "category", "target", "targets", "y"}
@@ -118,7 +117,7 @@ def _columns(path: Path, root: Path, where: str) -> dict[str, TextColumn]:
     for number, name in enumerate(header):
         cells = np.array([text.strip() for text in frame.iloc[1:, number]], object)
         column = TextColumn(name, cells, rows, where)
-        if number == 0 and len(header) > 1 and _is_index(column, root):
+        if number == 0 and len(header) > 1 and _is_index(column, header[1:], frame.iloc[1, 1:], root):
             log.info("%s: column 1 (%r) numbers the rows and is left out", where, name)
             continue
         if not name and not any(cells):
@@ -159,7 +158,12 @@ def _read(path: Path, where: str) -> "pd.DataFrame":
         raise UserError(f"data.labels ({path}: {reason}) must be a readable CSV in UTF-8; save it as such") from None
     except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, pd.errors.ParserWarning) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"data.labels ({path}: {reason}) must be a readable CSV; {_FORM}") from None
+        remedy = _FORM
+        if found := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", reason):
+            least, line, cells = found.groups()
+            reason = f"line {line} has {cells} cells and the header, {first.strip():.60}, {least}"
+            remedy = f"put quotes around a cell that contains {delimiter!r}, or correct the line"
+        raise UserError(f"data.labels ({path}: {reason}) must be a readable CSV; {remedy}") from None
     if delimiter != ",":
         log.info("%s: the cells are separated by %r", where, delimiter)
     return frame.fillna("")
@@ -171,10 +175,18 @@ def _delimiter(header: str) -> str:
     return max(_DELIMITERS, key=bare.count)
 
 
-def _is_index(column: TextColumn, root: Path) -> bool:
-    """Return whether the first column only numbers the rows."""
+def _is_index(column: TextColumn, others: Iterable[str], cells: Iterable[str], root: Path) -> bool:
+    """Return whether the first column only numbers the rows, and another one names the files.
+
+    Args:
+        column: the first one.
+        others: names of the others.
+        cells: their first cells.
+        root: ``data.path``.
+    """
     first = str(column.cells[0])
-    if column.name.lower() not in _INDEX or first not in ("0", "1") or is_file(root / first):
+    named = any(_letters(name) in _LIKE_FILE for name in others) or any(cell and is_file(root / cell) for cell in cells)
+    if first not in ("0", "1") or is_file(root / first) or _letters(column.name) == _FILE or not named:
         return False
     return bool((column.cells == np.arange(int(first), int(first) + len(column.cells)).astype(str)).all())
 

@@ -36,7 +36,7 @@ def match_files(column: TextColumn, options: SourceOptions, others: Sequence[str
         UserError: a name outside the folder, a file named twice, or too few names of files.
     """
     names = [_path(str(cell), options.path) for cell in column.cells]
-    _require_inside(names, column)
+    _require_inside(names, column, options.path)
     absent = [index for index, name in enumerate(names) if not is_file(options.path / name)]
     if absent:
         files = _files(options.path)
@@ -57,11 +57,13 @@ def _path(cell: str, root: Path) -> str:
     return str(PurePosixPath(cell))
 
 
-def _require_inside(names: list[str], column: TextColumn) -> None:
+def _require_inside(names: list[str], column: TextColumn, root: Path) -> None:
     for name, row in zip(names, column.rows, strict=True):
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\0" in name:
+            inside = PurePosixPath(name).is_relative_to(root.absolute())
+            remedy = f"write {str(PurePosixPath(name).relative_to(root.absolute()))!r}" if inside else "correct it"
             raise UserError(
-                f"{column.where}: row {row} ({name!r}) must be a file inside data.path, relative to it; correct it"
+                f"{column.where}: row {row} ({name!r}) must be a file inside data.path, relative to it; {remedy}"
             )
 
 
