@@ -165,7 +165,7 @@ def train_autoencoder(
         used, history = fit(
             autoencoder,
             loss,
-            TrainConfig("autoencoder", epochs, order.steps_per_epoch, optimizer, saving, len(parts)),
+            TrainConfig("autoencoder", epochs, order.steps_per_epoch, optimizer, saving, len(parts), order.batch_size),
             averages=[] if params.ema_decay is None else [Ema(autoencoder, params.ema_decay)],
             discriminator=auxiliary.discriminator,
             on_epoch=validate,

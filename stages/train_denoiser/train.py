@@ -148,7 +148,8 @@ def train(
         return {params.ema_decays[0]: denoiser}, [row]
     averages = [Ema(denoiser.network, decay) for decay in params.ema_decays]
     optimizer = optimizer_of(params.optimizer)
-    config = TrainConfig("denoiser", params.epochs, order.steps_per_epoch, optimizer, saving, len(parts))
+    size = order.batch_size
+    config = TrainConfig("denoiser", params.epochs, order.steps_per_epoch, optimizer, saving, len(parts), size)
     _, history = fit(denoiser.network, loss, config, averages=averages, on_epoch=on_epoch, ranks=ranks)
     return {average.decay: replace(denoiser, network=average.model) for average in averages}, history
 

@@ -4,22 +4,37 @@ import resource
 import sys
 from pathlib import Path
 
+import torch
+
 from latentline.core.errors import UserError
 from latentline.core.files import read_json, write_json
 
 _FILE = Path("metrics/timing.json")
 
 
-def record_timing(stage: str, **values: float) -> None:
-    """Set ``values`` (rounded) and the peak memory of this process under ``stage``."""
+def record_timing(stage: str, **values: float | None) -> None:
+    """Set ``values`` (rounded; None = unknown) and the peaks of this process's memory under ``stage``."""
     timings = _recorded(stage)
-    rounded = {name: round(value, 1) for name, value in values.items()}
-    write_json(
-        _FILE, {**timings, stage: {**timings.get(stage, {}), **rounded, "peak_memory_mib": round(_peak_memory_mib())}}
-    )
+    rounded = {name: _rounded(value) for name, value in values.items()}
+    device_memory = peak_device_memory_mib()
+    peaks = {
+        "peak_memory_mib": round(_peak_memory_mib()),
+        "peak_device_memory_mib": None if device_memory is None else round(device_memory),
+    }
+    write_json(_FILE, {**timings, stage: {**timings.get(stage, {}), **rounded, **peaks}})
 
 
-def _recorded(stage: str) -> dict[str, dict[str, float]]:
+def peak_device_memory_mib() -> float | None:
+    """Return the peak of what tensors of this process took of its GPU, in MiB; None without one."""
+    return torch.cuda.max_memory_allocated() / (1 << 20) if torch.cuda.is_initialized() else None
+
+
+def _rounded(value: float | None) -> float | None:
+    """Round to one decimal, and numbers below 1 to three digits."""
+    return value if value is None else round(value, 1) if abs(value) >= 1 else float(f"{value:.3g}")
+
+
+def _recorded(stage: str) -> dict[str, dict[str, float | None]]:
     """Return the content of the file. A damaged file counts as empty, since it must not cost a training."""
     try:
         timings = read_json(_FILE, stage) if _FILE.exists() else {}

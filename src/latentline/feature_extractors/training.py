@@ -112,7 +112,12 @@ def train_classifier(
             yield weight, value, {"loss": value}
 
     config = TrainConfig(
-        "feature_extractor", training.epochs, order.steps_per_epoch, optimizer_of(training.optimizer), saving
+        "feature_extractor",
+        training.epochs,
+        order.steps_per_epoch,
+        optimizer_of(training.optimizer),
+        saving,
+        batch_size=order.batch_size,
     )
     _, history = fit(trained, loss, config, on_epoch=on_epoch)
     return history

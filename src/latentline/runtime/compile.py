@@ -29,6 +29,11 @@ def require_compiler(device: torch.device) -> None:
             )
 
 
+def is_compiled(network: nn.Module) -> bool:
+    """Return whether the network or a module of it is compiled; see :func:`compiled`."""
+    return any(module._compiled_call_impl is not None for module in network.modules())
+
+
 @contextmanager
 def compiled(
     enabled: bool, device: torch.device, networks: Sequence[nn.Module], *, walks_graph_once: bool = True

@@ -1,18 +1,21 @@
 """Arguments of ``training.loop.fit`` from settings."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
 from latentline.core.compute_params import ComputeParams
 from latentline.core.shards import ShardedArray
+from latentline.core.timing import record_timing
 from latentline.runtime.compute import memory_bytes
 from latentline.runtime.resume import ResumeFile
 from latentline.runtime.trackers import Trackers
 from latentline.training.loop import Saving
 from latentline.training.optimizer import Optimizer
 from latentline.training.params import OptimizerParams
+from latentline.training.progress import Speed
 from latentline.training.step_inputs import RowSource
 
 _MOST_BYTES = 2 << 30  # of images or latents that are held in memory
@@ -43,7 +46,7 @@ def saving_of(
     computed_by: Sequence[str],
     part: str = "",
 ) -> Saving:
-    """Return where a training of ``stage`` saves its state.
+    """Return where a training of ``stage`` saves its state; its speed goes to metrics/timing.json.
 
     Without ``epochs`` among ``params`` a longer run may continue a shorter one.
 
@@ -61,4 +64,9 @@ def saving_of(
     keep_bytes = int(compute.keep_states_gib * 2**30)
     file = ResumeFile(stage, {"settings": params, "inputs": inputs}, computed_by, part, keep_bytes)
     trackers = Trackers(compute.trackers, stage, params)
-    return Saving(file, compute.save_every_seconds, trackers, extendable="epochs" not in params)
+    record = partial(_record_speed, stage, f"{part}_" if part and part != stage.removeprefix("train_") else "")
+    return Saving(file, compute.save_every_seconds, trackers, "epochs" not in params, record)
+
+
+def _record_speed(stage: str, prefix: str, speed: Speed) -> None:
+    record_timing(stage, **{prefix + name: value for name, value in speed.items()})

@@ -4,11 +4,10 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from latentline.core.interrupt import InterruptedRunError, deferred_interrupts
 from latentline.runtime.parallel import SINGLE_PROCESS, Ranks, reporting_lost_ranks
@@ -18,9 +17,11 @@ from latentline.runtime.state_saver import StateSaver
 from latentline.runtime.trackers import Trackers
 from latentline.training.ema import Ema
 from latentline.training.eval_model import EvalModel
+from latentline.training.flops import StepFlops
 from latentline.training.gradients import GradientBuckets
 from latentline.training.micro_batches import Loss
 from latentline.training.optimizer import Optimizer
+from latentline.training.progress import Progress, Speed
 from latentline.training.state import RunState, TrainedModule
 from latentline.training.step_log import StepLog, StepNumbers
 
@@ -51,6 +52,8 @@ class Saving:
     trackers: Trackers = field(default_factory=Trackers)
     extendable: bool = False
     """Whether a run of more epochs may continue this one; neither the key nor the loss may depend on ``epochs``."""
+    on_speed: Callable[[Speed], None] = lambda speed: None
+    """Receives the speed of the steps after the training, on rank 0."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ class TrainConfig:
     saving: Saving
     micro_batches: int = 1
     """Micro-batches that the loss yields at each step on each rank; checked where there are several ranks."""
+    batch_size: int = 0
+    """Images of a step on all ranks, for the speed; 0 = unknown."""
 
     @property
     def total_steps(self) -> int:
@@ -128,21 +133,25 @@ def fit(
         _resume(state, config, ranks)
     step_log: StepLog[TrainedModule] = StepLog(device, state.step)
     first_step, capture = state.step, partial(state.save, config.total_steps)
+    progress = Progress(config.section, config.total_steps, first_step, config.batch_size, device, precision, ranks)
+    step_flops = StepFlops()
     trackers = config.saving.trackers if ranks.is_main else Trackers()
     with (
         trackers,
         deferred_interrupts() as stop_requested,
         StateSaver(config.saving.file, config.saving.every_seconds, ranks) as saver,
-        _progress_bar(state, config, ranks) as bar,
+        progress,
         reporting_lost_ranks(ranks),
         tensor_cores(precision),
     ):
         while state.step < config.total_steps:
-            for module in state.active_modules():  # the model, then the discriminator
+            active = state.active_modules()  # the model, then the discriminator
+            for module in active:
                 module.network.train()
                 numbers = StepNumbers()
-                for micro_batch in module.micro_batches(state.step):
-                    numbers.add(*micro_batch)
+                with step_flops.counted(module, state.step):
+                    for micro_batch in module.micro_batches(state.step):
+                        numbers.add(*micro_batch)
                 module.gradients.finish()
                 _all_reduce(module.network, numbers, ranks)
                 numbers.gradient_norm = module.clip_gradients()
@@ -150,7 +159,7 @@ def fit(
                 step_log.add(state.step, module, numbers)
             state.update_averages()
             state.step += 1
-            bar.update()
+            progress.advance(sum(step_flops[module.network] for module in active))
 
             ends_epoch = state.step % config.steps_per_epoch == 0
             extends = state.step == config.extension_step
@@ -158,11 +167,10 @@ def fit(
             if not (ends_epoch or extends or stopping or step_log.due(state.step)):
                 continue
             _read(step_log, state, discriminator)
+            progress.stop_clock()
             stop, save = _agree(Signals(stop_requested(), saver.due()), step_log, state.step, ranks)
             if ends_epoch:
-                row = _end_epoch(state, eval_model, config, on_epoch, ranks)
-                bar.set_postfix(_summary(row))
-                trackers.log(row)
+                trackers.log(_end_epoch(state, eval_model, config, on_epoch, ranks))
                 stop = ranks.any_rank(stop or stop_requested())
             if extends:
                 saver.save_extension_point(capture)
@@ -172,8 +180,10 @@ def fit(
                 raise InterruptedRunError
             if save and state.step < config.total_steps:
                 saver.save(capture)
+            progress.start_clock(_summary(state.history[-1]) if state.history else {})
         if state.step > first_step:  # else the state that was loaded is the last one
             saver.save_at_finish(capture)
+        progress.report(config.saving.on_speed)
         return eval_model.gathered(), state.history
 
 
@@ -214,11 +224,6 @@ def _trained_modules(
     return first, build(
         second.network, second.loss, second.optimizer, second.first_step, section, f"lower {section}.lr"
     )
-
-
-def _progress_bar(state: RunState, config: TrainConfig, ranks: Ranks) -> "tqdm[NoReturn]":
-    hidden = None if ranks.is_main else True  # None = where the output is no terminal
-    return tqdm(total=config.total_steps, initial=state.step, desc=config.section, disable=hidden, mininterval=1)
 
 
 def _all_reduce(network: nn.Module, numbers: StepNumbers, ranks: Ranks) -> None:
