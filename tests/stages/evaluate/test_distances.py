@@ -73,7 +73,7 @@ def test_portions_give_the_mean_and_covariance_of_all_rows():
 
 
 @pytest.mark.usefixtures("small_portions")
-def test_portions_give_the_kernel_distance_of_all_pairs_and_what_is_known_is_not_computed_again():
+def test_portions_give_the_kernel_distance_of_all_pairs_with_and_without_the_references_own_mean():
     a, b = _features(40, 10).double(), _features(40, 10, shift=0.2).double()
     expected = pytest.approx(poly_mmd(a, b).item(), rel=1e-9)
     assert kernel_distance(a, b, block=7) == expected
