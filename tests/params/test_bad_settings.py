@@ -47,6 +47,7 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("evaluate.neighbours", [5]),
     ("compute.threads", "2"),
     ("compute.threads", True),
+    ("compute.compile", "inductor"),
     ("evaluate.bayes", "off"),
     ("evaluate.classification_accuracy_score", 1),
     ("autoencoder.optimizer.milestones", 2),
