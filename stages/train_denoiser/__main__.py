@@ -8,7 +8,7 @@ from latentline.denoisers.build import graph_modules
 from latentline.latents.cache import read_stats
 from latentline.nn.gradient_checkpointing import checkpoint_blocks
 from latentline.runtime.checkpoint import save_checkpoint
-from latentline.runtime.compile import compiled
+from latentline.runtime.compile import compiled, require_compiler
 from latentline.runtime.compute import set_up
 from latentline.runtime.parallel import init_distributed
 from latentline.training.config import saving_of
@@ -25,6 +25,7 @@ def main() -> None:
     device, ranks = init_distributed(
         set_up(compute.device, compute.threads, compute.deterministic), compute.devices, compute.nodes, compute.strategy
     )
+    require_compiler(compute.compile, device)
     stats = read_stats()
     denoiser, checkpoint = build(params, stats, seed, device, ranks)
     if compute.gradient_checkpointing:

@@ -48,6 +48,7 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("compute.threads", "2"),
     ("compute.threads", True),
     ("compute.deterministic", "warn"),
+    ("compute.compile", "inductor"),
     ("evaluate.bayes", "off"),
     ("evaluate.classification_accuracy_score", 1),
     ("autoencoder.optimizer.milestones", 2),
