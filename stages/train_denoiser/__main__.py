@@ -27,7 +27,8 @@ def main() -> None:
     )
     require_compiler(compute.compile, device)
     stats = read_stats()
-    denoiser, checkpoint = build(params, stats, seed, device, ranks)
+    keeps_activations = not (compute.compile or compute.gradient_checkpointing)
+    denoiser, checkpoint = build(params, stats, seed, device, ranks, keeps_activations=keeps_activations)
     if compute.gradient_checkpointing:
         checkpoint_blocks(denoiser.network)
     splits = {name: read_split(name, stats, denoiser.conditioning, device) for name in ("train", "val", "test")}
