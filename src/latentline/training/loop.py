@@ -231,7 +231,7 @@ def _end_epoch(
     """Validate, and append the epoch's row to the history: means of the logged terms, and what ``on_epoch`` adds."""
     epoch = state.step // config.steps_per_epoch
     row: dict[str, float] = {"epoch": epoch, **state.close_epoch()}
-    # Validation has batches of other sizes and figures of a few images, each of which would be compiled anew.
+    # Validation and figures have batches of many sizes, and each size would be compiled anew.
     with torch.compiler.set_stance("force_eager"), eval_model.on_rank0() as network, torch.no_grad():
         row |= ranks.broadcast_object(on_epoch(network, epoch) if ranks.is_main else None)
     state.history.append(row)
