@@ -23,7 +23,7 @@ from support.small_networks import AUTOENCODERS, IMAGE, small_autoencoder, small
 
 @pytest.fixture(autouse=True)
 def _forgotten_graphs() -> Iterator[None]:
-    """Start without the graphs of another test, of which dynamo keeps only a few per function."""
+    """Start without the graphs of another test, since dynamo keeps only a few per function."""
     torch.compiler.reset()
     yield
     torch.compiler.reset()

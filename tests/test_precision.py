@@ -130,7 +130,7 @@ def test_a_training_learns_as_well_and_keeps_its_weights_in_float32(workplace, p
     optimizer = replace(OPTIMIZER, precision=precision)
     (own, own_average), _, history = reference(Run((0.9,), epochs=20, optimizer=optimizer).fit)
     assert {tensor.dtype for module in (own, own_average) for tensor in module.parameters()} == {torch.float32}
-    if precision == "tf32":  # of which a CPU has none
+    if precision == "tf32":  # a CPU has none
         assert history == expected
     else:
         assert history != expected

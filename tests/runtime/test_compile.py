@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def graphs() -> Iterator[list[torch.fx.GraphModule]]:
-    """Return the graphs that are made during the test, each of which runs uncompiled."""
+    """Return the graphs that are made during the test; they run uncompiled."""
     made: list[torch.fx.GraphModule] = []
 
     def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., object]:
