@@ -121,9 +121,10 @@ def test_nothing_that_runs_code_from_a_file_is_used():
                 assert "weights_only=True" in map(ast.unparse, node.keywords), _name(path)
 
 
-def test_devices_are_named_in_one_place_and_in_their_setting():
+def test_devices_are_named_in_runtime_and_in_their_setting():
     naming = {_name(path) for path in ALL if re.search("cuda", path.read_text(), re.IGNORECASE)}
-    assert naming == {"runtime/compute.py", "core/compute_params.py"}
+    in_runtime = {f"runtime/{name}.py" for name in ("compute", "compile", "precision")}
+    assert naming == {*in_runtime, "core/compute_params.py"}
 
 
 def _classes() -> dict[str, ast.ClassDef]:

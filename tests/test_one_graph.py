@@ -7,11 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from latentline.autoencoders.base import Autoencoder
-from latentline.autoencoders.build import build_autoencoder
 from latentline.core.condition import Condition
 from latentline.core.seeds import generator
-from latentline.denoisers.build import build_denoiser
 from latentline.denoisers.guidance import Guidance, guided_model
 from latentline.diffusion.objective import denoising_loss
 from latentline.diffusion.process import build_process
@@ -21,49 +18,12 @@ from latentline.samplers.registry import SAMPLERS, SamplerOptions, build_sampler
 from stages.train_autoencoder.adversarial import LOSSES
 from stages.train_autoencoder.discriminator import PatchDiscriminator
 from stages.train_autoencoder.perceptual import PerceptualDistance
-
-IMAGE = (1, 8, 8)
-MAP = (2, 4, 4)
-DENOISERS: dict[str, dict[str, Any]] = {
-    "unet": {"latent_shape": MAP, "channels": [8, 8], "blocks": 1, "attention_levels": [1], "patch_size": 1},
-    "dit": {"latent_shape": MAP, "patch_size": 2, "width": 8, "depth": 2, "heads": 2},
-    "mlp": {"latent_shape": (4,), "width": 8, "depth": 2},
-}
-ENCODER_DECODER: dict[str, Any] = {
-    "latent_channels": 2,
-    "encoder_channels": [8, 8],
-    "encoder_blocks": [1, 0],
-    "decoder_channels": [8, 8],
-    "decoder_blocks": [1, 0],
-}
-AUTOENCODERS: dict[str, dict[str, Any]] = {
-    "identity": {},
-    "ae": ENCODER_DECODER,
-    "ae of vectors": {**ENCODER_DECODER, "latent_dim": 3},
-    "vae": {**ENCODER_DECODER, "kl_weight": 0.1, "kl_warmup_steps": 5},
-    "vae of stable diffusion": {
-        **ENCODER_DECODER, "kl_weight": 0.1, "network": "stable_diffusion", "middle_attention": True
-    },
-    "diffae": {
-        "inner": {"name": "identity"},
-        "embedding_dim": 3,
-        "encoder_channels": [8, 8],
-        "encoder_blocks": [1, 0],
-        "channels": [8],
-        "blocks": 1,
-        "attention_levels": [],
-        "patch_size": 2,
-        "condition_width": 8,
-        "path": "vp_linear",
-        "prediction": "v",
-        "sample_timesteps": 2,
-    },
-}  # fmt: skip
+from support.small_networks import AUTOENCODERS, IMAGE, small_autoencoder, small_denoiser
 
 
 @pytest.fixture(autouse=True)
 def _forgotten_graphs() -> Iterator[None]:
-    """Start without the graphs of another test, of which dynamo keeps only a few per function."""
+    """Start without the graphs of another test, since dynamo keeps only a few per function."""
     torch.compiler.reset()
     yield
     torch.compiler.reset()
@@ -75,22 +35,6 @@ def _assert_one_graph(function: Callable[..., Any], *inputs: Any) -> None:
     torch.testing.assert_close(compiled(*inputs), function(*inputs))
 
 
-def _awake(network: Any) -> Any:
-    """Return the network without layers of zeros, behind which nothing would be compared."""
-    for parameter in network.parameters():
-        nn.init.normal_(parameter, std=0.2)
-    return network
-
-
-def _denoiser(name: str) -> tuple[nn.Module, Tensor, Tensor, Condition]:
-    network = _awake(build_denoiser(name, cond_dim=3, **DENOISERS[name]))
-    return network, torch.randn(2, *DENOISERS[name]["latent_shape"]), torch.rand(2), Condition(torch.eye(3)[:2])
-
-
-def _autoencoder(kind: str) -> Autoencoder:
-    return _awake(build_autoencoder(kind.partition(" ")[0], image_shape=IMAGE, **AUTOENCODERS[kind]))
-
-
 @pytest.mark.parametrize(
     ("name", "path", "prediction", "weighting"),
     [
@@ -100,14 +44,14 @@ def _autoencoder(kind: str) -> Autoencoder:
     ],
 )
 def test_the_denoising_loss_of_every_network(name, path, prediction, weighting):
-    network, z0, t, condition = _denoiser(name)
+    network, z0, t, condition = small_denoiser(name)
     process, noise = build_process(path, prediction), torch.randn_like(z0)
     _assert_one_graph(lambda *inputs: denoising_loss(network, process, *inputs, weighting), z0, condition, t, noise)
 
 
 @pytest.mark.parametrize("guidance", [Guidance(2.0, rescale=0.7), Guidance(0.0), Guidance(2.0, start=0.2, end=0.7)])
 def test_a_guided_model_at_one_time_and_at_a_time_of_each_example(guidance):
-    network, z_t, t, condition = _denoiser("mlp")
+    network, z_t, t, condition = small_denoiser("mlp")
     model = guided_model(network, build_process("flow", "velocity"), condition, guidance)
     _assert_one_graph(lambda z: model.predict_at(z, 0.5).z0, z_t)
     _assert_one_graph(lambda z, t: model.predict(z, t).z0, z_t, t)
@@ -131,7 +75,7 @@ def test_every_sampler_along_a_whole_grid_with_guidance_in_an_interval(name, pat
 
 @pytest.mark.parametrize("kind", AUTOENCODERS)
 def test_every_autoencoders_loss_encoding_and_decoding(kind):
-    autoencoder, x = _autoencoder(kind), torch.rand(2, *IMAGE) * 2 - 1
+    autoencoder, x = small_autoencoder(kind), torch.rand(2, *IMAGE) * 2 - 1
     noise = autoencoder.sample_training_noise(2, generator(0))
     _assert_one_graph(lambda x, *noise: autoencoder.loss(x, noise, 2)[0], x, *noise)
     _assert_one_graph(lambda x: autoencoder.decode(autoencoder.encode(x)), x)

@@ -1,8 +1,10 @@
 """Stage ``check_params``: check the whole of params.yaml and the folders that it names, before any other stage."""
 
 import logging
+from operator import attrgetter
 from pathlib import Path
 
+from latentline.core.errors import UserError
 from latentline.core.files import write_json
 from latentline.core.load_params import read_params, validate
 from latentline.core.paths import PARAMS_CHECKED
@@ -17,14 +19,13 @@ _log = logging.getLogger(__name__)
 def main() -> None:
     """Check params.yaml; write data/params_checked.json, which is always the same, so that no stage follows."""
     params = validate(read_params())
-    for setting, path in (
-        ("data.path", params.data.path),
-        ("data.labels", params.data.labels),
-        ("autoencoder.init_from", params.autoencoder.init_from),
-        ("denoiser.init_from", params.denoiser.init_from),
-        ("manipulate.files", params.manipulate.files),
-    ):
-        require_watchable(setting, Path(path))  # DVC hashes these before the stage that reads them could refuse them
+    defaults = Params()
+    for setting in ("data.path", "data.labels", "autoencoder.init_from", "denoiser.init_from", "manipulate.files"):
+        path, default = (Path(attrgetter(setting)(one)) for one in (params, defaults))
+        # DVC hashes these before the stage that reads them could refuse them, and removes that stage's outs.
+        if path != default and not path.exists():
+            raise UserError(f"{setting} ({path}) must be a path that exists, or DVC fails; correct the name")
+        require_watchable(setting, path)
     if not has_device(device := params.compute.device):  # no refusal: the stages may run on another machine, in a queue
         _log.warning("compute.device (%s) is no device of this machine: stages that compute with networks stop", device)
     write_json(PARAMS_CHECKED, {"params.yaml": "valid"})

@@ -71,7 +71,7 @@ def kernel_distance(
         reference: (M, D), M > 1.
         block: rows at a time, which bounds memory.
         device: where it is computed.
-        within_reference: ``mean_kernel(reference, reference)`` where it is known already.
+        within_reference: ``mean_kernel(reference, reference)`` where it is computed already.
     """
     if within_reference is None:
         within_reference = mean_kernel(reference, reference, block, device)

@@ -42,7 +42,7 @@ def neighbour_scores(
         reference: (M, D), M > k.
         k: number of the neighbour.
         device: where it is computed.
-        reference_radii: ``radii(reference, k)`` where they are known already.
+        reference_radii: ``radii(reference, k)`` where they are computed already.
     """
     feature_radii = radii(features, k, device)  # (N,)
     if reference_radii is None:

@@ -11,7 +11,7 @@ from latentline.core.stage import run_stage
 from latentline.core.timing import record_timing
 from latentline.data.samples import write_samples
 from latentline.denoisers.build import graph_modules
-from latentline.runtime.compile import compiled
+from latentline.runtime.compile import compiled, require_compiler
 from latentline.runtime.compute import set_up
 from latentline.runtime.parallel import init_distributed
 from latentline.runtime.resumable_map import resumable_map
@@ -27,6 +27,7 @@ def main() -> None:
     device, ranks = init_distributed(
         set_up(compute.device, compute.threads, compute.deterministic), compute.devices, compute.nodes
     )
+    require_compiler(compute.compile, device)
     sampler = load_image_sampler(params, seed, device)
     autoencoder, labels = sampler.autoencoder.sha256, sampler.labels.select(sampler.denoiser.conditioning.names)
 

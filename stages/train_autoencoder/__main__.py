@@ -8,6 +8,7 @@ from latentline.core.paths import AUTOENCODER, DISCRIMINATOR, FIGURES, METRICS, 
 from latentline.core.stage import run_stage
 from latentline.data.store import read_card, read_split
 from latentline.runtime.checkpoint import save_checkpoint
+from latentline.runtime.compile import require_compiler
 from latentline.runtime.compute import set_up
 from latentline.runtime.parallel import init_distributed
 from stages.train_autoencoder.auxiliary_losses import save_discriminator
@@ -25,8 +26,10 @@ def main() -> None:
     device, ranks = init_distributed(
         set_up(compute.device, compute.threads, compute.deterministic), compute.devices, compute.nodes, compute.strategy
     )
+    require_compiler(compute.compile, device)
     card = read_card(PREPARED)
-    autoencoder, trained_on = build_initial(params, card, device, seed, ranks)
+    keeps_activations = not (compute.compile or compute.gradient_checkpointing)
+    autoencoder, trained_on = build_initial(params, card, device, seed, ranks, keeps_activations=keeps_activations)
     perceptual = report_perceptual(params, device)
     test = read_split(PREPARED, "test")
     untrained, _ = score(autoencoder.eval(), test, device, seed)

@@ -28,6 +28,7 @@ from latentline.runtime.compile import compiled
 from latentline.runtime.compute import channels_last, to_device
 from latentline.runtime.memory import ForwardPass, require_trainable
 from latentline.runtime.parallel import Ranks
+from latentline.runtime.precision import activation_scale
 from latentline.training.config import optimizer_of, resident, saving_of
 from latentline.training.ema import Ema
 from latentline.training.loop import Saving, TrainConfig, fit
@@ -80,9 +81,24 @@ def constructor_of(params: AutoencoderParams, card: StoreCard) -> dict[str, Any]
 
 
 def build_initial(
-    params: AutoencoderParams, card: StoreCard, device: torch.device, seed: int, ranks: Ranks
+    params: AutoencoderParams,
+    card: StoreCard,
+    device: torch.device,
+    seed: int,
+    ranks: Ranks,
+    *,
+    keeps_activations: bool = True,
 ) -> tuple[Autoencoder, dict[str, str]]:
     """Build the autoencoder with its first weights: random, or read from ``params.init_from``.
+
+    Args:
+        params: of the section.
+        card: of the images.
+        device: where the network trains.
+        seed: of the run.
+        ranks: the processes that share the training.
+        keeps_activations: False where a training keeps fewer than all activations of a forward pass: compiled, or with
+            gradient checkpointing.
 
     Returns:
         The network on ``device``, and the sha256 of all files that the stage reads.
@@ -106,7 +122,8 @@ def build_initial(
     rows = largest_micro_batch(
         min(params.optimizer.batch_size, card.counts["train"]), params.optimizer.accumulate, ranks
     )
-    activations = ForwardPass(rows, forward) if params.epochs else None
+    scale = activation_scale(params.optimizer.precision)
+    activations = ForwardPass(rows, forward, scale) if params.epochs and keeps_activations else None
     require_trainable(build, device, "autoencoder", params.constructor(), ranks, activations)
     torch.manual_seed(derive_seed(seed, STAGE, "weights"))
     autoencoder = to_device(build(), device)

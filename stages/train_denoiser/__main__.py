@@ -8,7 +8,7 @@ from latentline.denoisers.build import graph_modules
 from latentline.latents.cache import read_stats
 from latentline.nn.gradient_checkpointing import checkpoint_blocks
 from latentline.runtime.checkpoint import save_checkpoint
-from latentline.runtime.compile import compiled
+from latentline.runtime.compile import compiled, require_compiler
 from latentline.runtime.compute import set_up
 from latentline.runtime.parallel import init_distributed
 from latentline.training.config import saving_of
@@ -25,8 +25,10 @@ def main() -> None:
     device, ranks = init_distributed(
         set_up(compute.device, compute.threads, compute.deterministic), compute.devices, compute.nodes, compute.strategy
     )
+    require_compiler(compute.compile, device)
     stats = read_stats()
-    denoiser, checkpoint = build(params, stats, seed, device, ranks)
+    keeps_activations = not (compute.compile or compute.gradient_checkpointing)
+    denoiser, checkpoint = build(params, stats, seed, device, ranks, keeps_activations=keeps_activations)
     if compute.gradient_checkpointing:
         checkpoint_blocks(denoiser.network)
     splits = {name: read_split(name, stats, denoiser.conditioning, device) for name in ("train", "val", "test")}

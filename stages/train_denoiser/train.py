@@ -26,6 +26,7 @@ from latentline.latents.cache import LatentStats, read_labels
 from latentline.runtime.compute import channels_last, to_device
 from latentline.runtime.memory import ForwardPass, require_trainable
 from latentline.runtime.parallel import Ranks
+from latentline.runtime.precision import activation_scale
 from latentline.training.config import optimizer_of
 from latentline.training.ema import Ema
 from latentline.training.loop import Saving, TrainConfig, fit
@@ -41,9 +42,24 @@ LOSS_AT = "val_loss@"  # columns of the history: the loss by time
 
 
 def build(
-    params: DenoiserParams, stats: LatentStats, seed: int, device: torch.device, ranks: Ranks
+    params: DenoiserParams,
+    stats: LatentStats,
+    seed: int,
+    device: torch.device,
+    ranks: Ranks,
+    *,
+    keeps_activations: bool = True,
 ) -> tuple[Denoiser, dict[str, Any]]:
     """Build the denoiser, and initialise its weights from the seed or from ``params.init_from``.
+
+    Args:
+        params: of the section.
+        stats: of the latents.
+        seed: of the run.
+        device: where the network trains.
+        ranks: the processes that share the training.
+        keeps_activations: False where a training keeps fewer than all activations of a forward pass: compiled, or with
+            gradient checkpointing.
 
     Returns:
         The denoiser, and the arguments of ``save_checkpoint`` for it, without its tensors.
@@ -65,13 +81,14 @@ def build(
     rows = largest_micro_batch(
         min(params.optimizer.batch_size, len(read_labels(stats.schema))), params.optimizer.accumulate, ranks
     )
+    counted = params.epochs and keeps_activations
     require_trainable(
         lambda: build_denoiser(params.name, **constructor),
         device,
         "denoiser",
         params.constructor(),
         ranks,
-        ForwardPass(rows, forward) if params.epochs else None,
+        ForwardPass(rows, forward, activation_scale(params.optimizer.precision)) if counted else None,
     )
     torch.manual_seed(derive_seed(seed, STAGE, "weights"))
     network = to_device(build_denoiser(params.name, **constructor), device)

@@ -7,7 +7,7 @@ from latentline.core.paths import FEATURE_EXTRACTOR, FIGURES, METRICS, PREPARED
 from latentline.core.stage import run_stage
 from latentline.data.store import read_card, read_split
 from latentline.runtime.checkpoint import save_checkpoint
-from latentline.runtime.compile import compiled
+from latentline.runtime.compile import compiled, require_compiler
 from latentline.runtime.compute import set_up
 from latentline.runtime.parallel import init_distributed
 from stages.train_feature_extractor.params import FeatureExtractorParams
@@ -21,6 +21,7 @@ def main() -> None:
     device, ranks = init_distributed(
         set_up(compute.device, compute.threads, compute.deterministic), compute.devices, compute.nodes
     )
+    require_compiler(compute.compile, device)
     card, train_split = read_card(PREPARED), read_split(PREPARED, "train")
     extractor = build(params, card, train_split.labels.values, seed, device)
     training, saving = training_of(params), saving_for(params, card, seed, compute)

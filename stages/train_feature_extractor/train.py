@@ -19,6 +19,7 @@ from latentline.runtime.compute import to_device
 from latentline.runtime.memory import ForwardPass, require_trainable
 from latentline.runtime.packaged_weights import EFFICIENTNET_LITE0, read_packaged_weights
 from latentline.runtime.parallel import Ranks
+from latentline.runtime.precision import activation_scale
 from latentline.training.config import resident, saving_of
 from latentline.training.loop import Saving
 from latentline.training.micro_batches import largest_micro_batch
@@ -65,7 +66,11 @@ def build(
         "feature_extractor",
         sizes,
         # The network below a pretrained extractor's head keeps nothing.
-        forward=ForwardPass(rows, lambda network, rows: network(torch.empty(rows, *card.shape)))
+        forward=ForwardPass(
+            rows,
+            lambda network, rows: network(torch.empty(rows, *card.shape)),
+            activation_scale(params.optimizer.precision),
+        )
         if name == "classifier"
         else None,
     )

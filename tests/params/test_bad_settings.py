@@ -48,6 +48,7 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("compute.threads", "2"),
     ("compute.threads", True),
     ("compute.deterministic", "warn"),
+    ("compute.compile", "inductor"),
     ("evaluate.bayes", "off"),
     ("evaluate.classification_accuracy_score", 1),
     ("autoencoder.optimizer.milestones", 2),
@@ -118,6 +119,10 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("denoiser.optimizer.milestones", [3, 2]),
     ("feature_extractor.optimizer.milestones", [2, 2]),
     ("denoiser.optimizer.gamma", 0.0),
+    ("denoiser.optimizer.precision", "float64"),
+    ("sample.precision", 16),
+    ("autoencoder.optimizer.betas", [0.9]),
+    ("feature_extractor.optimizer.betas", [0.9, 1.0]),
     ("denoiser.optimizer.gamma", 1.1),
     ("feature_extractor.optimizer.accumulate", 0),
     ("denoiser.optimizer.accumulate", 65),  # of a batch of 64

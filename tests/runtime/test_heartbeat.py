@@ -55,12 +55,12 @@ def test_processes_that_beat_are_left_alone_and_may_end_when_nobody_watches():
         errors: list[object] = []
         threading.excepthook = lambda raised: errors.append(raised.exc_value)
         heartbeat = _heartbeat(ranks)
-        time.sleep(40 * INTERVAL)  # a validation that is long beside the silence that is allowed
+        time.sleep(25 * INTERVAL)  # a validation that is long beside the silence that is allowed
         ranks.barrier()
         heartbeat.stop_watching()
         ranks.barrier()
         if ranks.is_main:
-            time.sleep(40 * INTERVAL)
+            time.sleep(25 * INTERVAL)
         return str(errors)
 
     assert several(2, work) == ["[]", "[]"]

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from latentline.core.condition import Condition, concatenate
-from latentline.diffusion.prediction import Prediction
 from latentline.diffusion.process import DenoiserModel, Network, Process, conditional_model
 
 _ROUNDING = 1e-7  # of a time in [0, 1] in float32
@@ -46,23 +45,6 @@ class Guidance:
         return sum(inside if self.covers(time) else 1 for time in times.tolist())
 
 
-@dataclass(frozen=True)
-class _IntervalModel(DenoiserModel):
-    """A model that is guided at some times only.
-
-    :meth:`predict_at` has one time for the whole batch, and evaluates one of two models. ``output`` has a time for each
-    example, and evaluates both.
-    """
-
-    guided: DenoiserModel
-    conditional: DenoiserModel
-    guidance: Guidance
-
-    def predict_at(self, z_t: Tensor, time: float) -> Prediction:
-        """See :meth:`DenoiserModel.predict_at`."""
-        return (self.guided if self.guidance.covers(time) else self.conditional).predict_at(z_t, time)
-
-
 def guided_model(network: Network, process: Process, condition: Condition, guidance: Guidance) -> DenoiserModel:
     """Return the network conditioned on ``condition`` of B examples, and guided away from the null condition."""
     conditional = conditional_model(network, process, condition)
@@ -84,7 +66,7 @@ def guided_model(network: Network, process: Process, condition: Condition, guida
         inside = ((t >= first) & (t <= last)).reshape(-1, *(1,) * (z_t.ndim - 1))
         return torch.where(inside, guided.output(z_t, t), conditional.output(z_t, t))
 
-    return _IntervalModel(process, output, guided, conditional, guidance)
+    return DenoiserModel(process, output, lambda time: (guided if guidance.covers(time) else conditional).output)
 
 
 def guided_output(cond: Tensor, uncond: Tensor, scale: float, rescale: float) -> Tensor:

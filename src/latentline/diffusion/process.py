@@ -60,10 +60,12 @@ class DenoiserModel:
     Args:
         process: what the network was trained for.
         output: (z_t (B, ...), t (B,)) -> the network's output (B, ...).
+        output_at: time -> ``output`` for batches at that one time, which may cost less; None = ``output`` itself.
     """
 
     process: Process
     output: Callable[[Tensor, Tensor], Tensor]
+    output_at: Callable[[float], Callable[[Tensor, Tensor], Tensor]] | None = None
 
     @property
     def path(self) -> NoisePath:
@@ -72,15 +74,19 @@ class DenoiserModel:
 
     def predict(self, z_t: Tensor, t: Tensor) -> Prediction:
         """Return the estimate at z_t (B, ...), t (B,)."""
-        return from_output(self.process.prediction, z_t, self.output(z_t, t), self.path(t))
+        return self._predicted(self.output, z_t, t)
 
     def predict_at(self, z_t: Tensor, time: float) -> Prediction:
         """Return the estimate at z_t (B, ...) where the whole batch is at one time."""
-        return self.predict(z_t, z_t.new_full((len(z_t),), time))
+        output = self.output_at(time) if self.output_at else self.output
+        return self._predicted(output, z_t, z_t.new_full((len(z_t),), time))
 
     def __call__(self, z_t: Tensor, t: Tensor) -> Tensor:
         """Return the velocity (B, ...), the right side of dz/dt = velocity(z, t)."""
         return self.predict(z_t, t).velocity
+
+    def _predicted(self, output: Callable[[Tensor, Tensor], Tensor], z_t: Tensor, t: Tensor) -> Prediction:
+        return from_output(self.process.prediction, z_t, output(z_t, t), self.path(t))
 
 
 def conditional_model(network: Network, process: Process, condition: Condition) -> DenoiserModel:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -15,12 +16,14 @@ from latentline.core.errors import UserError
 _SMALL = 32_000_000  # weights; below, a GPU starts kernels more slowly than it computes them
 
 
-def require_compiler(device: torch.device) -> None:
-    """Refuse ``compute.compile`` where there is nothing to compile with.
+def require_compiler(enabled: bool, device: torch.device) -> None:
+    """Refuse ``compute.compile`` (``enabled``) where there is nothing to compile with.
 
     Raises:
         UserError: there is no C++ compiler, or on CUDA no Triton.
     """
+    if not enabled:
+        return
     compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
     for missing, found in (("a C++ compiler", shutil.which(compiler)), ("Triton", find_spec("triton"))):
         if not found and (device.type == "cuda" or missing != "Triton"):
@@ -53,15 +56,14 @@ def compiled(
         networks: each becomes one graph; equal ones share it.
         walks_graph_once: False = a step may walk back through the same graph again, as gradient accumulation and
             adversarial training do.
-
-    Raises:
-        UserError: see :func:`require_compiler`.
     """
     if not enabled:
         yield
         return
-    require_compiler(device)
     import torch._functorch.config
+
+    # Tracing reads this attribute of every input, also of one that an earlier graph computed.
+    warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a leaf Tensor")
 
     weights = sum(parameter.numel() for network in networks for parameter in network.parameters())
     graphs = device.type == "cuda" and walks_graph_once and weights < _SMALL

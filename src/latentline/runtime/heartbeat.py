@@ -38,7 +38,7 @@ class Heartbeat:
         self, store: Store, number: int, count: int, before_error: Callable[[], None], interval: float = _INTERVAL
     ) -> None:
         self._store, self._number, self._before_error, self._interval = store.clone(), number, before_error, interval
-        self._beats = [0] * count  # of each process, as seen last
+        self._beats = [0] * count  # of each process, as read last
         self._watching, self._stopped = True, threading.Event()
         # Two threads, since the store does not answer once the machine of rank 0 has vanished.
         self._threads = [threading.Thread(target=target, daemon=True) for target in (self._beat, self._watch)]

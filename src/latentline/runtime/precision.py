@@ -63,6 +63,11 @@ def inference(device: torch.device, precision: Precision, setting: str) -> Itera
         yield
 
 
+def activation_scale(precision: Precision) -> float:
+    """Return the bytes of the activations relative to those in float32."""
+    return 0.5 if precision in _DTYPES else 1.0
+
+
 def require_supported(device: torch.device, precision: Precision, setting: str, *, sharded: bool = False) -> None:
     """Refuse what the device has no arithmetic for. A CPU computes in all formats, in some of them slowly.
 

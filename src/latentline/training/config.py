@@ -33,7 +33,7 @@ def resident(rows: ShardedArray, device: torch.device) -> RowSource:
     Arrays of at most 2 GiB, or a quarter of a GPU's memory, are loaded to ``device``. Larger ones stay on disk and are
     read at every step.
     """
-    most = max(_MOST_BYTES, memory_bytes(device) // _SHARE_OF_A_GPU) if device.type == "cuda" else _MOST_BYTES
+    most = max(_MOST_BYTES, memory_bytes(device) // _SHARE_OF_A_GPU) if device.type != "cpu" else _MOST_BYTES
     return RowSource(rows.to_memory().to(device) if rows.nbytes <= most else rows)
 
 

@@ -267,7 +267,7 @@ def _end_epoch(
     epoch = state.step // config.steps_per_epoch
     row: dict[str, float] = {"epoch": epoch, **state.close_epoch()}
     evaluated = autocast(state.model.device, config.optimizer.precision)
-    # Validation has batches of other sizes and figures of a few images, each of which would be compiled anew.
+    # Validation has batches of other sizes, and figures of a few images; each size would be compiled anew.
     eager = torch.compiler.set_stance("force_eager")
     with eager, evaluated, eval_model.on_rank0() as network, torch.no_grad():
         row |= ranks.broadcast_object(on_epoch(network, epoch) if ranks.is_main else None)

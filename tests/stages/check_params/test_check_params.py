@@ -49,7 +49,13 @@ def test_a_pipe_in_the_place_of_a_file_is_refused(workplace: Path, write_params)
         check_params.main()
 
 
-def test_folders_that_are_fine_or_missing_pass(workplace: Path, write_params) -> None:
+def test_a_name_of_nothing_is_refused(workplace: Path, write_params) -> None:
+    write_params(workplace, {"manipulate.files": "nowhere"})
+    with pytest.raises(UserError, match=r"^manipulate\.files \(nowhere\) must be a path that exists, .*; correct the"):
+        check_params.main()
+
+
+def test_folders_that_are_fine_and_missing_placeholders_pass(workplace: Path, write_params) -> None:
     write_params(workplace, {})
     check_params.main()
     assert PARAMS_CHECKED.is_file()

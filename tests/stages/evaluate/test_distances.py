@@ -5,7 +5,8 @@ import torch
 from torchmetrics.image.fid import _compute_fid
 from torchmetrics.image.kid import poly_mmd
 
-from stages.evaluate.distances import frechet_distance, kernel_distance
+from stages.evaluate import distances
+from stages.evaluate.distances import fit_gaussian, frechet_distance, kernel_distance, mean_kernel
 
 
 def _features(count: int, width: int, shift: float = 0.0) -> torch.Tensor:
@@ -55,6 +56,28 @@ def test_the_frechet_distance_is_symmetric_and_invariant_under_rotations():
 def test_the_kernel_distance_is_torchmetrics_whatever_the_block(block):
     a, b = _features(60, 10).double(), _features(60, 10, shift=0.2).double()
     assert kernel_distance(a, b, block) == pytest.approx(poly_mmd(a, b).item(), rel=1e-9)
+
+
+@pytest.fixture
+def small_portions(monkeypatch) -> None:
+    """Let 3 rows of 10 numbers be a portion."""
+    monkeypatch.setattr(distances, "_PORTION_BYTES", 3 * 10 * 8)
+
+
+@pytest.mark.usefixtures("small_portions")
+def test_portions_give_the_mean_and_covariance_of_all_rows():
+    a = _features(40, 10, shift=5.0)
+    gaussian = fit_gaussian(a)
+    torch.testing.assert_close(gaussian.mean, a.double().mean(dim=0), rtol=1e-12, atol=0)
+    torch.testing.assert_close(gaussian.covariance, torch.cov(a.double().T), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.usefixtures("small_portions")
+def test_portions_give_the_kernel_distance_of_all_pairs_with_and_without_the_references_own_mean():
+    a, b = _features(40, 10).double(), _features(40, 10, shift=0.2).double()
+    expected = pytest.approx(poly_mmd(a, b).item(), rel=1e-9)
+    assert kernel_distance(a, b, block=7) == expected
+    assert kernel_distance(a, b, block=7, within_reference=mean_kernel(b, b)) == expected
 
 
 def test_the_kernel_distance_is_unbiased():

@@ -4,6 +4,7 @@ import pytest
 import torch
 from prdc import compute_prdc
 
+from stages.evaluate import neighbours
 from stages.evaluate.neighbours import nearest, neighbour_scores
 
 
@@ -42,3 +43,13 @@ def test_the_nearest_is_what_brute_force_finds_whatever_the_block(block):
 def test_an_image_of_the_training_set_is_at_distance_0_from_it():
     reference = 3 * torch.randn(50, 128)
     assert nearest(reference[:5], reference)[0].max() < 1e-4
+
+
+def test_portions_give_the_scores_and_the_nearest_of_all_pairs(monkeypatch):
+    real, fake = torch.randn(70, 6).double(), torch.randn(50, 6).double()
+    scores, (distances, indices) = neighbour_scores(fake, real, 3), nearest(fake, real)
+    monkeypatch.setattr(neighbours, "_BLOCK_BYTES", 8 * 50 * 7)
+    monkeypatch.setattr(neighbours, "_REFERENCE_ROWS", 9)
+    assert neighbour_scores(fake, real, 3) == scores
+    assert torch.equal(nearest(fake, real, block=8)[1], indices)
+    assert torch.equal(nearest(fake, real, block=8)[0], distances)

@@ -6,6 +6,7 @@ import torch
 from latentline.core.attributes import CLASS, Attribute
 from latentline.core.labels import LabelTable
 from latentline.tools.params_file import read_recipe
+from stages.evaluate import distances, scores
 from stages.evaluate.params import EvaluateParams
 from stages.evaluate.scores import agreement_scores, distance_scores
 
@@ -37,6 +38,21 @@ def test_distances_of_samples_stand_beside_those_of_references(params):
     for score in ("precision", "recall", "density", "coverage"):
         assert metrics[score] <= metrics[f"{score}_of_real_test"]
     assert torch.equal(neighbours, torch.cdist(features["samples"][:20], train).argmin(dim=1))
+    assert distance_scores(params, 0, features, torch.device("mps"))[0] == metrics  # which has no float64
+
+
+def test_statistics_of_the_training_images_are_computed_once(params, monkeypatch):
+    fitted: list[int] = []
+    fit = scores.fit_gaussian
+
+    def counting(features: torch.Tensor, device: torch.device) -> distances.Gaussian:
+        fitted.append(len(features))
+        return fit(features, device)
+
+    monkeypatch.setattr(scores, "fit_gaussian", counting)
+    sets = {"train": 60, "samples": 40, "real_test": 41, "reconstructions": 42, "decoded_noise": 43}
+    distance_scores(params, 0, {name: torch.randn(count, 4) for name, count in sets.items()}, CPU)
+    assert sorted(fitted) == [40, 41, 42, 43, 60]
 
 
 def test_samples_that_repeat_training_images_have_distance_0(params):
