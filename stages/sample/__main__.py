@@ -12,7 +12,7 @@ from latentline.core.timing import record_timing
 from latentline.data.samples import write_samples
 from latentline.denoisers.build import graph_modules
 from latentline.runtime.compile import compiled, require_compiler
-from latentline.runtime.compute import set_up
+from latentline.runtime.compute import peak_memory_mib, set_up
 from latentline.runtime.parallel import init_distributed
 from latentline.runtime.resumable_map import resumable_map
 from latentline.runtime.resume import ResumeFile
@@ -44,7 +44,8 @@ def main() -> None:
         drawn = tqdm(draw_images(sampler, params.batch_size, chunks), total=batches, desc=STAGE, disable=None)
         write_samples(GENERATED, drawn, labels, autoencoder)
     seconds = time.monotonic() - started
-    record_timing(STAGE, images_per_second=min(chunks.computed * params.batch_size, params.count) / seconds)
+    drawn_now = min(chunks.computed * params.batch_size, params.count)
+    record_timing(STAGE, images_per_second=drawn_now / seconds, peak_device_memory_mib=peak_memory_mib(device))
 
     write_report(params, sampler)
     state.finish()

@@ -4,8 +4,6 @@ import resource
 import sys
 from pathlib import Path
 
-import torch
-
 from latentline.core.errors import UserError
 from latentline.core.files import read_json, write_json
 
@@ -13,20 +11,12 @@ _FILE = Path("metrics/timing.json")
 
 
 def record_timing(stage: str, **values: float | None) -> None:
-    """Set ``values`` (rounded; None = unknown) and the peaks of this process's memory under ``stage``."""
+    """Set ``values`` (rounded; None = unknown) and the peak memory of this process under ``stage``."""
     timings = _recorded(stage)
     rounded = {name: _rounded(value) for name, value in values.items()}
-    device_memory = peak_device_memory_mib()
-    peaks = {
-        "peak_memory_mib": round(_peak_memory_mib()),
-        "peak_device_memory_mib": None if device_memory is None else round(device_memory),
-    }
-    write_json(_FILE, {**timings, stage: {**timings.get(stage, {}), **rounded, **peaks}})
-
-
-def peak_device_memory_mib() -> float | None:
-    """Return the peak of what tensors of this process took of its GPU, in MiB; None without one."""
-    return torch.cuda.max_memory_allocated() / (1 << 20) if torch.cuda.is_initialized() else None
+    write_json(
+        _FILE, {**timings, stage: {**timings.get(stage, {}), **rounded, "peak_memory_mib": round(_peak_memory_mib())}}
+    )
 
 
 def _rounded(value: float | None) -> float | None:

@@ -109,6 +109,22 @@ def memory_bytes(device: torch.device) -> int:
     return min(machine, int(limit)) if limit.isdecimal() else machine
 
 
+def gpu_name(device: torch.device) -> str | None:
+    """Return what a GPU calls itself, such as ``NVIDIA A100-SXM4-80GB``; None of other devices."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else None
+
+
+def peak_memory_mib(device: torch.device) -> float | None:
+    """Return the most MiB that tensors took of the GPU since :func:`reset_peak_memory`; None of other devices."""
+    return torch.cuda.max_memory_allocated(device) / (1 << 20) if device.type == "cuda" else None
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Begin to measure the peak of the GPU's memory again; of other devices none is measured."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def device_count(device: torch.device) -> int | None:
     """Return how many devices of that type this machine has; None = no limit, since processes share a CPU."""
     if device.type == "cuda":

@@ -4,6 +4,7 @@ import re
 
 import torch
 
+from latentline.runtime.compute import gpu_name
 from latentline.runtime.precision import Precision
 
 _PEAKS: dict[str, tuple[float, float | None, float | None, float]] = {
@@ -33,12 +34,13 @@ _OTHERS = r"\b(Laptop|Max-Q|MIG|D|Ti)\b"  # slower or faster cards, or a part of
 
 def peak_tflops(device: torch.device, precision: Precision) -> float | None:
     """Return the peak of the device in TFLOP/s; None where it is unknown, as of every CPU."""
-    return peak_by_name(torch.cuda.get_device_name(device), precision) if device.type == "cuda" else None
+    name = gpu_name(device)
+    return None if name is None else peak_by_name(name, precision)
 
 
 def peak_by_name(name: str, precision: Precision) -> float | None:
     """Return the peak in TFLOP/s of the GPU that calls itself ``name``; None for one that the table lacks."""
     if re.search(_OTHERS, name):
         return None
-    known = (card for card in _PEAKS if re.search(rf"\b{card}\b", name))  # the longer names come first
-    return next((_PEAKS[card][_PRECISIONS.index(precision)] for card in known), None)
+    fitting = (card for card in _PEAKS if re.search(rf"\b{card}\b", name))  # the longer names come first
+    return next((_PEAKS[card][_PRECISIONS.index(precision)] for card in fitting), None)

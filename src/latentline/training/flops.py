@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop, sdpa_flop
 
 from latentline.runtime.compile import is_compiled
+from latentline.runtime.compute import reset_peak_memory
 from latentline.training.state import TrainedModule
 
 _FORMULAS: dict[Any, Callable[..., int]] = {
@@ -70,8 +71,7 @@ class StepFlops:
 def _count_apart(module: TrainedModule, step: int) -> int:
     """Count the FLOPs of ``step`` and restore what it changes: gradients, buffers, random numbers, peak of memory."""
     buffers = [(buffer, buffer.clone()) for buffer in module.network.buffers()]
-    gpus = [module.device] if module.device.type == "cuda" else []
-    with torch.random.fork_rng(gpus), torch.compiler.set_stance("force_eager"), FlopCounter() as counter:
+    with torch.random.fork_rng(devices=[]), torch.compiler.set_stance("force_eager"), FlopCounter() as counter:
         for _ in module.micro_batches(step):
             pass
         module.gradients.finish()
@@ -79,6 +79,5 @@ def _count_apart(module: TrainedModule, step: int) -> int:
     with torch.no_grad():
         for buffer, before in buffers:
             buffer.copy_(before)
-    if gpus:
-        torch.cuda.reset_peak_memory_stats(module.device)
+    reset_peak_memory(module.device)
     return counter.total

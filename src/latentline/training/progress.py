@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from tqdm import tqdm
 
-from latentline.core.timing import peak_device_memory_mib
+from latentline.runtime.compute import peak_memory_mib, reset_peak_memory
 from latentline.runtime.parallel import Ranks
 from latentline.runtime.peak import peak_tflops
 from latentline.runtime.precision import Precision
@@ -44,7 +44,9 @@ class Progress:
         precision: Precision,
         ranks: Ranks,
     ) -> None:
-        self._batch_size, self._ranks, self._peak = batch_size, ranks, peak_tflops(device, precision)
+        self._batch_size, self._device, self._ranks = batch_size, device, ranks
+        self._peak = peak_tflops(device, precision)
+        reset_peak_memory(device)
         self._step_flops = 0.0  # of the latest step, on this rank
         self._new: list[float] = []  # FLOPs of each step since the last reading
         self._warm = False
@@ -85,7 +87,10 @@ class Progress:
             log.info("%s", ", ".join(f"{name} {value}" for name, value in _in_short(speed).items()))
 
     def speed(self) -> Speed:
-        """Return the speed of the timed steps of all ranks; the share of the peak is this rank's. Empty without any."""
+        """Return the speed of the timed steps of all ranks; share of the peak and memory are this rank's.
+
+        It is empty where no step is timed.
+        """
         if not self._seconds:
             return {}
         tflops = self._flops / self._seconds / 1e12
@@ -94,19 +99,17 @@ class Progress:
             "gflop_per_step": self._step_flops * self._ranks.count / 1e9,
             "tflop_per_second": tflops * self._ranks.count,
             "share_of_peak": tflops / self._peak if self._peak else None,
+            "peak_device_memory_mib": peak_memory_mib(self._device),
         }
 
 
 def _in_short(speed: Speed) -> dict[str, str]:
-    """Return the known values with short names and units, and the memory in use, for the progress bar."""
-    memory = peak_device_memory_mib() if speed else None
-    values = {**speed, "peak_memory_gib": memory and memory / 1024}
+    """Return what is not unknown, with short names and units, for the progress bar and the log."""
     shown = {
         "images_per_second": ("images/s", "{:.4g}"),
         "gflop_per_step": ("GFLOP/step", "{:.4g}"),
         "tflop_per_second": ("TFLOP/s", "{:.3g}"),
         "share_of_peak": ("of peak", "{:.0%}"),
-        "peak_memory_gib": ("GiB", "{:.3g}"),
+        "peak_device_memory_mib": ("MiB", "{:.0f}"),
     }
-    numbers = {name: values.get(name) for name in shown}
-    return {shown[name][0]: shown[name][1].format(value) for name, value in numbers.items() if value is not None}
+    return {shown[name][0]: shown[name][1].format(value) for name, value in speed.items() if value is not None}
