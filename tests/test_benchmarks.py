@@ -75,3 +75,40 @@ def test_a_store_is_prepared_and_read(benchmark, workplace):
     found = {part: work(workplace, 0) for part, work in module.PARTS.items()}
     train = read_card(workplace / "prepared").counts["train"]
     assert found == {"prepare": 60, "read in order": train, "read shuffled": train, "torchvision shuffled": 60}
+
+
+@pytest.mark.parametrize(
+    ("network", "task"), [("mlp", "train"), ("mlp", "sample"), ("vae", "train"), ("vae", "decode")]
+)
+def test_a_row_of_the_table_of_devices_is_measured(benchmark, network, task):
+    module = benchmark("gpu")
+    row = module.Row(network, task, "bf16", compiled=False, devices=1)
+    result = module.measured(row, module.Effort(steps=2, turns=1, images=3, device="cpu", threads=1))
+    assert result.ms > 0
+    assert 0 < result.tflops < 100
+    assert (result.share, result.memory_mib) == (None, None)
+
+
+def test_the_table_of_devices_has_a_line_for_each_row(benchmark, workplace, capfd):
+    chosen = ["--networks", "feature_extractor", "--tasks", "extract", "--precisions", "float32", "fp16"]
+    benchmark("gpu").main([*chosen, "--device", "cpu", "--images", "2", "--turns", "1", "--out", "table.md"])
+    text = Path("table.md").read_text()
+    assert f"torch {torch.__version__}" in text
+    assert [text.count(f"| feature_extractor | extract | {name} | no | 1 | 2 |") for name in ("float32", "fp16")] == [
+        1,
+        1,
+    ]
+
+
+def test_a_gpu_with_little_memory_leaves_out_the_large_network(benchmark, monkeypatch):
+    module = benchmark("gpu")
+    monkeypatch.setattr(module, "device_count", lambda device: 2)
+    arguments, gpu = module._arguments(["--compiled", "both"]), torch.device("cuda")
+    found = {}
+    for gibibytes in (8, 80):
+        monkeypatch.setattr(module, "memory_bytes", lambda device, size=gibibytes << 30: size)
+        found[gibibytes] = module.rows(arguments, gpu)
+    assert {row.network for row in found[80]} - {row.network for row in found[8]} == {"dit_b2"}
+    assert {row.precision for row in found[8]} == {"float32", "tf32", "bf16", "fp16"}
+    assert {(row.devices, row.task) for row in found[8]} >= {(1, "sample"), (1, "train"), (2, "train")}
+    assert not [row for row in found[8] if row.devices == 2 and row.task != "train"]

@@ -20,6 +20,13 @@ def test_stages_and_their_values_are_kept_side_by_side(workplace):
     assert 1 < timings["sample"]["peak_memory_mib"] < 1e6
 
 
+def test_small_values_keep_three_digits_and_unknown_ones_are_null(workplace):
+    record_timing("train_x", share_of_peak=0.37219, tflop_per_second=0.0, peak_device_memory_mib=None)
+    timings = json.loads(FILE.read_text())["train_x"]
+    assert (timings["share_of_peak"], timings["tflop_per_second"]) == (0.372, 0.0)
+    assert timings["peak_device_memory_mib"] is None
+
+
 @pytest.mark.parametrize("content", [b"", b'{"sample": {', b"\xff\xfe"])
 def test_a_damaged_file_of_speeds_is_replaced(workplace, content):
     FILE.parent.mkdir()
