@@ -108,7 +108,7 @@ class DiffAE(Autoencoder):
     def decode(self, z: Tensor, noise: Tensor | None = None, *, steps: int | None = None) -> Tensor:
         """See :meth:`Autoencoder.decode`; in ``steps`` equal steps, None = ``sample_timesteps``."""
         if noise is None:
-            noise = self.get_buffer("own_noise").expand(len(z), *self.noise_shape)
+            noise = self.get_buffer("own_noise").to(z.dtype).expand(len(z), *self.noise_shape)
         return self._restored(euler(self._model(z), noise, self._grid(steps)))
 
     def invert(self, x: Tensor, z: Tensor, *, steps: int | None = None) -> Tensor:
