@@ -44,6 +44,7 @@ from latentline.latents.cache import LatentSplit, read_latents, read_stats, writ
 from latentline.runtime.checkpoint import save_checkpoint  # noqa: E402
 from latentline.runtime.compute import channels_last, set_up, to_device  # noqa: E402
 from latentline.tools.params_file import read_recipe  # noqa: E402
+from latentline.training.step_inputs import RowSource  # noqa: E402
 from stages.train_denoiser.latents import Latents  # noqa: E402
 from support.params import set_params  # noqa: E402 - the path is set first
 
@@ -90,8 +91,8 @@ def compare(folder: Path, batch: int, threads: int) -> dict[str, object]:
     stats, split = read_stats(folder), read_latents("train", folder)
     conditioning = build_conditioning("class", stats.schema)
     sources = {
-        "memory": Latents(split.latents.to_memory(), split.labels, conditioning, stats.normalizer, device),
-        "disk": Latents(split.latents, split.labels, conditioning, stats.normalizer, device),
+        "memory": Latents(RowSource(split.latents.to_memory()), split.labels, conditioning, stats.normalizer, device),
+        "disk": Latents(RowSource(split.latents), split.labels, conditioning, stats.normalizer, device),
     }
     gathered = gathering(sources, folder)
     steps = {name: training(latents, batch, device) for name, latents in sources.items()}
@@ -123,7 +124,7 @@ def gathering(sources: dict[str, Latents], folder: Path) -> dict[str, dict[str, 
                 if name.startswith("empty"):
                     empty_cache(folder)
                 if name.endswith("prefetched"):
-                    sources[source].prefetch(order.rows(step))
+                    sources[source].source.prefetch(order.rows(step))
                     time.sleep(0.1)  # in which a step is computed
                 started = time.perf_counter()
                 sources[source].z0(order.rows(step))
@@ -149,7 +150,7 @@ def training(latents: Latents, batch: int, device: torch.device) -> Callable[[in
     def step(number: int) -> None:
         rows, draw = order.rows(number), generator(0, "step", number)
         z0 = channels_last(latents.z0(rows))
-        latents.prefetch(order.rows(number + 1))
+        latents.source.prefetch(order.rows(number + 1))
         noise = torch.randn(z0.shape, generator=draw)
         denoising_loss(
             network, process, z0, latents.condition(rows), torch.rand(len(rows), generator=draw), noise

@@ -72,7 +72,8 @@ class DiffAE(Autoencoder):
         self.latent_shape = (embedding_dim,)
         self.noise_shape = inner.latent_shape
         self.sample_timesteps = sample_timesteps
-        self._times = time_grid(sample_timesteps).tolist()  # floats: torch.compile makes one graph of all steps
+        with torch.device("cpu"):  # also where the network itself is built on the meta device
+            self._times = time_grid(sample_timesteps).tolist()  # floats: torch.compile makes one graph of all steps
         self.process = build_process(path, prediction)
         self.encoder = plain_autoencoder(image_shape, embedding_dim, encoder_channels, encoder_blocks).encoder
         self.decoder = UNet(
