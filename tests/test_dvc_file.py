@@ -78,7 +78,7 @@ def test_a_stage_depends_on_no_folder_that_it_imports_nothing_from(stage):
 
 def test_dvc_yaml_stays_short():
     assert all(len(_code(stage)) <= 15 for stage in STAGES)
-    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 330
+    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 345
 
 
 @each_stage

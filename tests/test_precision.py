@@ -88,6 +88,18 @@ def test_latents_and_images_are_float32_and_close(kind):
     assert distance(own_decoded, decoded) < IMAGE_TOLERANCE
 
 
+@pytest.mark.parametrize("kind", AUTOENCODERS)
+def test_an_autoencoder_that_is_cast_whole_gives_what_it_gave(kind):
+    network, x = small_autoencoder(kind), torch.rand(4, *IMAGE) * 2 - 1
+    with torch.no_grad():
+        latents = network.encode(x)
+        decoded = network.decode(latents)
+        network.bfloat16()
+        assert distance(network.encode(x), latents) < IMAGE_TOLERANCE
+        assert distance(network.decode(latents), decoded) < IMAGE_TOLERANCE
+        assert network.encode(x).dtype == network.decode(latents).dtype == torch.float32
+
+
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_samples_are_float32_and_close(name):
     network, z, _, condition = small_denoiser("dit")

@@ -13,6 +13,7 @@ from latentline.denoisers.dit import DiT
 from latentline.denoisers.mlp import LatentMLP
 from latentline.nn.gradient_checkpointing import checkpoint_blocks
 from latentline.nn.unet import UNet
+from support.training_loss import training_loss
 
 SMALL = {"encoder_channels": [8], "encoder_blocks": [1], "decoder_channels": [8], "decoder_blocks": [1]}
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {  # how it is built, shape of its input
@@ -28,7 +29,7 @@ def _loss(network: nn.Module, shape: tuple[int, ...]) -> Tensor:
     draw = torch.Generator().manual_seed(1)
     x = torch.randn(4, *shape, generator=draw)
     if isinstance(network, VAE):
-        return network.loss(x, draw)[0]
+        return training_loss(network, x, draw)[0]
     return network(x, torch.rand(4, generator=draw), Condition(torch.randn(4, 3, generator=draw))).square().mean()
 
 

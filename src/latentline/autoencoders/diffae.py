@@ -72,7 +72,8 @@ class DiffAE(Autoencoder):
         self.latent_shape = (embedding_dim,)
         self.noise_shape = inner.latent_shape
         self.sample_timesteps = sample_timesteps
-        self._times = time_grid(sample_timesteps).tolist()  # floats: torch.compile makes one graph of all steps
+        with torch.device("cpu"):  # also where the network itself is built on the meta device
+            self._times = time_grid(sample_timesteps).tolist()  # floats: torch.compile makes one graph of all steps
         self.process = build_process(path, prediction)
         self.encoder = plain_autoencoder(image_shape, embedding_dim, encoder_channels, encoder_blocks).encoder
         self.decoder = UNet(
@@ -108,7 +109,7 @@ class DiffAE(Autoencoder):
     def decode(self, z: Tensor, noise: Tensor | None = None, *, steps: int | None = None) -> Tensor:
         """See :meth:`Autoencoder.decode`; in ``steps`` equal steps, None = ``sample_timesteps``."""
         if noise is None:
-            noise = self.get_buffer("own_noise").expand(len(z), *self.noise_shape)
+            noise = self.get_buffer("own_noise").to(z.dtype).expand(len(z), *self.noise_shape)
         return self._restored(euler(self._model(z), noise, self._grid(steps)))
 
     def invert(self, x: Tensor, z: Tensor, *, steps: int | None = None) -> Tensor:

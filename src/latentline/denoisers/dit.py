@@ -102,7 +102,8 @@ class DiT(nn.Module):
         height, width = z_t.shape[-2:]
         p = self.patch_size
         z = z_t.to(self.stem.weight.dtype)
-        padded = F.pad(z, (0, -width % p, 0, -height % p))  # (B, C, H', W'), multiples of p
+        padding = (0, -width % p, 0, -height % p)
+        padded = F.pad(z, padding) if any(padding) else z  # (B, C, H', W'), multiples of p
         patches = F.pixel_unshuffle(padded, p)  # (B, C p^2, H'/p, W'/p)
         h = self.stem(patches.flatten(2).transpose(1, 2)) + self.positions  # (B, N, D)
         for block in self.blocks:

@@ -87,7 +87,8 @@ class UNet(nn.Module):
         height, width = z_t.shape[-2:]
         p = self.patch_size
         z = z_t.to(self.stem.weight.dtype)
-        padded = F.pad(z, (0, -width % p, 0, -height % p))  # (B, C, H', W'), multiples of p
+        padding = (0, -width % p, 0, -height % p)
+        padded = F.pad(z, padding) if any(padding) else z  # (B, C, H', W'), multiples of p
         h = self.stem(F.pixel_unshuffle(padded, p))  # (B, C p^2, H'/p, W'/p) -> (B, channels[0], H'/p, W'/p)
         skips = [h]
         for layer in self.down:

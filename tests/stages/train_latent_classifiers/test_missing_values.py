@@ -36,7 +36,7 @@ def _with_gaps(attribute: Attribute, count: int) -> tuple[torch.Tensor, torch.Te
 
 
 def _scores(schema: tuple[Attribute, ...], logits: torch.Tensor, values: torch.Tensor) -> dict[str, Any]:
-    report(LabelTable(schema, values), logits, "multinomial", {})
+    report(LabelTable(schema, values), logits, "multinomial", {}, {})
     return json.loads(Path("metrics/latent_classifiers.json").read_text())["by_attribute"]
 
 
