@@ -57,6 +57,7 @@ def rows(arguments: argparse.Namespace, device: torch.device) -> list[Row]:
         if task in TASKS[network]
         and task in (arguments.tasks or [task])
         and (not whole or task in _COMPILED_TASKS)
+        and (task != "extract" or precision == "float32")  # features are float32 always
         and (count == 1 or (task == "train" and network != "feature_extractor"))  # the others share no training
         and count <= most
     ]
