@@ -43,7 +43,7 @@ def log_captions(source: Source, result: PrepareResult) -> None:
     if missing := [name for _, name, caption in _captions(source, result) if not caption]:
         counts = ", ".join(f"{name} {split['missing']}" for name, split in result.captions.items())
         log.warning(
-            "captions: %d of %d images have none (%s), such as %s; they count as unconditional",
+            "captions: %d of %d images have none (%s), such as %s; they are stored as empty",
             *(len(missing), count, counts, ", ".join(missing[:_NAMED])),
         )
     if stray := source.captions.without_image:

@@ -21,7 +21,7 @@ from latentline.figures.text import PlainLogFormatter, drawable, short_name, tex
 _DPI = 80
 _MARKED = {"marker": "o", "markersize": 3}  # of points on a line
 _MAX_BARS = 62
-_CAPTION_LINE = 26  # characters
+_CAPTION, _CAPTION_LINE = 72, 26  # characters
 _MAX_CELLS = 500  # along a side of a confusion matrix
 _MAX_NAMES = 26  # of classes, in a confusion matrix
 
@@ -163,7 +163,7 @@ def notice(path: Path, text: str) -> None:
 
 def captioned_images(path: Path, images: NDArray[np.uint8], captions: Sequence[str], columns: int) -> None:
     """Draw images (N, C, H, W), C = 1 or 3, each above its caption, in rows of ``columns`` images."""
-    texts = [drawable(caption) for caption in captions]
+    texts = [drawable(caption, _CAPTION) for caption in captions]
     with _panels(path, (-(-len(images) // columns), columns), (2.2, 2.6), texts) as panels:
         for panel in panels.flat:
             panel.set_axis_off()

@@ -1,21 +1,20 @@
 """Texts of the user's files: UTF-8, or the encoding that a byte-order mark names."""
 
-import codecs
 from pathlib import Path
 
 from latentline.core.errors import UserError
 
-_MARKS = (  # the mark of UTF-16 begins that of UTF-32
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
+_MARKS = {  # the mark of UTF-16 begins that of UTF-32
+    b"\xff\xfe\0\0": "utf-32",
+    b"\0\0\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
 
 
 def text_encoding(beginning: bytes) -> str:
     """Return the encoding of a text by its first bytes, for Python; a byte-order mark is no part of the text."""
-    return next((encoding for mark, encoding in _MARKS if beginning.startswith(mark)), "utf-8-sig")
+    return next((encoding for mark, encoding in _MARKS.items() if beginning.startswith(mark)), "utf-8-sig")
 
 
 def read_text(path: Path, where: str, largest: int) -> str:
@@ -34,12 +33,12 @@ def read_text(path: Path, where: str, largest: int) -> str:
             content = file.read(largest + 1)
         if len(content) > largest:
             raise UserError(f"{where} ({path}) must have at most {largest} bytes; shorten or move it")
-        text = content.decode(text_encoding(content[:4])).rstrip("\0")
+        text = content.decode(text_encoding(content[:4]))
     except OSError as error:
         raise UserError(f"{where} ({path}: {error.strerror}) must be a readable file; mend or remove it") from None
     except UnicodeDecodeError as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{where} ({path}: {reason}) must be a text in UTF-8; save it as such") from None
-    if "\0" in text:
+    if text.startswith("\0") or "\0" in text.rstrip("\0"):
         raise UserError(f"{where} ({path} with null characters) must be a text in UTF-8; save it as such")
-    return text
+    return text.rstrip("\0")
