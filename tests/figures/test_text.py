@@ -57,6 +57,7 @@ PLOTS = {
     "confusion": lambda path, name: plots.confusion(path, np.array([[3, 1], [0, 2]]), [name, "b"]),
     "large confusion": lambda path, name: plots.confusion(path, np.eye(30), [name] * 30),
     "notice": plots.notice,
+    "captioned_images": lambda path, name: plots.captioned_images(path, np.zeros((1, 1, 2, 2), np.uint8), [name], 1),
     "histograms_against_normal": lambda path, name: plots.histograms_against_normal(
         path, np.random.default_rng(0).normal(size=(2, 50)), [name, "b"]
     ),

@@ -15,8 +15,10 @@ from PIL import Image
 from safetensors.torch import save
 
 from latentline.core.arrays import load_arrays, save_arrays
+from latentline.core.files import write_sealed_json
 from latentline.core.labels import LabelTable, build_schema
 from latentline.core.load_params import read_params, validate
+from latentline.data.captions import read_captions, write_captions
 from latentline.data.decode import UnreadableError
 from latentline.data.store import read_card, read_split
 from latentline.interop.diffusers_folder import read_diffusers_folder, write_diffusers_folder
@@ -39,6 +41,8 @@ from stages.download.params import DataParams
 from stages.download.prepare import prepare
 from stages.download.source import Card, Source, SourceOptions, SourceSplit
 from stages.download.sources.array import read_array
+from stages.download.sources.caption_files import find_caption_files
+from stages.download.sources.folder_files import list_folder
 from stages.download.sources.idx import read_idx
 from stages.download.sources.table import read_table
 from support.source_files import PREPARE_OPTIONS
@@ -95,6 +99,27 @@ def store_reader(folder: Path, name: str) -> Reader:
     )
     return Reader(
         folder / "store" / name, lambda: (read_card(folder / "store"), read_split(folder / "store", "train")), ours=True
+    )
+
+
+def _captions(folder: Path) -> Reader:
+    """The captions of a prepared split, in two scripts."""
+    root, texts = folder / "store", ["a red square", "", "\u732b \U0001f408"]
+    root.mkdir()
+    splits = {"train": {"count": len(texts), "shards": {}}}
+    card = {"schema": [], "shape": [1, 2, 2], "horizontal_flip": False, "splits": splits}
+    write_sealed_json(root / "card.json", {**card, "captions": {"train": write_captions(root, "train", texts)}})
+    return Reader(root / "captions-train.jsonl", lambda: read_captions(root, "train"), ours=True)
+
+
+def _metadata(folder: Path) -> Reader:
+    """The user's captions of a folder of images."""
+    (folder / "pictures").mkdir()
+    (folder / "pictures" / "a.png").touch()
+    return _written(
+        folder / "pictures" / "metadata.jsonl",
+        b'{"file_name": "a.png", "text": "a cat"}\n',
+        lambda path: find_caption_files(path.parent, list_folder(path.parent, folder / "none")),
     )
 
 
@@ -213,6 +238,8 @@ READERS: dict[str, Callable[[Path, Path], Reader]] = {
     "samples": lambda folder, root: _samples(folder),
     "prepared shard": lambda folder, root: store_reader(folder, "train-00000.safetensors"),
     "card": lambda folder, root: store_reader(folder, "card.json"),
+    "captions": lambda folder, root: _captions(folder),
+    "metadata of images": lambda folder, root: _metadata(folder),
     "latent shard": lambda folder, root: cache_reader(folder, "latents/train-00000.safetensors"),
     "latent statistics": lambda folder, root: cache_reader(folder, "stats.json"),
     "labels of latents": lambda folder, root: cache_reader(folder, "labels.safetensors"),

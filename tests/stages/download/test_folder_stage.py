@@ -123,6 +123,30 @@ def test_what_is_left_out_is_counted_logged_and_listed(place, caplog):
     assert (metrics["lowest_value"], metrics["highest_value"]) == (0, 255)
 
 
+def test_captions_are_named_counted_and_drawn(place, caplog):
+    caplog.set_level("INFO")
+    for path in sorted((place / "pictures").rglob("*.png"))[1:]:
+        path.with_suffix(".txt").write_text(f"{path.parent.name} \U0001f408 {path.stem}", encoding="utf-8")
+    (place / "pictures" / "cat" / "stray.txt").write_text("nothing")
+    _set(place)
+    download.main()
+    found = json.loads((place / "metrics" / "data.json").read_text())["captions"]
+    assert (found["found_in"], found["without_image"]) == (".txt beside the images", 1)
+    splits = [found[name] for name in ("train", "val", "test")]
+    assert (sum(split["count"] for split in splits), sum(split["missing"] for split in splits)) == (40, 1)
+    assert found["train"]["longest"] == len("dog x 38")
+    assert "captions: found in .txt beside the images, for 40 images" in caplog.text
+    assert "captions: 1 of 40 images have none" in caplog.text
+    assert "captions: 1 belong to no image, such as cat/stray.txt" in caplog.text
+    assert {"captions.png", "captions.csv", "captions_unmatched.csv"} <= _figures(place)
+    unmatched = pd.read_csv(place / "fig" / "download" / "captions_unmatched.csv").to_numpy().tolist()
+    assert unmatched == [["cat/1.png", "image without a caption"], ["cat/stray.txt", "caption without an image"]]
+    listed = pd.read_csv(place / "fig" / "download" / "captions.csv").fillna("")
+    assert set(listed["found_in"]) == {".txt beside the images"}
+    for name, caption in zip(listed["image"], listed["caption"], strict=True):
+        assert caption == ("" if name == "cat/1.png" else f"{name[:3]} \U0001f408 {Path(name).stem}")
+
+
 def test_images_without_a_value_are_left_out_and_counted(place):
     names = sorted(path.relative_to(place / "pictures").as_posix() for path in (place / "pictures").rglob("*.png"))
     lines = [f"{name};{'NA' if row < 3 else row % 2}" for row, name in enumerate(names)]

@@ -87,7 +87,7 @@ def test_a_row_without_a_file_counts_as_unreadable(tmp_path):
         ("file,age\na.png,2\nb.png,-1e39\n", r"\(-1e\+39\) must be finite in float32"),
         ('file,age\n"a.png,1\n', "must be a readable CSV"),
         (
-            "file,caption\n" + "".join(f"{n}.png,text {n}\n" for n in range(1001)),
+            "file,title\n" + "".join(f"{n}.png,text {n}\n" for n in range(1001)),
             r"\(1001 different values\) must have at most 1000",
         ),
     ],
