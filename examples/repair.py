@@ -78,10 +78,10 @@ def main(name: str, count: int = 500) -> None:
     fills = {
         "mean of training images": mean,
         "pasted samples": model.decode(model.sample(len(truth))),
-        "RePaint, 1 resampling": inpainted(model, truth, masks, 1, None),
-        "RePaint, 5 resamplings": inpainted(model, truth, masks, 5, None),
-        "RePaint, 10 resamplings": inpainted(model, truth, masks, 10, None),
-        "RePaint, 10, given the class": inpainted(model, truth, masks, 10, labels),
+        "RePaint, resamplings=1": inpainted(model, truth, masks, 1, None),
+        "RePaint, resamplings=5": inpainted(model, truth, masks, 5, None),
+        "RePaint, resamplings=10": inpainted(model, truth, masks, 10, None),
+        "the same, given the class": inpainted(model, truth, masks, 10, labels),
         "reconstruction of the truth": model.decode(model.encode(truth)),
         "truth": truth,
     }
