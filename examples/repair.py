@@ -4,7 +4,7 @@
 
 Writes repair.json (scores of 500 images) and repair.png (the first eight). Each image loses a rectangle of a third of
 its area. ``mse`` is the mean squared error of the hidden pixels, which are in [-1, 1]. ``accuracy`` is the feature
-extractor's on the whole image. Takes about three minutes of one core.
+extractor's on the whole image. Takes about two minutes of one core.
 """
 
 import json
@@ -58,7 +58,7 @@ def inpainted(model: TrainedModel, images: Tensor, masks: Tensor, resamplings: i
 
 def draw(path: Path, rows: dict[str, Tensor]) -> None:
     """Write one row of images (N, C, H, W) per entry, with its name on the left."""
-    figure, axes = plt.subplots(len(rows), 1, figsize=(6.4, 0.64 * len(rows)), dpi=100)
+    figure, axes = plt.subplots(len(rows), 1, figsize=(6.4, 0.575 * len(rows)), dpi=100)
     for axis, (name, images) in zip(axes, rows.items(), strict=True):
         axis.imshow(tile(to_uint8(images[:SHOWN]), SHOWN).permute(1, 2, 0).squeeze(-1), cmap="gray", vmin=0, vmax=255)
         axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)

@@ -8,6 +8,7 @@
     z0 = model.encode(images)
     z_t = model.add_noise(images, t=0.7)
     images = model.decode(model.denoise(z_t, t=0.7, condition=model.condition(label="Sandal")))
+    images = model.inpaint(images, mask)  # bool (H, W), True = to fill
 
 Images are float (B, C, H, W) in [-1, 1]. Latents are standardised z0 (B, *latent_shape), as the denoiser and the probes
 receive them, never the autoencoder's raw ones; ``model.stats.normalizer`` converts between the two. t is in [0, 1]: 0 =
