@@ -8,6 +8,7 @@
     z0 = model.encode(images)
     z_t = model.add_noise(images, t=0.7)
     images = model.decode(model.denoise(z_t, t=0.7, condition=model.condition(label="Sandal")))
+    images = model.inpaint(images, mask)  # bool (H, W), True = to fill
 
 Images are float (B, C, H, W) in [-1, 1]. Latents are standardised z0 (B, *latent_shape), as the denoiser and the probes
 receive them, never the autoencoder's raw ones; ``model.stats.normalizer`` converts between the two. t is in [0, 1]: 0 =
@@ -22,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from latentline import image_edits
 from latentline.autoencoders.load import TrainedAutoencoder, load_autoencoder
 from latentline.core.condition import Condition
 from latentline.core.errors import UserError
@@ -86,9 +88,7 @@ class TrainedModel:
             UserError: the images have another shape or range, or are integers.
         """
         x = self._images(images)
-        if not len(x):
-            return x.new_empty(0, *self.latent_shape)
-        return self.stats.normalizer.standardise(self.autoencoder.network.encode(x))
+        return self._encoded(x) if len(x) else x.new_empty(0, *self.latent_shape)
 
     def decode(self, z0: Tensor, noise: Tensor | None = None) -> Tensor:
         """Decode standardised latents z0 (B, *latent_shape) as images (B, C, H, W), about in [-1, 1].
@@ -119,15 +119,7 @@ class TrainedModel:
         require_same_length(images=x, z0=raw)
         return self.autoencoder.network.invert(x, raw) if len(x) else x.new_empty(0, *shape)
 
-    def sdedit(self, images: Tensor, z0: Tensor, t: float, seed: int = 0) -> Tensor:
-        """Add noise to images (B, C, H, W) in [-1, 1] up to ``t``, and denoise them conditioned on z0.
-
-        The z0 may be theirs or another. Diffusion autoencoders only.
-        """
-        shape, x, raw, time = self._require_noise("sdedit"), self._images(images), self._raw(z0), time_in_range(t)
-        require_same_length(images=x, z0=raw)
-        noise = torch.randn((len(x), *shape), generator=generator(seed, "library")).to(self.device)
-        return self.autoencoder.network.sdedit(x, raw, time, noise) if len(x) else x
+    inpaint, sdedit = image_edits.inpaint, image_edits.sdedit  # methods, whose length asks for a module of their own
 
     def condition(self, **values: Any) -> Condition:
         """Return a condition, such as ``condition(label="Sandal")`` or ``condition(label=[0, 1, 2])``.
@@ -235,6 +227,10 @@ class TrainedModel:
 
     def _images(self, images: Tensor) -> Tensor:
         return image_batch(images, self.image_shape, self.device)
+
+    def _encoded(self, x: Tensor) -> Tensor:
+        """Return z0 of images that have been checked."""
+        return self.stats.normalizer.standardise(self.autoencoder.network.encode(x))
 
     def _latents(self, name: str, latents: Tensor) -> Tensor:
         remedy = "take it from model.encode"

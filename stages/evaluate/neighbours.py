@@ -88,7 +88,7 @@ def nearest(queries: Tensor, reference: Tensor, block: int = 1024, device: torch
 
 def radii(points: Tensor, k: int, device: torch.device = CPU) -> Tensor:
     """Return the distance of each of ``points`` (N, D) to its k-th nearest other point: (N,), on the CPU."""
-    # topk, since kthvalue has no deterministic kernel on CUDA.
+    # topk, since kthvalue has no deterministic kernel on GPUs.
     found = (distances.topk(k + 1, dim=1, largest=False).values for _, distances in _distances(points, points, device))
     blocks = [nearest[:, -1].cpu() for nearest in found]
     return torch.cat(blocks)

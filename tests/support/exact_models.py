@@ -65,3 +65,31 @@ def made_up_model(path: str, prediction: str) -> DenoiserModel:
     return DenoiserModel(
         Process(PATHS[path], prediction), lambda z_t, t: torch.sin(3 * z_t) + t.reshape(-1, *(1,) * (z_t.ndim - 1))
     )
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """N(mean, covariance); mean (D,), covariance (D, D)."""
+
+    mean: Tensor
+    covariance: Tensor
+
+    def model(self, path: str) -> DenoiserModel:
+        """Return the exact network that predicts v."""
+
+        def output(z_t: Tensor, t: Tensor) -> Tensor:
+            point = PATHS[path](t[:1])  # samplers evaluate a batch at one time
+            marginal = point.alpha**2 * self.covariance + point.sigma**2 * torch.eye(len(self.mean)).to(z_t)
+            whitened = torch.linalg.solve(marginal, (z_t - point.alpha * self.mean).T).T  # (B, D)
+            z0 = self.mean + point.alpha * whitened @ self.covariance
+            return training_target("v", z0, point.sigma * whitened, PATHS[path](t))
+
+        return DenoiserModel(build_process(path, "v"), output)
+
+    def conditional(self, fill: Tensor, z0: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean (F,) and covariance (F, F) of the numbers where ``fill``, bool (D,), given the rest of z0."""
+        filled, kept = fill.nonzero()[:, 0], (~fill).nonzero()[:, 0]
+        between = self.covariance[filled][:, kept]
+        weights = torch.linalg.solve(self.covariance[kept][:, kept], between.T).T
+        mean = self.mean[filled] + weights @ (z0 - self.mean)[kept]
+        return mean, self.covariance[filled][:, filled] - weights @ between.T

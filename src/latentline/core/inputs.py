@@ -79,16 +79,38 @@ def require_same_length(**batches: Tensor | None) -> None:
         raise UserError(f"inputs ({found}) must be as many each; pass one row for each image")
 
 
-def time_in_range(t: Any, *, zero: bool = True) -> float:
-    """Return a time in [0, 1], or in (0, 1] without ``zero``. Raises UserError."""
+def mask_batch(value: Any, count: int, sides: Sequence[int], device: torch.device) -> Tensor:
+    """Return a mask of pixels as bool (count, 1, H, W) on the device.
+
+    Args:
+        value: what the user passed: bool (count, 1, H, W), or (H, W) for all images.
+        count: number of images.
+        sides: (H, W).
+        device: of the result.
+
+    Raises:
+        UserError: no tensor, another type or shape.
+    """
+    height, width = sides
+    if not isinstance(value, Tensor) or value.dtype != torch.bool:
+        found = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        raise UserError(f"mask ({found}) must be a bool tensor, True where to fill; pass mask > 0.5, or mask.bool()")
+    if tuple(value.shape) not in ((height, width), (count, 1, height, width)):
+        expected = f"({count}, 1, {height}, {width}), or ({height}, {width}) for all images"
+        raise UserError(f"mask {tuple(value.shape)} must have the shape {expected}; correct it")
+    return value.to(device).expand(count, 1, height, width)
+
+
+def time_in_range(t: Any, name: str = "t", *, zero: bool = True) -> float:
+    """Return a time in [0, 1], or in (0, 1] without ``zero``. Raises UserError with the argument's name."""
     try:
         value = float(t)
     except (TypeError, ValueError, RuntimeError):
-        raise UserError(f"t ({type(t).__name__}) must be one number for all images; correct it") from None
+        raise UserError(f"{name} ({type(t).__name__}) must be one number for all images; correct it") from None
     if not zero and not 0 < value <= 1:
-        raise UserError(f"t ({t}) must be above 0 and at most 1; correct it")
+        raise UserError(f"{name} ({t}) must be above 0 and at most 1; correct it")
     if not 0 <= value <= 1:
-        raise UserError(f"t ({t}) must be from 0 (data) to 1 (noise); correct it")
+        raise UserError(f"{name} ({t}) must be from 0 (data) to 1 (noise); correct it")
     return value
 
 
