@@ -5,7 +5,7 @@ data/prepared/train-00000.safetensors    images uint8 (N, C, H, W) and their lab
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -44,6 +44,7 @@ class StoreCard:
     counts: dict[str, int]
     sha256: dict[str, str]  # of each shard
     value_range: ValueRange | None = None  # stored values of image files that became 0 and 255
+    captions: dict[str, str] = field(default_factory=dict)  # split -> sha256; empty = the images have no captions
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -74,6 +75,7 @@ def read_card(root: Path) -> StoreCard:
             counts={name: split["count"] for name, split in splits.items()},
             sha256={shard: digest for split in splits.values() for shard, digest in split["shards"].items()},
             value_range=tuple(card["value_range"]) if "value_range" in card else None,
+            captions={name: split["sha256"] for name, split in card.get("captions", {}).items()},
         )
 
 
