@@ -127,7 +127,7 @@ def load(section: str, kind: type[S], path: Path = PARAMS_FILE) -> tuple[S, int,
     params = validate(content, path)
     if section != "data" and (card := _prepared_card()):
         counts = {name: split["count"] for name, split in card["splits"].items()}
-        params.require_images(counts, schema_from_json(card["schema"]))
+        params.require_images(counts, schema_from_json(card["schema"]), captions=bool(card.get("captions")))
     return kind.model_validate(content[section]), content["seed"], ComputeParams.model_validate(content["compute"])
 
 
