@@ -13,6 +13,7 @@ from latentline.core.paths import FIGURES, METRICS, PREPARED
 from latentline.core.stage import run_stage
 from latentline.data.image_files import LITTER, in_words
 from latentline.data.store import read_card, read_split
+from stages.download.caption_report import caption_metrics, log_captions, write_caption_figures
 from stages.download.duplicates import Duplicates, find_duplicates
 from stages.download.label_warnings import warn_of_labels
 from stages.download.params import DataParams
@@ -40,10 +41,14 @@ def main() -> None:
         warn_of_range(result.stats, source, params.value_range)
         warn_of_labels(source, result.stats)
     _warn(result, duplicates, source.left_out)
-    write_metrics(METRICS / "data.json", metrics(result, duplicates, read_card(PREPARED).classes, source))
+    log_captions(source, result)
+    found = metrics(result, duplicates, read_card(PREPARED).classes, source)
+    write_metrics(METRICS / "data.json", found | caption_metrics(source, result))
     with replaced_folder(FIGURES / "download") as folder:
-        draw_figures(folder, read_split(PREPARED, "train"))
+        train = read_split(PREPARED, "train")
+        draw_figures(folder, train)
         write_tables(folder, result.unreadable, repeated, source)
+        write_caption_figures(folder, train, source, result)
 
 
 def _warn(result: PrepareResult, duplicates: Duplicates, left_out: dict[str, str]) -> None:

@@ -76,6 +76,11 @@ class DataParams(Section):
     """Fractions of the training images, each used only where the source has no such split."""
     max_unreadable: Fraction = 0.01
     """Fraction of the images that may be unreadable; above it the stage fails."""
+    captions: Literal["auto", "none"] = "auto"
+    """auto = captions of your own images, from a column or from files, as docs/data.md has it; none = use no captions.
+    """
+    max_missing_captions: Fraction = 0.1
+    """Fraction of a split's images that may lack a caption, where there are captions; above it the stage fails."""
     horizontal_flip: bool = False
     """Train the autoencoder on mirrored images too; wrong for letters and digits."""
     emnist_split: Literal["balanced", "byclass", "bymerge"] = "balanced"

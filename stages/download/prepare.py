@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,9 @@ from latentline.core.attributes import with_statistics
 from latentline.core.errors import UserError
 from latentline.core.files import replaced_folder, write_sealed_json
 from latentline.core.labels import LabelTable, Schema, build_schema, schema_to_json, write_labelled_rows
+from latentline.data.captions import write_captions
 from latentline.data.decode import Shape, UnreadableError, ValueRange
+from stages.download.captions import require_captions
 from stages.download.images import Images, content_digest
 from stages.download.params import DataParams
 from stages.download.scan import require_all_classes, scan_images, target_shape
@@ -46,6 +49,7 @@ class Options:
     seed: int
     workers: int
     value_range: ValueRange | None = None
+    max_missing_captions: float = 0.0
 
     @classmethod
     def of(cls, params: DataParams, seed: int, workers: int) -> "Options":
@@ -61,6 +65,7 @@ class Options:
             seed=seed,
             workers=workers,
             value_range=(params.value_range[0], params.value_range[1]) if params.value_range else None,
+            max_missing_captions=params.max_missing_captions,
         )
 
 
@@ -88,6 +93,8 @@ class PrepareResult:
     stats: dict[str, SplitStats]
     unreadable: dict[str, str]  # name -> reason
     shape: Shape
+    captions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Split -> description of its captions; empty = there are none."""
 
 
 def prepare(
@@ -117,8 +124,11 @@ def prepare(
     keyed = {name: (scan.rows, content_keys(scan.digests, options.seed)) for name, scan in scans.items()}
     splits = cut_splits(keyed, options.shares)
     check({name: min(len(split.rows), options.limit or len(split.rows)) for name, split in splits.items()})
+    for name, split in splits.items():
+        require_captions(source, name, split, options.limit, options.max_missing_captions)
     stats = {}
     described = {}
+    captions = {}
     with replaced_folder(root) as folder:
         for name, split in splits.items():
             stats[name] = SplitStats(split.published)
@@ -126,6 +136,9 @@ def prepare(
             described[name] = write_labelled_rows(folder, name, "images", batches, {"kind": "images"})
             if not stats[name].count:
                 raise UserError(f"data: split {name} (0 readable images) must have at least one; mend or add images")
+            if (texts := source.splits[split.published].captions) is not None:
+                rows = np.concatenate(stats[name].rows).tolist()
+                captions[name] = write_captions(folder, name, (texts[row] for row in rows))
         _check_unreadable(unreadable, total, options.max_unreadable)
         card = asdict(source.card)
         del card["classes"], card["attributes"]
@@ -133,8 +146,10 @@ def prepare(
         card |= {"shape": list(shape), "horizontal_flip": options.horizontal_flip, "splits": described}
         if options.value_range:
             card["value_range"] = list(options.value_range)  # images to edit are stretched likewise
+        if captions:
+            card["captions"] = captions
         write_sealed_json(folder / "card.json", card)
-    return PrepareResult(stats, unreadable, shape)
+    return PrepareResult(stats, unreadable, shape, captions)
 
 
 @dataclass(frozen=True)

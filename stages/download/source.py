@@ -1,6 +1,7 @@
 """Options and result of every data source."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -21,6 +22,7 @@ class SourceSplit:
     images: Images
     labels: NDArray[np.int64] | None = None  # (N,) indices of the card's classes; None = no class label
     attributes: NDArray[np.float32] | None = None  # (N, A) columns as in the card, NaN = missing; None = no attributes
+    captions: Sequence[str] | None = None  # (N,), "" = this image has none; None = no captions
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,16 @@ class ColumnReport:
 
 
 @dataclass(frozen=True)
+class CaptionOrigin:
+    """Where the captions of the images were found."""
+
+    found_in: str
+    """The convention, for people; without a path, since no out may depend on one."""
+    without_image: Sequence[str] = ()
+    """Names of captions that belong to no image."""
+
+
+@dataclass(frozen=True)
 class Source:
     """A data set: its card and the publisher's splits, ``train`` and perhaps ``val`` and ``test``."""
 
@@ -62,6 +74,8 @@ class Source:
     """Columns of the user's labels; empty where no rule decided their kinds."""
     without_value: int = 0
     """Images that ``data.missing`` (drop) left out."""
+    captions: CaptionOrigin | None = None
+    """None = the images have no captions."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +102,8 @@ class SourceOptions:
     """What happens to rows without a value (``data.missing``)."""
     max_unreadable: float = 1.0
     """Fraction of rows that may name no file."""
+    captions: Literal["auto", "none"] = "auto"
+    """Whether to look for captions (``data.captions``)."""
 
     @classmethod
     def of(cls, params: DataParams, scratch: Path) -> "SourceOptions":
@@ -105,4 +121,5 @@ class SourceOptions:
             attributes=dict(params.attributes),
             missing=params.missing,
             max_unreadable=params.max_unreadable,
+            captions=params.captions,
         )

@@ -67,4 +67,5 @@ def of_classes(source: Source, names: list[str]) -> Source:
 def _only(split: SourceSplit, labels: NDArray[np.int64], kept: list[int]) -> SourceSplit:
     rows = np.flatnonzero(np.isin(labels, kept))
     attributes = None if split.attributes is None else split.attributes[rows]
-    return SourceSplit(ChosenImages(split.images, rows), np.searchsorted(kept, labels[rows]), attributes)
+    captions = None if split.captions is None else [split.captions[row] for row in rows.tolist()]
+    return SourceSplit(ChosenImages(split.images, rows), np.searchsorted(kept, labels[rows]), attributes, captions)

@@ -1,5 +1,6 @@
 """Plots of numbers: curves, bars, histograms, matrices; and tables for ``dvc plots``."""
 
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ matplotlib.use("Agg")  # draws without a screen
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from latentline.core.files import replaced_file
 from latentline.figures.text import PlainLogFormatter, drawable, short_name, text_settings
@@ -20,6 +21,7 @@ from latentline.figures.text import PlainLogFormatter, drawable, short_name, tex
 _DPI = 80
 _MARKED = {"marker": "o", "markersize": 3}  # of points on a line
 _MAX_BARS = 62
+_CAPTION_LINE = 26  # characters
 _MAX_CELLS = 500  # along a side of a confusion matrix
 _MAX_NAMES = 26  # of classes, in a confusion matrix
 
@@ -157,6 +159,19 @@ def notice(path: Path, text: str) -> None:
     with _axes(path, (6, 0.6), [text]) as axes:
         axes.text(0.5, 0.5, drawable(text), ha="center", va="center")
         axes.set_axis_off()
+
+
+def captioned_images(path: Path, images: NDArray[np.uint8], captions: Sequence[str], columns: int) -> None:
+    """Draw images (N, C, H, W), C = 1 or 3, each above its caption, in rows of ``columns`` images."""
+    texts = [drawable(caption) for caption in captions]
+    with _panels(path, (-(-len(images) // columns), columns), (2.2, 2.6), texts) as panels:
+        for panel in panels.flat:
+            panel.set_axis_off()
+        for panel, image, text in zip(panels.flat, images, texts, strict=False):
+            pixels = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+            panel.imshow(pixels, cmap="gray", vmin=0, vmax=255)
+            lines = textwrap.fill(text, _CAPTION_LINE)
+            panel.text(0.5, -0.04, lines, fontsize=7, ha="center", va="top", transform=panel.transAxes)
 
 
 def histograms_against_normal(path: Path, values: ArrayLike, titles: Sequence[str]) -> None:

@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 from latentline.core.attributes import Attribute
 from latentline.core.errors import UserError
 from latentline.core.watched import require_watchable
+from latentline.data.captions import clean_caption
 from latentline.data.decode import UnreadableError
 from stages.download.archives import LARGEST_IMAGE
 from stages.download.columns import Kind, TextColumn, attribute_with_missing, class_texts, missing_values
 from stages.download.images import EncodedImages, Images
-from stages.download.source import Card, Source, SourceOptions, SourceSplit
-from stages.download.sources.table import column_report, is_near_label, rows_without_value
+from stages.download.source import CaptionOrigin, Card, Source, SourceOptions, SourceSplit
+from stages.download.sources.caption_column import caption_column
+from stages.download.sources.missing_rows import rows_without_value
+from stages.download.sources.table import column_report, is_near_label
 from stages.download.subset import ChosenImages
 
 log = logging.getLogger(__name__)
@@ -82,10 +85,12 @@ def read_huggingface(options: SourceOptions) -> Source:
     column = _image_column(named["train"].features, options.path)
     features = named["train"].features
     label = next((name for name in _LABELS if name in features), None)
-    wanted = _wanted(features, column, label, options)
-    if lacking := next((name for name, split in named.items() if set(wanted) - set(split.features)), None):
+    caption = caption_column(_texts_of(features), options, f"data.path ({options.path})")
+    wanted = _wanted(features, (column, caption), label, options)
+    needed = [*wanted, *([caption] if caption else [])]
+    if lacking := next((name for name, split in named.items() if set(needed) - set(split.features)), None):
         raise UserError(
-            f"data.path ({options.path}, split {lacking!r}) must have columns {', '.join(wanted)}; add them"
+            f"data.path ({options.path}, split {lacking!r}) must have columns {', '.join(needed)}; add them"
         )
     edges = np.cumsum([len(split) for split in named.values()])[:-1]
     columns = {name: _texts(named, name, options) for name in wanted}
@@ -114,6 +119,7 @@ def read_huggingface(options: SourceOptions) -> Source:
             images,
             None if labels is None else np.split(labels, ends)[number],
             None if values is None else np.split(values, ends)[number],
+            _captions(split, caption, kept[number], options.path) if caption else None,
         )
     described = ([Attribute(label, "categorical", classes)] if label else []) + [one for one, _ in found]
     card = Card(
@@ -125,16 +131,38 @@ def read_huggingface(options: SourceOptions) -> Source:
         attributes=tuple(one for one, _ in found),
     )
     reports = tuple(column_report(one, options.attributes, int(missing[one.name].sum())) for one in described)
-    return Source(card, splits, columns=reports, without_value=int(left_out.sum()))
+    origin = CaptionOrigin(f"column {caption} of data.path") if caption else None
+    return Source(card, splits, columns=reports, without_value=int(left_out.sum()), captions=origin)
 
 
-def _wanted(features: Any, column: str, label: str | None, options: SourceOptions) -> list[str]:
+def _texts_of(features: Any) -> list[str]:
+    """Return the columns that hold one text in each row."""
+    from datasets import Value
+
+    return [
+        name
+        for name, feature in features.items()
+        if isinstance(feature, Value) and feature.dtype in ("string", "large_string", "string_view")
+    ]
+
+
+def _captions(split: Any, caption: str, kept: NDArray[np.bool_], path: Path) -> list[str]:
+    """Return the captions of the rows ``kept`` (N,) of a split. Raises UserError where they are no texts."""
+    if caption not in _texts_of(split.features):
+        raise UserError(f"data.path ({path}): column {caption!r} must hold texts in every split; cast it")
+    texts = split.select_columns([caption])[:][caption]
+    return [clean_caption(text or "") for text, chosen in zip(texts, kept.tolist(), strict=True) if chosen]
+
+
+def _wanted(features: Any, used: tuple[str, str | None], label: str | None, options: SourceOptions) -> list[str]:
     """Return the columns to read: the label and those of ``data.attributes``; name the others in the log.
+
+    ``used`` are the columns of images and of captions.
 
     Raises:
         UserError: a column of ``data.attributes`` that does not exist, or one that nearly is ``label``.
     """
-    if unknown := next((name for name in options.attributes if name not in features or name == column), None):
+    if unknown := next((name for name in options.attributes if name not in features or name == used[0]), None):
         found = f"{unknown}: {options.attributes[unknown]}"
         close = difflib.get_close_matches(unknown, features, 1)
         remedy = f"did you mean {close[0]!r}?" if close else "correct or remove it"
@@ -142,7 +170,7 @@ def _wanted(features: Any, column: str, label: str | None, options: SourceOption
             f"data.attributes ({found}) must name a column of data.path ({options.path}): {', '.join(features)}; "
             f"{remedy}"
         )
-    others = [name for name in features if name not in (column, label, *options.attributes)]
+    others = [name for name in features if name not in (*used, label, *options.attributes)]
     if near := next((name for name in others if label is None and is_near_label(name)), None):
         raise UserError(
             f"data.path ({options.path}): column {near!r} must be called 'label' or be in data.attributes; "

@@ -8,10 +8,9 @@ import difflib
 import logging
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import pandas as pd
@@ -19,9 +18,13 @@ from numpy.typing import NDArray
 
 from latentline.core.attributes import Attribute
 from latentline.core.errors import UserError
+from latentline.data.captions import clean_caption
 from stages.download.columns import Kind, TextColumn, attribute_with_missing, class_texts, missing_values
 from stages.download.source import ColumnReport, SourceOptions
+from stages.download.sources.caption_column import caption_column
+from stages.download.sources.missing_rows import rows_without_value
 from stages.download.sources.table_names import is_file, match_files
+from stages.download.sources.text_files import text_encoding
 from stages.download.splits import SPLITS
 
 log = logging.getLogger(__name__)
@@ -51,6 +54,8 @@ class Table:
     columns: tuple[ColumnReport, ...]
     without_value: int
     """Rows that ``data.missing`` (drop) left out."""
+    caption_column: str | None = None
+    captions: Sequence[str] | None = None  # (N,); None = no such column
 
 
 def read_table(options: SourceOptions) -> Table:
@@ -61,6 +66,8 @@ def read_table(options: SourceOptions) -> Table:
     """
     where = f"data.labels ({options.labels})"
     columns = _columns(options.labels, options.path, where)
+    caption_name = caption_column(list(columns), options, where) if len(columns) > 1 else None
+    caption = columns.pop(caption_name) if caption_name else None
     _check_header(columns, options, where)
     file = columns.pop(_FILE if _FILE in columns else next(iter(columns)))
     if (row := file.first(lambda text: not text)) is not None:
@@ -92,6 +99,8 @@ def read_table(options: SourceOptions) -> Table:
         None if split is None else _split(split.without(left_out).cells, where),
         tuple(column_report(one, options.attributes, int(missing[one.name].sum())) for one in described),
         int(left_out.sum()),
+        caption_name,
+        None if caption is None else [clean_caption(text) for text in caption.without(left_out).cells],
     )
 
 
@@ -134,7 +143,9 @@ def _columns(path: Path, root: Path, where: str) -> dict[str, TextColumn]:
 def _read(path: Path, where: str) -> "pd.DataFrame":
     """Return all cells as texts; the first row is the header. Nothing is unpacked by its suffix."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with path.open("rb") as content:
+            encoding = text_encoding(content.read(4))
+        with path.open(encoding=encoding, newline="") as file:
             first = next((line for line in file if line.strip()), "")
         delimiter = _delimiter(first)
         with warnings.catch_warnings():
@@ -148,7 +159,7 @@ def _read(path: Path, where: str) -> "pd.DataFrame":
                 keep_default_na=False,
                 na_filter=False,
                 compression=None,
-                encoding="utf-8-sig",
+                encoding=encoding,
                 skipinitialspace=True,
             )
     except FileNotFoundError:
@@ -227,60 +238,6 @@ def is_near_label(name: str) -> bool:
 
 def _letters(name: str) -> str:
     return re.sub(r"[\W_]", "", name.lower())
-
-
-def rows_without_value(
-    columns: dict[str, TextColumn], missing: dict[str, NDArray[np.bool_]], remedy: str, where: str, label: str | None
-) -> NDArray[np.bool_]:
-    """Return which rows (N,) lack a value and are left out; log how many lack one.
-
-    Args:
-        columns: by name.
-        missing: which of each column's cells (N,) have no value.
-        remedy: ``data.missing``.
-        where: names the table in errors.
-        label: the column of the class; None = there is none. ``ignore`` covers attributes only: samples and edits come
-            by class, so an image without its class has no place among them.
-
-    Raises:
-        UserError: a value may not be missing, or all values of a column are.
-    """
-    if not missing:
-        return np.zeros(0, bool)
-    lacking = np.any(list(missing.values()), axis=0)
-    if not lacking.any():
-        return lacking
-    needed = {name: cells for name, cells in missing.items() if remedy == "refuse" or name == label}
-    if remedy != "drop" and any(cells.any() for cells in needed.values()):
-        _refuse_row(columns, needed, where, label)
-    for name, cells in missing.items():
-        if cells.all() or (remedy == "drop" and lacking.all() and cells.any()):
-            raise UserError(f"{where}: every row lacks a value, such as {name!r}; add them, or remove this column")
-    counts = ", ".join(f"{name} {int(cells.sum())}" for name, cells in missing.items() if cells.any())
-    effect = "are left out" if remedy == "drop" else "are kept without it"
-    log.warning(
-        "data.missing (%s): %d of %d images lack a value and %s (%s)",
-        remedy,
-        lacking.sum(),
-        len(lacking),
-        effect,
-        counts,
-    )
-    return lacking if remedy == "drop" else np.zeros_like(lacking)
-
-
-def _refuse_row(
-    columns: dict[str, TextColumn], missing: dict[str, NDArray[np.bool_]], where: str, label: str | None
-) -> NoReturn:
-    """Raise UserError for the first row that lacks a value; arguments as of :func:`rows_without_value`."""
-    index = int(np.flatnonzero(np.any(list(missing.values()), axis=0))[0])
-    column = next(columns[name] for name, cells in missing.items() if cells[index])
-    cell = f" ({column.cells[index]!r})" if column.cells[index] else ""
-    keeping = "" if column.name == label else ", or to ignore, which keeps them without the value"
-    raise UserError(
-        f"{where}: row {column.rows[index]}{cell} must have a value of {column.name!r}; add it, remove the row, or "
-        f"set data.missing to drop, which leaves such images out{keeping}"
-    )
 
 
 def _split(cells: NDArray[np.object_], where: str) -> NDArray[np.str_]:
