@@ -60,13 +60,13 @@ class Params(Section):
     compute: ComputeParams = ComputeParams()
     """Where the stages run; no stage depends on this section."""
 
-    def require_images(self, counts: Mapping[str, int], schema: Schema, captions: bool | None = None) -> None:
+    def require_images(self, counts: Mapping[str, int], schema: Schema, captions: bool) -> None:
         """Refuse settings that need more images or other labels than there are, before anything is trained on them.
 
         Args:
             counts: images of each split.
             schema: of the labels; empty = no labels.
-            captions: whether the images have captions; None = unknown as yet.
+            captions: whether the images have captions.
 
         Raises:
             UserError: see above. A split of one image is no reason, since no setting can help; its scores are null.
@@ -78,7 +78,7 @@ class Params(Section):
                 f"evaluate.neighbours ({neighbours}) must be less than the {counts[split]} images of split {split}; "
                 "lower it, or prepare more images (data.limit, data.splits)"
             )
-        require_conditions(self.denoiser.condition, schema, captions=captions is not False)
+        require_conditions(self.denoiser.condition, schema, captions=captions)
         self._require_captions(captions)
         for wanted, setting, off in (
             (self.evaluate.bayes.count, "evaluate.bayes.count", 0),
@@ -101,10 +101,10 @@ class Params(Section):
             names = [target.name for target in all_targets(schema)]
             require_names("manipulate.target_names", self.manipulate.target_names, names)
 
-    def _require_captions(self, captions: bool | None) -> None:
-        """Refuse prompts without captions, and captions that the denoiser has no layer for; None = unknown as yet."""
+    def _require_captions(self, captions: bool) -> None:
+        """Refuse prompts without captions, and captions that the denoiser has no layer for."""
         name, value = self.sample.first_prompt
-        if name and captions is False:
+        if name and not captions:
             raise UserError(
                 f"sample.{name} ({value!r:.40}) must be {SampleParams().model_dump()[name]!r} for images without "
                 "captions; set it so, or add captions (docs/text.md)"

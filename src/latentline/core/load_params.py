@@ -131,9 +131,9 @@ def load(section: str, kind: type[S], path: Path = PARAMS_FILE) -> tuple[S, int,
     return kind.model_validate(content[section]), content["seed"], ComputeParams.model_validate(content["compute"])
 
 
-def require_images(counts: Mapping[str, int], schema: Schema, path: Path = PARAMS_FILE) -> None:
+def require_images(counts: Mapping[str, int], schema: Schema, captions: bool, path: Path = PARAMS_FILE) -> None:
     """Raise UserError where a setting needs more images per split, or other labels, than stage ``download`` has."""
-    validate(read_params(path), path).require_images(counts, schema)
+    validate(read_params(path), path).require_images(counts, schema, captions)
 
 
 def _prepared_card() -> dict[str, Any] | None:
