@@ -112,8 +112,8 @@ def _shaping(name: str, constructor: dict[str, Any], settings: dict[str, Any]) -
     """Return all that shapes a denoiser and the meaning of its output, by the names of the settings."""
     shaping = {"denoiser.name": name, "denoiser.condition": settings["condition"]}
     shaping |= {f"denoiser.process.{key}": value for key, value in settings["process"].items()}
-    tokenizer = settings.get("text", {}).get("tokenizer", "")
-    shaping |= {"denoiser.text": None, "tokenizer of the captions": sha256_bytes(tokenizer.encode())[:12]}
+    tokenizer = sha256_bytes(settings["text"]["tokenizer"].encode())[:12] if "text" in settings else None
+    shaping |= {"denoiser.text": None, "tokenizer of the captions": tokenizer}
     return shaping | _by_setting(constructor)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from support.small_kinds import SMALL, SmallRun
+from support.small_kinds import SmallRun
 
 COLOURS = {"red": (220, 40, 40), "green": (40, 220, 40), "blue": (40, 40, 220)}
 SHAPES = {"square": (slice(3, 13), slice(3, 13)), "bar": (slice(6, 10), slice(1, 15))}
@@ -21,6 +21,7 @@ CAPTIONED = {
     "denoiser.text.heads": 2,
     "text.vocabulary_size": 280,
     "text.length": 4,
+    "denoiser.preview.every_epochs": 2,
     "sample.count": 12,
     "sample.batch_size": 5,
 }
