@@ -102,5 +102,5 @@ def train_tokenizer(captions: Iterable[str], vocabulary_size: int, length: int) 
 
 
 def _without_threads() -> None:
-    """Keep the library from starting threads, of which it would warn in every process forked later."""
+    """Keep the library from starting threads: after them it warns in every process that is forked."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
