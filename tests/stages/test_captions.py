@@ -1,7 +1,10 @@
 """Stages on pictures with captions: all end, killed ones continue to the same bytes, prompts reach the samples."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +20,7 @@ from latentline.runtime.checkpoint import load_checkpoint
 from stages.train_denoiser import train
 from support.captioned import CAPTIONS, captioned_run
 from support.checkout import STAGES
-from support.small_kinds import SmallRun
+from support.small_kinds import SMALL, SmallRun
 from support.training_run import save_after_each_step
 
 pytestmark = pytest.mark.usefixtures("machine")
@@ -102,6 +105,19 @@ def test_other_captions_train_another_denoiser_and_are_no_continuation(captioned
         copied.run("download", "encode_and_cache_latents", "train_denoiser")
     assert not [message for message in caplog.messages if message.startswith("resumed train_denoiser")]
     assert sha256_file(copied.folder / DENOISER) != sha256_file(captioned.folder / DENOISER)
+
+
+@pytest.mark.slow  # starts processes
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_ranks_train_the_same_denoiser_to_float_tolerance(captioned, copied, root, strategy):
+    shutil.rmtree(copied.folder / ".state")
+    params = {**SMALL, **copied.networks, "compute.devices": 2, "compute.strategy": strategy}
+    copied.write_params(copied.folder, params)
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    command = [sys.executable, "-m", "stages.train_denoiser"]
+    subprocess.run(command, cwd=copied.folder, env=environment, check=True, capture_output=True, timeout=300)
+    for name in ("train_loss", "test_loss"):
+        assert copied.metrics("denoiser")[name] == pytest.approx(captioned.metrics("denoiser")[name], rel=1e-4)
 
 
 def test_prompts_come_from_the_settings_or_a_file_and_batches_change_no_sample(copied):
