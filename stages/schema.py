@@ -13,7 +13,8 @@ from pydantic import Field, model_validator
 from latentline.core.compute_params import ComputeParams
 from latentline.core.errors import UserError
 from latentline.core.labels import Schema, class_names
-from latentline.core.params import Section
+from latentline.core.params import NO_PROMPTS, Section
+from latentline.denoisers.conditioning import require_conditions
 from latentline.diffusion.process import PATHS, require_compatible
 from latentline.diffusion.time_grid import build_time_grid
 from latentline.editing.targets import all_targets, require_names
@@ -21,6 +22,7 @@ from latentline.samplers.registry import require_serves
 from latentline.training.params import OptimizerParams
 from stages.download.params import DataParams
 from stages.encode_and_cache_latents.params import LatentsParams
+from stages.encode_and_cache_latents.text_params import TextParams
 from stages.evaluate.params import EvaluateParams
 from stages.manipulate.params import ManipulateParams
 from stages.sample.params import SampleParams
@@ -41,6 +43,8 @@ class Params(Section):
     """Images to latents and back; see docs/autoencoders.md."""
     latents: LatentsParams = LatentsParams()
     """The cache of encoded images."""
+    text: TextParams = TextParams()
+    """Tokens of the captions, where the images have any; see docs/text.md."""
     denoiser: DenoiserParams = DenoiserParams()
     """The diffusion model of the latents; see docs/denoisers.md."""
     sample: SampleParams = SampleParams()
@@ -56,12 +60,13 @@ class Params(Section):
     compute: ComputeParams = ComputeParams()
     """Where the stages run; no stage depends on this section."""
 
-    def require_images(self, counts: Mapping[str, int], schema: Schema) -> None:
+    def require_images(self, counts: Mapping[str, int], schema: Schema, captions: bool) -> None:
         """Refuse settings that need more images or other labels than there are, before anything is trained on them.
 
         Args:
             counts: images of each split.
             schema: of the labels; empty = no labels.
+            captions: whether the images have captions.
 
         Raises:
             UserError: see above. A split of one image is no reason, since no setting can help; its scores are null.
@@ -73,11 +78,8 @@ class Params(Section):
                 f"evaluate.neighbours ({neighbours}) must be less than the {counts[split]} images of split {split}; "
                 "lower it, or prepare more images (data.limit, data.splits)"
             )
-        if self.denoiser.condition == "class" and not classes:
-            raise UserError(
-                "denoiser.condition (class) must be all or none for images without class labels; "
-                "set it to one of them, or label the images"
-            )
+        require_conditions(self.denoiser.condition, schema, captions=captions)
+        self._require_captions(captions)
         for wanted, setting, off in (
             (self.evaluate.bayes.count, "evaluate.bayes.count", 0),
             (self.evaluate.classification_accuracy_score, "evaluate.classification_accuracy_score", "false"),
@@ -98,6 +100,37 @@ class Params(Section):
         if self.manipulate.target_names:
             names = [target.name for target in all_targets(schema)]
             require_names("manipulate.target_names", self.manipulate.target_names, names)
+
+    def _require_captions(self, captions: bool) -> None:
+        """Refuse prompts without captions, and captions that the denoiser has no layer for."""
+        name, value = self.sample.first_prompt
+        if name and not captions:
+            raise UserError(
+                f"sample.{name} ({value!r:.40}) must be {SampleParams().model_dump()[name]!r} for images without "
+                "captions; set it so, or add captions (docs/text.md)"
+            )
+        denoiser = self.denoiser
+        reads = denoiser.condition in ("all", "text") and captions
+        if reads and denoiser.name == "unet" and not denoiser.attention_levels:
+            raise UserError(
+                "denoiser.attention_levels ([]) must name a level for a unet that is conditioned on captions; "
+                f"set it to [{len(denoiser.channels) - 1}], or denoiser.condition to class or none"
+            )
+
+    @model_validator(mode="after")
+    def _prompts_are_used(self) -> "Params":
+        name, value = self.sample.first_prompt
+        if name and self.denoiser.condition in ("class", "none"):
+            raise ValueError(
+                f"sample.{name} ({value!r:.40}) must be {SampleParams().model_dump()[name]!r} while denoiser.condition "
+                f"is {self.denoiser.condition}; set it so, or denoiser.condition to all or text"
+            )
+        if self.sample.prompts and self.sample.prompts_file != NO_PROMPTS:
+            raise ValueError(
+                f"sample.prompts_file ({self.sample.prompts_file}) must be {NO_PROMPTS} while sample.prompts has "
+                "captions; set it so, or sample.prompts to []"
+            )
+        return self
 
     @model_validator(mode="after")
     def _latents_fit_the_denoiser(self) -> "Params":
@@ -163,8 +196,8 @@ class Params(Section):
             (self.evaluate.bayes.count > 0, "evaluate.bayes.count", self.evaluate.bayes.count, "0"),
             (score, "evaluate.classification_accuracy_score", "true", "false"),
         ):
-            if wanted and self.denoiser.condition == "none":
-                expected = f"{off} while denoiser.condition is none"
+            if wanted and self.denoiser.condition in ("text", "none"):
+                expected = f"{off} while denoiser.condition is {self.denoiser.condition}"
                 raise ValueError(f"{setting} ({value}) must be {expected}; set it so, or denoiser.condition to class")
         return self
 

@@ -26,6 +26,7 @@ USERS_OWN = {
     ("download", "${data.labels}"),
     ("train_autoencoder", "${autoencoder.init_from}"),
     ("train_denoiser", "${denoiser.init_from}"),
+    ("sample", "${sample.prompts_file}"),
     ("manipulate", "${manipulate.files}"),
 }
 FIRST = "check_params"  # it loads the whole of params.yaml, so it has no section, and imports the schema
@@ -108,17 +109,16 @@ def test_what_users_bring_is_watched_and_its_place_is_there_in_a_fresh_clone():
 
 
 @pytest.mark.parametrize("stage", STAGES.keys() - {FIRST})
-def test_the_params_of_a_stage_are_the_section_it_loads_and_the_seed_if_it_uses_it(stage):
+def test_the_params_of_a_stage_are_the_sections_it_loads_and_the_seed_if_it_uses_it(stage):
     tree = ast.parse((ROOT / "stages" / stage / "__main__.py").read_text())
     loads = [
         (node.targets[0], node.value)
         for node in ast.walk(tree)
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "load"
     ]
-    ((targets, call),) = loads
-    expected = [call.args[0].value]
-    if targets.elts[1].id != "_":
-        expected.insert(0, "seed")
+    assert loads
+    expected = ["seed"] if any(targets.elts[1].id != "_" for targets, _ in loads) else []
+    expected += [call.args[0].value for _, call in loads]
     assert STAGES[stage]["params"] == expected
 
 

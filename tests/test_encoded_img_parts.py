@@ -15,6 +15,7 @@ NEEDED_TO_SAMPLE = (
     "checkpoints/denoiser",
     "encoded_img/stats.json",
     "encoded_img/labels.safetensors",
+    "encoded_img/text",
 )
 
 

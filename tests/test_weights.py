@@ -30,7 +30,7 @@ def _files_of(root: Path, folder: str) -> Iterator[str]:
 def test_weights_are_exactly_the_checkpoints_of_dvc_lock_and_what_else_sampling_needs(root):
     stages = YAML(typ="safe", pure=True).load(root / "dvc.lock")["stages"]
     outs = {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
-    folders = [md5 for path, md5 in outs.items() if path.startswith("checkpoints/")]
+    folders = [md5 for path, md5 in outs.items() if path.startswith(("checkpoints/", "encoded_img/text"))]
     statistics = [outs[path] for path in BESIDE_CHECKPOINTS]
     assert folders
     missing = [md5 for md5 in (*folders, *statistics) if not _stored(root, md5).is_file()]

@@ -29,7 +29,6 @@ from latentline.core.condition import Condition
 from latentline.core.errors import UserError
 from latentline.core.finite import require_finite
 from latentline.core.inputs import (
-    attribute_values,
     float_batch,
     image_batch,
     require_integer,
@@ -37,9 +36,9 @@ from latentline.core.inputs import (
     scale_in_range,
     time_in_range,
 )
-from latentline.core.labels import LabelTable
 from latentline.core.paths import DENOISER
 from latentline.core.seeds import generator
+from latentline.denoisers.condition_values import condition_of
 from latentline.denoisers.guidance import Guidance, guided_model
 from latentline.denoisers.load import Denoiser, load_denoiser
 from latentline.diffusion import partial_denoising
@@ -126,29 +125,18 @@ class TrainedModel:
 
         Args:
             values: of all attributes that the denoiser is conditioned on, by name; one value, or one for each of B
-                images as list, array or tensor. A value is the name of a class, its index, or a number. Without any,
-                the result is the null condition.
+                images as list, array or tensor. A value is the name of a class, its index, or a number. ``prompt`` is
+                a caption, or a list of them, with such attributes or alone. Without any, the result is the null
+                condition.
 
         Returns:
             The condition of B examples. Where every attribute has one value it is the condition of one example, which
             holds for any number of images.
 
         Raises:
-            UserError: an unknown attribute or class, a missing attribute, or different numbers of values.
+            UserError: see :func:`latentline.denoisers.condition_values.condition_of`.
         """
-        conditioning = self.denoiser.conditioning
-        if not values:
-            return conditioning.null(1).to(self.device)
-        if set(values) != set(conditioning.names):
-            expected = ", ".join(conditioning.names) or "no attribute: the denoiser is unconditional"
-            raise UserError(
-                f"condition ({', '.join(sorted(values))}) must name {expected}; give each of them, or none at all"
-            )
-        by_name = {one.name: attribute_values(one, values[one.name]) for one in conditioning.attributes}  # (B,) or (1,)
-        require_same_length(**{name: column for name, column in by_name.items() if len(column) != 1})
-        columns = list(by_name.values())
-        table = LabelTable(conditioning.attributes, torch.stack(torch.broadcast_tensors(*columns), dim=1))
-        return conditioning.encode(table).to(self.device)
+        return condition_of(self.denoiser.conditioning, values).to(self.device)
 
     def add_noise(self, images: Tensor, t: float, seed: int = 0) -> Tensor:
         """Encode images (B, C, H, W) in [-1, 1] and add noise up to ``t``: z_t (B, *latent_shape).
@@ -177,7 +165,13 @@ class TrainedModel:
         return self._finite(partial_denoising.estimate(model, state, time), guidance_scale) if len(state) else state
 
     def denoise(
-        self, z_t: Tensor, t: float, condition: Condition | None = None, steps: int = 16, guidance_scale: float = 1.0
+        self,
+        z_t: Tensor,
+        t: float,
+        condition: Condition | None = None,
+        steps: int = 16,
+        guidance_scale: float = 1.0,
+        negative_prompt: str | None = None,
     ) -> Tensor:
         """Return a sample of z0 given z_t, (B, *latent_shape) each.
 
@@ -187,10 +181,11 @@ class TrainedModel:
             condition: from :meth:`condition`, of B examples or of one; None = the null condition.
             steps: of DPM-Solver++, evenly from t to 0; one network evaluation each, two with guidance.
             guidance_scale: of classifier-free guidance; 1 = off.
+            negative_prompt: caption that guidance leads away from; None = it leads away from the null condition.
         """
         state, time = self._latents("z_t", z_t), time_in_range(t, zero=False)
         require_integer("steps", steps, 1)
-        model = self._model(condition, len(state), guidance_scale)
+        model = self._model(condition, len(state), guidance_scale, negative_prompt)
         return (
             self._finite(partial_denoising.denoise(model, state, time, steps), guidance_scale) if len(state) else state
         )
@@ -202,15 +197,25 @@ class TrainedModel:
         steps: int = 16,
         guidance_scale: float = 1.0,
         seed: int = 0,
+        prompt: str | None = None,
+        negative_prompt: str | None = None,
     ) -> Tensor:
-        """Draw new z0 (count, *latent_shape) from noise: :meth:`denoise` from t = 1."""
+        """Draw new z0 (count, *latent_shape) from noise: :meth:`denoise` from t = 1.
+
+        A ``prompt`` is short for the condition ``model.condition(prompt=...)``.
+        """
         require_integer("count", count, 0)
-        return self.denoise(self._noise(count, seed), 1.0, condition, steps, guidance_scale)
+        if prompt is not None and condition is not None:
+            raise UserError(f"prompt ({prompt!r:.40}) must be part of condition; pass model.condition(prompt=..., ...)")
+        condition = condition if prompt is None else self.condition(prompt=prompt)
+        return self.denoise(self._noise(count, seed), 1.0, condition, steps, guidance_scale, negative_prompt)
 
     def _noise(self, count: int, seed: int) -> Tensor:
         return torch.randn((count, *self.latent_shape), generator=generator(seed, "library")).to(self.device)
 
-    def _model(self, condition: Condition | None, count: int, guidance_scale: float) -> DenoiserModel:
+    def _model(
+        self, condition: Condition | None, count: int, guidance_scale: float, negative_prompt: str | None = None
+    ) -> DenoiserModel:
         scale = scale_in_range(guidance_scale, _MAX_SCALE)
         if not isinstance(condition, Condition | None):
             raise UserError(
@@ -223,7 +228,9 @@ class TrainedModel:
                 f"condition {tuple(chosen.vector.shape)} must have the shape ({count}, {length}) or (1, {length}); "
                 "take it from model.condition(...)"
             )
-        return guided_model(self.denoiser.network, self.denoiser.process, chosen.expanded(count), Guidance(scale))
+        negative = None if negative_prompt is None else self.condition(prompt=negative_prompt).expanded(count)
+        network, process = self.denoiser.network, self.denoiser.process
+        return guided_model(network, process, chosen.expanded(count), Guidance(scale), negative)
 
     def _images(self, images: Tensor) -> Tensor:
         return image_batch(images, self.image_shape, self.device)

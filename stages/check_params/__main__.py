@@ -14,13 +14,21 @@ from latentline.runtime.compute import has_device
 from stages.schema import Params
 
 _log = logging.getLogger(__name__)
+_WATCHED = (
+    "data.path",
+    "data.labels",
+    "autoencoder.init_from",
+    "denoiser.init_from",
+    "sample.prompts_file",
+    "manipulate.files",
+)
 
 
 def main() -> None:
     """Check params.yaml; write data/params_checked.json, which is always the same, so that no stage follows."""
     params = validate(read_params())
     defaults = Params()
-    for setting in ("data.path", "data.labels", "autoencoder.init_from", "denoiser.init_from", "manipulate.files"):
+    for setting in _WATCHED:
         path, default = (Path(attrgetter(setting)(one)) for one in (params, defaults))
         # DVC hashes these before the stage that reads them could refuse them, and removes that stage's outs.
         if path != default and not path.exists():

@@ -34,7 +34,8 @@ def main() -> None:
         source = read_source(SourceOptions.of(params, scratch))
         if params.classes is not None:
             source = of_classes(source, params.classes)
-        enough = partial(require_images, schema=build_schema(source.card.classes, source.card.attributes))
+        schema = build_schema(source.card.classes, source.card.attributes)
+        enough = partial(require_images, schema=schema, captions=source.captions is not None)
         result = prepare(source, PREPARED, Options.of(params, seed, compute.workers), enough)
         duplicates = find_duplicates({name: np.concatenate(split.digests) for name, split in result.stats.items()})
         repeated = duplicate_rows(duplicates, result, source)

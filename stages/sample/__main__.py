@@ -4,7 +4,7 @@ import time
 
 from tqdm import tqdm
 
-from latentline.core.files import digests
+from latentline.core.files import canonical_json, digests, sha256_bytes
 from latentline.core.load_params import load
 from latentline.core.paths import DENOISER, GENERATED, LATENT_LABELS, LATENT_STATS
 from latentline.core.stage import run_stage
@@ -32,6 +32,9 @@ def main() -> None:
     autoencoder, labels = sampler.autoencoder.sha256, sampler.labels.select(sampler.denoiser.conditioning.names)
 
     inputs = {"seed": seed, "autoencoder": autoencoder, **digests([DENOISER, LATENT_STATS, LATENT_LABELS])}
+    prompts = sampler.captions()
+    if prompts is not None:
+        inputs["prompts"] = sha256_bytes(canonical_json(prompts).encode())
     identity = {"settings": params.model_dump(exclude={"figures"}), "inputs": inputs}
     state = ResumeFile(STAGE, identity, computed_by=["stages.sample.draw"])
     started = time.monotonic()
@@ -42,7 +45,7 @@ def main() -> None:
     ):
         batches = -(-params.count // params.batch_size)
         drawn = tqdm(draw_images(sampler, params.batch_size, chunks), total=batches, desc=STAGE, disable=None)
-        write_samples(GENERATED, drawn, labels, autoencoder)
+        write_samples(GENERATED, drawn, labels, autoencoder, prompts=prompts)
     seconds = time.monotonic() - started
     drawn_now = min(chunks.computed * params.batch_size, params.count)
     record_timing(STAGE, images_per_second=drawn_now / seconds, peak_device_memory_mib=peak_memory_mib(device))

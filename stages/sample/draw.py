@@ -26,6 +26,7 @@ from latentline.runtime.precision import Precision, inference
 from latentline.runtime.resumable_map import Chunk, ResumableMap
 from latentline.samplers.registry import SamplerOptions, build_sampler, require_serves
 from stages.sample.params import SampleParams
+from stages.sample.prompts import read_prompts
 
 STAGE = "sample"
 
@@ -42,6 +43,16 @@ class ImageSampler:
     seed: int
     setting: str  # the probable cause of a latent that is NaN or infinite, with its value
     precision: Precision = "float32"
+    prompts: Tensor | None = None  # tokens (P, L) of captions that samples have in turn; None = no captions
+
+    def tokens(self, indices: Tensor) -> Tensor | None:
+        """Return the tokens (B, L) of the captions of samples ``indices`` (B,); None = no captions."""
+        return None if self.prompts is None else self.prompts[indices % len(self.prompts)]
+
+    def captions(self) -> list[str] | None:
+        """Return the captions that samples have in turn, as the tokenizer normalises and cuts them; None = none."""
+        tokenizer = self.denoiser.conditioning.tokenizer
+        return None if self.prompts is None or tokenizer is None else tokenizer.decode(self.prompts)
 
     def latents(self, indices: Tensor, callback: Callback | None = None) -> Tensor:
         """Draw the standardised latents (B, *latent_shape) of samples ``indices`` (B,), on the device.
@@ -49,9 +60,9 @@ class ImageSampler:
         Raises:
             UserError: one is NaN or infinite.
         """
-        labels = self.labels[indices]
+        labels, tokens = self.labels[indices], self.tokens(indices)
         with inference(self.denoiser.device, self.precision, "sample.precision"):
-            z0 = draw_latents(self.denoiser, self.config, self.seed, STAGE, indices, labels, callback)
+            z0 = draw_latents(self.denoiser, self.config, self.seed, STAGE, indices, labels, callback, tokens)
         return require_finite(z0, self.setting, "lower it, or train the denoiser with a lower denoiser.optimizer.lr")
 
     def images(self, indices: Tensor) -> Tensor:
@@ -73,7 +84,9 @@ def load_image_sampler(params: SampleParams, seed: int, device: torch.device) ->
     denoiser = load_denoiser(device, stats)
     config = sampling_config(params, denoiser)
     labels = labels_for_samples(read_labels(stats.schema), params.count)
-    return ImageSampler(autoencoder, denoiser, stats, config, labels, seed, _probable_cause(params), params.precision)
+    cause, tokenizer = _probable_cause(params), denoiser.conditioning.tokenizer
+    prompts = None if tokenizer is None else read_prompts(params, tokenizer)
+    return ImageSampler(autoencoder, denoiser, stats, config, labels, seed, cause, params.precision, prompts)
 
 
 def sampling_config(params: SampleParams, denoiser: Denoiser) -> SamplingConfig:
@@ -92,10 +105,13 @@ def sampling_config(params: SampleParams, denoiser: Denoiser) -> SamplingConfig:
     options = SamplerOptions(
         eta=params.eta, variance=params.variance, sigma_scale=params.sigma_scale, diffusion=params.diffusion
     )
+    tokenizer = denoiser.conditioning.tokenizer
+    negative = tokenizer.encode([params.negative_prompt]) if tokenizer and params.negative_prompt else None
     return SamplingConfig(
         partial(build_sampler, params.sampler, options),
         build_time_grid(params.time_grid, params.steps, denoiser.process.path, params.time_shift),
         Guidance(scale, params.guidance_start, params.guidance_end, params.guidance_rescale),
+        negative,
     )
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from latentline.core.params import Positive, Scale, Section, Steps
+from latentline.core.params import NO_PROMPTS, Positive, Scale, Section, Steps
 from latentline.runtime.precision import Precision
 
 
@@ -48,10 +48,24 @@ class SampleParams(Section):
     guidance_rescale: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Rescale guided outputs to the standard deviation of unguided ones: from 0 (off) to 1 (fully)."""
     count: Positive = 10000
-    """Images to draw, classes in turn."""
+    """Images to draw, classes and prompts in turn."""
+    prompts: list[Annotated[str, Field(min_length=1)]] = Field(default=[])
+    """Captions to draw, such as [a red square, a blue circle]; [] = those of prompts_file, else of the test images."""
+    prompts_file: Annotated[str, Field(min_length=1)] = NO_PROMPTS
+    """UTF-8 text with one caption per line. DVC depends on this path, so it is never null; an empty file = none."""
+    negative_prompt: str = ""
+    """Caption that guidance leads away from, for all images; empty = the null condition."""
     batch_size: Positive = 250
     """Images per batch; does not change the images."""
     precision: Precision = "float32"
     """float32 | tf32 | bf16 | fp16: format of products and convolutions, in the denoiser and the decoder. See
     docs/gpu.md."""
     figures: SampleFiguresParams = SampleFiguresParams()
+
+    @property
+    def first_prompt(self) -> tuple[str, object]:
+        """Name and value of the first setting that gives a prompt; an empty name = none does."""
+        default = SampleParams.model_fields
+        names = ("prompts", "prompts_file", "negative_prompt")
+        given = [(name, getattr(self, name)) for name in names if getattr(self, name) != default[name].default]
+        return given[0] if given else ("", None)

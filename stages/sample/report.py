@@ -11,6 +11,7 @@ from latentline.data.samples import read_samples
 from latentline.denoisers.sampling import conditioned_model
 from latentline.diffusion.path import add_noise_at
 from latentline.figures.grids import save_grid, turns_as_rows
+from latentline.figures.plots import write_table
 from latentline.samplers.registry import network_evaluations
 from stages.sample.draw import STAGE, ImageSampler
 from stages.sample.params import SampleParams
@@ -25,9 +26,18 @@ def write_report(params: SampleParams, sampler: ImageSampler) -> None:
     write_metrics(METRICS / "sample.json", {"count": params.count, "network_evaluations": evaluations})
     with replaced_folder(FIGURES / "sample") as folder:
         figures, images = params.figures, read_samples(GENERATED, sampler.autoencoder.sha256).images
-        num_rows = min(len(sampler.stats.classes) or figures.height, params.count)
+        prompts = sampler.captions() or []
+        turn = len(sampler.stats.classes) or (len(prompts) if 1 < len(prompts) <= params.count // 2 else figures.height)
+        num_rows = min(turn, params.count)
         columns = min(figures.width, params.count // num_rows)  # as many of each class as there are of the last
-        save_grid(folder / "grid.png", images[turns_as_rows(num_rows, figures.height, columns)], columns, figures.scale)
+        shown = turns_as_rows(num_rows, figures.height, columns)
+        save_grid(folder / "grid.png", images[shown], columns, figures.scale)
+        if prompts:
+            rows = [(number // columns, number % columns, index) for number, index in enumerate(shown.tolist())]
+            captions = [
+                {"row": row, "column": column, "prompt": prompts[index % len(prompts)]} for row, column, index in rows
+            ]
+            write_table(folder / "prompts.csv", captions)
         count = min(_TRAJECTORIES, params.count)
         states = draw_trajectories(sampler, count)
         save_grid(folder / "trajectory.png", states, len(states) // (3 * count), figures.scale)
@@ -47,7 +57,8 @@ def draw_trajectories(sampler: ImageSampler, count: int) -> Tensor:
     states: list[tuple[float, Tensor]] = []
     z0 = sampler.latents(indices, callback=lambda t, z: states.append((t, z)))
     noise = start_noise(sampler.seed, STAGE, indices, denoiser.latent_shape).to(z0)
-    model = conditioned_model(denoiser, sampler.labels[indices], sampler.config.guidance)
+    labels, config = sampler.labels[indices], sampler.config
+    model = conditioned_model(denoiser, labels, config.guidance, sampler.tokens(indices), config.negative)
     steps = torch.linspace(0, len(states) - 1, min(len(states), _MAX_TIMES)).round().long().tolist()
     backward, estimates, forward = [], [], []
     for t, z_t in (states[step] for step in steps):

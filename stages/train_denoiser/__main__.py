@@ -46,7 +46,7 @@ def main() -> None:
     scale = denoiser.conditioning.guidance(params.preview.guidance_scale, "denoiser.preview.guidance_scale")
     preview = params.preview.model_copy(update={"guidance_scale": scale})
     previews = preview_folder(saving.file.folder, preview)
-    draw_preview = preview_drawer(preview, stats, autoencoder, seed, previews)
+    draw_preview = preview_drawer(preview, stats, autoencoder, seed, previews, splits["val"].tokens)
     graphs = graph_modules(denoiser.network)
     with compiled(compute.compile, device, graphs, walks_graph_once=params.optimizer.accumulate == 1):
         averaged, history = train(denoiser, params, splits, seed, saving, ranks, draw_preview)

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from latentline.core.errors import UserError
-from latentline.core.files import refusing_earlier_versions, sha256_file
+from latentline.core.files import refusing_earlier_versions, sha256_bytes, sha256_file
 from latentline.denoisers.load import Denoiser
 from latentline.interop.diffusers_folder import CONFIG, read_diffusers_folder
 from latentline.interop.published_dit import CONVENTIONS, from_published, published_names, published_settings
@@ -69,6 +69,11 @@ def _begin_with_published(denoiser: Denoiser, params: DenoiserParams, constructo
             f"denoiser.name ({params.name}) must be dit, since denoiser.init_from ({path}) holds published weights; "
             "change one of them"
         )
+    if denoiser.conditioning.tokenizer is not None:
+        raise UserError(
+            f"denoiser.condition ({params.condition}) must be class or none, since denoiser.init_from ({path}) holds "
+            "published weights, which take no captions; change one of them"
+        )
     process = denoiser.process
     if (convention := CONVENTIONS.get((process.path.name, process.prediction))) is None:
         raise UserError(
@@ -107,6 +112,8 @@ def _shaping(name: str, constructor: dict[str, Any], settings: dict[str, Any]) -
     """Return all that shapes a denoiser and the meaning of its output, by the names of the settings."""
     shaping = {"denoiser.name": name, "denoiser.condition": settings["condition"]}
     shaping |= {f"denoiser.process.{key}": value for key, value in settings["process"].items()}
+    tokenizer = sha256_bytes(settings["text"]["tokenizer"].encode())[:12] if "text" in settings else None
+    shaping |= {"denoiser.text": None, "tokenizer of the captions": tokenizer}
     return shaping | _by_setting(constructor)
 
 

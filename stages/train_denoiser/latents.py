@@ -10,6 +10,7 @@ from latentline.core.labels import LabelTable
 from latentline.denoisers.conditioning import Conditioning
 from latentline.latents.cache import LatentStats, read_latents
 from latentline.latents.normalizer import Normalizer
+from latentline.latents.tokens import read_tokens
 from latentline.training.config import resident
 from latentline.training.step_inputs import Inputs, RowSource
 
@@ -25,6 +26,7 @@ class Latents:
     conditioning: Conditioning
     normalizer: Normalizer
     device: torch.device
+    tokens: Tensor | None = None  # of the captions, int32 (N, L), on the CPU; None = not conditioned on captions
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -35,11 +37,11 @@ class Latents:
 
     def condition(self, rows: Tensor | slice) -> Condition:
         """Return the condition of some images (B,), on the device. That of all would not fit for many classes."""
-        return self.conditioning.encode(self.labels[rows]).to(self.device)
+        return self._condition(rows).to(self.device)
 
     def inputs(self, rows: Tensor) -> Inputs:
         """Return what :meth:`batch` needs of ``rows`` int64 (B,), on the CPU."""
-        condition = self.conditioning.encode(self.labels[rows])
+        condition = self._condition(rows)
         return {**self.source.inputs(rows), **{_PREFIX + name: part for name, part in condition.tensors().items()}}
 
     def batch(self, inputs: Inputs) -> tuple[Tensor, Condition]:
@@ -49,8 +51,13 @@ class Latents:
         }
         return self.normalizer.standardise(self.source.batch(inputs)), Condition(**parts)
 
+    def _condition(self, rows: Tensor | slice) -> Condition:
+        return self.conditioning.encode(self.labels[rows], None if self.tokens is None else self.tokens[rows])
+
 
 def read_split(name: str, stats: LatentStats, conditioning: Conditioning, device: torch.device) -> Latents:
     """Read split ``name`` of encoded_img; ``stats`` are the statistics of the cache."""
     split = read_latents(name)
-    return Latents(resident(split.latents, device), split.labels, conditioning, stats.normalizer.to(device), device)
+    tokens = None if conditioning.tokenizer is None else read_tokens(name, conditioning.tokenizer)
+    source, normalizer = resident(split.latents, device), stats.normalizer.to(device)
+    return Latents(source, split.labels, conditioning, normalizer, device, tokens)

@@ -72,6 +72,19 @@ class PreviewParams(Section):
     """Scale of classifier-free guidance; 1 = off."""
 
 
+class TextEncoderParams(Section):
+    """Network of the captions, trained together with the denoiser; used where the images have captions."""
+
+    encoder: Literal["transformer"] = "transformer"
+    """transformer (trained with the denoiser): network that reads the captions; see docs/text.md."""
+    width: Width = 128
+    """Channels of every layer and of the states that the denoiser attends to."""
+    depth: Depth = 2
+    """Blocks."""
+    heads: Positive = 4
+    """Attention heads; a divisor of the width."""
+
+
 class DenoiserParams(Section):
     """Settings of stage ``train_denoiser``."""
 
@@ -110,8 +123,9 @@ class DenoiserParams(Section):
     """gelu (as DiT) | swiglu (as LightningDiT): feed-forward layers of equal cost; dit only."""
     rope: bool = False
     """Rotary positions in attention, as LightningDiT, besides sines and cosines added to the tokens; dit only."""
-    condition: Literal["all", "class", "none"] = "all"
-    """all (class and attributes, as far as there are any) | class | none: labels that the network is conditioned on."""
+    condition: Literal["all", "class", "text", "none"] = "all"
+    """all (class, attributes and captions, as far as there are any) | class | text (captions) | none: what the network
+    is conditioned on."""
     label_dropout: Fraction = 0.1
     """Fraction of training examples with the null condition, for classifier-free guidance."""
     ema_decays: Annotated[list[Fraction], Field(min_length=1)] = Field(default=[0.999])
@@ -122,6 +136,7 @@ class DenoiserParams(Section):
     file, or a folder of diffusers); data/no_weights = random weights."""
     init_from_sha256: Sha256 | None = None
     """Expected sha256 of the weights' file in that folder; null = any."""
+    text: TextEncoderParams = TextEncoderParams()
     process: ProcessParams = ProcessParams()
     preview: PreviewParams = PreviewParams()
     optimizer: OptimizerParams = OptimizerParams(batch_size=64, warmup_steps=200, decay_fraction=0.4)
@@ -155,6 +170,15 @@ class DenoiserParams(Section):
             choice = f"{fewer}" if more is None else f"{fewer} or {more}"
             expected = f"divisible by denoiser.heads ({self.heads})"
             raise ValueError(f"denoiser.width ({self.width}) must be {expected}; set heads to {choice}")
+        return self
+
+    @model_validator(mode="after")
+    def _text_heads_share_the_width(self) -> "DenoiserParams":
+        if self.text.width % self.text.heads:
+            raise ValueError(
+                f"denoiser.text.width ({self.text.width}) must be divisible by denoiser.text.heads "
+                f"({self.text.heads}); change one of them"
+            )
         return self
 
     @model_validator(mode="after")

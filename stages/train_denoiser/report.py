@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from latentline.autoencoders.load import TrainedAutoencoder
 from latentline.core.files import canonical_json, replaced_folder, sha256_bytes, write_metrics
@@ -37,7 +38,12 @@ _STEPS = 16
 
 
 def preview_drawer(
-    params: PreviewParams, stats: LatentStats, autoencoder: TrainedAutoencoder, seed: int, folder: Path
+    params: PreviewParams,
+    stats: LatentStats,
+    autoencoder: TrainedAutoencoder,
+    seed: int,
+    folder: Path,
+    tokens: Tensor | None = None,
 ) -> Callable[[Denoiser, int], None]:
     """Return a function (denoiser, epoch) that draws a grid of samples every ``params.every_epochs`` epochs.
 
@@ -47,11 +53,12 @@ def preview_drawer(
         autoencoder: decodes the samples.
         seed: of the run.
         folder: for the grids; see :func:`preview_folder`.
+        tokens: of captions (N, L), one for each row of a grid; None = no captions.
     """
 
     def draw(denoiser: Denoiser, epoch: int) -> None:
         if params.every_epochs and epoch and epoch % params.every_epochs == 0:
-            _draw_preview(folder / _PREVIEW.format(epoch), denoiser, params, stats, seed, autoencoder)
+            _draw_preview(folder / _PREVIEW.format(epoch), denoiser, params, stats, seed, autoencoder, tokens)
 
     return draw
 
@@ -131,13 +138,15 @@ def _draw_preview(
     stats: LatentStats,
     seed: int,
     autoencoder: TrainedAutoencoder,
+    tokens: Tensor | None,
 ) -> None:
-    """Draw one row of samples per class; without classes, rows of any samples."""
+    """Draw one row of samples per class; without classes one per caption or, without captions, rows of any samples."""
     num_classes = len(stats.classes) or params.height
     rows = turns_as_rows(num_classes, params.height, params.width)
     labels = labels_for_samples(read_labels(stats.schema), num_classes * params.width)[rows]
     config = SamplingConfig(lambda noise_fn: dpmpp_2m, time_grid(params.steps), Guidance(params.guidance_scale))
-    z0 = draw_latents(denoiser, config, seed, "preview", torch.arange(len(labels)), labels)
+    captions = None if tokens is None else tokens[rows % num_classes % len(tokens)]
+    z0 = draw_latents(denoiser, config, seed, "preview", torch.arange(len(labels)), labels, None, captions)
     setting = f"denoiser.preview.guidance_scale ({params.guidance_scale})"
     require_finite(z0, setting, "lower it or denoiser.optimizer.lr, or set denoiser.preview.every_epochs to 0")
     save_grid(path, autoencoder.decode(stats.normalizer.restore(z0)), params.width, params.scale)

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from latentline.core.condition import Condition
 from latentline.core.files import sha256_file
 from latentline.core.params import NO_WEIGHTS
 from latentline.core.paths import LATENT_STATS
@@ -23,6 +22,7 @@ from latentline.denoisers.load import Denoiser
 from latentline.diffusion.objective import denoising_loss, sample_times
 from latentline.diffusion.process import build_process
 from latentline.latents.cache import LatentStats, read_labels
+from latentline.latents.tokens import read_tokenizer, tokens_digest
 from latentline.runtime.compute import channels_last, to_device
 from latentline.runtime.memory import ForwardPass, require_trainable
 from latentline.runtime.parallel import Ranks
@@ -67,16 +67,19 @@ def build(
     Raises:
         UserError: the network does not fit into memory, does not fit the latents, or cannot take the initial weights.
     """
-    conditioning = build_conditioning(params.condition, stats.schema)
+    conditioning = build_conditioning(params.condition, stats.schema, read_tokenizer())
+    tokenizer = conditioning.tokenizer
     constructor = {
         "latent_shape": list(stats.shape),
         "cond_dim": conditioning.cond_dim,
         **params.constructor(),
     }
+    if tokenizer is not None:
+        sizes = params.text.model_dump(exclude={"encoder"})
+        constructor["text"] = {"num_ids": tokenizer.num_ids, "length": tokenizer.length, **sizes}
 
     def forward(network: nn.Module, rows: int) -> object:
-        vector = torch.empty(rows, conditioning.cond_dim)
-        return network(torch.empty(rows, *stats.shape), torch.empty(rows), Condition(vector))
+        return network(torch.empty(rows, *stats.shape), torch.empty(rows), conditioning.null(rows))
 
     rows = largest_micro_batch(
         min(params.optimizer.batch_size, len(read_labels(stats.schema))), params.optimizer.accumulate, ranks
@@ -100,6 +103,9 @@ def build(
         "precision": params.optimizer.precision,
     }
     trained_on = {"autoencoder": stats.autoencoder, "latents": sha256_file(LATENT_STATS)}
+    if tokenizer is not None:
+        settings["text"] = {"tokenizer": tokenizer.json, "length": tokenizer.length}
+        trained_on["tokens"] = tokens_digest()
     if params.init_from != NO_WEIGHTS:
         trained_on["init_from"] = begin_with(denoiser, params, settings, constructor, stats)
     checkpoint = {"kind": "denoiser", "name": params.name, "constructor": constructor, "settings": settings}

@@ -11,6 +11,7 @@ from latentline.core.attributes import CLASS, Attribute, encode_attributes
 from latentline.core.errors import UserError
 from latentline.core.labels import LabelTable, build_schema
 from latentline.denoisers.conditioning import build_conditioning, conditioning_on, labels_for_samples
+from latentline.latents.tokenizer import train_tokenizer
 
 ATTRIBUTES = (Attribute("smiling", "binary"), Attribute("age", "continuous", mean=40.0, std=12.5))
 SCHEMA = build_schema(("cat", "dog", "owl"), ATTRIBUTES)
@@ -77,6 +78,31 @@ def test_the_denoiser_is_conditioned_on_what_the_setting_names(wanted, names, co
     assert condition.vector.shape == (5, cond_dim)
     assert (condition.tokens, condition.mask) == (None, None)
     assert conditioning_on(conditioning.names, SCHEMA) == conditioning
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names", "reads"),
+    [("all", ["label", "smiling", "age"], True), ("class", ["label"], False), ("text", [], True), ("none", [], False)],
+)
+def test_captions_are_part_of_all_and_of_text(wanted, names, reads):
+    tokenizer, labels = train_tokenizer(["a red square"], 300, 4), _labels(3)
+    conditioning = build_conditioning(wanted, SCHEMA, tokenizer)
+    assert (conditioning.names, conditioning.tokenizer) == (names, tokenizer if reads else None)
+    tokens = tokenizer.encode(["a red square", "", "red"])
+    condition = conditioning.encode(labels, tokens)
+    assert torch.equal(condition.vector, build_conditioning(wanted, SCHEMA, tokenizer).encode(labels).vector)
+    if reads:
+        assert torch.equal(condition.tokens, tokens)
+        assert torch.equal(condition.mask, tokens != 0)
+        assert not conditioning.encode(labels).mask.any()
+        assert conditioning.guidance(1.9, "sample.guidance_scale") == 1.9
+    else:
+        assert condition.tokens is None
+
+
+def test_captions_that_are_not_there_are_refused_with_the_remedy():
+    with pytest.raises(UserError, match=r"^denoiser\.condition \(text\) must be all, class or none for images without"):
+        build_conditioning("text", SCHEMA)
 
 
 def test_any_attribute_finds_its_own_values_among_all():

@@ -28,6 +28,7 @@ SHAPE_NO_NETWORK = {
         "epochs",
         "condition",  # sets the constructor's cond_dim
         "label_dropout",
+        "text",  # has a constructor of its own
         "ema_decays",
         "init_from",
         "init_from_sha256",

@@ -25,6 +25,7 @@ TOGETHER: list[tuple[str, dict[str, Any]]] = [  # the setting that is named firs
     ("denoiser.name", {"denoiser.name": "mlp"}),
     ("denoiser.name", {"autoencoder.latent_dim": 32}),
     ("denoiser.width", {"denoiser.name": "dit", "denoiser.heads": 5}),
+    ("denoiser.text.width", {"denoiser.text.heads": 3}),
     ("denoiser.width", {"denoiser.name": "dit", "denoiser.heads": 128, "denoiser.rope": True}),
     ("sample.guidance_start", {"sample.guidance_start": 0.75, "sample.guidance_end": 0.5}),
     (
@@ -45,6 +46,11 @@ TOGETHER: list[tuple[str, dict[str, Any]]] = [  # the setting that is named firs
         "evaluate.classification_accuracy_score",
         {"denoiser.condition": "none", "evaluate.classification_accuracy_score": True},
     ),
+    ("evaluate.bayes.count", {"denoiser.condition": "text", "evaluate.bayes.count": 5}),
+    ("sample.prompts", {"denoiser.condition": "none", "sample.prompts": ["red"]}),
+    ("sample.negative_prompt", {"denoiser.condition": "class", "sample.negative_prompt": "red"}),
+    ("sample.prompts_file", {"denoiser.condition": "class", "sample.prompts_file": "prompts.txt"}),
+    ("sample.prompts_file", {"sample.prompts": ["red"], "sample.prompts_file": "prompts.txt"}),
     ("data.horizontal_flip", {"data.horizontal_flip": True, "data.name": "digits"}),
     (
         "autoencoder.optimizer.accumulate",

@@ -23,6 +23,7 @@ from latentline.data.decode import UnreadableError
 from latentline.data.store import read_card, read_split
 from latentline.interop.diffusers_folder import read_diffusers_folder, write_diffusers_folder
 from latentline.latents.cache import LatentSplit, read_labels, read_latents, read_stats, write_cache
+from latentline.latents.tokens import read_tokenizer, read_tokens, write_tokens
 from latentline.runtime.checkpoint import load_checkpoint, save_checkpoint
 from latentline.runtime.packaged_weights import read_weights_file
 from stages.download import archives
@@ -137,6 +138,14 @@ def cache_reader(folder: Path, name: str) -> Reader:
     )
 
 
+def _text(folder: Path, name: str) -> Reader:
+    root = folder / "cache"
+    tokenizer = write_tokens(root, {split: ["a red square", ""] for split in ("train", "val", "test")}, 260, 3)
+    assert tokenizer is not None
+    read_text = root / "encoded_img" / "text" / name
+    return Reader(read_text, lambda: (read_tokenizer(root), read_tokens("train", tokenizer, root)), ours=True)
+
+
 def _diffusers(folder: Path, name: str) -> Reader:
     write_diffusers_folder(folder / "model", {"in_channels": 3}, {"w": torch.zeros(3)})
     return Reader(folder / "model" / name, lambda: read_diffusers_folder(folder / "model"), ours=False)
@@ -243,6 +252,8 @@ READERS: dict[str, Callable[[Path, Path], Reader]] = {
     "latent shard": lambda folder, root: cache_reader(folder, "latents/train-00000.safetensors"),
     "latent statistics": lambda folder, root: cache_reader(folder, "stats.json"),
     "labels of latents": lambda folder, root: cache_reader(folder, "labels.safetensors"),
+    "tokens": lambda folder, root: _text(folder, "tokens-train.safetensors"),
+    "tokenizer": lambda folder, root: _text(folder, "tokenizer.json"),
     "diffusers config": lambda folder, root: _diffusers(folder, "config.json"),
     "diffusers weights": lambda folder, root: _diffusers(folder, "diffusion_pytorch_model.safetensors"),
     "published weights": lambda folder, root: _written(

@@ -17,7 +17,7 @@ class Condition(NamedTuple):
     vector: Tensor
     """(B, F); F = 0 for an unconditional denoiser."""
     tokens: Tensor | None = None
-    """(B, L, D); None = no tokens."""
+    """(B, L, D); or integers (B, L), the ids of tokens that a text encoder still has to map; None = no tokens."""
     mask: Tensor | None = None
     """bool (B, L): True for a token, False for padding; None = every token counts."""
 
@@ -41,6 +41,11 @@ class Condition(NamedTuple):
     def null(self) -> "Condition":
         """Return the null condition of B examples."""
         return self.dropped(torch.ones(self.size, dtype=torch.bool, device=self.vector.device))
+
+    def with_tokens(self, tokens: Tensor) -> "Condition":
+        """Return the condition with other ids (1, L) instead of its own (B, L); 0 is padding."""
+        shared = tokens.expand(self.size, -1)
+        return self._replace(tokens=shared, mask=shared != 0)
 
     def dropped(self, drop: Tensor) -> "Condition":
         """Return the condition with the null condition for the examples where ``drop``, bool (B,), is True."""

@@ -127,13 +127,13 @@ def load(section: str, kind: type[S], path: Path = PARAMS_FILE) -> tuple[S, int,
     params = validate(content, path)
     if section != "data" and (card := _prepared_card()):
         counts = {name: split["count"] for name, split in card["splits"].items()}
-        params.require_images(counts, schema_from_json(card["schema"]))
+        params.require_images(counts, schema_from_json(card["schema"]), captions=bool(card.get("captions")))
     return kind.model_validate(content[section]), content["seed"], ComputeParams.model_validate(content["compute"])
 
 
-def require_images(counts: Mapping[str, int], schema: Schema, path: Path = PARAMS_FILE) -> None:
+def require_images(counts: Mapping[str, int], schema: Schema, captions: bool, path: Path = PARAMS_FILE) -> None:
     """Raise UserError where a setting needs more images per split, or other labels, than stage ``download`` has."""
-    validate(read_params(path), path).require_images(counts, schema)
+    validate(read_params(path), path).require_images(counts, schema, captions)
 
 
 def _prepared_card() -> dict[str, Any] | None:

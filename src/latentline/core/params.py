@@ -48,6 +48,8 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 NO_WEIGHTS = "data/no_weights"
 """An empty folder: the value of ``init_from`` for random initial weights. DVC depends on that path, so it is never
 null."""
+NO_PROMPTS = "data/no_prompts.txt"
+"""An empty file: the value of ``sample.prompts_file`` for no prompts."""
 
 
 def require_weights_to_check(section: str, init_from: str, sha256: str | None) -> None:

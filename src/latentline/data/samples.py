@@ -1,18 +1,19 @@
 """Samples on disk.
 
+data/generated/prompts.json                the captions that samples have in turn, where the denoiser takes captions
 data/generated/samples-00000.safetensors   images uint8 (N, C, H, W) and the labels that they are conditioned on
                                            (:mod:`latentline.core.labels`), with their schema in the metadata
 
 Shards are written one at a time and read when they are used, so that at most one is in memory.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from torch import Tensor
 
 from latentline.core.errors import UserError
-from latentline.core.files import replaced_folder
+from latentline.core.files import replaced_folder, write_json
 from latentline.core.labels import LabelTable, read_labelled_rows, schema_to_json, write_labelled_rows
 from latentline.core.shards import SHARD_BYTES
 from latentline.data.store import ImageSplit
@@ -21,7 +22,12 @@ MADE_BY = "sample"
 
 
 def write_samples(
-    root: Path, batches: Iterable[Tensor], labels: LabelTable, autoencoder: str, shard_bytes: int = SHARD_BYTES
+    root: Path,
+    batches: Iterable[Tensor],
+    labels: LabelTable,
+    autoencoder: str,
+    shard_bytes: int = SHARD_BYTES,
+    prompts: Sequence[str] | None = None,
 ) -> None:
     """Write samples to ``root`` as they are drawn; the folder appears whole or not at all.
 
@@ -31,11 +37,14 @@ def write_samples(
         labels: of N images, the labels that they are conditioned on.
         autoencoder: sha256 of the checkpoint that decoded them.
         shard_bytes: of the pixels in a shard, at most.
+        prompts: captions; sample i has the one of index i modulo their number. None = there are none.
     """
     schema = schema_to_json(labels.schema)
     meta = {"kind": "samples", "autoencoder": autoencoder, "schema": schema, "count": len(labels)}
     with replaced_folder(root) as folder:
         write_labelled_rows(folder, "samples", "images", _with_labels(batches, labels), meta, shard_bytes)
+        if prompts is not None:
+            write_json(folder / "prompts.json", {"prompts": list(prompts)})
 
 
 def _with_labels(batches: Iterable[Tensor], labels: LabelTable) -> Iterator[tuple[Tensor, LabelTable]]:

@@ -8,14 +8,21 @@ from torch import nn
 from latentline.core.errors import UserError
 from latentline.denoisers.dit import DiT
 from latentline.denoisers.mlp import LatentMLP
+from latentline.denoisers.text_conditioned import TextConditioned
+from latentline.nn.text_encoder import TextEncoder
 from latentline.nn.unet import UNet
 
 _OF_MAPS: dict[str, type[nn.Module]] = {"unet": UNet, "dit": DiT}  # latents (C, H, W)
 _OF_VECTORS: dict[str, type[nn.Module]] = {"mlp": LatentMLP}  # latents (D,)
 
 
-def build_denoiser(name: str, **constructor: Any) -> nn.Module:
-    """Return a new denoiser ``name`` (``denoiser.name``) with its constructor's arguments.
+def build_denoiser(name: str, *, text: dict[str, Any] | None = None, **constructor: Any) -> nn.Module:
+    """Return a new denoiser ``name`` (``denoiser.name``).
+
+    Args:
+        name: of the network.
+        text: arguments of the text encoder before it; None = the network is not conditioned on captions.
+        constructor: arguments of the network.
 
     Raises:
         UserError: the network takes latents of another kind than ``latent_shape``.
@@ -25,12 +32,16 @@ def build_denoiser(name: str, **constructor: Any) -> nn.Module:
     if name not in fitting:
         expected = " or ".join(fitting)
         raise UserError(f"denoiser.name ({name}) must be {expected} for latents of shape {shape}; set it to {expected}")
-    return fitting[name](**constructor)
+    if text is None:
+        return fitting[name](**constructor)
+    return TextConditioned(TextEncoder(**text), fitting[name](**constructor, text_dim=text["width"]))
 
 
 def graph_modules(network: nn.Module) -> Sequence[nn.Module]:
-    """Return the modules that become one compiled graph each: a transformer's equal blocks, else the whole network.
+    """Return the modules that become one compiled graph each: a DiT's equal blocks, else the whole network.
 
     Equal blocks share one graph, which takes as long to compile as one block.
     """
+    if isinstance(network, TextConditioned):
+        return [network.text, *graph_modules(network.network)]
     return list(network.blocks) if isinstance(network, DiT) else [network]

@@ -1,24 +1,31 @@
-"""Conditioning of a denoiser on labels, and the labels of samples."""
+"""Conditioning of a denoiser on labels and captions, and the labels of samples."""
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from latentline.core.attributes import CLASS, Attribute, cond_dim, encode_attributes
 from latentline.core.condition import Condition
 from latentline.core.errors import UserError
 from latentline.core.labels import LabelTable, Schema, class_names
+from latentline.latents.tokenizer import PADDING, CaptionTokenizer
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Conditioning:
-    """The attributes that a denoiser is conditioned on; without any it is unconditional."""
+    """The attributes that a denoiser is conditioned on, and the tokenizer of its captions.
+
+    Without any it is unconditional.
+    """
 
     attributes: Schema
+    tokenizer: CaptionTokenizer | None = None
+    """None = it is not conditioned on captions."""
 
     @property
     def cond_dim(self) -> int:
@@ -30,13 +37,25 @@ class Conditioning:
         """Names of the attributes, for the checkpoint."""
         return [attribute.name for attribute in self.attributes]
 
-    def encode(self, labels: LabelTable) -> Condition:
-        """Return the condition of N images; ``labels`` may hold more than these attributes, or lack values."""
-        return Condition(encode_attributes(self.attributes, labels.select(self.names).values))
+    def encode(self, labels: LabelTable, tokens: Tensor | None = None) -> Condition:
+        """Return the condition of N images, on the CPU.
+
+        Args:
+            labels: may hold more than these attributes, or lack values.
+            tokens: of the captions, integers (N, L); None = no image has a caption. Unused without a tokenizer.
+        """
+        return self._with_tokens(encode_attributes(self.attributes, labels.select(self.names).values), tokens)
 
     def null(self, count: int) -> Condition:
         """Return the null condition of ``count`` examples."""
-        return Condition(torch.zeros(count, self.cond_dim))
+        return self._with_tokens(torch.zeros(count, self.cond_dim), None)
+
+    def _with_tokens(self, vector: Tensor, tokens: Tensor | None) -> Condition:
+        if self.tokenizer is None:
+            return Condition(vector)
+        if tokens is None:
+            tokens = torch.full((len(vector), self.tokenizer.length), PADDING, dtype=torch.int32)
+        return Condition(vector, tokens, tokens != PADDING)
 
     def guidance(self, guidance_scale: float, setting: str) -> float:
         """Return the scale to use: 1, with a line in the log, where the denoiser is unconditional.
@@ -45,30 +64,59 @@ class Conditioning:
             guidance_scale: as set.
             setting: its name, for the log.
         """
-        if self.attributes or guidance_scale == 1:
+        if self.attributes or self.tokenizer or guidance_scale == 1:
             return guidance_scale
         log.info("%s has no effect: the denoiser is unconditional", setting)
         return 1.0
 
 
-def build_conditioning(wanted: str, schema: Sequence[Attribute]) -> Conditioning:
-    """Return the conditioning for ``denoiser.condition``: ``all`` attributes of the data, the ``class`` or ``none``.
+def build_conditioning(
+    wanted: str, schema: Sequence[Attribute], tokenizer: CaptionTokenizer | None = None
+) -> Conditioning:
+    """Return the conditioning for ``denoiser.condition``: ``all``, the ``class``, the captions (``text``) or ``none``.
+
+    Args:
+        wanted: ``all`` = all attributes of the data and the captions, as far as there are any.
+        schema: of the labels.
+        tokenizer: of the captions; None = the images have none.
 
     Raises:
-        UserError: the class is wanted and there is none.
+        UserError: the class is wanted, or captions are, and there are none.
     """
+    require_conditions(wanted, schema, captions=tokenizer is not None)
     names = [attribute.name for attribute in schema]
-    if wanted == "class" and CLASS not in names:
+    wanted_names = {"all": names, "class": [CLASS], "text": [], "none": []}[wanted]
+    return conditioning_on(wanted_names, schema, tokenizer if wanted in ("all", "text") else None)
+
+
+def require_conditions(wanted: str, schema: Sequence[Attribute], *, captions: bool) -> None:
+    """Refuse ``denoiser.condition`` (``wanted``) for images that lack what it names.
+
+    Args:
+        wanted: its value.
+        schema: of the labels.
+        captions: whether the images have captions.
+
+    Raises:
+        UserError: the class is wanted, or captions are, and there are none.
+    """
+    if wanted == "class" and CLASS not in [attribute.name for attribute in schema]:
         raise UserError(
             "denoiser.condition (class) must be all or none for images without class labels; "
             "set it to one of them, or label the images"
         )
-    return conditioning_on({"all": names, "class": [CLASS], "none": []}[wanted], schema)
+    if wanted == "text" and not captions:
+        raise UserError(
+            "denoiser.condition (text) must be all, class or none for images without captions; "
+            "set it to one of them, or add captions (docs/text.md)"
+        )
 
 
-def conditioning_on(names: Sequence[str], schema: Sequence[Attribute]) -> Conditioning:
-    """Return the conditioning on the attributes of ``schema`` that are called ``names``."""
-    return Conditioning(tuple(attribute for attribute in schema if attribute.name in names))
+def conditioning_on(
+    names: Sequence[str], schema: Sequence[Attribute], tokenizer: CaptionTokenizer | None = None
+) -> Conditioning:
+    """Return the conditioning on the attributes of ``schema`` that are called ``names``, and on captions."""
+    return Conditioning(tuple(attribute for attribute in schema if attribute.name in names), tokenizer)
 
 
 def labels_for_samples(training: LabelTable, count: int) -> LabelTable:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from latentline.core.condition import Condition
 from latentline.core.errors import UserError
+from latentline.nn.cross_attention import CrossAttention
 from latentline.nn.embeddings import ConditionEmbedding, TimeFeatures
 from latentline.nn.transformer import RootMeanSquareNorm, SwiGLU, rotary_positions, rotate
 
@@ -35,6 +36,8 @@ class DiT(nn.Module):
         norm: ``layer`` (LayerNorm without weights) or ``rms`` (RMSNorm, Zhang and Sennrich, arXiv 1910.07467).
         mlp: ``gelu`` or ``swiglu``; the latter has 2/3 of the hidden channels, hence as many weights.
         rope: whether queries and keys turn by their position, besides the positions that are added to the tokens.
+        text_dim: length of the states of captions, to which every block attends after self-attention, as in
+            PixArt-alpha (arXiv 2310.00426, section 2.3); 0 = no captions.
 
     Raises:
         UserError: the width is no such multiple, or a patch is larger than the map.
@@ -55,6 +58,7 @@ class DiT(nn.Module):
         norm: str = "layer",
         mlp: str = "gelu",
         rope: bool = False,
+        text_dim: int = 0,
     ) -> None:
         super().__init__()
         if width % 4 or width % heads:
@@ -86,7 +90,7 @@ class DiT(nn.Module):
         self.register_buffer("positions", sin_cos_positions(*grid, width), persistent=False)
         self.register_buffer("rotation", rotary_positions(*grid, width // heads) if rope else None, persistent=False)
         self.blocks = nn.ModuleList(
-            _AdaLNZeroBlock(width, heads, qk_norm=qk_norm, norm=norm, mlp=mlp) for _ in range(depth)
+            _AdaLNZeroBlock(width, heads, qk_norm=qk_norm, norm=norm, mlp=mlp, text_dim=text_dim) for _ in range(depth)
         )
         self.norm = _NORMS[norm](width)
         self.modulation = _zero_linear(width, 2 * width)
@@ -107,7 +111,7 @@ class DiT(nn.Module):
         patches = F.pixel_unshuffle(padded, p)  # (B, C p^2, H'/p, W'/p)
         h = self.stem(patches.flatten(2).transpose(1, 2)) + self.positions  # (B, N, D)
         for block in self.blocks:
-            h = block(h, embedded, self.rotation)
+            h = block(h, embedded, self.rotation, condition.tokens, condition.mask)
         shift, scale = self.modulation(embedded)[:, None].chunk(2, dim=-1)  # (B, 1, D) each
         predicted = self.out(_modulate(self.norm(h), shift, scale))[..., : self.outputs]  # (B, N, C p^2)
         predicted = predicted.transpose(1, 2).reshape(patches.shape)  # (B, C p^2, H'/p, W'/p)
@@ -121,7 +125,14 @@ class _AdaLNZeroBlock(nn.Module):
     """
 
     def __init__(
-        self, width: int, heads: int, *, qk_norm: bool = False, norm: str = "layer", mlp: str = "gelu"
+        self,
+        width: int,
+        heads: int,
+        *,
+        qk_norm: bool = False,
+        norm: str = "layer",
+        mlp: str = "gelu",
+        text_dim: int = 0,
     ) -> None:
         super().__init__()
         self.heads = heads
@@ -133,12 +144,30 @@ class _AdaLNZeroBlock(nn.Module):
         self.mix = _linear(width, width)
         self.norm_2 = _NORMS[norm](width)
         self.mlp = _MLPS[mlp](width)
+        self.cross = CrossAttention(width, text_dim, heads) if text_dim else None
 
-    def forward(self, h: Tensor, embedded: Tensor, rotation: Tensor | None = None) -> Tensor:
-        """Return (B, N, D) from h (B, N, D), embedded (B, D) and, with rotary positions, rotation (2, N, D/heads)."""
+    def forward(
+        self,
+        h: Tensor,
+        embedded: Tensor,
+        rotation: Tensor | None = None,
+        states: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Return (B, N, D) from h (B, N, D) and embedded (B, D).
+
+        Args:
+            h: tokens.
+            embedded: time and condition.
+            rotation: (2, N, D/heads), with rotary positions.
+            states: of captions, (B, L, text_dim).
+            mask: of those states, bool (B, L).
+        """
         modulation = self.modulation(embedded)[:, None].chunk(6, dim=-1)  # (B, 1, D) each
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = modulation
         h = h + gate_1 * self._attend(_modulate(self.norm_1(h), shift_1, scale_1), rotation)
+        if self.cross is not None and states is not None and mask is not None:
+            h = h + self.cross(h, states, mask)
         return h + gate_2 * self.mlp(_modulate(self.norm_2(h), shift_2, scale_2))
 
     def _attend(self, h: Tensor, rotation: Tensor | None) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from latentline.core.condition import Condition, concatenate
+from latentline.denoisers.text_conditioned import encoded_condition
 from latentline.diffusion.process import DenoiserModel, Network, Process, conditional_model
 
 _ROUNDING = 1e-7  # of a time in [0, 1] in float32
@@ -45,12 +46,19 @@ class Guidance:
         return sum(inside if self.covers(time) else 1 for time in times.tolist())
 
 
-def guided_model(network: Network, process: Process, condition: Condition, guidance: Guidance) -> DenoiserModel:
-    """Return the network conditioned on ``condition`` of B examples, and guided away from the null condition."""
+def guided_model(
+    network: Network, process: Process, condition: Condition, guidance: Guidance, negative: Condition | None = None
+) -> DenoiserModel:
+    """Return the network conditioned on ``condition`` of B examples, and guided away from ``negative`` of B examples.
+
+    Without ``negative`` it is guided away from the null condition.
+    """
+    away_from = condition.null() if negative is None else negative
+    condition = encoded_condition(network, condition)
     conditional = conditional_model(network, process, condition)
     if guidance.scale == 1:
         return conditional
-    null = condition.null()
+    null = encoded_condition(network, away_from)
     both = concatenate([condition, null])  # 2B examples
 
     def two_halves(z_t: Tensor, t: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from latentline.denoisers.build import build_denoiser
 from latentline.denoisers.conditioning import Conditioning, conditioning_on
 from latentline.diffusion.process import Process, build_process
 from latentline.latents.cache import LatentStats
+from latentline.latents.tokenizer import CaptionTokenizer
 from latentline.runtime.checkpoint import load_checkpoint
 from latentline.runtime.compute import to_device
 
@@ -50,7 +51,9 @@ def load_denoiser(device: torch.device, stats: LatentStats, root: Path = Path())
     with refusing_earlier_versions(checkpoint.path, "train_denoiser"):
         network = build_denoiser(checkpoint.name, **checkpoint.constructor)
         process = build_process(**checkpoint.settings["process"])
-        conditioning = conditioning_on(checkpoint.settings["condition"], stats.schema)
+        text = checkpoint.settings.get("text")
+        tokenizer = None if text is None else CaptionTokenizer(text["tokenizer"], text["length"])
+        conditioning = conditioning_on(checkpoint.settings["condition"], stats.schema, tokenizer)
     checkpoint.load_into(network)
     to_device(network.eval().requires_grad_(False), device)
     return Denoiser(network, process, conditioning, tuple(checkpoint.constructor["latent_shape"]), device)

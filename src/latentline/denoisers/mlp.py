@@ -22,12 +22,13 @@ class LatentMLP(nn.Module):
         cond_dim: F, length of the condition's vector; 0 = unconditional.
         width: channels of each hidden layer.
         depth: number of hidden layers.
+        text_dim: length of the states of captions, whose mean is part of the condition; 0 = no captions.
     """
 
-    def __init__(self, latent_shape: Sequence[int], cond_dim: int, width: int, depth: int) -> None:
+    def __init__(self, latent_shape: Sequence[int], cond_dim: int, width: int, depth: int, text_dim: int = 0) -> None:
         super().__init__()
         (channels,) = latent_shape
-        self.embedding = ConditionEmbedding(cond_dim, _CONDITION)
+        self.embedding = ConditionEmbedding(cond_dim + text_dim, _CONDITION)
         inputs = [channels] + [width + channels] * (depth - 1)
         self.layers = nn.ModuleList(_ModulatedLayer(channels_in, width) for channels_in in inputs)
         self.out = nn.Linear(width + channels, channels)
@@ -39,13 +40,22 @@ class LatentMLP(nn.Module):
 
         It computes in the type of the weights; the prediction has the type of z_t.
         """
-        embedded = self.embedding(t, condition.vector)  # (B, 256)
+        embedded = self.embedding(t, _pooled(condition))  # (B, 256)
         first, *others = self.layers
         z = z_t.to(self.out.weight.dtype)
         h = first(z, embedded)  # (B, width)
         for layer in others:
             h = layer(torch.cat([h, z], dim=1), embedded)  # (B, width)
         return self.out(torch.cat([h, z], dim=1)).to(z_t.dtype)  # (B, D)
+
+
+def _pooled(condition: Condition) -> Tensor:
+    """Return the vector (B, F) of a condition or, with states, (B, F + D): their mean over the tokens follows it."""
+    if condition.tokens is None or condition.mask is None:
+        return condition.vector
+    weight = condition.mask[..., None].to(condition.tokens.dtype)  # (B, L, 1)
+    mean = (condition.tokens * weight).sum(dim=1) / weight.sum(dim=1)  # (B, D)
+    return torch.cat([condition.vector.to(mean.dtype), mean], dim=1)
 
 
 class _ModulatedLayer(nn.Module):

@@ -22,6 +22,7 @@ class SamplingConfig:
     sampler: Callable[[NoiseFn], Sampler]  # with its options bound; a deterministic one ignores the noise
     times: Tensor  # (K + 1,)
     guidance: Guidance
+    negative: Tensor | None = None  # tokens (1, L) of a caption that guidance leads away from; None = null condition
 
 
 @torch.no_grad()
@@ -33,6 +34,7 @@ def draw_latents(
     indices: Tensor,
     labels: LabelTable,
     callback: Callback | None = None,
+    tokens: Tensor | None = None,
 ) -> Tensor:
     """Draw standardised latents (B, *latent_shape) on the denoiser's device.
 
@@ -46,17 +48,33 @@ def draw_latents(
         indices: (B,) of the images.
         labels: of B images, for the condition.
         callback: receives the state at each grid time.
+        tokens: of B captions, for the condition: integers (B, L); None = no captions.
     """
     noise = start_noise(seed, name, indices, denoiser.latent_shape).to(denoiser.device)
 
     def noise_fn(step: int) -> Tensor:
         return start_noise(seed, f"{name}/step {step}", indices, denoiser.latent_shape).to(noise)
 
-    model = conditioned_model(denoiser, labels, config.guidance)
+    model = conditioned_model(denoiser, labels, config.guidance, tokens, config.negative)
     return config.sampler(noise_fn)(model, channels_last(noise), config.times, callback)
 
 
-def conditioned_model(denoiser: Denoiser, labels: LabelTable, guidance: Guidance) -> DenoiserModel:
-    """Return the guided denoiser, conditioned on the ``labels`` of B images."""
-    condition = denoiser.conditioning.encode(labels).to(denoiser.device)
-    return guided_model(denoiser.network, denoiser.process, condition, guidance)
+def conditioned_model(
+    denoiser: Denoiser,
+    labels: LabelTable,
+    guidance: Guidance,
+    tokens: Tensor | None = None,
+    negative: Tensor | None = None,
+) -> DenoiserModel:
+    """Return the guided denoiser, conditioned on the labels and captions of B images.
+
+    Args:
+        denoiser: the network, its process and its conditioning.
+        labels: of B images.
+        guidance: its settings.
+        tokens: of B captions, integers (B, L); None = no captions.
+        negative: of the caption that guidance leads away from, (1, L); None = the null condition.
+    """
+    condition = denoiser.conditioning.encode(labels, tokens).to(denoiser.device)
+    away_from = None if negative is None else condition.with_tokens(negative.to(denoiser.device))
+    return guided_model(denoiser.network, denoiser.process, condition, guidance, away_from)

@@ -6,6 +6,7 @@ encoded_img/stats.json           shape, mean and std of the latents, schema of t
                                  counts and sha256 of the shards
 encoded_img/labels.safetensors   labels of (at most 65,536) training images, which samples are conditioned on
 encoded_img/export/              all latents for other tools (``latents.export``)
+encoded_img/text/                tokens of the captions (:mod:`latentline.latents.tokens`)
 """
 
 from collections.abc import Iterable, Iterator

@@ -8,24 +8,35 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentline.core.condition import Condition
+from latentline.core.errors import UserError
 from latentline.nn.blocks import Downsample, ResBlock, SelfAttention2d, Upsample, conv3x3, group_norm
+from latentline.nn.cross_attention import CrossAttention2d
 from latentline.nn.embeddings import ConditionEmbedding
 
 _HEAD_CHANNELS = 32  # of an attention head, where 32 divides the width; else there is one head
 
 
 class _Block(nn.Module):
-    """A residual block, and self-attention after it if ``attention``."""
+    """A residual block, and attention after it if ``attention``: to the map, then to captions if ``text_dim``."""
 
-    def __init__(self, channels_in: int, channels_out: int, condition_channels: int, attention: bool) -> None:
+    def __init__(
+        self, channels_in: int, channels_out: int, condition_channels: int, attention: bool, text_dim: int
+    ) -> None:
         super().__init__()
         self.block = ResBlock(channels_in, channels_out, condition_channels)
         heads = channels_out // _HEAD_CHANNELS if channels_out % _HEAD_CHANNELS == 0 else 1
         self.attention = SelfAttention2d(channels_out, heads) if attention else nn.Identity()
+        self.cross: CrossAttention2d | None = None
+        if attention and text_dim:
+            self.cross = CrossAttention2d(channels_out, text_dim, heads)
 
-    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
-        """Map h (B, channels_in, H, W) and condition (B, D) to (B, channels_out, H, W)."""
-        return self.attention(self.block(h, condition))
+    def forward(self, h: Tensor, condition: Tensor, states: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """Map h (B, channels_in, H, W) and condition (B, D) to (B, channels_out, H, W).
+
+        ``states`` (B, L, text_dim) and ``mask`` (B, L) are those of the captions, where there are any.
+        """
+        h = self.attention(self.block(h, condition))
+        return h if self.cross is None or states is None or mask is None else self.cross(h, states, mask)
 
 
 class UNet(nn.Module):
@@ -40,6 +51,11 @@ class UNet(nn.Module):
         patch_size: side of the squares of positions that are folded into channels first, so that no convolution runs at
             full size. Maps are padded with zeros to a multiple of it.
         embedding_width: D, length of the vector that embeds time and condition; None = twice ``channels[0]``.
+        text_dim: length of the states of captions, to which the levels with self-attention attend, too; 0 = no
+            captions.
+
+    Raises:
+        UserError: there are captions and no level that attends to them.
     """
 
     def __init__(
@@ -51,8 +67,14 @@ class UNet(nn.Module):
         attention_levels: Sequence[int],
         patch_size: int = 1,
         embedding_width: int | None = None,
+        text_dim: int = 0,
     ) -> None:
         super().__init__()
+        if text_dim and not attention_levels:
+            raise UserError(
+                "denoiser.attention_levels ([]) must name a level for a unet that is conditioned on captions; "
+                f"set it to [{len(channels) - 1}], or denoiser.condition to class or none"
+            )
         embedding_width = embedding_width or 2 * channels[0]
         self.patch_size = patch_size
         folded = latent_shape[0] * patch_size**2
@@ -63,12 +85,14 @@ class UNet(nn.Module):
         for level, width in enumerate(channels):
             if level > 0:
                 self.down.append(Downsample(channels[level - 1], width))
-            self.down.extend(_Block(width, width, embedding_width, level in attention_levels) for _ in range(blocks))
+            self.down.extend(
+                _Block(width, width, embedding_width, level in attention_levels, text_dim) for _ in range(blocks)
+            )
             skips += [width] * (blocks + (level > 0))
         self.up = nn.ModuleList()
         for level, width in reversed(list(enumerate(channels))):
             self.up.extend(
-                _Block(width + skips.pop(), width, embedding_width, level in attention_levels)
+                _Block(width + skips.pop(), width, embedding_width, level in attention_levels, text_dim)
                 for _ in range(blocks + 1)
             )
             if level > 0:
@@ -83,7 +107,7 @@ class UNet(nn.Module):
 
         It computes in the type of the weights; the prediction has the type of z_t.
         """
-        embedded = self.embedding(t, condition.vector)  # (B, D)
+        context = (self.embedding(t, condition.vector), condition.tokens, condition.mask)  # the first is (B, D)
         height, width = z_t.shape[-2:]
         p = self.patch_size
         z = z_t.to(self.stem.weight.dtype)
@@ -93,13 +117,13 @@ class UNet(nn.Module):
         skips = [h]
         for layer in self.down:
             # (B, channels[level], H' / (p 2^level), W' / (p 2^level))
-            h = layer(h) if isinstance(layer, Downsample) else layer(h, embedded)
+            h = layer(h) if isinstance(layer, Downsample) else layer(h, *context)
             skips.append(h)
         for layer in self.up:
             h = (
                 layer(h, skips[-1].shape[-2:])
                 if isinstance(layer, Upsample)
-                else layer(torch.cat([h, skips.pop()], dim=1), embedded)
+                else layer(torch.cat([h, skips.pop()], dim=1), *context)
             )
         folded = self.out(F.silu(self.norm(h)))  # (B, C p^2, H'/p, W'/p)
         return F.pixel_shuffle(folded, p)[..., :height, :width].to(z_t.dtype)  # (B, C, H', W') -> (B, C, H, W)

@@ -1,0 +1,32 @@
+"""The captions that samples are conditioned on."""
+
+from pathlib import Path
+
+from torch import Tensor
+
+from latentline.core.errors import UserError
+from latentline.latents.tokenizer import CaptionTokenizer
+from latentline.latents.tokens import read_tokens
+from stages.sample.params import SampleParams
+
+
+def read_prompts(params: SampleParams, tokenizer: CaptionTokenizer) -> Tensor:
+    """Return the tokens int32 (P, L) of the prompts: those of the settings, else the captions of the test images.
+
+    Raises:
+        UserError: the file of prompts is missing or no text, or the captions were encoded by another tokenizer.
+    """
+    prompts = params.prompts or _lines(Path(params.prompts_file))
+    return tokenizer.encode(prompts, "prompts") if prompts else read_tokens("test", tokenizer)
+
+
+def _lines(path: Path) -> list[str]:
+    """Return the lines of a text file that are not blank."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"sample.prompts_file ({path}: {reason}) must be readable UTF-8 text; mend it, or take sample.prompts"
+        ) from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
