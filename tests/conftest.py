@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from torch import nn
 
 from latentline.tools.params_file import read_recipe
 from support.checkout import Checkout, finished_checkout
+from support.memory_of_parses import remember_parses
 from support.params import set_params
 from support.stage_runs import DIGITS_RUN
 
@@ -40,6 +42,14 @@ def _fixed_seed() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _parse_each_text_once() -> Iterator[None]:
+    """Remember what files say: parsing them takes a third of a tiny run's time."""
+    with pytest.MonkeyPatch.context() as patch:
+        remember_parses(patch)
+        yield
+
+
 @pytest.fixture(scope="session")
 def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """Return a checkout in which DVC has run the tiny pipeline, once for all tests.
@@ -66,9 +76,10 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def write_params(root: Path) -> Callable[[Path, dict[str, object]], None]:
     """Return a function that writes params.yaml: the default recipe with other values of some settings."""
+    default = read_recipe("default", root)
 
     def write(folder: Path, params: dict[str, object]) -> None:
-        content = read_recipe("default", root)
+        content = deepcopy(default)
         set_params(content, params)
         YAML().dump(content, folder / "params.yaml")
 

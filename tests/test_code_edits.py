@@ -11,8 +11,10 @@ from support.checkout import Checkout
 DRAWS = ("src/latentline/figures/plots.py", "stages/{stage}/report.py")
 COMPUTES = [
     ("train_denoiser", "src/latentline/diffusion/objective.py"),
-    ("train_denoiser", "src/latentline/nn/unet.py"),
     ("train_autoencoder", "src/latentline/autoencoders/vae.py"),
+]
+MORE_COMPUTES = [  # as the above in all but the file
+    ("train_denoiser", "src/latentline/nn/unet.py"),
     ("train_feature_extractor", "src/latentline/feature_extractors/classifier.py"),
 ]
 
@@ -34,8 +36,12 @@ def _steps(checkout: Checkout, stage: str) -> int:
     return load_arrays(path, stage)[1]["state"]["total_steps"]
 
 
-@pytest.mark.parametrize("stage", ["train_denoiser", "train_autoencoder", "train_feature_extractor"])
+@pytest.mark.parametrize(
+    "stage",
+    ["train_denoiser", "train_feature_extractor", pytest.param("train_autoencoder", marks=pytest.mark.slow)],
+)
 def test_editing_figures_and_the_report_costs_no_step_and_gives_the_same_checkpoint(copy, stage):
+    """Resume an ended training: the other stages guard what the autoencoder's case runs, which is slower."""
     before = _checkpoints(copy, stage)
     for path in DRAWS:
         _edit(copy, path.format(stage=stage))
@@ -44,8 +50,13 @@ def test_editing_figures_and_the_report_costs_no_step_and_gives_the_same_checkpo
     assert _checkpoints(copy, stage) == before
 
 
-@pytest.mark.parametrize(("stage", "path"), COMPUTES, ids=[Path(path).stem for _, path in COMPUTES])
+@pytest.mark.parametrize(
+    ("stage", "path"),
+    [*COMPUTES, *(pytest.param(*more, marks=pytest.mark.slow) for more in MORE_COMPUTES)],
+    ids=[Path(path).stem for _, path in [*COMPUTES, *MORE_COMPUTES]],
+)
 def test_editing_the_loss_or_the_network_costs_all_steps_and_the_log_names_the_file(copy, stage, path):
+    """Train anew: objective.py and vae.py guard, with a stage each, what the other two files' cases run."""
     before = _checkpoints(copy, stage)
     _edit(copy, path)
     log = copy.log_of(stage)

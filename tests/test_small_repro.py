@@ -1,21 +1,24 @@
 """The whole pipeline, tiny, run by DVC in a copy of this repository, leaves what it promises and runs nothing twice."""
 
+import importlib
 import json
 import os
 import re
 import shutil
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from ruamel.yaml import YAML
 
 from latentline.core.arrays import load_arrays, save_arrays
 from latentline.core.files import sha256_file
+from latentline.core.stage import run_stage
 from latentline.data.store import read_card
 from latentline.latents.cache import read_stats
 from latentline.runtime.checkpoint import load_checkpoint
-from support.checkout import CHECK, EVERY_STAGE, Checkout
+from support.checkout import CHECK, EVERY_STAGE
 
 
 def _files(folder: Path) -> dict[str, str]:
@@ -112,7 +115,13 @@ def test_metrics_have_the_names_that_outside_tools_rely_on(finished):
     assert metrics("timing").keys() == EVERY_STAGE
 
 
+@pytest.mark.slow
 def test_from_scratch_every_byte_is_the_same_again(finished, copy):
+    """Run every stage again, for a minute.
+
+    test_code_edits computes checkpoints again to the same bytes. stages/test_killed_stages does so with latents,
+    samples, edits and scores.
+    """
     places = ("data/prepared", "encoded_img", "data/generated", "checkpoints", "fig")
     before = {place: _files(finished.folder / place) for place in places}
     shutil.rmtree(copy.folder / ".state", ignore_errors=True)
@@ -137,7 +146,8 @@ def test_an_experiment_with_another_sampling_draws_and_scores_anew_and_nothing_e
 
 def test_a_longer_training_of_the_denoiser_changes_its_samples_and_nothing_before_it(copy):
     copy.change(**{"denoiser.epochs": 3})
-    assert copy.repro() == {CHECK, "train_denoiser", "sample", "manipulate", "evaluate"}
+    assert copy.repro("train_denoiser") == {CHECK, "train_denoiser"}
+    assert json.loads(copy.dvc("status", "--json")).keys() == {"sample", "manipulate", "evaluate"}
     assert len((copy.folder / "fig" / "denoiser" / "loss.csv").read_text().splitlines()) == 1 + 3
 
 
@@ -151,30 +161,40 @@ def test_a_stage_runs_its_own_checkouts_source_whatever_is_installed_or_on_the_p
     assert done.stdout.startswith("this checkout\n")
 
 
-def _refusals(checkout: Checkout, *stages: str) -> list[str]:
-    """Run stages, two at a time, that must end with status 2; return the one line that each prints."""
+@pytest.fixture
+def refusal(copy, machine, monkeypatch, capsys) -> Callable[[str], str]:
+    """Return a function that runs a stage, which must end with status 2, and returns the one line that it prints.
 
-    def refusal(stage: str) -> str:
-        (line,) = checkout.run(sys.executable, "-m", f"stages.{stage}", expect=2).stderr.splitlines()
+    The stage runs in this process: to start one of its own takes three seconds.
+    """
+    monkeypatch.chdir(copy.folder)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+
+    def run(stage: str) -> str:
+        with pytest.raises(SystemExit) as ended:
+            run_stage(stage, importlib.import_module(f"stages.{stage}.__main__").main)
+        assert ended.value.code == 2
+        (line,) = capsys.readouterr().err.splitlines()
         return line
 
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(refusal, stages))
+    return run
 
 
-def test_a_stage_refuses_another_autoencoder_than_its_latents_were_made_by(copy):
+@pytest.mark.parametrize("stage", ["train_denoiser", "sample", "evaluate", "manipulate"])
+def test_a_stage_refuses_another_autoencoder_than_its_latents_were_made_by(copy, refusal, stage):
     path = copy.folder / "checkpoints" / "autoencoder" / "autoencoder.safetensors"
     tensors, meta = load_arrays(path, "train_autoencoder")
     changed = {name: tensor + 1 for name, tensor in tensors.items()}
     path.unlink()
     save_arrays(path, changed, meta)
-    for line in _refusals(copy, "train_denoiser", "sample", "evaluate", "manipulate"):
-        assert re.match(r"error: encoded_img .*autoencoder", line)
-        assert sha256_file(path)[:12] in line
+    line = refusal(stage)
+    assert re.match(r"error: encoded_img .*autoencoder", line)
+    assert sha256_file(path)[:12] in line
 
 
-def test_a_bad_setting_stops_every_stage_at_once_in_one_line_that_names_it(copy):
+def test_a_bad_setting_stops_every_stage_at_once_in_one_line_that_names_it(copy, refusal):
     copy.change(**{"evaluate.neighbours": 0})
-    for line in _refusals(copy, "download", "train_autoencoder"):
+    (of_process,) = copy.run(sys.executable, "-m", "stages.download", expect=2).stderr.splitlines()
+    for line in (of_process, *map(refusal, ("download", "train_autoencoder"))):
         assert line.startswith("error: params.yaml: evaluate.neighbours (0) must be an integer of at least 1; ")
     assert (copy.folder / "data" / "prepared" / "card.json").is_file()

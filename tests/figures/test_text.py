@@ -41,6 +41,8 @@ NAMES = {
     "long": "x" * 255,
     "long CJK": "猫" * 200,
 }
+DRAWN_APART = ("prices", "underscore first", "CJK", "control", "not UTF-8", "empty", "long CJK")
+"""Names that matplotlib itself would treat in ways of their own; to a plot, all others are like one of these."""
 POINTS = [(0.1, 0.2), (0.5, 0.9)]
 PLOTS = {
     "curves": lambda path, name: plots.curves(path, [{name: 1.0}, {name: 2.0}], name, [name], name),
@@ -63,6 +65,8 @@ PLOTS = {
     ),
 }
 WITHOUT_NAMES = {"write_table"}
+WITH_EVERY_NAME = ("notice", "bars")
+"""One plot that draws whole texts and one that draws short names: the functions that all plots share."""
 
 
 @pytest.fixture
@@ -88,19 +92,20 @@ def test_every_plot_is_tried():
     assert public - WITHOUT_NAMES == {name for name in PLOTS if " " not in name}
 
 
-@pytest.mark.parametrize("plot", PLOTS.values(), ids=PLOTS)
+@pytest.mark.parametrize("plot", PLOTS)
 def test_a_plot_draws_every_name_without_a_warning_and_with_the_same_bytes(tmp_path, caplog, plot):
-    for number, name in enumerate(NAMES.values()):
+    names = NAMES if plot in WITH_EVERY_NAME else DRAWN_APART
+    for name in names:
         with warnings.catch_warnings(), caplog.at_level(logging.WARNING):
             warnings.simplefilter("error")
-            plot(tmp_path / "one.png", name)
-            if number % 5 == 0:
-                plot(tmp_path / "two.png", name)
+            PLOTS[plot](tmp_path / "one.png", NAMES[name])
+            if name in ("underscore first", "CJK"):
+                PLOTS[plot](tmp_path / "two.png", NAMES[name])
                 assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
         with Image.open(tmp_path / "one.png") as picture:
             assert max(picture.size) < 5000
     assert {record.name for record in caplog.records} <= {text.__name__}
-    assert len(caplog.records) <= len(NAMES)
+    assert len(caplog.records) <= len(names)
 
 
 @pytest.mark.parametrize("name", ["$", "$10 and $20_", "_child0", "Кошка", "חתול"])

@@ -47,6 +47,7 @@ TINY = {
     "latent_classifiers.max_iterations": 20,
     "manipulate.strengths": [-1.0, 0.0, 1.0],
     "manipulate.count": 5,
+    "manipulate.strips": 3,
     "evaluate.neighbours": 3,
     "evaluate.pair_count": 30,
     "compute.threads": 1,
