@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -203,6 +205,26 @@ def test_wrong_prompts_from_python_are_refused_in_one_line(captioned, call, mess
     with pytest.raises(UserError) as caught:
         call(load(captioned.folder))
     assert str(caught.value) == message
+
+
+def test_images_are_repaired_towards_a_prompt(captioned):
+    model = load(captioned.folder)
+    images = torch.rand(2, *model.image_shape) * 2 - 1
+    mask = torch.zeros(model.image_shape[1:], dtype=torch.bool)
+    mask[4:12, 4:12] = True
+    condition = model.condition(prompt=["a red square", "a blue bar"])
+    filled = model.inpaint(images, mask, condition, steps=2, resamplings=1, guidance_scale=1.5)
+    assert filled.shape == images.shape
+    assert not torch.equal(filled, model.inpaint(images, mask, steps=2, resamplings=1))
+
+
+def test_the_example_writes_a_caption_beside_each_picture(root, tmp_path):
+    draw = runpy.run_path(str(root / "examples" / "captioned_shapes.py"))["main"]
+    draw(tmp_path / "pictures", 7)
+    names = {path.stem for path in (tmp_path / "pictures").glob("*.png")}
+    captions = {path.stem: path.read_text() for path in (tmp_path / "pictures").glob("*.txt")}
+    assert names == captions.keys() == {str(number) for number in range(7)}
+    assert all(re.fullmatch("a (red|green|blue) (square|circle)", caption) for caption in captions.values())
 
 
 def test_the_tokens_of_every_split_are_those_of_its_captions(captioned):
