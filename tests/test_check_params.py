@@ -76,8 +76,9 @@ def test_no_way_of_calling_repro_loses_anything(copy, target):
     assert _everything(copy) == before
 
 
-@pytest.mark.parametrize("elsewhere", [[], ["--temp"]], ids=["workspace", "temp"])
+@pytest.mark.parametrize("elsewhere", [[], pytest.param(["--temp"], marks=pytest.mark.slow)], ids=["workspace", "temp"])
 def test_an_experiment_refuses_a_bad_setting_and_loses_nothing(copy, elsewhere):
+    """Refuse a bad setting: in the workspace, which has something to lose, and as a slow test in another folder."""
     before = _everything(copy)
     output = _refused(copy, "exp", "run", *elsewhere, "--set-param", "sample.steps=0")
     assert _ran(output) == [CHECK]
@@ -87,10 +88,7 @@ def test_an_experiment_refuses_a_bad_setting_and_loses_nothing(copy, elsewhere):
 
 @pytest.mark.slow
 def test_an_experiment_in_a_temporary_folder_checks_and_runs_only_what_follows(copy):
-    """Run in a temporary folder what test_small_repro's experiment runs in the workspace.
-
-    The refusal above guards that the check runs in such a folder.
-    """
+    """Run in a temporary folder what test_small_repro's experiment runs in the workspace."""
     output = copy.dvc("exp", "run", "--temp", "--name", "good", "--set-param", "sample.steps=3")
     assert set(_ran(output)) == {CHECK, "sample", "evaluate"}
 
