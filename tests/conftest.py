@@ -44,7 +44,7 @@ def _fixed_seed() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _parse_each_text_once() -> Iterator[None]:
-    """Remember what files say: parsing them takes a third of a tiny run's time."""
+    """Remember what files say: parsing them takes about a tenth of a tiny run's time."""
     with pytest.MonkeyPatch.context() as patch:
         remember_parses(patch)
         yield

@@ -38,10 +38,14 @@ def _steps(checkout: Checkout, stage: str) -> int:
 
 @pytest.mark.parametrize(
     "stage",
-    ["train_denoiser", "train_feature_extractor", pytest.param("train_autoencoder", marks=pytest.mark.slow)],
+    [
+        "train_denoiser",
+        pytest.param("train_autoencoder", marks=pytest.mark.slow),
+        pytest.param("train_feature_extractor", marks=pytest.mark.slow),
+    ],
 )
 def test_editing_figures_and_the_report_costs_no_step_and_gives_the_same_checkpoint(copy, stage):
-    """Resume an ended training: the other stages guard what the autoencoder's case runs, which is slower."""
+    """Resume an ended training. Tests of each stage hold that what trains imports neither figures nor the report."""
     before = _checkpoints(copy, stage)
     for path in DRAWS:
         _edit(copy, path.format(stage=stage))

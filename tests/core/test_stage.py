@@ -6,6 +6,7 @@ import sys
 from unittest.mock import Mock
 
 import pytest
+import torch
 
 from latentline.core.stage import run_stage
 
@@ -72,7 +73,6 @@ def test_a_finished_stage_exits_with_0_and_records_its_time(run, workplace):
     "body",
     [
         "raise MemoryError",
-        "import torch; torch.empty(1 << 60)",
         "raise RuntimeError('CUDA out of memory. Tried to allocate 2 GiB')",
     ],
 )
@@ -80,6 +80,16 @@ def test_too_little_memory_is_one_line_with_the_remedy(run, workplace, body):
     done = run(body)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
+    assert line.startswith("error: train_x: this machine has too little memory")
+    assert "lower its batch_size" in line
+    assert list(workplace.iterdir()) == []
+
+
+def test_torchs_own_error_is_too_little_memory(workplace, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run_stage("train_x", lambda: torch.empty(1 << 60))
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: train_x: this machine has too little memory")
     assert "lower its batch_size" in line
     assert list(workplace.iterdir()) == []
