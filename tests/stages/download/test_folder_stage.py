@@ -47,6 +47,7 @@ def _set(place: Path, **params) -> None:
         "splits": {"val": 0.2, "test": 0.2},
         **params,
     }
+    content["denoiser"]["attention_levels"] = [1]  # where captions come in
     content["evaluate"]["neighbours"] = 1  # fewer than the images of any split here
     with (place / "params.yaml").open("w") as file:
         YAML().dump(content, file)

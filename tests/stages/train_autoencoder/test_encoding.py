@@ -35,7 +35,7 @@ def test_an_export_lies_beside_the_cache_and_changes_nothing_in_it(run):
     cache = _cache_digests()
     _, _, stats = run({"export": "npz"}, name="identity")
     assert _cache_digests() == cache
-    assert len(cache) == 5  # three splits, statistics, labels
+    assert len(cache) == 6  # three splits, statistics, labels, and a note that there are no captions
     assert stats.autoencoder == alone.autoencoder
     exported, latents = np.load("encoded_img/export/test.npz"), read_latents("test")
     assert torch.equal(torch.from_numpy(exported["z0"]), stats.normalizer.standardise(latents.latents.to_memory()))
