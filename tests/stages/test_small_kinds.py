@@ -140,7 +140,7 @@ def test_every_stage_draws_its_figures_or_a_notice(small_run):
     drawn = edits if small_run.labels_vary else {"notice.png"}
     assert figures["manipulate"] - {"arithmetic.png"} == {"curves.csv", *drawn}
     assert figures["denoiser"] >= {"preview_0001.png", "preview_0002.png", "loss.csv", "buckets.csv"}
-    assert figures["sample"] == {"grid.png", "trajectory.png"}
+    assert figures["sample"] == {"grid.png", "trajectory.png", "sampling.gif"}
     assert figures["evaluate"] == {"fd.png", "nearest_train.png"}
     assert all(path.stat().st_size > 0 for path in (small_run.folder / "fig").rglob("*") if path.is_file())
 
