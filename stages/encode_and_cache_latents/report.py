@@ -28,7 +28,9 @@ def draw_figures(folder: Path, raw: ShardedArray, stats: LatentStats) -> None:
         titles = [f"channel {channel}" for channel in range(len(by_channel))]
         title = f"Standardised latents of {len(latents)} test images"
         left_out = first_of(len(by_channel), latents.shape[1], "channels")
-        histograms_against_normal(temporary / "histograms.png", by_channel.numpy(), titles, title=f"{title}.{left_out}")
+        histograms_against_normal(
+            temporary / "histograms.png", by_channel.numpy(), titles, title=title + (left_out and f".{left_out}")
+        )
         grid = latents[:_IN_GRID]
         names = [str(number + 1) for number in range(len(grid))]
         save_latents(temporary / "channels.png", grid, 8, "Standardised latents of test images", names)

@@ -33,7 +33,7 @@ def draw(
         confusions: of the diffusion classifier; None = it is off.
     """
     heights = {name: metrics[score] for name, score in _BARS.items() if metrics[score] is not None}
-    title = f"Fr\u00e9chet distance of {metrics['count']} samples to the training images, with references"
+    title = f"Fr\u00e9chet distance of {metrics['count']} samples to the training images"
     bars(
         folder / "fd.png", list(heights), list(heights.values()), "Fr\u00e9chet distance (lower is closer)", title=title
     )

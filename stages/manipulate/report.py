@@ -96,7 +96,8 @@ def _draw_scores(folder: Path, table: list[dict[str, float]], edits: int) -> Non
     lines = {name: [(row[f"ssim{end}"], row[f"flip_rate{end}"]) for row in table] for end, name in _DIRECTIONS.items()}
     marks = [f"{row['strength']:g}" for row in table]
     bands = {name: spread[column] for column, name in flips.items()}
-    title = f"Target reached against original kept, of {edits} edits; numbers are strengths"
+    title = f"Targets that {edits} edits reach, against what they keep of the original"
+    label += "; numbers: strength"
     relation(folder / "trade_off.png", lines, "SSIM to the original", label, title=title, marks=marks, bands=bands)
 
 
@@ -128,7 +129,7 @@ def _draw_edits(
     strengths = torch.linspace(0, params.strengths[-1], _FRAMES).tolist()
     frames = _strips(strengths, shown, learnt, starts, batch, editor)
     moments = [f"strength {strength:.1f}" for strength in strengths]
-    text = GridText("Edits along learnt directions", left_out, cells=names)
+    text = GridText("Edits towards targets", left_out, cells=[target.name for target in shown])
     save_animation(folder / "edits.gif", frames.transpose(0, 1), _PER_FRAME_ROW, _SCALE, text, moments)
     images, pairs = _before_after(params, shown, learnt, batch, editor)
     rows = [label for name in names for label in ("original", name)]

@@ -76,7 +76,7 @@ def _draw_trajectories(folder: Path, params: SampleParams, sampler: ImageSampler
     states, times = draw_trajectories(sampler, count)
     names = [prompts[index % len(prompts)] for index in range(count)] if prompts else None
     names = names or image_names(_conditions(sampler)[:count], "sample")
-    rows = [name for first in names for name in (first, "estimate", "noised")]
+    rows = [name for first in names for name in (f"{first}: state", "estimate", "noised")]
     note = (
         "Three rows per sample, all decoded: the state; the network's estimate of the clean sample; "
         f"the finished sample noised to that time. {_settings(params, sampler)}"

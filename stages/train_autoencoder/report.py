@@ -153,9 +153,12 @@ def draw_figures(
         # evenly spaced percentiles of the error
         "best_to_worst": (
             by_error[torch.linspace(0, count - 1, shown).round().long()],
-            f"Reconstructions of {count} test images, from the smallest squared error (top left) to the largest",
+            f"Reconstructions of {count} test images, from the best (top left) to the worst",
         ),
-        "worst_reconstructions": (by_error[-shown:], f"The {shown} of {count} test images with the largest error"),
+        "worst_reconstructions": (
+            by_error[-shown:],
+            f"The {shown} of {count} test images with the largest squared error",
+        ),
     }
     names = image_names(test.labels[: 2 * params.height])
     perturbation = generator(seed, "train_autoencoder", "perturbation")
@@ -164,7 +167,7 @@ def draw_figures(
             _interpolated(latents, params.height, params.width),
             GridText(
                 "Straight lines between the latents of two test images, decoded",
-                rows=names[: params.height * 2 : 2],
+                rows=[f"{first} \u2192 {second}" for first, second in zip(names[::2], names[1::2], strict=False)],
                 columns=[f"{weight:.2g}" for weight in torch.linspace(0, 1, params.width).tolist()],
                 across="weight of the second image",
             ),

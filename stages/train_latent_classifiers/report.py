@@ -116,7 +116,7 @@ def _score(
     for score in (*SCORES, "r2"):
         if values := {name: scores[score] for name, scores in shown.items() if score in scores}:
             each = "attribute" if shown is attributes else "class"
-            title = f"Linear probes on test latents: {_TITLES[score]} of each {each}"
+            title = f"Linear probes: {_TITLES[score]} of each {each}"
             bars(folder / f"{score}.png", list(values), list(values.values()), _TITLES[score], title=title, mean=True)
     return {**metrics, **({"by_attribute": attributes} if attributes else {})}
 
@@ -128,7 +128,7 @@ def _draw_reliability(path: Path, bins: list[Bin], count: int) -> None:
         "share of all predictions": [(part.confidence, part.share) for part in bins],
     }
     bands = {predictions: [share_interval(part.accuracy, part.share * count) for part in bins]}
-    title = f"Reliability of the linear probes on {count} test predictions (band: 95 % interval)"
+    title = f"Linear probes: reliability of {count} predictions (band: 95 %)"
     relation(path, lines, "confidence", "accuracy, share", title=title, diagonal="perfect calibration", bands=bands)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from ruamel.yaml import YAML
 
 from latentline.core.paths import DENOISER
@@ -143,6 +144,9 @@ def test_every_stage_draws_its_figures_or_a_notice(small_run):
     assert figures["sample"] == {"grid.png", "trajectory.png", "sampling.gif"}
     assert figures["evaluate"] == {"fd.png", "nearest_train.png"}
     assert all(path.stat().st_size > 0 for path in (small_run.folder / "fig").rglob("*") if path.is_file())
+    for path in (small_run.folder / "fig").rglob("*.png"):
+        with Image.open(path) as picture:
+            assert picture.info["Title"] or path.stem == "notice", path
 
 
 def test_every_plot_of_the_pipeline_finds_its_columns(small_run, root):

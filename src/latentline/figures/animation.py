@@ -1,7 +1,6 @@
 """Animated grids of images, as GIF."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +31,7 @@ def save_animation(
         frames: the images; only the first ones where all would make a large file.
         columns: images per row.
         scale: each pixel becomes ``scale`` x ``scale``, unless that makes a large file.
-        text: labels; None = the images alone. Texts of rows and images that are not drawn are left out.
+        text: labels; None = the images alone.
         moments: a line below each of the T grids, such as its time; only with ``text``.
     """
     count = max(1, _MAX_PIXELS // (frames.shape[-2] * frames.shape[-1]))
@@ -42,9 +41,8 @@ def save_animation(
     if text is None:
         arrays = [enlarged(tile(grid, columns), scale) for grid in shown]
     else:
-        own = replace(text, columns=text.columns[:columns], cells=text.cells[: shown.shape[1]])
-        lines = moments or [None] * len(shown)
-        arrays = [labelled(grid, columns, scale, own, line).pixels for grid, line in zip(shown, lines, strict=True)]
+        lines: Sequence[str | None] = moments or [None] * len(shown)
+        arrays = [labelled(grid, columns, scale, text, line).pixels for grid, line in zip(shown, lines, strict=True)]
     pictures = [_picture(array) for array in arrays]
     durations = [_END_MS, *[_FRAME_MS] * (len(pictures) - 2), _END_MS][: len(pictures)]
     with replaced_file(path) as temporary:

@@ -28,11 +28,12 @@ _SMALLEST_LABEL = 8  # pixels
 _LONGEST_TEXT = 400  # characters of a title or a note
 _LONGEST_CAPTION = 72  # characters below an image
 _CAPTION_FONT = 0.85  # of the other letters
+_TURNED = 0.75  # of the other letters; labels of columns that would have to be smaller are turned
 
 
 @dataclass(frozen=True)
 class GridText:
-    """The texts of a grid; names may be in any script."""
+    """The texts of a grid; names may be in any script. Those of more rows, columns or images than it has stay out."""
 
     title: str
     """What the grid shows."""
@@ -99,15 +100,16 @@ def labelled(images: Tensor, columns: int, scale: int, text: GridText, moment: s
     """
     texts = {"title": text.title, "note": text.note, "across": text.across, "moment": moment or ""}
     texts = {key: drawable(value, _LONGEST_TEXT) for key, value in texts.items()}
-    rows, names = ([short_name(name) for name in labels] for labels in (text.rows, text.columns))
-    cells = [drawable(name, _LONGEST_CAPTION) for name in text.cells]
+    rows, names = ([short_name(name) for name in labels] for labels in (text.rows, text.columns[:columns]))
+    cells = [drawable(name, _LONGEST_CAPTION) for name in text.cells[: len(images)]]
     gap, (pitch_y, pitch_x) = GAP * scale, ((side + GAP) * scale for side in images.shape[-2:])
     grid_width = columns * pitch_x + gap
     font = max(_SMALLEST_FONT, round(grid_width / _PER_FONT))
     pad = font // 2
     with style([*texts.values(), *rows, *names, *cells]):
         page = Page()
-        row_font, column_font = _label_font(font, pitch_y), _label_font(font, pitch_x)
+        row_font = _label_font(font, pitch_y)
+        column_font = page.fitting(names, _label_font(font, pitch_x), _TURNED * font, pitch_x - gap)
         left = pad + (round(page.widest(rows, row_font)) + pad if rows else 0)
         widest = page.widest(names, column_font)
         overhang = 0.75 * widest if widest > pitch_x - gap else 0.0  # of labels that are turned: upwards, to the right
@@ -124,7 +126,9 @@ def labelled(images: Tensor, columns: int, scale: int, text: GridText, moment: s
             page.texts.append(PageText(middle, y, name, column_font, (align, "baseline"), rotation=angle))
         top = round(y + (0.35 * column_font if names else 0))
 
-        caption_font = page.fitting(cells, _CAPTION_FONT * font, _SMALLEST_LABEL, pitch_x - gap)
+        caption_font = page.fitting(
+            [word for cell in cells for word in cell.split(" ")], _CAPTION_FONT * font, _SMALLEST_LABEL, pitch_x - gap
+        )
         captions = [page.wrapped(cell, caption_font, pitch_x - gap) for cell in cells]
         strip = gap + round(max(map(len, captions)) * LINE * caption_font) if captions else 0
         bands = [enlarged(tile(row, columns), scale) for row in images.split(columns)]  # (h, w, C) each

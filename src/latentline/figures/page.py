@@ -49,9 +49,10 @@ class Page:
         return max((self.width(text, size) for text in texts), default=0)
 
     def fitting(self, texts: Sequence[str], size: float, smallest: float, width: float) -> float:
-        """Return the size, at most ``size`` and at least ``smallest``, at which each word fits into ``width``."""
-        widest = self.widest((word for text in texts for word in text.split(" ")), size)
-        return max(smallest, min(size, size * width / max(widest, 1)))
+        """Return the largest size, from ``size`` down to ``smallest``, at which each line fits into ``width``."""
+        while size > smallest and self.widest(texts, size) > width:
+            size = max(size - 0.5, smallest)
+        return size
 
     def wrapped(self, text: str, size: float, width: float, weight: str = "normal") -> list[str]:
         """Break a text into lines of at most ``width`` pixels, at spaces where there are any; no text has no line."""

@@ -25,14 +25,13 @@ _TITLE_LINE, _LONGEST_TITLE = 66, 200  # characters
 _MAX_BARS = 62
 _MAX_VALUES = 12  # bars with their value above them
 _WIDEST = 12  # inches
+_LETTERS = 70  # below bars, side by side
 _MAX_CELLS = 500  # along a side of a confusion matrix
 _MAX_NAMES = 26  # of classes, in a confusion matrix
 _DARK_CELL = 0.5  # share of the row from which on a cell is dark
 
-Lines = Mapping[str, str] | Sequence[str]
-"""Columns to draw; a mapping has their names in the legend."""
-Bands = Mapping[str, Sequence[tuple[float, float]]]
-"""Lowest and highest likely value of each row, by the column that they belong to."""
+Lines = Mapping[str, str] | Sequence[str]  # columns to draw; a mapping has their names in the legend
+Bands = Mapping[str, Sequence[tuple[float, float]]]  # lowest and highest likely value of each row, by column
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: list[str] | None = None) -> None:
@@ -80,6 +79,7 @@ def curves(
         if log:
             axes.yaxis.set_major_formatter(PlainLogFormatter())
             axes.yaxis.set_minor_formatter(PlainLogFormatter())
+            axes.grid(which="minor", axis="y", alpha=0.15)
         _whole_epochs(axes, x)
         _legend(axes, axes.lines, names.values())
 
@@ -162,27 +162,31 @@ def bars(
 ) -> None:
     """Draw a bar per name; of more than 62 only the lowest values, in ascending order, and ``ylabel`` notes it.
 
-    ``mean`` adds the mean of all values and their standard deviation.
+    ``mean`` adds the mean of all values and their standard deviation, behind the bars and in the title.
     """
-    average, deviation = float(np.mean(values)), float(np.std(values))
+    if mean and len(names) > 1:
+        average, deviation = float(np.mean(values)), float(np.std(values))
+        title += f"; mean {average:.3g} \u00b1 {deviation:.2g} (band: standard deviation)"
     if len(names) > _MAX_BARS:
         lowest = np.argsort(values, kind="stable")[:_MAX_BARS]
         ylabel = f"{ylabel}, lowest {_MAX_BARS} of {len(names)}"
         names, values = [names[index] for index in lowest], [values[index] for index in lowest]
-    few = len(names) <= _MAX_VALUES
+    shown, few = list(map(short_name, names)), len(names) <= _MAX_VALUES
+    upright, slanted = {"rotation": 0}, {"rotation": 45 if few else 90, "ha": "right" if few else "center"}
     with _axes(path, (min(_WIDEST, max(_SIZE[0], 0.4 * len(names))), 4.2), title, [*names, ylabel, xlabel]) as axes:
-        drawn = axes.bar(range(len(names)), values, width=0.7 if few else 0.8, color=PALETTE[0])
+        drawn = axes.bar(range(len(names)), values, width=0.7, color=PALETTE[0])
         if few:
-            axes.bar_label(drawn, [f"{value:.3g}" for value in values], padding=2)
-        axes.set_xticks(
-            range(len(names)), map(short_name, names), rotation=45 if few else 90, ha="right" if few else "center"
-        )
+            axes.bar_label(
+                drawn, [f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}" for value in values], padding=2
+            )
+            axes.margins(y=0.1)
+        fits = max(map(len, shown)) * len(shown) < _LETTERS
+        axes.set_xticks(range(len(names)), shown, **(upright if fits else slanted))
         axes.set(xlabel=drawable(xlabel), ylabel=drawable(ylabel))
         axes.grid(visible=False, axis="x")
         if mean and len(names) > 1:
-            axes.axhspan(average - deviation, average + deviation, color=PALETTE[1], alpha=0.15, linewidth=0)
-            line = axes.axhline(average, color=PALETTE[1], linestyle="--", marker="")
-            _legend(axes, [line], [f"mean {average:.3g}, \u00b1 {deviation:.2g} (std)"], always=True)
+            axes.axhspan(average - deviation, average + deviation, color=PALETTE[1], alpha=0.2, linewidth=0, zorder=0)
+            axes.axhline(average, color=PALETTE[1], linestyle="--", marker="", zorder=0.5)
 
 
 def histogram(path: Path, names: Sequence[str], counts: Sequence[int], ylabel: str, *, title: str = "") -> None:
@@ -233,7 +237,7 @@ def histograms_against_normal(path: Path, values: ArrayLike, titles: Sequence[st
     rows = np.asarray(values)
     columns = min(4, len(rows))
     x = np.linspace(-4, 4, 161)
-    size = (max(2.0, _SIZE[0] / columns), 2)
+    size = (max(2.4, _SIZE[0] / columns), 2)
     with _panels(path, (-(-len(rows) // columns), columns), size, title, titles) as (figure, panels):
         for panel in panels.flat[len(rows) :]:
             panel.set_axis_off()
@@ -243,7 +247,7 @@ def histograms_against_normal(path: Path, values: ArrayLike, titles: Sequence[st
             panel.set_title(short_name(name))
         figure.supxlabel("standardised value (standard deviations)", size=11)
         figure.supylabel("density", size=11)
-        figure.legend([drawn, line], ["latents", "standard normal"], loc="outside upper right", ncols=2)
+        _legend(panels[0, -1], [drawn, line], ["latents", "normal"])
 
 
 def _names(y: Lines) -> Mapping[str, str]:
@@ -264,11 +268,11 @@ def _whole_epochs(axes: Any, x: str) -> None:
         axes.xaxis.get_major_locator().set_params(integer=True)
 
 
-def _legend(axes: Any, handles: Sequence[Any], names: Iterable[str], *, always: bool = False) -> None:
+def _legend(axes: Any, handles: Sequence[Any], names: Iterable[str]) -> None:
     """Name the handles to the right of the axes, where it covers nothing; one alone has its name on the y axis."""
     shown = list(map(short_name, names))
-    if len(shown) > 1 or always:
-        axes.figure.legend(handles, shown, loc="outside right upper")
+    if len(shown) > 1:
+        axes.legend(handles, shown, loc="upper left", bbox_to_anchor=(1, 1))
 
 
 @contextmanager

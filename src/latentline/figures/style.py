@@ -13,7 +13,7 @@ DARK, MUTED = "#222222", "#555555"  # of text; grey, so that a grey grid stays g
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """The colours of Okabe and Ito (https://jfly.uni-koeln.de/color), without yellow, which is too faint on white."""
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # with the colours, so that a grey print tells lines apart, too
-_SETTINGS: dict[str, Any] = {
+_SETTINGS: Any = {  # Any, since matplotlib types each key
     "axes.axisbelow": True,
     "axes.edgecolor": MUTED,
     "axes.grid": True,
@@ -45,6 +45,6 @@ def style(texts: Iterable[str]) -> Iterator[None]:
 
 
 def ordered_colors(count: int) -> list[Any]:
-    """Return colours for ``count`` lines in an order, from dark to light: the map cividis without its faint end."""
-    colormap = matplotlib.colormaps["cividis"]
+    """Return colours for ``count`` lines in an order, from dark to light: the map viridis without its faint end."""
+    colormap = matplotlib.colormaps["viridis"]
     return [colormap(0.88 * index / max(count - 1, 1)) for index in range(count)]
