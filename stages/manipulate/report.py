@@ -96,7 +96,7 @@ def _draw_scores(folder: Path, table: list[dict[str, float]], edits: int) -> Non
     lines = {name: [(row[f"ssim{end}"], row[f"flip_rate{end}"]) for row in table] for end, name in _DIRECTIONS.items()}
     marks = [f"{row['strength']:g}" for row in table]
     bands = {name: spread[column] for column, name in flips.items()}
-    title = f"Targets that {edits} edits reach, against what they keep of the original"
+    title = f"Targets reached against originals kept, of {edits} edits"
     label += "; numbers: strength"
     relation(folder / "trade_off.png", lines, "SSIM to the original", label, title=title, marks=marks, bands=bands)
 
