@@ -19,6 +19,7 @@ from stages.train_latent_classifiers.detection import SCORES, detection
 
 _MAX_LOGITS = 1 << 26  # of all test latents; their probabilities take 8 bytes each, several times
 _NOTHING_TO_LEARN = "nothing to learn: these images have neither labels nor attributes"
+_CAPTIONS = "probes learn no captions; where there are captions, manipulate.prompts edits from one to another"
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ def report(
             )
             return
         log.info(_NOTHING_TO_LEARN)
+        log.info(_CAPTIONS)
         notice(folder / "notice.png", _NOTHING_TO_LEARN)
         write_metrics(METRICS / "latent_classifiers.json", {"columns": 0})
 
