@@ -21,7 +21,7 @@ def _moved(path: str, prediction: str, **settings: float) -> torch.Tensor:
 
 
 def _expected(path: NoisePath, start: float) -> float:
-    """D' = A D + B (TO - FROM), D(start) = 0, with A and B of the ODE whose mean and deviation are known at each t."""
+    """D' = A D + B (TO - FROM), D(start) = 0, where A and B give the marginals of both Gaussians."""
     point = path.at_time(start)
     deviation = ((point.alpha * DEVIATION) ** 2 + point.sigma**2).sqrt()
     return float((TO - FROM) * (1 - point.alpha * DEVIATION / deviation))
