@@ -38,9 +38,10 @@ def main() -> None:
         stats = encode_splits(params, seed, trained, card, chunks)
     captions = {name: read_captions(PREPARED, name) for name in card.counts}
     present = {name: texts for name, texts in captions.items() if texts is not None}
-    write_tokens(Path(), present or None, text.vocabulary_size, text.length)
+    test = read_latents("test")
+    write_tokens(Path(), present or None, text.vocabulary_size, text.length, test.labels)
     export_latents(LATENT_EXPORT, {name: read_latents(name) for name in card.counts}, stats, params.export)
-    draw_figures(FIGURES / "latents", read_latents("test").latents, stats)
+    draw_figures(FIGURES / "latents", test.latents, stats)
     state.finish()
 
 

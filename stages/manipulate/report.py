@@ -20,6 +20,8 @@ from stages.manipulate.edit import Editor
 from stages.manipulate.edit_inputs import EditBatch
 from stages.manipulate.mixtures_report import draw_mixtures
 from stages.manipulate.params import ManipulateParams
+from stages.manipulate.prompts import PromptEdits
+from stages.manipulate.prompts_report import report_prompts
 
 _NOTHING_TO_CHANGE = "nothing to change: these images have neither labels nor attributes that differ"
 _ALWAYS = ("flip_rate", "ssim")  # columns of curves.csv in every run, each with its reference
@@ -33,13 +35,14 @@ _STRENGTH = "strength (standard deviations along the direction)"
 log = logging.getLogger(__name__)
 
 
-def report_nothing_to_change() -> None:
-    """Write metrics and figures of a run without a target."""
+def report_nothing_to_change(prompt_edits: PromptEdits | None = None) -> None:
+    """Write metrics and figures of a run without a target. Edits between two captions need none."""
     log.info(_NOTHING_TO_CHANGE)
     with replaced_folder(FIGURES / "manipulate") as folder:
         write_table(folder / "curves.csv", [], ["strength", *_ALWAYS, *(f"{name}_random" for name in _ALWAYS)])
         notice(folder / "notice.png", _NOTHING_TO_CHANGE)
-    write_metrics(METRICS / "manipulate.json", {"targets": 0})
+        prompt_scores = report_prompts(folder, prompt_edits)
+    write_metrics(METRICS / "manipulate.json", {"targets": 0, **prompt_scores})
 
 
 def report(
@@ -51,6 +54,7 @@ def report(
     batch: EditBatch,
     editor: Editor,
     table: list[dict[str, float]],
+    prompt_edits: PromptEdits | None = None,
 ) -> None:
     """Write metrics/manipulate.json and fig/manipulate.
 
@@ -63,18 +67,20 @@ def report(
         batch: the originals.
         editor: draws the images of the figures.
         table: of the scores, see :func:`stages.manipulate.measure.measure_edits`.
+        prompt_edits: between two captions; None = none are asked for.
     """
     at_strongest = {name: value for name, value in table[-1].items() if name != "strength"}
     names = [target.name for target in targets]
-    write_metrics(
-        METRICS / "manipulate.json",
-        {**at_strongest, "targets": len(names), "target_names": names, "by_strength": table},
-    )
     with replaced_folder(FIGURES / "manipulate") as folder:
         edits = sum(len(target.non_matching(batch.labels.values, params.count)) for target in targets)
         _draw_scores(folder, table, edits)
         _draw_edits(folder, params, targets, learnt, random, batch, editor)
         draw_mixtures(folder, targets, batch, editor, seed)
+        prompt_scores = report_prompts(folder, prompt_edits)
+    write_metrics(
+        METRICS / "manipulate.json",
+        {**at_strongest, "targets": len(names), "target_names": names, "by_strength": table, **prompt_scores},
+    )
 
 
 def _draw_scores(folder: Path, table: list[dict[str, float]], edits: int) -> None:

@@ -34,7 +34,8 @@ def write_report(params: SampleParams, sampler: ImageSampler) -> None:
     with replaced_folder(FIGURES / "sample") as folder:
         figures, images = params.figures, read_samples(GENERATED, sampler.autoencoder.sha256).images
         prompts = sampler.captions() or []
-        turn = len(sampler.stats.classes) or (len(prompts) if 1 < len(prompts) <= params.count // 2 else figures.height)
+        classes = len(sampler.stats.classes) if sampler.classes_in_turn else 0
+        turn = classes or (len(prompts) if 1 < len(prompts) <= params.count // 2 else figures.height)
         num_rows = min(turn, params.count)
         columns = min(figures.width, params.count // num_rows)  # as many of each class as there are of the last
         shown = turns_as_rows(num_rows, figures.height, columns)

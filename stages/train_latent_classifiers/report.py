@@ -27,6 +27,7 @@ _TITLES = {
     "r2": "R\u00b2",
 }
 _NOTHING_TO_LEARN = "nothing to learn: these images have neither labels nor attributes"
+_CAPTIONS = "probes learn no captions; where there are captions, manipulate.prompts edits from one to another"
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ def report(
             )
             return
         log.info(_NOTHING_TO_LEARN)
+        log.info(_CAPTIONS)
         notice(folder / "notice.png", _NOTHING_TO_LEARN)
         write_metrics(METRICS / "latent_classifiers.json", {"columns": 0})
 

@@ -48,6 +48,7 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("denoiser.text", None),
     ("sample.prompts", "a red square"),
     ("sample.prompts", [3]),
+    ("manipulate.prompts", "a red square"),
     ("sample.prompts_file", None),
     ("sample.negative_prompt", None),
     ("text", 3),

@@ -2,7 +2,7 @@
 
 encoded_img/text/tokenizer.json                the tokenizer, as Hugging Face's ``tokenizers`` reads it
 encoded_img/text/tokens-train.safetensors      tokens int32 (N, L) of the images in their stored order, 0 = padding;
-                                               likewise val and test
+                                               likewise val and test; test has the labels of its images, too
 encoded_img/text/off.json                      instead of all of them, for images without captions
 """
 
@@ -23,6 +23,7 @@ from latentline.core.files import (
     sha256_bytes,
     write_json,
 )
+from latentline.core.labels import LabelTable, Schema
 from latentline.core.paths import LATENT_TEXT
 from latentline.latents.tokenizer import CaptionTokenizer, train_tokenizer
 
@@ -33,7 +34,11 @@ log = logging.getLogger(__name__)
 
 
 def write_tokens(
-    root: Path, captions: Mapping[str, Sequence[str]] | None, vocabulary_size: int, length: int
+    root: Path,
+    captions: Mapping[str, Sequence[str]] | None,
+    vocabulary_size: int,
+    length: int,
+    test_labels: LabelTable | None = None,
 ) -> CaptionTokenizer | None:
     """Train a tokenizer on the captions of ``train``, and write it with the tokens of all splits below ``root``.
 
@@ -42,7 +47,9 @@ def write_tokens(
         captions: of each image, by split; "" = this image has none; None = the images have no captions.
         vocabulary_size: see :func:`latentline.latents.tokenizer.train_tokenizer`.
         length: L, tokens of a caption.
+        test_labels: of the test images, which samples of their captions are conditioned on; None = no labels.
     """
+    labels = {} if test_labels is None else {"test": test_labels.arrays()}
     with replaced_folder(root / LATENT_TEXT) as folder:
         if captions is None:
             write_json(folder / "off.json", {"captions": None})
@@ -64,7 +71,7 @@ def write_tokens(
                 message = "text.length (%d): %d of %d captions of %s are longer and were cut; the longest has %d tokens"
                 log.warning(message, length, counts["cut"], len(ids), name, counts["longest"])
             meta = {"kind": _KIND, "tokenizer": tokenizer.sha256, "length": length, **counts}
-            save_arrays(_tokens_path(folder, name), {"tokens": tokenizer.padded(ids)}, meta)
+            save_arrays(_tokens_path(folder, name), {"tokens": tokenizer.padded(ids), **labels.get(name, {})}, meta)
     return tokenizer
 
 
@@ -91,6 +98,21 @@ def read_tokens(name: str, tokenizer: CaptionTokenizer, root: Path = Path()) -> 
     Raises:
         UserError: the file is missing or damaged, or another tokenizer than ``tokenizer`` made it.
     """
+    with refusing_earlier_versions(_tokens_path(root / LATENT_TEXT, name), MADE_BY):
+        return _read(name, tokenizer, root)["tokens"]
+
+
+def read_test_labels(schema: Schema, tokenizer: CaptionTokenizer, root: Path = Path()) -> LabelTable:
+    """Return the labels of the test images. Raises UserError as :func:`read_tokens` does."""
+    arrays = _read("test", tokenizer, root)
+    with refusing_earlier_versions(_tokens_path(root / LATENT_TEXT, "test"), MADE_BY):
+        table = LabelTable.from_arrays(schema, arrays, len(arrays["tokens"]))
+        if table.values.shape[1] != len(schema):
+            raise KeyError("labels")
+    return table
+
+
+def _read(name: str, tokenizer: CaptionTokenizer, root: Path) -> dict[str, Tensor]:
     path = _tokens_path(root / LATENT_TEXT, name)
     arrays, meta = load_arrays(path, MADE_BY, kind=_KIND)
     if (meta.get("tokenizer"), meta.get("length")) != (tokenizer.sha256, tokenizer.length):
@@ -98,8 +120,7 @@ def read_tokens(name: str, tokenizer: CaptionTokenizer, root: Path = Path()) -> 
             f"{path} (of another tokenizer) must be of the tokenizer that the denoiser was trained with; "
             "run `dvc repro train_denoiser`"
         )
-    with refusing_earlier_versions(path, MADE_BY):
-        return arrays["tokens"]
+    return arrays
 
 
 def tokens_digest(root: Path = Path()) -> str:
