@@ -118,6 +118,12 @@ class SmallRun:
             patch.setattr(feature_extractors, "FEATURES", TinyEfficientNet.FEATURES)
             run_stages(self.folder, *stages)
 
+    def make(self) -> None:
+        """Draw the images and run every stage."""
+        (self.folder / "data" / "edit").mkdir(parents=True)
+        _draw(self.folder, self.columns)
+        self.run(*STAGES)
+
     def copy(self, folder: Path) -> "SmallRun":
         """Copy the run to ``folder``."""
         shutil.copytree(self.folder, folder)
@@ -147,12 +153,8 @@ class SmallRun:
 
 
 def small_run_of(kind: str, folder: Path, write_params: Callable[[Path, dict[str, object]], None]) -> SmallRun:
-    """Draw the images of a kind in ``folder`` and run every stage there."""
-    run = SmallRun(folder, LABELS.get(kind, ["label"]), NETWORKS.get(kind, {}), write_params)
-    _draw(folder, run.columns)
-    (folder / "data" / "edit").mkdir(parents=True)
-    run.run(*STAGES)
-    return run
+    """Return the run of a kind in ``folder``."""
+    return SmallRun(folder, LABELS.get(kind, ["label"]), NETWORKS.get(kind, {}), write_params)
 
 
 def _draw(folder: Path, columns: list[str]) -> None:
