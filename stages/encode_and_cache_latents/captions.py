@@ -7,7 +7,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from latentline.latents.pretrained_text import PretrainedTextEncoder, read_pretrained_tokenizer, require_text_encoder
+from latentline.latents.pretrained_text import (
+    PretrainedTextEncoder,
+    read_info,
+    read_pretrained_tokenizer,
+    require_text_encoder,
+)
 from latentline.latents.tokens import Pretrained
 from latentline.runtime.resumable_map import resumable_map
 from latentline.runtime.resume import ResumeFile
@@ -32,7 +37,8 @@ class EncodedCaptions:
 
     def __init__(self, params: TextParams, captions: dict[str, str], device: torch.device, save_every: float) -> None:
         self._path, self._device, self._save_every = Path(params.path), device, save_every
-        info = require_text_encoder(self._path, params.length)
+        require_text_encoder(self._path, params.length)
+        info = read_info(self._path)
         tokenizer = read_pretrained_tokenizer(self._path, params.length)
         self.pretrained = Pretrained(tokenizer, info, self._states)
         inputs = {"encoder": asdict(info), "tokenizer": tokenizer.sha256, "captions": captions}

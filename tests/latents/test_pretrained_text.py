@@ -162,7 +162,7 @@ def test_a_folder_that_is_no_text_encoder_is_refused_in_one_line(tmp_path, chang
     folder = write_clip(tmp_path)
     change(folder)
     with pytest.raises(UserError, match=r"^text.path \(.*\) must be a folder of a CLIP or T5") as caught:
-        info = require_text_encoder(folder, LENGTH)
+        info = read_info(folder)
         read_pretrained_tokenizer(folder, LENGTH)
         PretrainedTextEncoder(folder, info, CPU)
     assert reason in str(caught.value)

@@ -94,26 +94,11 @@ class PretrainedTextEncoder:
         return require_finite(states, "text.path (its states, in float16)", "take another text encoder", "states")
 
 
-def require_text_encoder(path: Path, length: int) -> EncoderInfo:
-    """Return the identity of the encoder in ``path`` for captions of ``length`` tokens; reads no weights into memory.
+def require_text_encoder(path: Path, length: int) -> None:
+    """Refuse what is no encoder with its tokenizer for captions of ``length`` tokens. Reads no weights, so it is quick.
 
     Raises:
-        UserError: the package is missing, or the folder holds no encoder with its tokenizer, or one of fewer positions.
-    """
-    info, config = read_info(path), _config(path)
-    if not any((path / name).exists() for name in _TOKENIZERS):
-        raise _refused(path, "no tokenizer.json")
-    most = config.get("max_position_embeddings", length)  # T5 has relative positions, without an end
-    if length > most:
-        raise UserError(f"text.length ({length}) must be at most {most} for the encoder in text.path; lower it")
-    return info
-
-
-def read_info(path: Path) -> EncoderInfo:
-    """Return the identity of the encoder in ``path``.
-
-    Raises:
-        UserError: the package is missing, or the folder holds no CLIP or T5 in safetensors.
+        UserError: the package is missing, or the folder holds no such encoder, or one of fewer positions.
     """
     if find_spec(_PACKAGE) is None:
         raise UserError(
@@ -121,9 +106,24 @@ def read_info(path: Path) -> EncoderInfo:
             "`.venv/bin/pip install -e '.[text]'`, or set it to transformer"
         )
     config = _config(path)
-    files = [path / _CONFIG, *sorted(path.glob("*.safetensors"))]
-    if len(files) == 1:
+    if not any(path.glob("*.safetensors")):
         raise _refused(path, "no .safetensors file")
+    if not any((path / name).exists() for name in _TOKENIZERS):
+        raise _refused(path, "no tokenizer.json")
+    most = config.get("max_position_embeddings", length)  # T5 has relative positions, without an end
+    if length > most:
+        raise UserError(f"text.length ({length}) must be at most {most} for the encoder in text.path; lower it")
+
+
+def read_info(path: Path) -> EncoderInfo:
+    """Return the identity of the encoder in ``path``; reads all its weights once, for the sha256.
+
+    Raises:
+        UserError: the package is missing, or the folder holds no CLIP or T5 in safetensors.
+    """
+    require_text_encoder(path, 1)
+    config = _config(path)
+    files = [path / _CONFIG, *sorted(path.glob("*.safetensors"))]
     digest = sha256_bytes(canonical_json({file.name: sha256_file(file) for file in files}).encode())
     return EncoderInfo(_KINDS[config["model_type"]], digest, config["width"])
 
