@@ -125,10 +125,10 @@ def _directions(denoiser: Denoiser, tokens: Tensor, batch: EditBatch, strength: 
             drawn = start_noise(seed, f"manipulate/prompts/step {step}", indices, denoiser.latent_shape)
             return channels_last(drawn.to(denoiser.device))
 
-        unknown = denoiser.conditioning.null(len(rows))
+        conditions = [denoiser.conditioning.of_captions(ids.expand(len(rows), -1)) for ids in tokens]
         source, target = (
             guided_model(denoiser.network, denoiser.process, condition.to(denoiser.device), Guidance())
-            for condition in map(unknown.with_tokens, tokens.split(1))
+            for condition in conditions
         )
         z0 = channels_last(batch.z0[rows].unflatten(1, denoiser.latent_shape).to(denoiser.device))
         directions.append(flow_edit(source, target, z0, noise, strength=strength).flatten(1).cpu())

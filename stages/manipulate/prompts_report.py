@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from latentline.figures.plots import captioned_images, curves, write_table
+from latentline.figures.grids import GridText, save_grid
+from latentline.figures.plots import curves, write_table
 from stages.manipulate.prompts import PromptEdits
 
 _ROWS = 5  # images of prompts.png, at most
@@ -21,13 +22,14 @@ def report_prompts(folder: Path, edits: PromptEdits | None) -> dict[str, Any]:
         return {}
     source, target = edits.prompts
     images = torch.cat([edits.originals[None], edits.images])[:, :_ROWS].transpose(0, 1)  # (rows, 1 + strengths, ...)
-    labels = ["original", *(f"strength {row['strength']:g}" for row in edits.table)]
-    labels[-1] += f", from '{source}' to '{target}'"
-    captions = [label for _ in images for label in labels]
-    captioned_images(folder / "prompts.png", images.flatten(0, 1).numpy(), captions, len(labels))
+    columns = ["original", *(f"{row['strength']:g}" for row in edits.table)]
+    title = f"Edits from '{source}' to '{target}'"
+    text = GridText(title, "One test image per row.", columns=columns, across="strength of the edit")
+    save_grid(folder / "prompts.png", images.flatten(0, 1), len(columns), 2, text)
     write_table(folder / "prompts.csv", edits.table)
-    names = [name for name in edits.table[0] if name != "strength"]
-    curves(folder / "prompts_scores.png", edits.table, "strength", names, "share, similarity")
+    names = {name: name.replace("_", " ") for name in edits.table[0] if name != "strength"}
+    title = f"{title}, {len(edits.originals)} images"
+    curves(folder / "prompts_scores.png", edits.table, "strength", names, "share, similarity", title=title)
     return {
         "prompts": {"from": source, "to": target, "count": len(edits.originals), "by_strength": edits.table},
     }
