@@ -114,6 +114,8 @@ def _shaping(name: str, constructor: dict[str, Any], settings: dict[str, Any]) -
     shaping |= {f"denoiser.process.{key}": value for key, value in settings["process"].items()}
     tokenizer = sha256_bytes(settings["text"]["tokenizer"].encode())[:12] if "text" in settings else None
     shaping |= {"denoiser.text": None, "tokenizer of the captions": tokenizer}
+    if encoder := settings.get("text", {}).get("encoder"):
+        shaping |= {"text encoder of text.path": encoder["sha256"][:12]}
     return shaping | _by_setting(constructor)
 
 

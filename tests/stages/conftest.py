@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from support.captioned import captioned_run
 from support.checkout import STAGES
 from support.once import Once
 from support.small_kinds import KINDS, SmallRun, small_run_of
@@ -49,3 +50,17 @@ def small_run(request: pytest.FixtureRequest, small_runs: Callable[[str], SmallR
 def small_copy(small_run: SmallRun, tmp_path: Path) -> SmallRun:
     """Return a copy of ``small_run`` that the test may change."""
     return small_run.copy(tmp_path / "copy")
+
+
+@pytest.fixture(scope="session")
+def captioned(tmp_path_factory: pytest.TempPathFactory, write_params: Callable[..., None]) -> SmallRun:
+    """Return a folder in which every stage ran on pictures with captions. Tests that change it take ``copied``."""
+    run = captioned_run(tmp_path_factory.mktemp("captioned") / "run", write_params)
+    run.run(*STAGES)
+    return run
+
+
+@pytest.fixture
+def copied(captioned: SmallRun, tmp_path: Path) -> SmallRun:
+    """Return a copy of ``captioned`` that the test may change."""
+    return captioned.copy(tmp_path / "copy")
