@@ -55,6 +55,7 @@ ship-weights: $(INSTALLED)  ## put the checkpoints of the finished run into weig
 	dvc push --remote weights $(WEIGHTS)
 
 wheel: $(INSTALLED)  ## build dist/*.whl, the library without the pipeline
+	rm -rf build dist
 	python -m build --wheel --no-isolation
 
 ##@ Develop

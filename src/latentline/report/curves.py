@@ -21,7 +21,7 @@ WIDTH, HEIGHT = 460, 240
 """Size of a chart's drawing in pixels."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 12, 10, 40
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # safe for the colour-blind
-_POINTS = 400  # of a line: more cannot be told apart by eye
+_POINTS = 400  # of a line at most, about one per pixel
 
 
 class Point(NamedTuple):
