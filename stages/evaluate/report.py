@@ -34,6 +34,10 @@ def draw(
     """
     heights = {name: metrics[score] for name, score in _BARS.items() if metrics[score] is not None}
     bars(folder / "fd.png", list(heights), list(heights.values()), "Frechet distance to train")
+    if "caption_retrieval" in metrics:
+        recall = metrics["caption_retrieval"]["recall_at_1"]
+        present = {name: value for name, value in recall.items() if value is not None}
+        bars(folder / "caption_retrieval.png", list(present), list(present.values()), "caption retrieval, R@1")
     shown = neighbours[:_COLUMNS]
     rows = alternating_rows([samples[: len(shown)], train[shown]], len(shown))
     save_grid(folder / "nearest_train.png", rows, columns=len(shown), scale=2)
