@@ -25,6 +25,7 @@ from torch import Tensor
 
 from latentline import image_edits
 from latentline.autoencoders.load import TrainedAutoencoder, load_autoencoder
+from latentline.caption_similarity import caption_similarity
 from latentline.core.condition import Condition
 from latentline.core.errors import UserError
 from latentline.core.finite import require_finite
@@ -60,6 +61,7 @@ class TrainedModel:
     stats: LatentStats
     trained_denoiser: Denoiser | None
     device: torch.device
+    root: Path = Path()  # folder of the run
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -119,6 +121,7 @@ class TrainedModel:
         return self.autoencoder.network.invert(x, raw) if len(x) else x.new_empty(0, *shape)
 
     inpaint, sdedit = image_edits.inpaint, image_edits.sdedit  # methods, whose length asks for a module of their own
+    caption_similarity = caption_similarity
 
     def condition(self, **values: Any) -> Condition:
         """Return a condition, such as ``condition(label="Sandal")`` or ``condition(label=[0, 1, 2])``.
@@ -281,4 +284,4 @@ def load(root: Path | str = ".", device: torch.device | str = "cpu") -> TrainedM
     autoencoder, stats = load_autoencoder(on_device, root), read_stats(root)
     stats.require_autoencoder(autoencoder.sha256)
     denoiser = load_denoiser(on_device, stats, root) if (root / DENOISER).exists() else None
-    return TrainedModel(autoencoder, stats, denoiser, on_device)
+    return TrainedModel(autoencoder, stats, denoiser, on_device, root)

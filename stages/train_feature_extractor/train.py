@@ -132,8 +132,8 @@ def train(
 ) -> list[dict[str, float]]:
     """Train the network in place on all labels, with the pair on all captions; return a row for each epoch.
 
-    It has the loss, and the mean agreement and the caption retrieval (R@1) on ``val_split``, where it has any. Several processes share a
-    pretrained network's features; rank 0 alone returns, the others exit.
+    A row has the loss. Of ``val_split`` it has the mean agreement with labels and the caption retrieval (R@1), where
+    there are any. Several processes share a pretrained network's features; rank 0 alone returns, the others exit.
     """
     network, pair = extractor.network, extractor.pair
 
