@@ -102,7 +102,7 @@ class Params(Section):
             require_names("manipulate.target_names", self.manipulate.target_names, names)
 
     def _require_captions(self, captions: bool) -> None:
-        """Refuse prompts without captions, and captions that the denoiser has no layer for."""
+        """Refuse prompts without captions, and captions that a network has no layer or no whole batch for."""
         name, value, default = self._first_prompt()
         if name and not captions:
             raise UserError(
@@ -115,6 +115,12 @@ class Params(Section):
             raise UserError(
                 "denoiser.attention_levels ([]) must name a level for a unet that is conditioned on captions; "
                 f"set it to [{len(denoiser.channels) - 1}], or denoiser.condition to class or none"
+            )
+
+        if captions and (accumulate := self.feature_extractor.optimizer.accumulate) > 1:
+            raise UserError(
+                f"feature_extractor.optimizer.accumulate ({accumulate}) must be 1 for images with captions, since the "
+                "loss compares all captions of a batch; set it to 1, and lower the batch_size where memory is short"
             )
 
     def _first_prompt(self) -> tuple[str, object, object]:

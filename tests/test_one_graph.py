@@ -14,6 +14,7 @@ from latentline.diffusion.objective import denoising_loss
 from latentline.diffusion.process import build_process
 from latentline.diffusion.time_grid import time_grid
 from latentline.feature_extractors.classifier import ConvClassifier
+from latentline.feature_extractors.contrastive import ContrastivePair, contrastive_loss
 from latentline.samplers.registry import SAMPLERS, SamplerOptions, build_sampler
 from stages.train_autoencoder.adversarial import LOSSES
 from stages.train_autoencoder.discriminator import PatchDiscriminator
@@ -83,6 +84,12 @@ def test_the_feature_extractors_loss():
     network, x, labels = ConvClassifier(IMAGE, 3, 8, 6, 0.1), torch.rand(2, *IMAGE), torch.tensor([0, 2])
     network.eval()
     _assert_one_graph(lambda x: nn.functional.cross_entropy(network(x), labels), x)
+
+
+def test_the_loss_of_images_and_captions():
+    pair = ContrastivePair(features=6, num_ids=9, length=3, width=8, depth=1, heads=2)
+    tokens, groups = torch.tensor([[1, 2, 0], [4, 0, 0], [0, 0, 0]]), torch.tensor([0, 1, -1])
+    _assert_one_graph(lambda x: contrastive_loss(*pair(x, tokens), groups), torch.rand(3, 6))
 
 
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)

@@ -118,6 +118,8 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("sample.batch_size", -1),
     ("feature_extractor.channels", 12),
     ("feature_extractor.dropout", -0.1),
+    ("feature_extractor.captions.length", 0),
+    ("feature_extractor.captions.width", 12),
     ("latent_classifiers.inverse_regularization", 0.0),
     ("manipulate.strengths", [1.0]),
     ("manipulate.count", 0),

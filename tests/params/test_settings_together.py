@@ -27,6 +27,7 @@ TOGETHER: list[tuple[str, dict[str, Any]]] = [  # the setting that is named firs
     ("denoiser.width", {"denoiser.name": "dit", "denoiser.heads": 5}),
     ("denoiser.text.width", {"denoiser.text.heads": 3}),
     ("text.path", {"text.encoder": "pretrained"}),
+    ("feature_extractor.captions.width", {"feature_extractor.captions.heads": 3}),
     ("denoiser.width", {"denoiser.name": "dit", "denoiser.heads": 128, "denoiser.rope": True}),
     ("sample.guidance_start", {"sample.guidance_start": 0.75, "sample.guidance_end": 0.5}),
     (
