@@ -22,8 +22,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "feature_extractors": {"core", "data", "latents", "nn", "runtime", "training"},
     "interop": {"core", "nn", "autoencoders"},
     "tools": {"core", "autoencoders", "interop", "latents", "runtime"},
+    "report": {"core", "tools"},
 }
-"""Packages of latentline that each may import, besides itself. Stages may import all but ``tools``."""
+"""Packages of latentline that each may import, besides itself. Stages may import all but ``tools`` and ``report``."""
 
 _BEGIN, _END = "<!-- imports -->", "<!-- /imports -->"
 
