@@ -11,6 +11,7 @@ from latentline.core.paths import PARAMS_CHECKED
 from latentline.core.stage import run_stage
 from latentline.core.watched import require_watchable
 from latentline.runtime.compute import has_device
+from latentline.runtime.packaged_weights import require_inception_weights
 from stages.schema import Params
 
 _log = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ def main() -> None:
         if path != default and not path.exists():
             raise UserError(f"{setting} ({path}) must be a path that exists, or DVC fails; correct the name")
         require_watchable(setting, path)
+    if params.feature_extractor.name == "inception":  # no dependency: its sha256 is a setting
+        require_inception_weights(Path(params.feature_extractor.path), params.feature_extractor.sha256)
     if not has_device(device := params.compute.device):  # no refusal: the stages may run on another machine, in a queue
         _log.warning("compute.device (%s) is no device of this machine: stages that compute with networks stop", device)
     write_json(PARAMS_CHECKED, {"params.yaml": "valid"})

@@ -1,17 +1,25 @@
 """Section ``feature_extractor``: the network of the metrics, which no other stage trains on."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from latentline.core.params import Fraction, Positive, Section, Width
+from pydantic import Field
+
+from latentline.core.params import Fraction, Positive, Section, Sha256, Width
+from latentline.runtime.packaged_weights import INCEPTION_SHA256
 from latentline.training.params import OptimizerParams
 
 
 class FeatureExtractorParams(Section):
     """Settings of stage ``train_feature_extractor``."""
 
-    name: Literal["auto", "classifier", "efficientnet_lite0"] = "auto"
-    """classifier (a small one, trained on these images) | efficientnet_lite0 (pretrained on ImageNet) | auto
-    (classifier where the images have different labels, else efficientnet_lite0)."""
+    name: Literal["auto", "classifier", "efficientnet_lite0", "inception"] = "auto"
+    """classifier (a small one, trained on these images) | efficientnet_lite0 (pretrained on ImageNet) | inception
+    (pretrained on ImageNet; gives FID) | auto (classifier where the images have different labels, else
+    efficientnet_lite0)."""
+    path: Annotated[str, Field(min_length=1)] = "pretrained/pt_inception-2015-12-05-6726825d.pth"
+    """File of the weights, .pth or .safetensors, see docs/evaluation.md; inception only."""
+    sha256: Sha256 = INCEPTION_SHA256
+    """Expected sha256 of that file; the default is the published file's; inception only."""
     epochs: Positive = 3
     """Passes over the training images; classifier only."""
     channels: Width = 32
