@@ -21,7 +21,7 @@ from stages.evaluate.diffusion_classifier import class_shares, diffusion_classif
 from stages.evaluate.features import STAGE, extract, image_sets
 from stages.evaluate.params import EvaluateParams
 from stages.evaluate.report import draw
-from stages.evaluate.scores import agreement_scores, distance_scores
+from stages.evaluate.scores import agreement_scores, distance_scores, fid_scores
 
 _READ = (AUTOENCODER, FEATURE_EXTRACTOR, LATENT_STATS, PREPARED / "card.json")
 
@@ -60,6 +60,8 @@ def main() -> None:
     labels = {"samples": samples.labels, "real_test": real_test.labels}
     metrics |= distances | agreement_scores(extractor.schema, predicted, labels)
     metrics |= caption_scores(extractor, features, seed)
+    if extractor.name == "inception":
+        metrics |= fid_scores(distances, whole=count >= max(len(train), len(generated)))
     if params.classification_accuracy_score:
         metrics |= accuracy_scores(extractor, samples, train, real_test, seed, compute)
     confusions = None

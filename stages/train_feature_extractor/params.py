@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from latentline.core.params import Depth, Fraction, Positive, Section, Width
+from latentline.core.params import Depth, Fraction, Positive, Section, Sha256, Width
+from latentline.runtime.packaged_weights import INCEPTION_SHA256
 from latentline.training.params import OptimizerParams
 
 
@@ -26,9 +27,14 @@ class CaptionParams(Section):
 class FeatureExtractorParams(Section):
     """Settings of stage ``train_feature_extractor``."""
 
-    name: Literal["auto", "classifier", "efficientnet_lite0"] = "auto"
-    """classifier (a small one, trained on these images) | efficientnet_lite0 (pretrained on ImageNet) | auto
-    (classifier where the images have different labels or captions, else efficientnet_lite0)."""
+    name: Literal["auto", "classifier", "efficientnet_lite0", "inception"] = "auto"
+    """classifier (a small one, trained on these images) | efficientnet_lite0 (pretrained on ImageNet) | inception
+    (pretrained on ImageNet; gives FID) | auto (classifier where the images have different labels or captions,
+    else efficientnet_lite0)."""
+    path: Annotated[str, Field(min_length=1)] = "pretrained/pt_inception-2015-12-05-6726825d.pth"
+    """File of the weights, .pth or .safetensors, see docs/evaluation.md; inception only."""
+    sha256: Sha256 = INCEPTION_SHA256
+    """Expected sha256 of that file; the default is the published file's; inception only."""
     epochs: Positive = 3
     """Passes over the training images, which learn their labels and captions."""
     channels: Width = 32

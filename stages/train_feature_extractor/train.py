@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +25,12 @@ from latentline.feature_extractors.training import (
 )
 from latentline.runtime.compute import to_device
 from latentline.runtime.memory import ForwardPass, require_trainable
-from latentline.runtime.packaged_weights import EFFICIENTNET_LITE0, read_packaged_weights
+from latentline.runtime.packaged_weights import (
+    EFFICIENTNET_LITE0,
+    read_packaged_weights,
+    read_weights_file,
+    require_inception_weights,
+)
 from latentline.runtime.parallel import Ranks
 from latentline.runtime.precision import activation_scale
 from latentline.training.config import resident, saving_of
@@ -70,7 +76,7 @@ def build(
         captions: of the images, which differ; None = there is nothing to learn from captions.
 
     Raises:
-        UserError: the network exceeds the device's memory, or a package is missing.
+        UserError: the network exceeds the device's memory, or a package or file of weights is missing.
     """
     lowest, highest = labels.nan_to_num(math.inf).amin(dim=0), labels.nan_to_num(-math.inf).amax(dim=0)  # (A,)
     differ = bool((lowest < highest).any())  # a classifier learns nothing from, for example, a single class
@@ -97,12 +103,19 @@ def build(
     torch.manual_seed(derive_seed(seed, STAGE, "weights"))
     network = build_feature_extractor(name, **constructor)
     if isinstance(network, PretrainedExtractor):
-        network.network.load_published(read_packaged_weights(EFFICIENTNET_LITE0, f"feature_extractor.name ({name})"))
+        network.network.load_published(_published_weights(name, params))
     to_device(network, device)
     if captions is None:
         return NewExtractor(name, constructor, network)
     pair = build_pair(params.captions, captions.tokenizer, network.head.weight.shape[1], seed, device)
     return NewExtractor(name, constructor, network, pair)
+
+
+def _published_weights(name: str, params: FeatureExtractorParams) -> dict[str, Tensor]:
+    if name == "inception":
+        require_inception_weights(path := Path(params.path), params.sha256)
+        return read_weights_file(path)
+    return read_packaged_weights(EFFICIENTNET_LITE0, f"feature_extractor.name ({name})")
 
 
 def training_of(params: FeatureExtractorParams) -> ClassifierTraining:
