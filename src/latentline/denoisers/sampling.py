@@ -8,6 +8,7 @@ from torch import Tensor
 
 from latentline.core.labels import LabelTable
 from latentline.core.seeds import start_noise
+from latentline.denoisers.averages import with_averages
 from latentline.denoisers.guidance import Guidance, guided_model
 from latentline.denoisers.load import Denoiser
 from latentline.diffusion.process import DenoiserModel
@@ -77,4 +78,5 @@ def conditioned_model(
     """
     condition = denoiser.conditioning.encode(labels, tokens).to(denoiser.device)
     away_from = None if negative is None else condition.with_tokens(negative.to(denoiser.device))
-    return guided_model(denoiser.network, denoiser.process, condition, guidance, away_from)
+    model = guided_model(denoiser.network, denoiser.process, condition, guidance, away_from)
+    return with_averages(model, denoiser.network, condition, guidance.scale)
