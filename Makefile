@@ -15,8 +15,8 @@ install: $(INSTALLED)  ## build .venv with the pinned dependencies
 repro: $(INSTALLED)  ## run the whole pipeline (dvc repro)
 	dvc repro
 
-test: $(INSTALLED)  ## the tests, without the slow ones
-	pytest -m "not slow"
+test: $(INSTALLED)  ## the tests, without the slow ones, on up to 4 cores
+	OMP_NUM_THREADS=1 pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-slow: $(INSTALLED)  ## the slow tests
 	pytest -m slow

@@ -104,11 +104,11 @@ class Params(Section):
 
     def _require_captions(self, captions: bool) -> None:
         """Refuse prompts without captions, and captions that the denoiser has no layer for."""
-        name, value = self.sample.first_prompt
+        name, value, default = self._first_prompt()
         if name and not captions:
             raise UserError(
-                f"sample.{name} ({value!r:.40}) must be {SampleParams().model_dump()[name]!r} for images without "
-                "captions; set it so, or add captions (docs/text.md)"
+                f"{name} ({value!r:.40}) must be {default!r} for images without captions; set it so, or add captions "
+                "(docs/text.md)"
             )
         denoiser = self.denoiser
         reads = denoiser.condition in ("all", "text") and captions
@@ -118,14 +118,23 @@ class Params(Section):
                 f"set it to [{len(denoiser.channels) - 1}], or denoiser.condition to class or none"
             )
 
+    def _first_prompt(self) -> tuple[str, object, object]:
+        """Return name, value and default of the first setting that gives a prompt; an empty name = none does."""
+        name, value = self.sample.first_prompt
+        if name:
+            return f"sample.{name}", value, SampleParams().model_dump()[name]
+        return ("manipulate.prompts", self.manipulate.prompts, []) if self.manipulate.prompts else ("", None, None)
+
     @model_validator(mode="after")
     def _prompts_are_used(self) -> "Params":
-        name, value = self.sample.first_prompt
+        name, value, default = self._first_prompt()
         if name and self.denoiser.condition in ("class", "none"):
             raise ValueError(
-                f"sample.{name} ({value!r:.40}) must be {SampleParams().model_dump()[name]!r} while denoiser.condition "
-                f"is {self.denoiser.condition}; set it so, or denoiser.condition to all or text"
+                f"{name} ({value!r:.40}) must be {default!r} while denoiser.condition is {self.denoiser.condition}; "
+                "set it so, or denoiser.condition to all or text"
             )
+        if (prompts := self.manipulate.prompts) and (len(prompts) != 2 or prompts[0] == prompts[1]):
+            raise ValueError(f"manipulate.prompts ({prompts!r:.60}) must be two different captions, or []; correct it")
         if self.sample.prompts and self.sample.prompts_file != NO_PROMPTS:
             raise ValueError(
                 f"sample.prompts_file ({self.sample.prompts_file}) must be {NO_PROMPTS} while sample.prompts has "
@@ -210,9 +219,10 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _edits_and_guidance_make_sense(self) -> "Params":
-        strengths = self.manipulate.strengths
-        if strengths != sorted(strengths):
-            raise ValueError(f"manipulate.strengths ({strengths}) must be in ascending order; sort it")
+        for name in ("strengths", "prompt_strengths"):
+            strengths = getattr(self.manipulate, name)
+            if strengths != sorted(strengths):
+                raise ValueError(f"manipulate.{name} ({strengths}) must be in ascending order; sort it")
         for guidance_scale, setting in (
             (self.sample.guidance_scale, "sample.guidance_scale"),
             (self.denoiser.preview.guidance_scale, "denoiser.preview.guidance_scale"),

@@ -44,6 +44,7 @@ class ImageSampler:
     setting: str  # the probable cause of a latent that is NaN or infinite, with its value
     precision: Precision = "float32"
     prompts: Tensor | None = None  # tokens (P, L) of captions that samples have in turn; None = no captions
+    classes_in_turn: bool = True  # False = each sample has the class of the image whose caption it has
 
     def tokens(self, indices: Tensor) -> Tensor | None:
         """Return the tokens (B, L) of the captions of samples ``indices`` (B,); None = no captions."""
@@ -83,10 +84,13 @@ def load_image_sampler(params: SampleParams, seed: int, device: torch.device) ->
     stats.require_autoencoder(autoencoder.sha256)
     denoiser = load_denoiser(device, stats)
     config = sampling_config(params, denoiser)
-    labels = labels_for_samples(read_labels(stats.schema), params.count)
     cause, tokenizer = _probable_cause(params), denoiser.conditioning.tokenizer
-    prompts = None if tokenizer is None else read_prompts(params, tokenizer)
-    return ImageSampler(autoencoder, denoiser, stats, config, labels, seed, cause, params.precision, prompts)
+    prompts, own = (None, None) if tokenizer is None else read_prompts(params, tokenizer, stats.schema)
+    labels = labels_for_samples(read_labels(stats.schema), params.count)
+    if own is not None:
+        labels = own[torch.arange(params.count) % len(own)]
+    in_turn = own is None
+    return ImageSampler(autoencoder, denoiser, stats, config, labels, seed, cause, params.precision, prompts, in_turn)
 
 
 def sampling_config(params: SampleParams, denoiser: Denoiser) -> SamplingConfig:

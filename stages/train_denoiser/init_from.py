@@ -127,6 +127,8 @@ def _shaping(name: str, constructor: dict[str, Any], settings: dict[str, Any]) -
     shaping |= {f"denoiser.process.{key}": process[key] for key in ("path", "prediction")}
     tokenizer = sha256_bytes(settings["text"]["tokenizer"].encode())[:12] if "text" in settings else None
     shaping |= {"denoiser.text": None, "tokenizer of the captions": tokenizer}
+    if encoder := settings.get("text", {}).get("encoder"):
+        shaping |= {"text encoder of text.path": encoder["sha256"][:12]}
     return shaping | _by_setting(constructor)
 
 

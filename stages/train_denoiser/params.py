@@ -92,16 +92,17 @@ class PreviewParams(Section):
 
 
 class TextEncoderParams(Section):
-    """Network of the captions, trained together with the denoiser; used where the images have captions."""
+    """Network of the captions, trained together with the denoiser; used where the images have captions.
 
-    encoder: Literal["transformer"] = "transformer"
-    """transformer (trained with the denoiser): network that reads the captions; see docs/text.md."""
+    Of a pretrained encoder (``text.encoder``) a projection of its states trains, and its width alone applies.
+    """
+
     width: Width = 128
     """Channels of every layer and of the states that the denoiser attends to."""
     depth: Depth = 2
-    """Blocks."""
+    """Blocks; text.encoder transformer only."""
     heads: Positive = 4
-    """Attention heads; a divisor of the width."""
+    """Attention heads, a divisor of the width; text.encoder transformer only."""
 
 
 class DenoiserParams(Section):

@@ -5,7 +5,8 @@ The resume key of the training covers this module and its imports. It therefore 
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from latentline.diffusion.mean_flow import Intervals, mean_flow_loss, sample_int
 from latentline.diffusion.objective import denoising_loss, sample_times
 from latentline.diffusion.process import build_process
 from latentline.latents.cache import LatentStats, read_labels
+from latentline.latents.caption_states import read_states
 from latentline.latents.tokens import read_tokenizer, tokens_digest
 from latentline.runtime.compute import channels_last, to_device
 from latentline.runtime.memory import ForwardPass, require_trainable
@@ -68,16 +70,18 @@ def build(
     Raises:
         UserError: the network does not fit into memory, does not fit the latents, or cannot take the initial weights.
     """
-    conditioning = build_conditioning(params.condition, stats.schema, read_tokenizer())
-    tokenizer = conditioning.tokenizer
+    conditioning = build_conditioning(params.condition, stats.schema, read_tokenizer(), read_states(Path(), device))
+    tokenizer, states = conditioning.tokenizer, conditioning.states
     constructor = {
         "latent_shape": list(stats.shape),
         "cond_dim": conditioning.cond_dim,
         **params.constructor(),
     }
-    if tokenizer is not None:
-        sizes = params.text.model_dump(exclude={"encoder"})
-        constructor["text"] = {"num_ids": tokenizer.num_ids, "length": tokenizer.length, **sizes}
+    if tokenizer is not None and states is not None:
+        sizes = {"state_width": states.info.width, "length": tokenizer.length, "width": params.text.width}
+        constructor["text"] = sizes
+    elif tokenizer is not None:
+        constructor["text"] = {"num_ids": tokenizer.num_ids, "length": tokenizer.length, **params.text.model_dump()}
 
     def forward(network: nn.Module, rows: int) -> object:
         return network(torch.empty(rows, *stats.shape), torch.empty(rows), conditioning.null(rows))
@@ -107,7 +111,8 @@ def build(
     }
     trained_on = {"autoencoder": stats.autoencoder, "latents": sha256_file(LATENT_STATS)}
     if tokenizer is not None:
-        settings["text"] = {"tokenizer": tokenizer.json, "length": tokenizer.length}
+        encoder = {} if states is None else {"encoder": asdict(states.info)}
+        settings["text"] = {"tokenizer": tokenizer.json, "length": tokenizer.length, **encoder}
         trained_on["tokens"] = tokens_digest()
     if params.init_from != NO_WEIGHTS:
         trained_on["init_from"] = begin_with(denoiser, params, settings, constructor, stats)

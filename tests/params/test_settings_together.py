@@ -26,6 +26,7 @@ TOGETHER: list[tuple[str, dict[str, Any]]] = [  # the setting that is named firs
     ("denoiser.name", {"autoencoder.latent_dim": 32}),
     ("denoiser.width", {"denoiser.name": "dit", "denoiser.heads": 5}),
     ("denoiser.text.width", {"denoiser.text.heads": 3}),
+    ("text.path", {"text.encoder": "pretrained"}),
     ("denoiser.width", {"denoiser.name": "dit", "denoiser.heads": 128, "denoiser.rope": True}),
     ("sample.guidance_start", {"sample.guidance_start": 0.75, "sample.guidance_end": 0.5}),
     (
@@ -49,6 +50,10 @@ TOGETHER: list[tuple[str, dict[str, Any]]] = [  # the setting that is named firs
     ("evaluate.bayes.count", {"denoiser.condition": "text", "evaluate.bayes.count": 5}),
     ("sample.prompts", {"denoiser.condition": "none", "sample.prompts": ["red"]}),
     ("sample.negative_prompt", {"denoiser.condition": "class", "sample.negative_prompt": "red"}),
+    ("manipulate.prompts", {"denoiser.condition": "none", "manipulate.prompts": ["red", "blue"]}),
+    ("manipulate.prompts", {"manipulate.prompts": ["red"]}),
+    ("manipulate.prompts", {"manipulate.prompts": ["red", "red"]}),
+    ("manipulate.prompt_strengths", {"manipulate.prompt_strengths": [2.0, 1.0]}),
     ("sample.prompts_file", {"denoiser.condition": "class", "sample.prompts_file": "prompts.txt"}),
     ("sample.prompts_file", {"sample.prompts": ["red"], "sample.prompts_file": "prompts.txt"}),
     ("data.horizontal_flip", {"data.horizontal_flip": True, "data.name": "digits"}),

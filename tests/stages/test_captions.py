@@ -7,7 +7,6 @@ import runpy
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -20,25 +19,11 @@ from latentline.core.files import sha256_file
 from latentline.core.paths import DENOISER
 from latentline.runtime.checkpoint import load_checkpoint
 from stages.train_denoiser import train
-from support.captioned import CAPTIONS, captioned_run
-from support.checkout import STAGES
+from support.captioned import CAPTIONS
 from support.small_kinds import SMALL, SmallRun
 from support.training_run import save_after_each_step
 
 pytestmark = pytest.mark.usefixtures("machine")
-
-
-@pytest.fixture(scope="module")
-def captioned(tmp_path_factory: pytest.TempPathFactory, write_params) -> SmallRun:
-    """Return a folder in which every stage ran. Tests that change it take a copy."""
-    run = captioned_run(tmp_path_factory.mktemp("captioned") / "run", write_params)
-    run.run(*STAGES)
-    return run
-
-
-@pytest.fixture
-def copied(captioned: SmallRun, tmp_path: Path) -> SmallRun:
-    return captioned.copy(tmp_path / "copy")
 
 
 def _prompts(run: SmallRun) -> list[str]:
@@ -194,6 +179,23 @@ def test_from_python_a_prompt_is_a_condition(captioned):
         (
             lambda model: model.sample(1, model.condition(), prompt="red"),
             "prompt ('red') must be part of condition; pass model.condition(prompt=..., ...)",
+        ),
+        (
+            lambda model: model.mix([model.condition(prompt="red")]),
+            "mix ([Condition(vector=tensor([], size=(1, 0)) must be pairs of a condition and a weight; "
+            "pass [(model.condition(...), 1.5), (model.condition(...), 0.5)]",
+        ),
+        (
+            lambda model: model.sample(1, prompt={"red": 1, "blue": "2"}),
+            "weight ('2') must be from -100 to 100; correct it",
+        ),
+        (
+            lambda model: model.mix([(model.condition(prompt=["red"] * size), 1) for size in (2, 3)]),
+            "mix (conditions of [2, 3] examples) must be of one number of examples, or of 1",
+        ),
+        (
+            lambda model: model.sample(1, prompt={"red": 2}, negative_prompt="blue"),
+            "negative_prompt ('blue') must be one of the mixed conditions; give it a weight below 0",
         ),
         (
             lambda model: model.sample(3, model.condition(prompt=["red", "blue"])),

@@ -23,6 +23,8 @@ from latentline.data.decode import UnreadableError
 from latentline.data.store import read_card, read_split
 from latentline.interop.diffusers_folder import read_diffusers_folder, write_diffusers_folder
 from latentline.latents.cache import LatentSplit, read_labels, read_latents, read_stats, write_cache
+from latentline.latents.caption_states import CaptionStates, write_states
+from latentline.latents.pretrained_text import EncoderInfo
 from latentline.latents.tokens import read_tokenizer, read_tokens, write_tokens
 from latentline.runtime.checkpoint import load_checkpoint, save_checkpoint
 from latentline.runtime.packaged_weights import read_weights_file
@@ -146,6 +148,13 @@ def _text(folder: Path, name: str) -> Reader:
     return Reader(read_text, lambda: (read_tokenizer(root), read_tokens("train", tokenizer, root)), ours=True)
 
 
+def _states(folder: Path, name: str) -> Reader:
+    root, info, tokens = folder / "cache", EncoderInfo("clip", "ab" * 32, 4), torch.tensor([[1, 2], [3, 0]])
+    (text := root / "encoded_img" / "text").mkdir(parents=True)
+    write_states(text, info, tokens.int(), [torch.ones(3, 4, dtype=torch.float16)])
+    return Reader(text / name, lambda: CaptionStates(info, root, torch.device("cpu"))(tokens), ours=True)
+
+
 def _diffusers(folder: Path, name: str) -> Reader:
     write_diffusers_folder(folder / "model", {"in_channels": 3}, {"w": torch.zeros(3)})
     return Reader(folder / "model" / name, lambda: read_diffusers_folder(folder / "model"), ours=False)
@@ -254,6 +263,8 @@ READERS: dict[str, Callable[[Path, Path], Reader]] = {
     "labels of latents": lambda folder, root: cache_reader(folder, "labels.safetensors"),
     "tokens": lambda folder, root: _text(folder, "tokens-train.safetensors"),
     "tokenizer": lambda folder, root: _text(folder, "tokenizer.json"),
+    "captions with states": lambda folder, root: _states(folder, "captions.safetensors"),
+    "states of captions": lambda folder, root: _states(folder, "states-00000.safetensors"),
     "diffusers config": lambda folder, root: _diffusers(folder, "config.json"),
     "diffusers weights": lambda folder, root: _diffusers(folder, "diffusion_pytorch_model.safetensors"),
     "published weights": lambda folder, root: _written(
