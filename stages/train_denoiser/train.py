@@ -169,14 +169,15 @@ def train(
         z0, condition = latents.batch(inputs)
         z0, condition = channels_last(z0), condition.dropped(inputs["dropped"])
         for weight, part in parts:
-            rows = (z0[part], condition.rows(part))
+            z, rows, noise = z0[part], condition.rows(part), inputs["noise"][part]
             if field is None:
-                batch = (*rows, inputs["t"][part], inputs["noise"][part])
-                value = denoising_loss(denoiser.network, denoiser.process, *batch, params.process.loss_weighting).mean()
+                batch = (z, rows, inputs["t"][part], noise)
+                losses = denoising_loss(denoiser.network, denoiser.process, *batch, params.process.loss_weighting)
             else:
                 intervals = Intervals(*(inputs[name][part] for name in Intervals._fields))
-                averages = (intervals, inputs["noise"][part], params.mean_flow.loss_power)
-                value = mean_flow_loss(denoiser.network, field, *rows, *averages).mean()
+                power = params.mean_flow.loss_power
+                losses = mean_flow_loss(denoiser.network, field, z, rows, intervals, noise, power)
+            value = losses.mean()
             yield weight, value, {"loss": value}
 
     def on_epoch(averaged: nn.Module, epoch: int) -> dict[str, float]:
