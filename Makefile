@@ -60,8 +60,8 @@ wheel: $(INSTALLED)  ## build dist/*.whl, the library without the pipeline
 
 ##@ Develop
 
-test: $(INSTALLED)  ## the tests, without the slow ones
-	pytest -m "not slow"
+test: $(INSTALLED)  ## the tests, without the slow ones, on up to 4 cores
+	OMP_NUM_THREADS=1 pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-slow: $(INSTALLED)  ## the slow tests
 	pytest -m slow

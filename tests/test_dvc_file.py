@@ -25,7 +25,10 @@ USERS_OWN = {
     ("download", "${data.path}"),
     ("download", "${data.labels}"),
     ("train_autoencoder", "${autoencoder.init_from}"),
+    ("encode_and_cache_latents", "${text.path}"),
     ("train_denoiser", "${denoiser.init_from}"),
+    ("sample", "${text.path}"),
+    ("manipulate", "${text.path}"),
     ("sample", "${sample.prompts_file}"),
     ("manipulate", "${manipulate.files}"),
 }

@@ -19,7 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "autoencoders": {"core", "data", "nn", "diffusion", "runtime"},
     "denoisers": {"core", "nn", "diffusion", "latents", "runtime"},
     "samplers": {"core", "diffusion", "denoisers"},
-    "feature_extractors": {"core", "data", "nn", "runtime", "training"},
+    "feature_extractors": {"core", "data", "latents", "nn", "runtime", "training"},
     "interop": {"core", "nn", "autoencoders"},
     "tools": {"core", "autoencoders", "interop", "latents", "runtime"},
     "report": {"core", "tools"},
