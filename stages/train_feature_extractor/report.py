@@ -13,7 +13,7 @@ from latentline.data.store import ImageSplit
 from latentline.evaluation.agreement import NO_VALUE, agreement, confusion_sample, constant_agreement
 from latentline.feature_extractors.build import ExtractorNetwork
 from latentline.feature_extractors.training import predict_labels
-from latentline.figures.plots import confusion, curves, notice, write_table
+from latentline.figures.plots import confusion, curve_panels, notice, write_table
 
 _NOTHING = "nothing to learn: these images have neither labels nor attributes"
 
@@ -65,10 +65,12 @@ def report(
         metrics["accuracy_of_the_commonest_class"] = sum(references[column] for column in averaged) / len(averaged)
     write_metrics(metrics_file, metrics)
     write_table(folder / "loss.csv", history)
-    curves(folder / "loss.png", history, "epoch", ["loss", "val_agreement"], "loss, agreement")
+    panels = {"training loss": ["loss"], "agreement with the labels (validation)": ["val_agreement"]}
+    curve_panels(folder / "loss.png", history, "epoch", panels, title="Training of the feature extractor")
     for column, answers, targets in columns:
         if column.name == CLASS:
-            confusion(folder / "confusion.png", *confusion_sample(column, answers, targets))
+            title = "Feature extractor on test images: number of images"
+            confusion(folder / "confusion.png", *confusion_sample(column, answers, targets), title=title)
 
 
 def _naming(name: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from torch import nn
 from latentline.core.arrays import load_arrays
 from latentline.feature_extractors import build as feature_extractors
 from support.checkout import STAGES, TINY
+from support.pictures import grid_size
 from support.stage_runs import run_stages
 
 SMALL = {
@@ -131,9 +132,8 @@ class SmallRun:
         return load_arrays(self.folder / "data" / "generated" / "samples-00000.safetensors", "sample")[0]
 
     def figure_size(self, name: str) -> tuple[int, int]:
-        """Return width and height of fig/NAME in pixels."""
-        with Image.open(self.folder / "fig" / name) as figure:
-            return figure.size
+        """Return width and height in pixels of the images in the grid fig/NAME."""
+        return grid_size(self.folder / "fig" / name)
 
     @property
     def labels_vary(self) -> bool:
