@@ -31,6 +31,7 @@ from latentline.core.seeds import generator
 from latentline.data.captions import read_captions
 from latentline.data.store import read_split, to_uint8, to_unit_range
 from latentline.feature_extractors.load import load_feature_extractor
+from latentline.figures.grids import GridText, save_grid
 
 PICTURES, TABLE = Path("data/emoji"), Path("data/emoji.csv")
 TONES = {
@@ -43,6 +44,7 @@ TONES = {
 PERSON = re.compile(r"(?:(man|woman|person)(?: in| with| wearing)?|) ?(.*?)(?: facing right)?")
 BATCH = 100  # pictures at a time
 STEPS, GUIDANCE = 16, 2.0
+SHOWN, SAMPLES = 12, 5  # captions of the figure, and samples of each
 CATS = ("crying cat face", "kissing cat face with closed eyes", "smiling cat face with heart-shaped eyes")
 
 
@@ -133,86 +135,113 @@ class Examples(NamedTuple):
 
     def rows(self, rows: Sequence[int]) -> "Examples":
         """Return some of them, in that order."""
-        chosen = [(self.captions[row], self.vendors[row]) for row in rows]
-        return Examples(self.images[list(rows)], [words for words, _ in chosen], [vendor for _, vendor in chosen])
-
-    @property
-    def subjects(self) -> list[tuple[str, str]]:
-        """Vendor and name without the skin tone."""
-        pairs = zip(self.vendors, self.captions, strict=True)
-        return [(vendor, re.sub(r": [^:]* skin tone$", "", caption)) for vendor, caption in pairs]
+        return Examples(self.images[list(rows)], *([column[row] for row in rows] for column in self[1:]))
 
 
 def read_examples(split: str) -> Examples:
     """Read a split of the prepared pictures."""
     stored = read_split(PREPARED, split)
-    categories = stored.labels.schema[0].categories
-    vendors = [categories[int(value)] for value in stored.labels.values[:, 0]]
+    (vendor,) = stored.labels.schema
+    vendors = [vendor.categories[int(value)] for value in stored.labels.values[:, 0]]
     return Examples(stored.images[:], read_captions(PREPARED, split), vendors)
 
 
-def drawn(model: TrainedModel, captions: Sequence[str], vendors: Sequence[str], seed: int = 0) -> Tensor:
-    """Return one sample uint8 (N, 3, 64, 64) for each caption in the style of its vendor."""
+def draw(model: TrainedModel, captions: Sequence[str], vendors: Sequence[str], seed: int = 0) -> Tensor:
+    """Return one sample uint8 (N, 3, 64, 64) of each caption, in the style of its vendor."""
     batches = []
     for first in range(0, len(captions), BATCH):
         rows = slice(first, first + BATCH)
         condition = model.condition(prompt=list(captions[rows]), vendor=list(vendors[rows]))
-        z0 = model.sample(condition.size, condition, STEPS, GUIDANCE, seed=seed * len(captions) + first)
-        batches.append(to_uint8(model.decode(z0)))
-    return torch.cat(batches)
+        batches.append(model.decode(model.sample(condition.size, condition, STEPS, GUIDANCE, seed=seed + first)))
+    return to_uint8(torch.cat(batches))
 
 
-def scores(answers: Tensor, truths: Tensor, tones: Sequence[Tensor], own_tones: Sequence[int]) -> dict[str, float]:
-    """Return how often the truth is the nearest picture, in the space of the feature extractor.
+class Retrieval:
+    """Find the true picture of each of N captions, by the distance between features.
 
     Args:
-        answers: features (N, D) of the pictures to score.
-        truths: features (N, D) of the true pictures, which are the candidates of each other.
-        tones: of each truth, the features (T, D) of the same emoji in its T skin tones.
-        own_tones: which of the T is the true one.
+        everything: all pictures, the N true ones first.
+        features: of all pictures (M, D).
+        count: N.
     """
-    nearest = torch.cdist(answers, truths).argsort(dim=1)[:, :5]
-    hits = nearest == torch.arange(len(truths))[:, None]
-    among = zip(answers, tones, own_tones, strict=True)
-    right = [int(torch.cdist(one[None], own).argmin()) == row for one, own, row in among if len(own) > 1]
-    return {
-        "R@1": round(float(hits[:, 0].float().mean()), 3),
-        "R@5": round(float(hits.any(dim=1).float().mean()), 3),
-        "right skin tone": round(sum(right) / len(right), 3),
-    }
+
+    def __init__(self, everything: Examples, features: Tensor, count: int) -> None:
+        self.features, self.count = features, count
+        alike = defaultdict(list)  # the skin tones of one vendor's emoji
+        names = [re.sub(r": [^:]* skin tone$", "", caption) for caption in everything.captions]
+        subjects = list(zip(everything.vendors, names, strict=True))
+        for row, subject in enumerate(subjects):
+            alike[subject].append(row)
+        self.alike = [alike[subject] for subject in subjects[:count]]
+
+    def other_tones(self) -> list[int]:
+        """Return a picture of each true one's emoji in another skin tone, or itself where there is none."""
+        return [next((row for row in rows if row >= self.count), rows[0]) for rows in self.alike]
+
+    def scores(self, answers: Tensor) -> dict[str, float]:
+        """Return how often the nearest picture to each answer, by features (N, D), is the true one.
+
+        R@1 and R@5 are among the N true pictures. The skin tone is right where the true picture is nearer than those
+        of the same emoji in its other skin tones.
+        """
+        nearest = torch.cdist(answers, self.features[: self.count]).topk(5, largest=False).indices
+        hits = nearest == torch.arange(self.count)[:, None]
+        tones = [
+            rows[int(torch.cdist(answer[None], self.features[rows]).argmin())] == row
+            for row, (answer, rows) in enumerate(zip(answers, self.alike, strict=True))
+            if len(rows) > 1
+        ]
+        shares = {"R@1": hits[:, 0], "R@5": hits.any(dim=1), "right skin tone": torch.tensor(tones)}
+        return {name: round(float(share.float().mean()), 3) for name, share in shares.items()}
 
 
 @torch.no_grad()
 def measure() -> None:
-    """Draw held-out and as many training captions, write the scores to retrieval.json, and pictures to retrieval.png."""
+    """Draw all held-out captions and as many training captions; write retrieval.json and retrieval.png."""
     model, extractor = load("."), load_feature_extractor(torch.device("cpu"))
     test, train = read_examples("test"), read_examples("train")
+    count = len(test.captions)
     order = torch.randperm(len(train.captions), generator=generator(0, "emoji", "training captions")).tolist()
-    everything = Examples(torch.cat([test.images, train.images]), *(a + b for a, b in zip(test[1:], train[1:])))
-    features = extractor.extract(everything.images)[0]
-    alike = defaultdict(list)
-    for row, subject in enumerate(everything.subjects):
-        alike[subject].append(row)
-    results = {}
-    for name, examples, rows in [
-        ("held-out captions", test, list(range(len(test.captions)))),
-        ("training captions", train.rows(order[: len(test.captions)]), [len(test.captions) + r for r in order][:len(test.captions)]),
-    ]:
-        others = [alike[subject] for subject in examples.subjects]
-        tones = [features[same] for same in others], [same.index(row) for same, row in zip(others, rows, strict=True)]
-        copies = [next((r for r in same if r != row and r >= len(test.captions)), same[0]) for same, row in zip(others, rows)]
-        shuffled = examples.captions[1:] + examples.captions[:1]
+    results: dict[str, object] = {"pictures": count}
+    for name, own, others in (
+        ("held-out captions", test, train),
+        ("training captions", train.rows(order[:count]), train.rows(order[count:])),
+    ):
+        everything = Examples(torch.cat([own.images, others.images]), *map(list.__add__, own[1:], others[1:]))
+        retrieval = Retrieval(everything, extractor.extract(everything.images)[0], count)
+        shuffled = own.captions[1:] + own.captions[:1]
+        batches = to_unit_range(own.images).split(BATCH)
         pictures = {
-            "drawn from the caption": drawn(model, examples.captions, examples.vendors),
-            "drawn from the caption of another": drawn(model, shuffled, examples.vendors),
-            "training picture of the same emoji, other skin tone": everything.images[copies],
-            "reconstruction of the truth": torch.cat([to_uint8(model.decode(model.encode(to_unit_range(part)))) for part in examples.images.split(BATCH)]),
+            "drawn from the caption": draw(model, own.captions, own.vendors),
+            "drawn from the caption of another": draw(model, shuffled, own.vendors),
+            "the same emoji in another skin tone": everything.images[retrieval.other_tones()],
+            "reconstruction of the true picture": to_uint8(torch.cat([model.decode(model.encode(x)) for x in batches])),
         }
-        results[name] = {
-            method: scores(extractor.extract(images)[0], features[rows], *tones) for method, images in pictures.items()
-        }
+        results[name] = {way: retrieval.scores(extractor.extract(images)[0]) for way, images in pictures.items()}
         print(name, json.dumps(results[name], indent=1))
-    Path("retrieval.json").write_text(json.dumps({"pictures": len(test.captions), **results}, indent=2) + "\n")
+    Path("retrieval.json").write_text(json.dumps(results, indent=2) + "\n")
+    show(model, test)
+
+
+def show(model: TrainedModel, test: Examples) -> None:
+    """Draw captions of the test in the style of Google, whose drawings may be shown, to retrieval.png."""
+    google = test.rows([row for row, vendor in enumerate(test.vendors) if vendor == "google"])
+    cats = [row for row, caption in enumerate(google.captions) if caption in CATS]
+    others = [row for row in range(len(google.captions)) if row not in cats]
+    shown = google.rows(cats + others[:: len(others) // (SHOWN - len(cats))][: SHOWN - len(cats)])
+    drawn = [draw(model, shown.captions, shown.vendors, seed=1000 * number) for number in range(SAMPLES)]
+    save_grid(
+        Path("retrieval.png"),
+        torch.stack([shown.images, *drawn], dim=1).flatten(0, 1),
+        1 + SAMPLES,
+        scale=2,
+        text=GridText(
+            "Captions that no training picture has",
+            "Left the picture of that caption, which the model has not seen; then samples.",
+            rows=shown.captions,
+            columns=["true picture", *(f"sample {number + 1}" for number in range(SAMPLES))],
+        ),
+    )
 
 
 if __name__ == "__main__":
