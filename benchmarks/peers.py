@@ -2,7 +2,7 @@
 
     python -m venv venv && venv/bin/pip install -e '.[dev]' denoising-diffusion-pytorch==2.3.4 smalldiffusion==0.5.0
     dvc repro download                                    # the images, which need classes
-    venv/bin/python benchmarks/peers.py --minutes 20      # of each training; adds up to about four hours
+    venv/bin/python benchmarks/peers.py --minutes 20      # of each training; four hours in all, half of them to draw
     venv/bin/python benchmarks/peers.py --quick           # does it run? numbers mean nothing
 
 ``peer_libraries.py`` has what each library trains and how it draws. A library that is not installed is left out.
@@ -46,7 +46,7 @@ from latentline.figures.grids import save_grid
 from stages.evaluate.distances import Gaussian, fit_gaussian, frechet_distance
 
 _BATCH, _EPOCHS = 128, 4  # of the classifiers
-_TUNED = 500  # images of each guidance scale
+_TUNED = 200  # images of each guidance scale
 _OURS = "latentline"
 
 
@@ -191,7 +191,7 @@ def _arguments(command: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=20.0, help="of each training, processor time per thread")
     parser.add_argument("--peers", nargs="+", choices=[_OURS, *LIBRARIES], default=[_OURS, *LIBRARIES])
-    parser.add_argument("--count", type=int, default=2000, help="images that are scored")
+    parser.add_argument("--count", type=int, default=1000, help="images that are scored")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--csv", type=Path, default=Path("benchmarks/peers.csv"))
