@@ -15,6 +15,7 @@ from latentline.core.errors import UserError
 from latentline.core.labels import Schema, class_names
 from latentline.core.params import NO_PROMPTS, Section
 from latentline.denoisers.conditioning import require_conditions
+from latentline.diffusion.mean_flow import MeanFlow
 from latentline.diffusion.process import PATHS, require_compatible
 from latentline.diffusion.time_grid import build_time_grid
 from latentline.editing.targets import all_targets, require_names
@@ -102,7 +103,7 @@ class Params(Section):
             require_names("manipulate.target_names", self.manipulate.target_names, names)
 
     def _require_captions(self, captions: bool) -> None:
-        """Refuse prompts without captions, and captions that the denoiser has no layer for."""
+        """Refuse prompts without captions, and captions that a network has no layer or no whole batch for."""
         name, value, default = self._first_prompt()
         if name and not captions:
             raise UserError(
@@ -115,6 +116,12 @@ class Params(Section):
             raise UserError(
                 "denoiser.attention_levels ([]) must name a level for a unet that is conditioned on captions; "
                 f"set it to [{len(denoiser.channels) - 1}], or denoiser.condition to class or none"
+            )
+
+        if captions and (accumulate := self.feature_extractor.optimizer.accumulate) > 1:
+            raise UserError(
+                f"feature_extractor.optimizer.accumulate ({accumulate}) must be 1 for images with captions, since the "
+                "loss compares all captions of a batch; set it to 1, and lower the batch_size where memory is short"
             )
 
     def _first_prompt(self) -> tuple[str, object, object]:
@@ -161,16 +168,22 @@ class Params(Section):
     @model_validator(mode="after")
     def _sampling_fits_the_process(self) -> "Params":
         process, sample, diffae = self.denoiser.process, self.sample, self.autoencoder.diffae
+        averages = self.denoiser.objective == "mean_flow"
         for section, check in (
             ("autoencoder.diffae", lambda: require_compatible(diffae.path, diffae.prediction)),
             ("denoiser.process", lambda: require_compatible(process.path, process.prediction)),
-            ("sample", lambda: require_serves(sample.sampler, process.path, process.prediction)),
+            ("sample", lambda: require_serves(sample.sampler, process.path, process.prediction, averages=averages)),
             ("sample", lambda: build_time_grid(sample.time_grid, sample.steps, PATHS[process.path], sample.time_shift)),
         ):
             try:
                 check()
             except UserError as error:
                 raise ValueError(f"{section}.{error}") from None
+        if sample.sampler == "mean_flow":
+            try:
+                sample.require_learnt(MeanFlow(**self.denoiser.mean_flow.field()), sample.guidance_scale)
+            except UserError as error:
+                raise ValueError(str(error)) from None
         inner = self.autoencoder.name == "diffae"
         length, setting = (
             (diffae.embedding_dim, "diffae.embedding_dim") if inner else (self.autoencoder.latent_dim, "latent_dim")

@@ -2,6 +2,9 @@
 
 import importlib
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -33,6 +36,14 @@ def benchmark(root, monkeypatch):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_benchmark_imports_names_that_exist(benchmark, name):
     assert benchmark(name).__doc__
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["adversarial", "autoencoders", "peers", "samplers"])
+def test_a_benchmark_starts_as_a_script(root, workplace, name):
+    command = [sys.executable, root / "benchmarks" / f"{name}.py", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
 
 
 def test_an_autoencoder_trains_in_a_benchmark(benchmark, workplace, root):
@@ -124,3 +135,25 @@ def test_a_gpu_with_little_memory_leaves_out_the_large_network(benchmark, monkey
     assert {row.precision for row in found[8]} == {"float32", "tf32", "bf16", "fp16"}
     assert {(row.devices, row.task) for row in found[8]} >= {(1, "sample"), (1, "train"), (2, "train")}
     assert not [row for row in found[8] if row.devices == 2 and row.task != "train"]
+
+
+@pytest.mark.slow
+def test_a_library_is_compared(benchmark, workplace, monkeypatch):
+    module = benchmark("peers")
+    monkeypatch.setattr(module.LIBRARIES["diffusers_latent"], "_steps", 2)
+    monkeypatch.setattr(module.LIBRARIES["diffusers_latent"], "scales", (1.0, 2.0))
+    module.main(["--quick", "--peers", "diffusers_latent", "--count", "4", "--csv", "peers.csv"])
+    *_, measured, real = Path("peers.md").read_text().splitlines()
+    assert measured.startswith("| diffusers_latent | 0.0 | ")
+    assert real.startswith("| real test images |")
+    assert Path("peers_diffusers_latent.png").stat().st_size > 0
+    lines = Path("peers.csv").read_text()
+    module.main(["--quick", "--peers", "diffusers_latent", "--count", "4", "--csv", "peers.csv"])
+    assert Path("peers.csv").read_text() == lines  # not measured again
+
+
+@pytest.mark.slow
+def test_this_project_is_compared(benchmark, workplace, root):
+    shutil.copy(root / "params.yaml", workplace)
+    benchmark("peers").main(["--quick", "--peers", "latentline", "--count", "4", "--csv", "peers.csv"])
+    assert "| latentline | " in Path("peers.md").read_text()

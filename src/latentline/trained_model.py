@@ -26,6 +26,7 @@ from torch import Tensor
 
 from latentline import image_edits, prompt_edits
 from latentline.autoencoders.load import TrainedAutoencoder, load_autoencoder
+from latentline.caption_similarity import caption_similarity
 from latentline.core.condition import Condition, Mixture
 from latentline.core.errors import UserError
 from latentline.core.finite import require_finite
@@ -61,6 +62,7 @@ class TrainedModel:
     stats: LatentStats
     trained_denoiser: Denoiser | None
     device: torch.device
+    root: Path = Path()  # folder of the run
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -122,6 +124,7 @@ class TrainedModel:
     # Methods, whose length asks for modules of their own.
     inpaint, sdedit = image_edits.inpaint, image_edits.sdedit
     mix, prompt_direction = prompt_edits.mix, prompt_edits.prompt_direction
+    caption_similarity = caption_similarity
 
     def condition(self, **values: Any) -> Condition:
         """Return a condition, such as ``condition(label="Sandal")`` or ``condition(label=[0, 1, 2])``.
@@ -281,4 +284,4 @@ def load(root: Path | str = ".", device: torch.device | str = "cpu") -> TrainedM
     autoencoder, stats = load_autoencoder(on_device, root), read_stats(root)
     stats.require_autoencoder(autoencoder.sha256)
     denoiser = load_denoiser(on_device, stats, root) if (root / DENOISER).exists() else None
-    return TrainedModel(autoencoder, stats, denoiser, on_device)
+    return TrainedModel(autoencoder, stats, denoiser, on_device, root)

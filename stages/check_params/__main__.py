@@ -12,6 +12,7 @@ from latentline.core.stage import run_stage
 from latentline.core.watched import require_watchable
 from latentline.latents.pretrained_text import require_text_encoder
 from latentline.runtime.compute import has_device
+from latentline.runtime.packaged_weights import require_inception_weights
 from stages.schema import Params
 
 _log = logging.getLogger(__name__)
@@ -38,6 +39,8 @@ def main() -> None:
         require_watchable(setting, path)
     if params.text.encoder == "pretrained":
         require_text_encoder(Path(params.text.path), params.text.length)
+    if params.feature_extractor.name == "inception":  # no dependency: its sha256 is a setting
+        require_inception_weights(Path(params.feature_extractor.path), params.feature_extractor.sha256)
     if not has_device(device := params.compute.device):  # no refusal: the stages may run on another machine, in a queue
         _log.warning("compute.device (%s) is no device of this machine: stages that compute with networks stop", device)
     write_json(PARAMS_CHECKED, {"params.yaml": "valid"})

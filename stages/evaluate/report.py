@@ -37,6 +37,11 @@ def draw(
     bars(
         folder / "fd.png", list(heights), list(heights.values()), "Fr\u00e9chet distance (lower is closer)", title=title
     )
+    if "caption_retrieval" in metrics:
+        recall = metrics["caption_retrieval"]["recall_at_1"]
+        present = {name: value for name, value in recall.items() if value is not None}
+        title = "Share of images whose own caption is the nearest of all"
+        bars(folder / "caption_retrieval.png", list(present), list(present.values()), "share (R@1)", title=title)
     shown = neighbours[:_COLUMNS]
     rows = alternating_rows([samples[: len(shown)], train[shown]], len(shown))
     note = "Nearest in the features of the feature extractor. A copy would look the same."

@@ -135,6 +135,22 @@ def distance_scores(
     return metrics, neighbours
 
 
+def fid_scores(distances: dict[str, Any], *, whole: bool) -> dict[str, Any]:
+    """Return ``fd`` and its reference under the literature's name; the features are those of Inception.
+
+    FID compares all samples with all training images (Heusel et al., arXiv 1706.08500).
+
+    Args:
+        distances: of :func:`distance_scores`.
+        whole: False where ``evaluate.max_images`` left images out; then there is no FID, for the reason in
+            ``not_computed``.
+    """
+    if whole:
+        return {"fid": distances["fd"], "fid_real_test": distances["fd_real_test"]}
+    reasons = {"fid": "needs all training images and samples; set evaluate.max_images to null"}
+    return {"fid": None, "not_computed": {**distances.get("not_computed", {}), **reasons}}
+
+
 def agreement_scores(
     columns: Sequence[Attribute], predicted: dict[str, Tensor], labels: dict[str, LabelTable]
 ) -> dict[str, Any]:

@@ -99,7 +99,8 @@ def sampling_config(params: SampleParams, denoiser: Denoiser) -> SamplingConfig:
     Raises:
         UserError: the sampler cannot serve the denoiser's process, or one value has no standard deviation to rescale.
     """
-    require_serves(params.sampler, denoiser.process.path.name, denoiser.process.prediction)
+    process = denoiser.process
+    require_serves(params.sampler, process.path.name, process.prediction, averages=process.mean_flow is not None)
     scale = denoiser.conditioning.guidance(params.guidance_scale, "sample.guidance_scale")
     if params.guidance_rescale and scale != 1 and math.prod(denoiser.latent_shape) == 1:
         raise UserError(
@@ -109,11 +110,13 @@ def sampling_config(params: SampleParams, denoiser: Denoiser) -> SamplingConfig:
     options = SamplerOptions(
         eta=params.eta, variance=params.variance, sigma_scale=params.sigma_scale, diffusion=params.diffusion
     )
+    if params.sampler == "mean_flow" and process.mean_flow is not None:
+        params.require_learnt(process.mean_flow, scale)
     tokenizer = denoiser.conditioning.tokenizer
     negative = tokenizer.encode([params.negative_prompt]) if tokenizer and params.negative_prompt else None
     return SamplingConfig(
         partial(build_sampler, params.sampler, options),
-        build_time_grid(params.time_grid, params.steps, denoiser.process.path, params.time_shift),
+        build_time_grid(params.time_grid, params.steps, process.path, params.time_shift),
         Guidance(scale, params.guidance_start, params.guidance_end, params.guidance_rescale),
         negative,
     )

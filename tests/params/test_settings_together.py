@@ -27,6 +27,7 @@ TOGETHER: list[tuple[str, dict[str, Any]]] = [  # the setting that is named firs
     ("denoiser.width", {"denoiser.name": "dit", "denoiser.heads": 5}),
     ("denoiser.text.width", {"denoiser.text.heads": 3}),
     ("text.path", {"text.encoder": "pretrained"}),
+    ("feature_extractor.captions.width", {"feature_extractor.captions.heads": 3}),
     ("denoiser.width", {"denoiser.name": "dit", "denoiser.heads": 128, "denoiser.rope": True}),
     ("sample.guidance_start", {"sample.guidance_start": 0.75, "sample.guidance_end": 0.5}),
     (
@@ -77,6 +78,46 @@ TOGETHER: list[tuple[str, dict[str, Any]]] = [  # the setting that is named firs
         {"denoiser.process.path": "vp_linear", "denoiser.process.prediction": "v", "sample.sampler": "flow_sde"},
     ),
     ("sample.sampler", {"denoiser.process.prediction": "x0", "sample.sampler": "heun"}),
+    ("denoiser.objective", {"denoiser.objective": "shortcut"}),
+    ("denoiser.mean_flow.fraction", {"denoiser.mean_flow.fraction": 1.0}),
+    ("denoiser.mean_flow.loss_power", {"denoiser.mean_flow.loss_power": -0.5}),
+    ("denoiser.mean_flow.max_guidance_scale", {"denoiser.mean_flow.max_guidance_scale": 0.5}),
+    ("denoiser.mean_flow.guidance_start", {"denoiser.mean_flow.guidance_start": -0.1}),
+    ("denoiser.mean_flow.guidance_end", {"denoiser.mean_flow.guidance_end": 1.1}),
+    ("sample.sampler", {"sample.sampler": "mean_flow"}),
+    (
+        "sample.guidance_scale",
+        {"denoiser.objective": "mean_flow", "sample.sampler": "mean_flow", "sample.guidance_scale": 0.5},
+    ),
+    (
+        "sample.guidance_scale",
+        {"denoiser.objective": "mean_flow", "sample.sampler": "mean_flow", "sample.guidance_scale": 4.5},
+    ),
+    (
+        "sample.guidance_rescale",
+        {"denoiser.objective": "mean_flow", "sample.sampler": "mean_flow", "sample.guidance_rescale": 0.5},
+    ),
+    (
+        "sample.guidance_start",
+        {"denoiser.objective": "mean_flow", "sample.sampler": "mean_flow", "sample.guidance_start": 0.2},
+    ),
+    (
+        "sample.guidance_end",
+        {"denoiser.objective": "mean_flow", "sample.sampler": "mean_flow", "sample.guidance_end": 0.7},
+    ),
+    (
+        "denoiser.process.path",
+        {"denoiser.objective": "mean_flow", "denoiser.process.path": "vp_cosine", "denoiser.process.prediction": "v"},
+    ),
+    ("denoiser.process.prediction", {"denoiser.objective": "mean_flow", "denoiser.process.prediction": "v"}),
+    (
+        "denoiser.process.loss_weighting",
+        {"denoiser.objective": "mean_flow", "denoiser.process.loss_weighting": "min_snr"},
+    ),
+    (
+        "denoiser.mean_flow.guidance_start",
+        {"denoiser.objective": "mean_flow", "denoiser.mean_flow.guidance_start": 0.7},
+    ),
     ("sample.steps", {"sample.time_grid": "discrete", "sample.steps": 1001}),
 ]
 

@@ -236,3 +236,34 @@ def test_the_tokens_of_every_split_are_those_of_its_captions(captioned):
         lines = (captioned.folder / "data" / "prepared" / f"captions-{name}.jsonl").read_text().splitlines()
         assert [bool(json.loads(line)) for line in lines] == arrays["tokens"].any(dim=1).tolist()
         assert meta["empty"] == lines.count('""')
+
+
+def test_agreement_with_the_prompts_is_scored_beside_its_references(captioned):
+    scores = captioned.metrics("evaluate")["caption_retrieval"]
+    rows = {"samples", "real_test", "reconstructions", "shuffled_captions"}
+    assert scores["images"].keys() == scores["recall_at_1"].keys() == rows
+    assert scores["recall_at_1"]["real_test"] == scores["recall_at_1"]["reconstructions"]  # of an identity
+    assert scores["images"]["samples"] == scores["images"]["shuffled_captions"] == 12
+    assert (captioned.folder / "fig" / "evaluate" / "caption_retrieval.png").exists()
+
+
+@pytest.mark.slow  # seconds
+def test_samples_without_prompts_have_no_such_score_and_the_log_has_the_reason(copied, caplog):
+    without = {"denoiser.condition": "none", "denoiser.attention_levels": []}
+    with caplog.at_level("INFO"):
+        copied.run("train_denoiser", "sample", "evaluate", **without)
+    assert "no caption_retrieval: the denoiser is not conditioned on captions" in caplog.messages
+    assert "caption_retrieval" not in copied.metrics("evaluate")
+
+
+def test_from_python_images_and_captions_have_a_similarity(captioned):
+    model = load(captioned.folder)
+    images = (torch.rand(3, *model.image_shape) * 2 - 1).requires_grad_()
+    found = model.caption_similarity(images, ["a red square", "a blue bar"])
+    assert found.shape == (3, 2)
+    assert found.abs().max() <= 1.001
+    torch.testing.assert_close(model.caption_similarity(images, "A blue BAR"), found[:, 1:])
+    found.sum().backward()
+    assert images.grad.any()
+    with pytest.raises(UserError, match=r"^captions \(3\) must be a text, or a list of texts; correct it"):
+        model.caption_similarity(images, 3)

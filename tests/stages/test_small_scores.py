@@ -3,8 +3,10 @@
 import re
 
 import pytest
+import torch
 
 from latentline.core.errors import UserError
+from latentline.core.files import sha256_file
 from latentline.core.shards import ShardedArray
 from support.small_kinds import with_everything, without_classes
 
@@ -43,6 +45,26 @@ def test_the_head_of_a_pretrained_feature_extractor_is_trained_where_there_are_l
     assert metrics["by_column"]["colour"] > metrics["by_column_of_the_best_constant"]["colour"]
     assert metrics["by_column"]["level"] > 0
     assert small_copy.metrics("evaluate")["count"] == 20
+
+
+@with_everything
+def test_distances_of_inception_are_named_fid_where_no_image_is_left_out(small_copy):
+    torch.save({"weight": torch.ones(3)}, weights := small_copy.folder / "weights.pth")
+    params = {
+        "feature_extractor.name": "inception",
+        "feature_extractor.path": weights.name,
+        "feature_extractor.sha256": sha256_file(weights),
+    }
+    small_copy.run("train_feature_extractor", "evaluate", **params)
+    metrics = small_copy.metrics("evaluate")
+    assert metrics["judge"] == "inception"
+    assert metrics["fid"] == metrics["fd"] > 0
+    assert metrics["fid_real_test"] == metrics["fd_real_test"]
+    small_copy.run("evaluate", **params, **{"evaluate.max_images": 20})
+    metrics = small_copy.metrics("evaluate")
+    assert metrics["fid"] is None
+    assert metrics["not_computed"]["fid"].endswith("set evaluate.max_images to null")
+    assert "fid_real_test" not in metrics
 
 
 @with_everything

@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
-from latentline.core.arrays import load_arrays, save_arrays
 from latentline.core.files import write_sealed_json
 from latentline.core.labels import LabelTable, build_schema
 from latentline.core.load_params import read_params, validate
 from latentline.data.captions import read_captions, write_captions
 from latentline.data.decode import UnreadableError
+from latentline.data.samples import read_prompts, read_samples, write_samples
 from latentline.data.store import read_card, read_split
 from latentline.interop.diffusers_folder import read_diffusers_folder, write_diffusers_folder
 from latentline.latents.cache import LatentSplit, read_labels, read_latents, read_stats, write_cache
@@ -83,14 +83,11 @@ def _checkpoint(folder: Path) -> Reader:
     return Reader(path, lambda: load_checkpoint(path, kind="denoiser", made_by="train_denoiser"), ours=True)
 
 
-def _samples(folder: Path) -> Reader:
-    path = folder / "samples.safetensors"
-    save_arrays(
-        path,
-        {"images": torch.zeros(2, 1, 3, 3, dtype=torch.uint8), "labels": torch.tensor([0, 1])},
-        {"kind": "samples"},
-    )
-    return Reader(path, lambda: load_arrays(path, "sample", kind="samples"), ours=True)
+def _samples(folder: Path, name: str) -> Reader:
+    root, labels = folder / "generated", LabelTable(SCHEMA, torch.tensor([[0.0], [1.0]]))
+    images = torch.zeros(2, 1, 3, 3, dtype=torch.uint8)
+    write_samples(root, [images], labels, "ab" * 32, prompts=["a red square", "\u732b"])
+    return Reader(root / name, lambda: (read_samples(root, "ab" * 32), read_prompts(root)), ours=True)
 
 
 def store_reader(folder: Path, name: str) -> Reader:
@@ -253,7 +250,8 @@ def _read_table(path: Path) -> None:
 
 READERS: dict[str, Callable[[Path, Path], Reader]] = {
     "checkpoint": lambda folder, root: _checkpoint(folder),
-    "samples": lambda folder, root: _samples(folder),
+    "samples": lambda folder, root: _samples(folder, "samples-00000.safetensors"),
+    "prompts of samples": lambda folder, root: _samples(folder, "prompts.json"),
     "prepared shard": lambda folder, root: store_reader(folder, "train-00000.safetensors"),
     "card": lambda folder, root: store_reader(folder, "card.json"),
     "captions": lambda folder, root: _captions(folder),

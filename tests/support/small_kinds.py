@@ -116,6 +116,8 @@ class SmallRun:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(feature_extractors, "EfficientNetLite0", TinyEfficientNet)
             patch.setattr(feature_extractors, "FEATURES", TinyEfficientNet.FEATURES)
+            patch.setattr(feature_extractors, "InceptionV3", TinyEfficientNet)
+            patch.setattr(feature_extractors, "INCEPTION_FEATURES", TinyEfficientNet.FEATURES)
             run_stages(self.folder, *stages)
 
     def make(self) -> None:

@@ -42,11 +42,6 @@ class Condition(NamedTuple):
         """Return the null condition of B examples."""
         return self.dropped(torch.ones(self.size, dtype=torch.bool, device=self.vector.device))
 
-    def with_tokens(self, tokens: Tensor) -> "Condition":
-        """Return the condition with other ids (1, L) instead of its own (B, L); 0 is padding."""
-        shared = tokens.expand(self.size, -1)
-        return self._replace(tokens=shared, mask=shared != 0)
-
     def dropped(self, drop: Tensor) -> "Condition":
         """Return the condition with the null condition for the examples where ``drop``, bool (B,), is True."""
         mask = self._full_mask()

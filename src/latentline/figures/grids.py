@@ -22,6 +22,7 @@ from latentline.figures.text import drawable, short_name
 GAP = 2  # pixels between images
 _WHITE = 255
 _SMALLEST_FONT = 13  # pixels; larger in a wide grid, which a page shrinks to its width
+_LARGEST_FONT = 96
 _PER_FONT = 55  # a grid is at most as many times as wide as its letters are high
 _FEWEST_LETTERS = 28  # width of a figure in heights of its letters, so that the title has room
 _SMALLEST_LABEL = 8  # pixels
@@ -104,7 +105,7 @@ def labelled(images: Tensor, columns: int, scale: int, text: GridText, moment: s
     cells = [drawable(name, _LONGEST_CAPTION) for name in text.cells[: len(images)]]
     gap, (pitch_y, pitch_x) = GAP * scale, ((side + GAP) * scale for side in images.shape[-2:])
     grid_width = columns * pitch_x + gap
-    font = max(_SMALLEST_FONT, round(grid_width / _PER_FONT))
+    font = min(max(_SMALLEST_FONT, round(grid_width / _PER_FONT)), _LARGEST_FONT)
     pad = font // 2
     with style([*texts.values(), *rows, *names, *cells]):
         page = Page()

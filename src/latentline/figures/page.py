@@ -15,6 +15,7 @@ from latentline.figures.style import DARK
 
 LINE = 1.25  # height of a line, in heights of letters
 _DPI = 72  # so that a point is a pixel
+_MAX_SIDE = 30_000  # pixels of a side that matplotlib can draw on; beyond it a page has no text
 
 
 class PageText(NamedTuple):
@@ -79,6 +80,8 @@ class Page:
 
     def drawn(self, width: int, height: int) -> NDArray[np.uint8]:
         """Return the texts on white: (height, width, 3)."""
+        pixels = np.full((height, width, 3), 255, dtype=np.uint8)
+        width, height = min(width, _MAX_SIDE), min(height, _MAX_SIDE)
         # Half a pixel more, since the canvas rounds down.
         figure = Figure(figsize=((width + 0.5) / _DPI, (height + 0.5) / _DPI), dpi=_DPI, facecolor="white")
         canvas = FigureCanvasAgg(figure)
@@ -98,4 +101,5 @@ class Page:
                 transform=IdentityTransform(),
             )
         canvas.draw()
-        return np.array(canvas.buffer_rgba())[..., :3]
+        pixels[:height, :width] = np.asarray(canvas.buffer_rgba())[..., :3]
+        return pixels

