@@ -233,8 +233,7 @@ def _packed(write: Callable[..., None], **arrays: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-IMAGES = np.arange(48, dtype=np.uint8).reshape(3, 4, 4)
-LABELS = np.arange(3)
+IMAGES, LABELS = np.arange(48, dtype=np.uint8).reshape(3, 4, 4), np.arange(3)
 TABLE = "file,label,split,size\n" + "".join(
     f"{row}.png,{'ab'[row % 2]},{'train' if row else 'test'},{row / 2}\n" for row in range(6)
 )
