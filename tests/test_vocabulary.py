@@ -52,7 +52,7 @@ ALLOWED = {  # pattern -> why it may stay
     r"\baccuracy_of_the_judge\b": "a metric key, likewise",
     r"\b[fk]d_floor_real_test\b": "metric keys, likewise",
     r"\.floor\(": "a function of torch that rounds",
-    r"heart-shaped eyes": "the name of an emoji",
+    r"(closed|heart-shaped) eyes": "names of emoji",
     r"\b(torch|np)\.eye\(": "the identity matrix",
     r"perturbed_redrawn": "the name of a figure's file",
     r'(?<=")redraw(?=")': "a random stream: another name draws other numbers",
