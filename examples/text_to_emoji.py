@@ -142,7 +142,7 @@ def read_examples(split: str) -> Examples:
     """Read a split of the prepared pictures."""
     stored = read_split(PREPARED, split)
     (vendor,) = stored.labels.schema
-    vendors = [vendor.categories[int(value)] for value in stored.labels.values[:, 0]]
+    vendors = [vendor.classes[int(value)] for value in stored.labels.values[:, 0]]
     return Examples(stored.images[:], read_captions(PREPARED, split), vendors)
 
 
