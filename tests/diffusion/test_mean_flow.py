@@ -1,3 +1,5 @@
+"""The MeanFlow identity and its loss, where the average velocity is known by integration or in closed form."""
+
 import pytest
 import torch
 from torch import Tensor

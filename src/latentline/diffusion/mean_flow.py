@@ -139,9 +139,9 @@ def average_target(
         weight = _like(torch.where(guided, scale, 1), z_t)
         velocity = uncond + weight * (cond - uncond)
         with sdpa_kernel(SDPBackend.MATH):  # the other kernels of attention have no derivative in forward mode
-            _, derivative = torch.func.jvp(
+            derivative = torch.func.jvp(
                 lambda z, time: network(z, time, condition, r, scale), (z_t, t), (velocity, torch.ones_like(t))
-            )
+            )[1]
     return velocity - _like(t - r, z_t) * derivative
 
 
