@@ -1,4 +1,4 @@
-"""Average velocities: the closed form on Gaussians, the target, the loss and its derivative."""
+"""The MeanFlow identity and its loss, where the average velocity is known by integration or in closed form."""
 
 import pytest
 import torch
