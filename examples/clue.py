@@ -15,7 +15,7 @@ from bayesian_last_layer import COUNT, entropy, fit, read
 
 from latentline import load
 from latentline.data.store import to_uint8
-from latentline.figures.grids import save_grid
+from latentline.figures.grids import GridText, save_grid
 
 IMAGES = 12
 STEPS = 100
@@ -45,10 +45,17 @@ def main(path: Path) -> None:
     print(f"entropy {entropy(before).mean():.2f} -> {entropy(after).mean():.2f} nats, ", end="")
     print(f"mean change of a pixel {change.mean() / 2:.3f} of its range")
     classes = model.stats.classes
-    for p_before, p_after in zip(before, after, strict=True):
-        print(f"{classes[p_before.argmax()]} -> {classes[p_after.argmax()]} ({p_after.max():.2f})")
+    for row_before, row_after in zip(before, after, strict=True):
+        print(f"{classes[row_before.argmax()]} -> {classes[row_after.argmax()]} ({row_after.max():.2f})")
     difference = (image - original) / 2
-    save_grid(path, to_uint8(torch.cat([original, image, difference])), columns=IMAGES, scale=3)
+    text = GridText(
+        "What would make the classifier certain",
+        "Test images with the highest entropy; their counterfactuals; the difference (grey = none).",
+        ["decoded", "counterfactual", "difference"],
+        [classes[index] for index in after.argmax(dim=1).tolist()],
+        "class after the change",
+    )
+    save_grid(path, to_uint8(torch.cat([original, image, difference])), columns=IMAGES, scale=3, text=text)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,6 @@ import json
 import sys
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")  # draws without a screen
-
-import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
@@ -24,7 +19,7 @@ from latentline.core.paths import PREPARED
 from latentline.core.seeds import generator
 from latentline.data.store import read_split, to_uint8, to_unit_range
 from latentline.feature_extractors.load import load_feature_extractor
-from latentline.figures.grids import tile
+from latentline.figures.grids import GridText, save_grid
 
 BATCH = 100  # images at a time; does not change the result
 MEAN_OF = 10_000  # training images
@@ -58,14 +53,9 @@ def inpainted(model: TrainedModel, images: Tensor, masks: Tensor, resamplings: i
 
 def draw(path: Path, rows: dict[str, Tensor]) -> None:
     """Write one row of images (N, C, H, W) per entry, with its name on the left."""
-    figure, axes = plt.subplots(len(rows), 1, figsize=(6.4, 0.575 * len(rows)), dpi=100)
-    for axis, (name, images) in zip(axes, rows.items(), strict=True):
-        axis.imshow(tile(to_uint8(images[:SHOWN]), SHOWN).permute(1, 2, 0).squeeze(-1), cmap="gray", vmin=0, vmax=255)
-        axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
-        axis.set(xticks=[], yticks=[])
-        axis.spines[:].set_visible(False)
-    figure.subplots_adjust(left=0.33, right=0.995, top=0.995, bottom=0.005, hspace=0.02)
-    figure.savefig(path)
+    images = torch.cat([to_uint8(images[:SHOWN]) for images in rows.values()])
+    columns = len(images) // len(rows)
+    save_grid(path, images, columns, 2, GridText("Hidden parts of test images, filled", rows=list(rows)))
 
 
 def main(name: str, count: int = 500) -> None:

@@ -15,6 +15,7 @@ from latentline.core.errors import UserError
 from latentline.core.labels import Schema, class_names
 from latentline.core.params import NO_PROMPTS, Section
 from latentline.denoisers.conditioning import require_conditions
+from latentline.diffusion.mean_flow import MeanFlow
 from latentline.diffusion.process import PATHS, require_compatible
 from latentline.diffusion.time_grid import build_time_grid
 from latentline.editing.targets import all_targets, require_names
@@ -102,12 +103,12 @@ class Params(Section):
             require_names("manipulate.target_names", self.manipulate.target_names, names)
 
     def _require_captions(self, captions: bool) -> None:
-        """Refuse prompts without captions, and captions that the denoiser has no layer for."""
-        name, value = self.sample.first_prompt
+        """Refuse prompts without captions, and captions that a network has no layer or no whole batch for."""
+        name, value, default = self._first_prompt()
         if name and not captions:
             raise UserError(
-                f"sample.{name} ({value!r:.40}) must be {SampleParams().model_dump()[name]!r} for images without "
-                "captions; set it so, or add captions (docs/text.md)"
+                f"{name} ({value!r:.40}) must be {default!r} for images without captions; set it so, or add captions "
+                "(docs/text.md)"
             )
         denoiser = self.denoiser
         reads = denoiser.condition in ("all", "text") and captions
@@ -117,14 +118,29 @@ class Params(Section):
                 f"set it to [{len(denoiser.channels) - 1}], or denoiser.condition to class or none"
             )
 
+        if captions and (accumulate := self.feature_extractor.optimizer.accumulate) > 1:
+            raise UserError(
+                f"feature_extractor.optimizer.accumulate ({accumulate}) must be 1 for images with captions, since the "
+                "loss compares all captions of a batch; set it to 1, and lower the batch_size where memory is short"
+            )
+
+    def _first_prompt(self) -> tuple[str, object, object]:
+        """Return name, value and default of the first setting that gives a prompt; an empty name = none does."""
+        name, value = self.sample.first_prompt
+        if name:
+            return f"sample.{name}", value, SampleParams().model_dump()[name]
+        return ("manipulate.prompts", self.manipulate.prompts, []) if self.manipulate.prompts else ("", None, None)
+
     @model_validator(mode="after")
     def _prompts_are_used(self) -> "Params":
-        name, value = self.sample.first_prompt
+        name, value, default = self._first_prompt()
         if name and self.denoiser.condition in ("class", "none"):
             raise ValueError(
-                f"sample.{name} ({value!r:.40}) must be {SampleParams().model_dump()[name]!r} while denoiser.condition "
-                f"is {self.denoiser.condition}; set it so, or denoiser.condition to all or text"
+                f"{name} ({value!r:.40}) must be {default!r} while denoiser.condition is {self.denoiser.condition}; "
+                "set it so, or denoiser.condition to all or text"
             )
+        if (prompts := self.manipulate.prompts) and (len(prompts) != 2 or prompts[0] == prompts[1]):
+            raise ValueError(f"manipulate.prompts ({prompts!r:.60}) must be two different captions, or []; correct it")
         if self.sample.prompts and self.sample.prompts_file != NO_PROMPTS:
             raise ValueError(
                 f"sample.prompts_file ({self.sample.prompts_file}) must be {NO_PROMPTS} while sample.prompts has "
@@ -152,16 +168,22 @@ class Params(Section):
     @model_validator(mode="after")
     def _sampling_fits_the_process(self) -> "Params":
         process, sample, diffae = self.denoiser.process, self.sample, self.autoencoder.diffae
+        averages = self.denoiser.objective == "mean_flow"
         for section, check in (
             ("autoencoder.diffae", lambda: require_compatible(diffae.path, diffae.prediction)),
             ("denoiser.process", lambda: require_compatible(process.path, process.prediction)),
-            ("sample", lambda: require_serves(sample.sampler, process.path, process.prediction)),
+            ("sample", lambda: require_serves(sample.sampler, process.path, process.prediction, averages=averages)),
             ("sample", lambda: build_time_grid(sample.time_grid, sample.steps, PATHS[process.path], sample.time_shift)),
         ):
             try:
                 check()
             except UserError as error:
                 raise ValueError(f"{section}.{error}") from None
+        if sample.sampler == "mean_flow":
+            try:
+                sample.require_learnt(MeanFlow(**self.denoiser.mean_flow.field()), sample.guidance_scale)
+            except UserError as error:
+                raise ValueError(str(error)) from None
         inner = self.autoencoder.name == "diffae"
         length, setting = (
             (diffae.embedding_dim, "diffae.embedding_dim") if inner else (self.autoencoder.latent_dim, "latent_dim")
@@ -203,9 +225,10 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _edits_and_guidance_make_sense(self) -> "Params":
-        strengths = self.manipulate.strengths
-        if strengths != sorted(strengths):
-            raise ValueError(f"manipulate.strengths ({strengths}) must be in ascending order; sort it")
+        for name in ("strengths", "prompt_strengths"):
+            strengths = getattr(self.manipulate, name)
+            if strengths != sorted(strengths):
+                raise ValueError(f"manipulate.{name} ({strengths}) must be in ascending order; sort it")
         for guidance_scale, setting in (
             (self.sample.guidance_scale, "sample.guidance_scale"),
             (self.denoiser.preview.guidance_scale, "denoiser.preview.guidance_scale"),

@@ -14,6 +14,7 @@ from torch import nn
 from latentline.tools.params_file import read_recipe
 from support.checkout import Checkout, finished_checkout
 from support.memory_of_parses import remember_parses
+from support.once import Once, in_order_for_workers
 from support.params import set_params
 from support.stage_runs import DIGITS_RUN
 
@@ -28,6 +29,12 @@ settings.register_profile(
 settings.load_profile("latentline")
 torch.set_num_threads(1)
 collect_ignore = [] if DIGITS_RUN in os.environ else ["simulated"]
+
+
+@pytest.hookimpl(trylast=True)  # without the tests that options deselect
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files in a good order for several workers."""
+    items[:] = in_order_for_workers(items, ("finished", "small_runs", "digits_run"))
 
 
 @pytest.fixture(scope="session")
@@ -51,12 +58,18 @@ def _parse_each_text_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+def once(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Return the maker of folders that several workers use."""
+    return Once(pytestconfig, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def finished(root: Path, once: Once) -> Checkout:
     """Return a checkout in which DVC has run the tiny pipeline, once for all tests.
 
     Tests that change anything, or that add experiments, take ``copy``.
     """
-    return finished_checkout(root, tmp_path_factory.mktemp("repro") / "checkout")
+    return Checkout(once.folder("finished", lambda folder: finished_checkout(root, folder)))
 
 
 @pytest.fixture

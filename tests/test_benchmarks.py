@@ -137,6 +137,7 @@ def test_a_gpu_with_little_memory_leaves_out_the_large_network(benchmark, monkey
     assert not [row for row in found[8] if row.devices == 2 and row.task != "train"]
 
 
+@pytest.mark.slow
 def test_a_library_is_compared(benchmark, workplace, monkeypatch):
     module = benchmark("peers")
     monkeypatch.setattr(module.LIBRARIES["diffusers_latent"], "_steps", 2)

@@ -7,7 +7,8 @@ from types import ModuleType
 
 import pytest
 import torch
-from PIL import Image
+
+from support.pictures import grid_size
 
 
 @pytest.fixture(scope="module")
@@ -38,5 +39,5 @@ def test_repair_writes_the_scores_of_every_fill_and_a_figure(repair, finished, t
     assert 0 < fills["reconstruction of the truth"]["mse"] < fills["pasted samples"]["mse"]
     assert len({fill["mse"] for name, fill in fills.items() if "resamplings" in name}) == 3
     assert all(0 <= fill["accuracy"] <= 1 for fill in fills.values())
-    with Image.open(tmp_path / "repair.png") as figure:
-        assert figure.size[0] == 640
+    # A row for each fill and one for the hidden parts, of 5 images of 8 pixels with gaps of 2.
+    assert grid_size(tmp_path / "repair.png") == (2 * (5 * 10 + 2), 2 * ((len(fills) + 1) * 10 + 2))

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from latentline.core.condition import Condition
+from latentline.core.condition import Condition, Mixture
 from latentline.core.errors import UserError
 from latentline.core.inputs import mask_batch, require_integer, require_same_length, time_in_range
 from latentline.core.seeds import start_noise
@@ -27,7 +27,7 @@ def inpaint(
     model: "TrainedModel",
     images: Tensor,
     mask: Tensor,
-    condition: Condition | None = None,
+    condition: Condition | Mixture | None = None,
     *,
     seed: int = 0,
     first: int = 0,
@@ -42,7 +42,7 @@ def inpaint(
         model: a run whose latents are maps or pixels.
         images: (B, C, H, W) in [-1, 1]; pixels under the mask have no effect.
         mask: bool (B, 1, H, W), or (H, W) for all images; True = to fill.
-        condition: from ``model.condition``, of B examples or of one; None = the null condition.
+        condition: from ``model.condition`` or ``model.mix``, of B examples or of one; None = the null condition.
         seed: of the noise.
         first: index of the first image, for callers that fill a long series in batches.
         steps: from noise to data.
@@ -94,7 +94,7 @@ def sdedit(
     model: "TrainedModel",
     images: Tensor,
     strength: float,
-    condition: Condition | None = None,
+    condition: Condition | Mixture | None = None,
     *,
     z0: Tensor | None = None,
     seed: int = 0,
@@ -111,7 +111,8 @@ def sdedit(
         model: any run.
         images: (B, C, H, W) in [-1, 1].
         strength: the t, in (0, 1]: 1 keeps nothing of the image, except z0 of a diffusion autoencoder.
-        condition: from ``model.condition``, of B examples or of one; None = the null condition. Not with ``diffae``.
+        condition: from ``model.condition`` or ``model.mix``, of B examples or of one; None = the null condition. Not
+            with ``diffae``.
         z0: standardised latents (B, *latent_shape) of a diffusion autoencoder; None = the images' own.
         seed: of the noise.
         first: index of the first image, for callers that edit a long series in batches.

@@ -16,6 +16,7 @@ data, 1 = noise. Inputs of any float type become float32; a batch of no rows giv
 gradients flow through every method to its inputs. No stage imports this module.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,22 +24,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentline import image_edits
+from latentline import image_edits, prompt_edits
 from latentline.autoencoders.load import TrainedAutoencoder, load_autoencoder
-from latentline.core.condition import Condition
+from latentline.caption_similarity import caption_similarity
+from latentline.core.condition import Condition, Mixture
 from latentline.core.errors import UserError
 from latentline.core.finite import require_finite
 from latentline.core.inputs import (
     float_batch,
     image_batch,
     require_integer,
+    require_number,
     require_same_length,
-    scale_in_range,
     time_in_range,
 )
 from latentline.core.paths import DENOISER
 from latentline.core.seeds import generator
-from latentline.denoisers.condition_values import condition_of
+from latentline.denoisers.condition_values import condition_of, require_condition
 from latentline.denoisers.guidance import Guidance, guided_model
 from latentline.denoisers.load import Denoiser, load_denoiser
 from latentline.diffusion import partial_denoising
@@ -60,6 +62,7 @@ class TrainedModel:
     stats: LatentStats
     trained_denoiser: Denoiser | None
     device: torch.device
+    root: Path = Path()  # folder of the run
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -118,7 +121,10 @@ class TrainedModel:
         require_same_length(images=x, z0=raw)
         return self.autoencoder.network.invert(x, raw) if len(x) else x.new_empty(0, *shape)
 
-    inpaint, sdedit = image_edits.inpaint, image_edits.sdedit  # methods, whose length asks for a module of their own
+    # Methods, whose length asks for modules of their own.
+    inpaint, sdedit = image_edits.inpaint, image_edits.sdedit
+    mix, prompt_direction = prompt_edits.mix, prompt_edits.prompt_direction
+    caption_similarity = caption_similarity
 
     def condition(self, **values: Any) -> Condition:
         """Return a condition, such as ``condition(label="Sandal")`` or ``condition(label=[0, 1, 2])``.
@@ -154,7 +160,7 @@ class TrainedModel:
         return add_noise_at(self.denoiser.process.path, start, self._noise(len(start), seed), time_in_range(t))
 
     def estimate(
-        self, z_t: Tensor, t: float, condition: Condition | None = None, guidance_scale: float = 1.0
+        self, z_t: Tensor, t: float, condition: Condition | Mixture | None = None, guidance_scale: float = 1.0
     ) -> Tensor:
         """Return the network's estimate of E[z0 | z_t], (B, *latent_shape) each, which is blurred where t is large.
 
@@ -168,7 +174,7 @@ class TrainedModel:
         self,
         z_t: Tensor,
         t: float,
-        condition: Condition | None = None,
+        condition: Condition | Mixture | None = None,
         steps: int = 16,
         guidance_scale: float = 1.0,
         negative_prompt: str | None = None,
@@ -178,8 +184,9 @@ class TrainedModel:
         Args:
             z_t: the state at ``t``.
             t: in (0, 1].
-            condition: from :meth:`condition`, of B examples or of one; None = the null condition.
-            steps: of DPM-Solver++, evenly from t to 0; one network evaluation each, two with guidance.
+            condition: from :meth:`condition` or :meth:`mix`, of B examples or of one; None = the null condition.
+            steps: of DPM-Solver++, evenly from t to 0; one network evaluation each, two with guidance,
+                n + 1 with a mixture of n.
             guidance_scale: of classifier-free guidance; 1 = off.
             negative_prompt: caption that guidance leads away from; None = it leads away from the null condition.
         """
@@ -193,44 +200,40 @@ class TrainedModel:
     def sample(
         self,
         count: int,
-        condition: Condition | None = None,
+        condition: Condition | Mixture | None = None,
         steps: int = 16,
         guidance_scale: float = 1.0,
         seed: int = 0,
-        prompt: str | None = None,
+        prompt: str | Mapping[str, float] | None = None,
         negative_prompt: str | None = None,
     ) -> Tensor:
         """Draw new z0 (count, *latent_shape) from noise: :meth:`denoise` from t = 1.
 
-        A ``prompt`` is short for the condition ``model.condition(prompt=...)``.
+        A ``prompt`` is short for the condition ``model.condition(prompt=...)``. Several are mixed (:meth:`mix`) with
+        weights, ``{"a red square": 1.5, "a circle": 0.5}``.
         """
         require_integer("count", count, 0)
         if prompt is not None and condition is not None:
             raise UserError(f"prompt ({prompt!r:.40}) must be part of condition; pass model.condition(prompt=..., ...)")
-        condition = condition if prompt is None else self.condition(prompt=prompt)
+        condition = condition if prompt is None else prompt_edits.condition_of_prompts(self, prompt)
         return self.denoise(self._noise(count, seed), 1.0, condition, steps, guidance_scale, negative_prompt)
 
     def _noise(self, count: int, seed: int) -> Tensor:
         return torch.randn((count, *self.latent_shape), generator=generator(seed, "library")).to(self.device)
 
     def _model(
-        self, condition: Condition | None, count: int, guidance_scale: float, negative_prompt: str | None = None
+        self,
+        condition: Condition | Mixture | None,
+        count: int,
+        guidance_scale: float,
+        negative_prompt: str | None = None,
     ) -> DenoiserModel:
-        scale = scale_in_range(guidance_scale, _MAX_SCALE)
-        if not isinstance(condition, Condition | None):
-            raise UserError(
-                f"condition ({condition!r:.40}) must be what model.condition returns; pass model.condition(...)"
-            )
-        chosen = self.condition() if condition is None else condition.to(self.device)
-        length = self.denoiser.conditioning.cond_dim
-        if chosen.vector.shape[1:] != (length,) or chosen.size not in (1, count):
-            raise UserError(
-                f"condition {tuple(chosen.vector.shape)} must have the shape ({count}, {length}) or (1, {length}); "
-                "take it from model.condition(...)"
-            )
+        scale = require_number("guidance_scale", guidance_scale, 0, _MAX_SCALE)
+        chosen = self.condition() if condition is None else condition
+        require_condition(chosen, self.denoiser.conditioning.cond_dim, count, negative_prompt)
         negative = None if negative_prompt is None else self.condition(prompt=negative_prompt).expanded(count)
         network, process = self.denoiser.network, self.denoiser.process
-        return guided_model(network, process, chosen.expanded(count), Guidance(scale), negative)
+        return guided_model(network, process, chosen.to(self.device).expanded(count), Guidance(scale), negative)
 
     def _images(self, images: Tensor) -> Tensor:
         return image_batch(images, self.image_shape, self.device)
@@ -281,4 +284,4 @@ def load(root: Path | str = ".", device: torch.device | str = "cpu") -> TrainedM
     autoencoder, stats = load_autoencoder(on_device, root), read_stats(root)
     stats.require_autoencoder(autoencoder.sha256)
     denoiser = load_denoiser(on_device, stats, root) if (root / DENOISER).exists() else None
-    return TrainedModel(autoencoder, stats, denoiser, on_device)
+    return TrainedModel(autoencoder, stats, denoiser, on_device, root)

@@ -10,6 +10,7 @@ from latentline.core.load_params import read_params, validate
 from latentline.core.paths import PARAMS_CHECKED
 from latentline.core.stage import run_stage
 from latentline.core.watched import require_watchable
+from latentline.latents.pretrained_text import require_text_encoder
 from latentline.runtime.compute import has_device
 from latentline.runtime.packaged_weights import require_inception_weights
 from stages.schema import Params
@@ -20,6 +21,7 @@ _WATCHED = (
     "data.labels",
     "autoencoder.init_from",
     "denoiser.init_from",
+    "text.path",
     "sample.prompts_file",
     "manipulate.files",
 )
@@ -35,6 +37,8 @@ def main() -> None:
         if path != default and not path.exists():
             raise UserError(f"{setting} ({path}) must be a path that exists, or DVC fails; correct the name")
         require_watchable(setting, path)
+    if params.text.encoder == "pretrained":
+        require_text_encoder(Path(params.text.path), params.text.length)
     if params.feature_extractor.name == "inception":  # no dependency: its sha256 is a setting
         require_inception_weights(Path(params.feature_extractor.path), params.feature_extractor.sha256)
     if not has_device(device := params.compute.device):  # no refusal: the stages may run on another machine, in a queue

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from latentline.data.store import ImageSplit
-from latentline.figures.plots import captioned_images, write_table
+from latentline.figures.grids import GridText, save_grid
+from latentline.figures.plots import write_table
 from stages.download.prepare import PrepareResult
 from stages.download.source import Source
 
@@ -21,6 +22,7 @@ _PER_SPLIT = 30  # captions in their table
 _LONGEST_LISTED = 200  # characters
 _DRAWN = 12  # images
 _PER_ROW = 4
+_WIDTH = 180  # pixels of an image, at least, for its caption
 
 
 def caption_metrics(source: Source, result: PrepareResult) -> dict[str, Any]:
@@ -70,7 +72,9 @@ def write_caption_figures(folder: Path, train: ImageSplit, source: Source, resul
     write_table(folder / "captions.csv", [row | {"found_in": source.captions.found_in} for row in rows])
     write_table(folder / "captions_unmatched.csv", unmatched[:_MAX_LISTED], ["name", "kind"])
     shown = [row["caption"] for row in rows if row["split"] == "train"][:_DRAWN]
-    captioned_images(folder / "captions.png", train.images[: len(shown)].numpy(), shown, _PER_ROW)
+    images = train.images[: len(shown)]
+    text = GridText("Training images and their captions", f"The first {len(shown)} of {len(train)}.", cells=shown)
+    save_grid(folder / "captions.png", images, _PER_ROW, max(1, round(_WIDTH / images.shape[-1])), text)
 
 
 def _short(caption: str) -> str:

@@ -15,7 +15,7 @@ from latentline.core.attributes import CLASS, Attribute
 from latentline.core.labels import class_names
 from latentline.data.decode import Shape
 from latentline.data.store import ImageSplit
-from latentline.figures.grids import save_grid
+from latentline.figures.grids import GridText, save_grid
 from latentline.figures.plots import bars, histogram, write_table
 from stages.download.duplicates import Duplicates
 from stages.download.prepare import PrepareResult, SplitStats
@@ -99,22 +99,27 @@ def write_tables(folder: Path, unreadable: dict[str, str], repeated: list[dict[s
 
 def draw_figures(folder: Path, train: ImageSplit) -> None:
     """Draw training images: the first ones, examples of each class and attribute, and how frequent these are."""
-    _save_thumbnails(folder / "images.png", train.images[: _PER_ROW**2])
+    count = min(_PER_ROW**2, len(train))
+    first = GridText("Training images", f"The first {count} of {len(train)}, as prepared.")
+    _save_thumbnails(folder / "images.png", train.images[:count], first)
     classes, labels = class_names(train.labels.schema), train.labels.classes
     if labels is not None:
         rows = [(labels == label).nonzero()[:_PER_ROW, 0] for label in range(len(classes))]
-        _rows_of_images(folder / "classes.png", train, rows)
+        _rows_of_images(folder / "classes.png", train, rows, "Training images of each class", classes)
         counts = torch.bincount(labels, minlength=len(classes)).tolist()
-        histogram(folder / "class_histogram.png", classes, counts, "training images")
+        title = f"Training images per class, {len(train)} in total"
+        histogram(folder / "class_histogram.png", classes, counts, "training images", title=title)
     if attributes := [attribute for attribute in train.labels.schema if attribute.name != CLASS]:
         columns = [train.labels.column(attribute.name) for attribute in attributes]  # (N,) each
         examples = [_examples(values, attribute) for values, attribute in zip(columns, attributes, strict=True)]
-        _rows_of_images(folder / "attributes.png", train, examples)
+        title = "Training images with each attribute; of a number, from its lowest to its highest value"
+        _rows_of_images(folder / "attributes.png", train, examples, title, [one.name for one in attributes])
         binary = [index for index, attribute in enumerate(attributes) if attribute.kind == "binary"]
         if binary:
             frequencies = torch.stack([columns[index] for index in binary], dim=1).nanmean(dim=0).tolist()
             names = [attributes[index].name for index in binary]
-            bars(folder / "attribute_frequencies.png", names, frequencies, "share of training images")
+            title = "How frequent each attribute is"
+            bars(folder / "attribute_frequencies.png", names, frequencies, "share of training images", title=title)
 
 
 def _examples(values: Tensor, attribute: Attribute) -> Tensor:
@@ -128,18 +133,19 @@ def _examples(values: Tensor, attribute: Attribute) -> Tensor:
     return order[torch.linspace(0, len(order) - 1, min(_PER_ROW, len(order))).round().long()]
 
 
-def _rows_of_images(path: Path, train: ImageSplit, rows: Sequence[Tensor]) -> None:
+def _rows_of_images(path: Path, train: ImageSplit, rows: Sequence[Tensor], title: str, names: Sequence[str]) -> None:
     """Draw one row of images per item: white where it has too few, evenly spaced items where there are too many."""
     chosen = np.linspace(0, len(rows) - 1, min(_MAX_ROWS, len(rows))).round().astype(int).tolist()
     cells = torch.full((len(chosen), _PER_ROW, *train.images.shape[1:]), 255, dtype=torch.uint8)
     for line, index in zip(cells, chosen, strict=True):
         line[: len(rows[index])] = train.images[rows[index]]
-    _save_thumbnails(path, cells.flatten(0, 1))
+    note = f"{len(chosen)} of {len(rows)} rows, evenly spaced." if len(chosen) < len(rows) else ""
+    _save_thumbnails(path, cells.flatten(0, 1), GridText(title, note, [names[index] for index in chosen]))
 
 
-def _save_thumbnails(path: Path, images: Tensor) -> None:
+def _save_thumbnails(path: Path, images: Tensor, text: GridText) -> None:
     """Draw a grid of images, shrunk or enlarged to about ``_THUMBNAIL`` pixels."""
     side = max(images.shape[-2:])
     shrink = -(-side // _THUMBNAIL)
     small = F.avg_pool2d(images.float(), shrink, ceil_mode=True).round().to(torch.uint8) if shrink > 1 else images
-    save_grid(path, small, columns=_PER_ROW, scale=max(1, _THUMBNAIL // side))
+    save_grid(path, small, columns=_PER_ROW, scale=max(1, _THUMBNAIL // side), text=text)

@@ -13,6 +13,7 @@ from latentline.latents.tokens import write_tokens
 from latentline.runtime.compute import set_up
 from latentline.runtime.parallel import init_distributed
 from latentline.runtime.resumable_map import resumable_map
+from stages.encode_and_cache_latents.captions import EncodedCaptions
 from stages.encode_and_cache_latents.encode import encode_splits, resume_file
 from stages.encode_and_cache_latents.export import export_latents, require_exportable
 from stages.encode_and_cache_latents.params import LatentsParams
@@ -33,15 +34,22 @@ def main() -> None:
     trained, card = load_autoencoder(device), read_card(PREPARED)
     if params.export:
         require_exportable(params.export, card, trained.network.latent_shape)
+    captions = {name: read_captions(PREPARED, name) for name in card.counts}
+    present = {name: texts for name, texts in captions.items() if texts is not None}
+    encoder = None
+    if present and text.encoder == "pretrained":
+        encoder = EncodedCaptions(text, card.captions, device, compute.save_every_seconds)
     state = resume_file(params, seed, trained, card)
     with resumable_map(state, compute.save_every_seconds, ranks) as chunks:
         stats = encode_splits(params, seed, trained, card, chunks)
-    captions = {name: read_captions(PREPARED, name) for name in card.counts}
-    present = {name: texts for name, texts in captions.items() if texts is not None}
-    write_tokens(Path(), present or None, text.vocabulary_size, text.length)
+    test = read_latents("test")
+    pretrained = None if encoder is None else encoder.pretrained
+    write_tokens(Path(), present or None, text.vocabulary_size, text.length, test.labels, pretrained)
     export_latents(LATENT_EXPORT, {name: read_latents(name) for name in card.counts}, stats, params.export)
-    draw_figures(FIGURES / "latents", read_latents("test").latents, stats)
+    draw_figures(FIGURES / "latents", test.latents, stats)
     state.finish()
+    if encoder is not None:
+        encoder.finish()
 
 
 if __name__ == "__main__":

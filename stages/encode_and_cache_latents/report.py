@@ -5,6 +5,7 @@ from pathlib import Path
 from latentline.core.files import replaced_folder
 from latentline.core.shards import ShardedArray
 from latentline.figures.latents import save_latents
+from latentline.figures.names import first_of
 from latentline.figures.plots import histograms_against_normal
 from latentline.latents.cache import LatentStats
 
@@ -25,5 +26,11 @@ def draw_figures(folder: Path, raw: ShardedArray, stats: LatentStats) -> None:
     with replaced_folder(folder) as temporary:
         by_channel = latents[:, :_HISTOGRAMS].transpose(0, 1).flatten(1)  # (C, N H W) or (D, N)
         titles = [f"channel {channel}" for channel in range(len(by_channel))]
-        histograms_against_normal(temporary / "histograms.png", by_channel.numpy(), titles)
-        save_latents(temporary / "channels.png", latents[:_IN_GRID], scale=4)
+        title = f"Standardised latents of {len(latents)} test images"
+        left_out = first_of(len(by_channel), latents.shape[1], "channels")
+        histograms_against_normal(
+            temporary / "histograms.png", by_channel.numpy(), titles, title=title + (left_out and f".{left_out}")
+        )
+        grid = latents[:_IN_GRID]
+        names = [str(number + 1) for number in range(len(grid))]
+        save_latents(temporary / "channels.png", grid, 8, "Standardised latents of test images", names)

@@ -16,6 +16,7 @@ from latentline.runtime.parallel import init_distributed
 from latentline.runtime.resumable_map import resumable_map
 from latentline.runtime.resume import ResumeFile
 from stages.evaluate.accuracy_score import accuracy_scores, require_classes
+from stages.evaluate.caption_scores import caption_scores
 from stages.evaluate.diffusion_classifier import class_shares, diffusion_classifier_scores, load_class_conditional
 from stages.evaluate.features import STAGE, extract, image_sets
 from stages.evaluate.params import EvaluateParams
@@ -58,6 +59,7 @@ def main() -> None:
     distances, neighbours = distance_scores(params, seed, features, device)
     labels = {"samples": samples.labels, "real_test": real_test.labels}
     metrics |= distances | agreement_scores(extractor.schema, predicted, labels)
+    metrics |= caption_scores(extractor, features, seed)
     if extractor.name == "inception":
         metrics |= fid_scores(distances, whole=count >= max(len(train), len(generated)))
     if params.classification_accuracy_score:

@@ -18,7 +18,7 @@ from latentline.core.timing import record_timing
 from latentline.data.store import ImageSplit
 from latentline.evaluation.agreement import accuracy
 from latentline.feature_extractors.build import PretrainedExtractor, build_feature_extractor
-from latentline.feature_extractors.load import FeatureExtractor
+from latentline.feature_extractors.load import FeatureExtractor, of_network
 from latentline.feature_extractors.training import ClassifierTraining, predict_labels, train_classifier
 from latentline.runtime.checkpoint import load_checkpoint
 from latentline.runtime.compute import to_device
@@ -97,7 +97,7 @@ def accuracy_on_real(
     network = build_feature_extractor(checkpoint.name, **{**checkpoint.constructor, "outputs": column.num_logits})
     if isinstance(network, PretrainedExtractor):
         new_head = {f"head.{name}": value for name, value in network.head.state_dict().items()}
-        network.load_state_dict({**checkpoint.tensors, **new_head})
+        network.load_state_dict({**of_network(checkpoint).tensors, **new_head})
     to_device(network, extractor.device)
     training = checkpoint.settings["training"]
     saving = saving_of(

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from latentline.core.shards import ShardedArray
 from latentline.evaluation.agreement import ConfusionSample
-from latentline.figures.grids import alternating_rows, save_grid
+from latentline.figures.grids import GridText, alternating_rows, save_grid
 from latentline.figures.plots import bars, confusion
 
 _COLUMNS = 16
-_BARS = {"real_test": "fd_real_test", "reconstructions": "fd_reconstruction", "samples": "fd"}
+_BARS = {"real test images": "fd_real_test", "reconstructions": "fd_reconstruction", "samples": "fd"}
 
 
 def draw(
@@ -33,9 +33,20 @@ def draw(
         confusions: of the diffusion classifier; None = it is off.
     """
     heights = {name: metrics[score] for name, score in _BARS.items() if metrics[score] is not None}
-    bars(folder / "fd.png", list(heights), list(heights.values()), "Frechet distance to train")
+    title = f"Fr\u00e9chet distance of {metrics['count']} samples to the training images"
+    bars(
+        folder / "fd.png", list(heights), list(heights.values()), "Fr\u00e9chet distance (lower is closer)", title=title
+    )
+    if "caption_retrieval" in metrics:
+        recall = metrics["caption_retrieval"]["recall_at_1"]
+        present = {name: value for name, value in recall.items() if value is not None}
+        title = "Share of images whose own caption is the nearest of all"
+        bars(folder / "caption_retrieval.png", list(present), list(present.values()), "share (R@1)", title=title)
     shown = neighbours[:_COLUMNS]
     rows = alternating_rows([samples[: len(shown)], train[shown]], len(shown))
-    save_grid(folder / "nearest_train.png", rows, columns=len(shown), scale=2)
+    note = "Nearest in the features of the feature extractor. A copy would look the same."
+    text = GridText("Samples above their nearest training images", note, ["sample", "nearest"])
+    save_grid(folder / "nearest_train.png", rows, columns=len(shown), scale=2, text=text)
     if confusions is not None:
-        confusion(folder / "bayes_confusion.png", *confusions)
+        title = "The denoiser as a classifier of test images: number of images"
+        confusion(folder / "bayes_confusion.png", *confusions, title=title)

@@ -25,6 +25,7 @@ from stages.manipulate.edit import build_editor, edited_images
 from stages.manipulate.edit_inputs import image_files, read_edit_pool, select_batch, select_rows
 from stages.manipulate.measure import measure_edits
 from stages.manipulate.params import ManipulateParams
+from stages.manipulate.prompts import edit_between_prompts
 from stages.manipulate.report import report, report_nothing_to_change
 
 _READ = (AUTOENCODER, DENOISER, FEATURE_EXTRACTOR, LATENT_CLASSIFIERS, LATENT_STATS, PREPARED / "card.json")
@@ -43,12 +44,12 @@ def main() -> None:
     pool = read_edit_pool(Path(params.files), autoencoder, extractor)
     rows = select_rows(params, pool.labels)
     targets, learnt, random = edit_directions(params, seed, stats, pool.labels[rows])
+    editor = build_editor(params, seed, autoencoder, stats)
     if not targets:
         ranks.exit_non_main()
-        report_nothing_to_change()
+        report_nothing_to_change(edit_between_prompts(params, seed, pool, rows, editor, extractor))
         return
     batch = select_batch(pool, rows, targets, params.count, autoencoder, stats)
-    editor = build_editor(params, seed, autoencoder, stats)
 
     inputs = digests([*_READ, *files])
     identity = {"settings": params.model_dump(), "seed": seed, "inputs": inputs}
@@ -56,7 +57,8 @@ def main() -> None:
     with resumable_map(state, compute.save_every_seconds, ranks) as chunks:
         edited = edited_images(params, targets, (learnt, random), batch, editor, chunks)
         table = measure_edits(params, targets, edited, batch, extractor)
-    report(params, seed, targets, learnt, random, batch, editor, table)
+    prompt_edits = edit_between_prompts(params, seed, pool, rows, editor, extractor)
+    report(params, seed, targets, learnt, random, batch, editor, table, prompt_edits)
     state.finish()
 
 

@@ -14,6 +14,7 @@ from latentline.core.errors import UserError
 from latentline.core.labels import LabelTable, class_names
 from latentline.core.paths import PREPARED
 from latentline.core.shards import ShardedArray
+from latentline.data.captions import read_captions
 from latentline.data.decode import FORMATS_IN_WORDS, Shape, UnreadableError, ValueRange, decode, fit
 from latentline.data.image_files import LITTER, in_words, is_litter, kind_left_out
 from latentline.data.store import read_card, read_split
@@ -57,6 +58,8 @@ class EditPool:
     labels: LabelTable
     raw: Tensor | ShardedArray
     """Raw latents (N, *latent_shape)."""
+    captions: list[str] | None = None
+    """Of test images, where they have any; "" = this image has none."""
 
     def batch(self, rows: Tensor, autoencoder: TrainedAutoencoder, stats: LatentStats) -> EditBatch:
         """Read the images of ``rows`` (B,); an autoencoder with noise inverts each of them."""
@@ -81,7 +84,7 @@ def read_edit_pool(folder: Path, autoencoder: TrainedAutoencoder, extractor: Fea
         labels = LabelTable(extractor.schema, extractor.extract(images)[1])
         return EditPool(images, labels, autoencoder.encode(images))
     test = read_split(PREPARED, "test")
-    return EditPool(test.images, test.labels, read_latents("test").latents)
+    return EditPool(test.images, test.labels, read_latents("test").latents, read_captions(PREPARED, "test"))
 
 
 def select_rows(params: ManipulateParams, labels: LabelTable) -> Tensor:

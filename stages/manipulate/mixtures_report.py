@@ -10,7 +10,8 @@ from torch import Tensor
 from latentline.core.seeds import start_noise
 from latentline.editing.mixtures import arithmetic, linear, perturb, spherical
 from latentline.editing.targets import Target
-from latentline.figures.grids import alternating_rows, save_grid
+from latentline.figures.grids import GridText, alternating_rows, save_grid
+from latentline.figures.names import image_names
 from stages.manipulate.edit import Editor
 from stages.manipulate.edit_inputs import EditBatch
 
@@ -35,11 +36,21 @@ def draw_mixtures(folder: Path, targets: Sequence[Target], batch: EditBatch, edi
     if start.noise is not None and end.noise is not None:
         # Content of the first image, noise of the second.
         mixed = [start.images, end.images, editor.decode(start.z0, end.noise)]
-        save_grid(folder / "style_mixing.png", alternating_rows(mixed, 1), columns=3, scale=_SCALE)
+        text = GridText("The latent of one image with the noise of another", columns=["latent", "noise", "both"])
+        save_grid(folder / "style_mixing.png", alternating_rows(mixed, 1), 3, _SCALE, text)
         other_noise = alternating_rows([start.images, editor.decode(start.z0, None)], len(start))
-        save_grid(folder / "conditioned_samples.png", other_noise, columns=len(start), scale=_SCALE)
+        text = GridText("Images above decodings of their latents from other noise", "", ["original", "other noise"])
+        save_grid(folder / "conditioned_samples.png", other_noise, len(start), _SCALE, text)
         edits = _sdedit_in_pixels(start, replace(start, z0=perturbed), editor, seed)
-        save_grid(folder / "perturbed_redrawn.png", edits, columns=1 + len(_TIMES), scale=_SCALE)
+        text = GridText(
+            "Images noised up to time t, then denoised (SDEdit in pixels)",
+            "Rows in turn: conditioned on the image's own latent; on its latent with noise of "
+            f"{_PERTURBATIONS[_PERTURBED]:g} standard deviations added.",
+            [name for first in image_names(start.labels) for name in (first, "perturbed")],
+            ["original", *(f"{t:g}" for t in _TIMES)],
+            "time t",
+        )
+        save_grid(folder / "perturbed_redrawn.png", edits, 1 + len(_TIMES), _SCALE, text)
 
 
 def _draw_interpolations(folder: Path, start: EditBatch, end: EditBatch, editor: Editor) -> None:
@@ -50,7 +61,13 @@ def _draw_interpolations(folder: Path, start: EditBatch, end: EditBatch, editor:
         # Spherical in both rows, which keeps the noise standard normal.
         noise = spherical(start.noise.flatten(1), end.noise.flatten(1), fractions)
     rows = [_decode(editor, mix(start.z0, end.z0, fractions), noise) for mix in (linear, spherical)]
-    save_grid(folder / "interpolations.png", alternating_rows(rows, _FRACTIONS), columns=_FRACTIONS, scale=_SCALE)
+    text = GridText(
+        "Between the latents of two images, on a straight line and on an arc",
+        rows=[f"pair {number + 1}: {kind}" for number in range(len(start)) for kind in ("linear", "spherical")],
+        columns=[f"{fraction:.3g}" for fraction in fractions.tolist()],
+        across="weight of the second image",
+    )
+    save_grid(folder / "interpolations.png", alternating_rows(rows, _FRACTIONS), _FRACTIONS, _SCALE, text)
 
 
 def _draw_perturbations(folder: Path, start: EditBatch, editor: Editor, seed: int) -> Tensor:
@@ -58,17 +75,26 @@ def _draw_perturbations(folder: Path, start: EditBatch, editor: Editor, seed: in
     noise = start_noise(seed, "perturb", start.indices, start.z0.shape[1:])
     noisy = perturb(start.z0, torch.tensor(_PERTURBATIONS), noise)  # (N, scales, F)
     own = None if start.noise is None else start.noise.flatten(1)[:, None].expand(-1, len(_PERTURBATIONS), -1)
-    save_grid(folder / "perturbations.png", _decode(editor, noisy, own), columns=len(_PERTURBATIONS), scale=_SCALE)
+    text = GridText(
+        "Images whose latents have noise added, decoded",
+        rows=image_names(start.labels),
+        columns=[f"{strength:g}" for strength in _PERTURBATIONS],
+        across="noise (standard deviations of the latents)",
+    )
+    save_grid(folder / "perturbations.png", _decode(editor, noisy, own), len(_PERTURBATIONS), _SCALE, text)
     return noisy[:, _PERTURBED]
 
 
 def _draw_arithmetic(folder: Path, targets: Sequence[Target], batch: EditBatch, editor: Editor) -> None:
     """Write arithmetic.png where there are images for it: a, b, c and z_a - z_b + z_c in each row."""
-    if triples := _triples(targets, batch):
+    if found := _triples(targets, batch):
+        names, triples = list(found), list(found.values())
         a, b, c = (batch.take(torch.tensor(rows)) for rows in zip(*triples, strict=True))
         sums = editor.decode(arithmetic(a.z0, b.z0, c.z0), c.noise)
         rows = alternating_rows([a.images, b.images, c.images, sums], 1)
-        save_grid(folder / "arithmetic.png", rows, columns=4, scale=_SCALE)
+        note = "a matches the target of its row; b and c do not, and are alike."
+        columns = ["a", "b", "c", "a \u2212 b + c"]
+        save_grid(folder / "arithmetic.png", rows, 4, _SCALE, GridText("Arithmetic of latents", note, names, columns))
 
 
 def _sdedit_in_pixels(batch: EditBatch, perturbed: EditBatch, editor: Editor, seed: int) -> Tensor:
@@ -92,14 +118,17 @@ def _decode(editor: Editor, z0: Tensor, noise: Tensor | None) -> Tensor:
     return editor.decode(z0.flatten(0, 1), maps)
 
 
-def _triples(targets: Sequence[Target], batch: EditBatch) -> list[tuple[int, int, int]]:
-    """Return rows a, b, c for each target with enough images: a matches, b and c do not and share one other value."""
+def _triples(targets: Sequence[Target], batch: EditBatch) -> dict[str, tuple[int, int, int]]:
+    """Return rows a, b, c by the name of each target with enough images.
+
+    Image a matches the target; b and c do not, and share one other value.
+    """
     values = batch.labels.values
-    triples = []
+    triples = {}
     for target in targets:
         non_matching, column = target.non_matching(values, len(batch)), values[:, target.column_index]
         a = target.matches(values).nonzero()[:1, 0].tolist()
         alike = non_matching[column[non_matching] == column[non_matching[:1]]].tolist()
         if a and len(alike) > 1:
-            triples.append((a[0], alike[0], alike[1]))
+            triples[target.name] = a[0], alike[0], alike[1]
     return triples

@@ -33,5 +33,9 @@ class ManipulateParams(Section):
     """SDEdit: DPM-Solver++ steps from t back to 0."""
     renoise_guidance_scale: Scale = 1.0
     """SDEdit: scale of classifier-free guidance; 1 = off."""
+    prompts: list[Annotated[str, Field(min_length=1)]] = Field(default=[])
+    """Two captions, such as [a red circle, a blue circle]: edit from the first towards the second; [] = off."""
+    prompt_strengths: Annotated[list[float], Field(min_length=1)] = Field(default=[0.0, 0.5, 1.0, 1.5, 2.0, 3.0])
+    """Strengths of these edits in ascending order; 1 = the difference that the denoiser makes between both captions."""
     strips: Positive = 10
     """Rows of the figure, one per target."""

@@ -11,30 +11,38 @@ from latentline.core.files import replaced_folder, write_metrics
 from latentline.core.paths import FIGURES, METRICS
 from latentline.editing.targets import Target
 from latentline.figures.animation import save_animation
-from latentline.figures.grids import alternating_rows, save_grid
+from latentline.figures.grids import GridText, alternating_rows, save_grid
+from latentline.figures.names import first_of
 from latentline.figures.plots import curves, notice, relation, write_table
+from latentline.figures.spread import share_interval
 from stages.manipulate.directions import Directions
 from stages.manipulate.edit import Editor
 from stages.manipulate.edit_inputs import EditBatch
 from stages.manipulate.mixtures_report import draw_mixtures
 from stages.manipulate.params import ManipulateParams
+from stages.manipulate.prompts import PromptEdits
+from stages.manipulate.prompts_report import report_prompts
 
 _NOTHING_TO_CHANGE = "nothing to change: these images have neither labels nor attributes that differ"
 _ALWAYS = ("flip_rate", "ssim")  # columns of curves.csv in every run, each with its reference
 _SCALE = 2  # each pixel becomes _SCALE x _SCALE
 _PAIRS = 8  # columns of before_after.png, at most
 _FRAMES = 13  # of edits.gif
+_PER_FRAME_ROW = 5  # images in a row of edits.gif
+_DIRECTIONS = {"": "learnt directions", "_random": "random directions"}  # by the ends of the names of scores
+_STRENGTH = "strength (standard deviations along the direction)"
 
 log = logging.getLogger(__name__)
 
 
-def report_nothing_to_change() -> None:
-    """Write metrics and figures of a run without a target."""
+def report_nothing_to_change(prompt_edits: PromptEdits | None = None) -> None:
+    """Write metrics and figures of a run without a target. Edits between two captions need none."""
     log.info(_NOTHING_TO_CHANGE)
     with replaced_folder(FIGURES / "manipulate") as folder:
         write_table(folder / "curves.csv", [], ["strength", *_ALWAYS, *(f"{name}_random" for name in _ALWAYS)])
         notice(folder / "notice.png", _NOTHING_TO_CHANGE)
-    write_metrics(METRICS / "manipulate.json", {"targets": 0})
+        prompt_scores = report_prompts(folder, prompt_edits)
+    write_metrics(METRICS / "manipulate.json", {"targets": 0, **prompt_scores})
 
 
 def report(
@@ -46,6 +54,7 @@ def report(
     batch: EditBatch,
     editor: Editor,
     table: list[dict[str, float]],
+    prompt_edits: PromptEdits | None = None,
 ) -> None:
     """Write metrics/manipulate.json and fig/manipulate.
 
@@ -58,32 +67,44 @@ def report(
         batch: the originals.
         editor: draws the images of the figures.
         table: of the scores, see :func:`stages.manipulate.measure.measure_edits`.
+        prompt_edits: between two captions; None = none are asked for.
     """
     at_strongest = {name: value for name, value in table[-1].items() if name != "strength"}
     names = [target.name for target in targets]
-    write_metrics(
-        METRICS / "manipulate.json",
-        {**at_strongest, "targets": len(names), "target_names": names, "by_strength": table},
-    )
     with replaced_folder(FIGURES / "manipulate") as folder:
-        _draw_scores(folder, table)
+        edits = sum(len(target.non_matching(batch.labels.values, params.count)) for target in targets)
+        _draw_scores(folder, table, edits)
         _draw_edits(folder, params, targets, learnt, random, batch, editor)
         draw_mixtures(folder, targets, batch, editor, seed)
+        prompt_scores = report_prompts(folder, prompt_edits)
+    write_metrics(
+        METRICS / "manipulate.json",
+        {**at_strongest, "targets": len(names), "target_names": names, "by_strength": table, **prompt_scores},
+    )
 
 
-def _draw_scores(folder: Path, table: list[dict[str, float]]) -> None:
-    """Write curves.csv, flip_rate.png, kept.png and trade_off.png."""
+def _draw_scores(folder: Path, table: list[dict[str, float]], edits: int) -> None:
+    """Write curves.csv, flip_rate.png, kept.png and trade_off.png, of so many ``edits`` at each strength."""
     write_table(folder / "curves.csv", table)
-    curves(folder / "flip_rate.png", table, "strength", ["flip_rate", "flip_rate_random"], "share predicted as target")
-    kept = [name for name in ("ssim", "identity") if name in table[0]]
-    columns = [f"{name}{end}" for name in kept for end in ("", "_random")]
-    curves(folder / "kept.png", table, "strength", columns, "similarity to the original")
-    lines = {
-        name: [(row[f"ssim{end}"], row[f"flip_rate{end}"]) for row in table]
-        for name, end in (("learnt", ""), ("random", "_random"))
+    flips = {f"flip_rate{end}": name for end, name in _DIRECTIONS.items()}
+    spread = {column: [share_interval(row[column], edits) for row in table] for column in flips}
+    title = f"How many of {edits} edits reach their target (band: 95 % interval)"
+    label, strength = "share predicted as the target", _STRENGTH
+    curves(folder / "flip_rate.png", table, "strength", flips, label, title=title, xlabel=strength, bands=spread)
+    kept = {
+        f"{column}{end}": f"{score}, {name}"
+        for column, score in (("ssim", "SSIM"), ("identity", "identity"))
+        if column in table[0]
+        for end, name in _DIRECTIONS.items()
     }
+    title = f"What {edits} edits keep of the original"
+    curves(folder / "kept.png", table, "strength", kept, "similarity to the original", title=title, xlabel=strength)
+    lines = {name: [(row[f"ssim{end}"], row[f"flip_rate{end}"]) for row in table] for end, name in _DIRECTIONS.items()}
     marks = [f"{row['strength']:g}" for row in table]
-    relation(folder / "trade_off.png", lines, "SSIM to the original", "share predicted as target", marks=marks)
+    bands = {name: spread[column] for column, name in flips.items()}
+    title = f"Targets reached against originals kept, of {edits} edits"
+    label += "; numbers: strength"
+    relation(folder / "trade_off.png", lines, "SSIM to the original", label, title=title, marks=marks, bands=bands)
 
 
 def _draw_edits(
@@ -99,13 +120,27 @@ def _draw_edits(
     shown = targets[: params.strips]
     # Another image in each row, where there are enough.
     starts = [int(target.non_matching(batch.labels.values, row + 1)[-1]) for row, target in enumerate(shown)]
-    for name, directions in (("strips", learnt), ("strips_random", random)):
+    originals = batch.images[starts]  # (targets, C, H, W)
+    names = [f"to {target.name}" for target in shown]
+    columns = ["original", *(f"{strength:g}" for strength in params.strengths)]
+    left_out = first_of(len(shown), len(targets), "targets").strip()
+    for name, directions, kind in (
+        ("strips", learnt, "learnt directions"),
+        ("strips_random", random, "random directions of the same length (reference)"),
+    ):
         strips = _strips(params.strengths, shown, directions, starts, batch, editor)  # (targets, strengths, C, H, W)
-        save_grid(folder / f"{name}.png", strips.flatten(0, 1), columns=strips.shape[1], scale=_SCALE)
+        images = torch.cat([originals[:, None], strips], dim=1)
+        text = GridText(f"Edits along {kind}", left_out, names, columns, _STRENGTH)
+        save_grid(folder / f"{name}.png", images.flatten(0, 1), len(columns), _SCALE, text)
     strengths = torch.linspace(0, params.strengths[-1], _FRAMES).tolist()
     frames = _strips(strengths, shown, learnt, starts, batch, editor)
-    save_animation(folder / "edits.gif", frames.transpose(0, 1), columns=5, scale=_SCALE)
-    save_grid(folder / "before_after.png", *_before_after(params, shown, learnt, batch, editor), scale=_SCALE)
+    moments = [f"strength {strength:.1f}" for strength in strengths]
+    text = GridText("Edits towards targets", left_out, cells=[target.name for target in shown])
+    save_animation(folder / "edits.gif", frames.transpose(0, 1), _PER_FRAME_ROW, _SCALE, text, moments)
+    images, pairs = _before_after(params, shown, learnt, batch, editor)
+    rows = [label for name in names for label in ("original", name)]
+    text = GridText(f"Test images before and after edits of strength {params.strengths[-1]:g}", left_out, rows)
+    save_grid(folder / "before_after.png", images, pairs, _SCALE, text)
 
 
 def _strips(

@@ -35,6 +35,7 @@ def main() -> None:
     prompts = sampler.captions()
     if prompts is not None:
         inputs["prompts"] = sha256_bytes(canonical_json(prompts).encode())
+        inputs["labels"] = sha256_bytes(sampler.labels.values.numpy().tobytes())
     identity = {"settings": params.model_dump(exclude={"figures"}), "inputs": inputs}
     state = ResumeFile(STAGE, identity, computed_by=["stages.sample.draw"])
     started = time.monotonic()

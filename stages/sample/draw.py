@@ -44,6 +44,7 @@ class ImageSampler:
     setting: str  # the probable cause of a latent that is NaN or infinite, with its value
     precision: Precision = "float32"
     prompts: Tensor | None = None  # tokens (P, L) of captions that samples have in turn; None = no captions
+    classes_in_turn: bool = True  # False = each sample has the class of the image whose caption it has
 
     def tokens(self, indices: Tensor) -> Tensor | None:
         """Return the tokens (B, L) of the captions of samples ``indices`` (B,); None = no captions."""
@@ -83,10 +84,13 @@ def load_image_sampler(params: SampleParams, seed: int, device: torch.device) ->
     stats.require_autoencoder(autoencoder.sha256)
     denoiser = load_denoiser(device, stats)
     config = sampling_config(params, denoiser)
-    labels = labels_for_samples(read_labels(stats.schema), params.count)
     cause, tokenizer = _probable_cause(params), denoiser.conditioning.tokenizer
-    prompts = None if tokenizer is None else read_prompts(params, tokenizer)
-    return ImageSampler(autoencoder, denoiser, stats, config, labels, seed, cause, params.precision, prompts)
+    prompts, own = (None, None) if tokenizer is None else read_prompts(params, tokenizer, stats.schema)
+    labels = labels_for_samples(read_labels(stats.schema), params.count)
+    if own is not None:
+        labels = own[torch.arange(params.count) % len(own)]
+    in_turn = own is None
+    return ImageSampler(autoencoder, denoiser, stats, config, labels, seed, cause, params.precision, prompts, in_turn)
 
 
 def sampling_config(params: SampleParams, denoiser: Denoiser) -> SamplingConfig:
@@ -95,7 +99,8 @@ def sampling_config(params: SampleParams, denoiser: Denoiser) -> SamplingConfig:
     Raises:
         UserError: the sampler cannot serve the denoiser's process, or one value has no standard deviation to rescale.
     """
-    require_serves(params.sampler, denoiser.process.path.name, denoiser.process.prediction)
+    process = denoiser.process
+    require_serves(params.sampler, process.path.name, process.prediction, averages=process.mean_flow is not None)
     scale = denoiser.conditioning.guidance(params.guidance_scale, "sample.guidance_scale")
     if params.guidance_rescale and scale != 1 and math.prod(denoiser.latent_shape) == 1:
         raise UserError(
@@ -105,11 +110,13 @@ def sampling_config(params: SampleParams, denoiser: Denoiser) -> SamplingConfig:
     options = SamplerOptions(
         eta=params.eta, variance=params.variance, sigma_scale=params.sigma_scale, diffusion=params.diffusion
     )
+    if params.sampler == "mean_flow" and process.mean_flow is not None:
+        params.require_learnt(process.mean_flow, scale)
     tokenizer = denoiser.conditioning.tokenizer
     negative = tokenizer.encode([params.negative_prompt]) if tokenizer and params.negative_prompt else None
     return SamplingConfig(
         partial(build_sampler, params.sampler, options),
-        build_time_grid(params.time_grid, params.steps, denoiser.process.path, params.time_shift),
+        build_time_grid(params.time_grid, params.steps, process.path, params.time_shift),
         Guidance(scale, params.guidance_start, params.guidance_end, params.guidance_rescale),
         negative,
     )

@@ -1,23 +1,28 @@
-"""The captions that samples are conditioned on."""
+"""The captions that samples are conditioned on, and the labels that belong to them."""
 
 from pathlib import Path
 
 from torch import Tensor
 
 from latentline.core.errors import UserError
+from latentline.core.labels import LabelTable, Schema
 from latentline.latents.tokenizer import CaptionTokenizer
-from latentline.latents.tokens import read_tokens
+from latentline.latents.tokens import read_test_labels, read_tokens
 from stages.sample.params import SampleParams
 
 
-def read_prompts(params: SampleParams, tokenizer: CaptionTokenizer) -> Tensor:
+def read_prompts(params: SampleParams, tokenizer: CaptionTokenizer, schema: Schema) -> tuple[Tensor, LabelTable | None]:
     """Return the tokens int32 (P, L) of the prompts: those of the settings, else the captions of the test images.
+
+    The labels of P test images come with their captions, so that both agree. Prompts of the settings have none: None.
 
     Raises:
         UserError: the file of prompts is missing or no text, or the captions were encoded by another tokenizer.
     """
     prompts = params.prompts or _lines(Path(params.prompts_file))
-    return tokenizer.encode(prompts, "prompts") if prompts else read_tokens("test", tokenizer)
+    if prompts:
+        return tokenizer.encode(prompts, "prompts"), None
+    return read_tokens("test", tokenizer), read_test_labels(schema, tokenizer)
 
 
 def _lines(path: Path) -> list[str]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from latentline.core.shards import ShardedArray
 from latentline.data.store import to_unit_range
-from latentline.figures.grids import alternating_rows, save_grid
+from latentline.figures.grids import GridText, alternating_rows, save_grid
 from latentline.figures.plots import curve_panels, shares
 from stages.train_autoencoder.auxiliary_losses import AuxiliaryLosses, build_perceptual
 from stages.train_autoencoder.params import AutoencoderParams
@@ -19,9 +19,9 @@ _FEW = 1000  # images of the perceptual metric, since it costs many times what d
 _COLUMNS = 16
 _ROWS = 2
 _LOSS_TERMS = {
-    "loss": ["discriminator_loss", "generator_loss"],
-    "adaptive weight": ["adaptive_weight"],
-    "mean logit": ["logits_real", "logits_fake"],
+    "loss": {"discriminator_loss": "discriminator", "generator_loss": "generator"},
+    "adaptive weight": {"adaptive_weight": "adaptive weight"},
+    "mean logit": {"logits_real": "training images", "logits_fake": "reconstructions"},
 }
 
 
@@ -82,20 +82,25 @@ def draw_auxiliary_losses(
         history: one row per epoch.
     """
     if losses.perceptual:
-        curve_panels(folder / "perceptual.png", history, "epoch", {"perceptual distance": ["perceptual"]})
+        panels = {"perceptual distance": ["perceptual"]}
+        curve_panels(folder / "perceptual.png", history, "epoch", panels, title="Perceptual distance in training")
     if losses.discriminator is None:
         return
-    curve_panels(folder / "adversarial.png", history, "epoch", _LOSS_TERMS)
+    curve_panels(folder / "adversarial.png", history, "epoch", _LOSS_TERMS, title="Adversarial training")
     network = losses.discriminator.network.eval()
     real = torch.cat([_confidence(network, batch) for batch in images.split(_BATCH)])  # (N, h, w)
     fake = torch.cat([_confidence(network, batch) for batch in decoded.split(_BATCH)])
     by_set = {"test images": real.mean(dim=(1, 2)), "reconstructions": fake.mean(dim=(1, 2))}
-    shares(folder / "confidence.png", by_set, "discriminator's confidence that an image is real")
+    title = f"The discriminator on {len(decoded)} test images and their reconstructions"
+    shares(folder / "confidence.png", by_set, "confidence that an image is real", title=title)
     count = min(_ROWS * _COLUMNS, len(decoded))
     shown = images[torch.arange(count)]
     rows = [shown, _as_images(real[:count], shown), decoded[:count], _as_images(fake[:count], shown)]
     columns = min(_COLUMNS, count)
-    save_grid(folder / "patches.png", alternating_rows(rows, columns), columns, scale=2)
+    note = "Below each image, the discriminator's confidence in its patches: white = real, black = reconstructed."
+    names = ["original", "confidence", "reconstruction", "confidence"] * (count // columns)
+    text = GridText("The discriminator's confidence, patch by patch", note, names)
+    save_grid(folder / "patches.png", alternating_rows(rows, columns), columns, 2, text)
 
 
 def _confidence(network: nn.Module, images: Tensor) -> Tensor:

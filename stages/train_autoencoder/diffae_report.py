@@ -10,7 +10,7 @@ from latentline.autoencoders.diffae import DiffAE
 from latentline.autoencoders.load import decode_images, noise_for_index
 from latentline.data.store import ImageSplit, to_uint8, to_unit_range
 from latentline.evaluation.reconstruction import psnr, ssim
-from latentline.figures.grids import alternating_rows, save_grid
+from latentline.figures.grids import GridText, alternating_rows, save_grid
 from stages.train_autoencoder.auxiliary_report import perceptual_distance
 from stages.train_autoencoder.params import AutoencoderFiguresParams
 from stages.train_autoencoder.perceptual import PerceptualDistance
@@ -64,17 +64,24 @@ def draw_noise(
     columns = min(params.width, len(reconstructions.decoded))
     images, latents, steps = test.images[:columns], reconstructions.latents[:columns], autoencoder.sample_timesteps
     noise = _inferred_noise(autoencoder, images, latents, device, steps)
+    names = ["original", "random noise", "inferred noise"]
     shown = [images, reconstructions.decoded[:columns], _decoded(autoencoder, latents, noise, device, steps)]
     if noise.shape == images.shape:
         shown.append(to_uint8(noise / 3))  # +-3 standard deviations
-    save_grid(folder / "noise.png", alternating_rows(shown, columns), columns, params.scale)
+        names.append("the noise")
+    note = f"Decoded in {steps} steps. The latent is the same; only the noise x_T differs."
+    text = GridText("Test images decoded from random noise, and from the noise inferred from them", note, names)
+    save_grid(folder / "noise.png", alternating_rows(shown, columns), columns, params.scale, text)
 
     rows, draws = min(params.height, len(images)), params.width - 1
     repeated = reconstructions.latents[:rows].repeat_interleave(draws, dim=0)  # (rows * draws, D)
     decoded = decode_images(autoencoder, repeated, device, images.shape[1:])  # (rows * draws, C, H, W)
     drawn = decoded.unflatten(0, (rows, draws))
     grid = torch.cat([images[:rows, None], drawn], dim=1).flatten(0, 1)  # (rows * (draws + 1), C, H, W)
-    save_grid(folder / "stochastic.png", grid, params.width, params.scale)
+    columns_text = ["original", *(str(number + 1) for number in range(draws))]
+    note = "One test image per row. What the columns share is in the latent; what differs is in the noise."
+    text = GridText("One latent decoded from different noise", note, columns=columns_text, across="draw of the noise")
+    save_grid(folder / "stochastic.png", grid, params.width, params.scale, text)
 
 
 @torch.no_grad()

@@ -16,8 +16,9 @@ from latentline.core.files import replaced_folder
 from latentline.core.seeds import generator
 from latentline.data.store import ImageSplit, to_unit_range
 from latentline.evaluation.reconstruction import active_units, psnr, ssim
-from latentline.figures.grids import alternating_rows, save_grid
+from latentline.figures.grids import GridText, alternating_rows, save_grid
 from latentline.figures.latents import save_latents
+from latentline.figures.names import image_names
 from latentline.figures.plots import curves, write_table
 from latentline.latents.normalizer import Normalizer
 from stages.train_autoencoder.params import AutoencoderFiguresParams
@@ -26,6 +27,7 @@ from stages.train_autoencoder.train import loss_terms
 _STRENGTHS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)  # of perturbations, in standard deviations of each channel
 # Images that an autoencoder with a sampler decodes: 100 steps take 0.13 s of CPU time per image at 28x28.
 _FEW = 100
+_PAIR = ("original", "reconstruction")
 _FEWEST = 2  # images that can differ in a latent
 
 log = logging.getLogger(__name__)
@@ -112,7 +114,8 @@ def draw_preview(
     images = val.images[:columns]
     decoded = decode_images(autoencoder, encode_images(autoencoder, images, device), device, images.shape[1:])
     path = folder / f"preview_{epoch:04d}.png"
-    save_grid(path, alternating_rows([images, decoded], columns), columns, params.scale)
+    text = GridText(f"Validation images after epoch {epoch}", "", _PAIR)
+    save_grid(path, alternating_rows([images, decoded], columns), columns, params.scale, text)
 
 
 def draw_figures(
@@ -146,30 +149,57 @@ def draw_figures(
     columns = min(params.width, count)
     shown = min(params.height // 2 * columns, count)
     chosen = {
-        "reconstructions": torch.arange(shown),
+        "reconstructions": (torch.arange(shown), f"The first {shown} test images and their reconstructions"),
         # evenly spaced percentiles of the error
-        "best_to_worst": by_error[torch.linspace(0, count - 1, shown).round().long()],
-        "worst_reconstructions": by_error[-shown:],
+        "best_to_worst": (
+            by_error[torch.linspace(0, count - 1, shown).round().long()],
+            f"Reconstructions of {count} test images, from the best (top left) to the worst",
+        ),
+        "worst_reconstructions": (
+            by_error[-shown:],
+            f"The {shown} of {count} test images with the largest squared error",
+        ),
     }
+    names = image_names(test.labels[: 2 * params.height])
     perturbation = generator(seed, "train_autoencoder", "perturbation")
     strips = {
-        "interpolations": _interpolated(latents, params.height, params.width),
-        "perturbations": _perturbed(latents, params.height, perturbation),
+        "interpolations": (
+            _interpolated(latents, params.height, params.width),
+            GridText(
+                "Straight lines between the latents of two test images, decoded",
+                rows=[f"{first} \u2192 {second}" for first, second in zip(names[::2], names[1::2], strict=False)],
+                columns=[f"{weight:.2g}" for weight in torch.linspace(0, 1, params.width).tolist()],
+                across="weight of the second image",
+            ),
+        ),
+        "perturbations": (
+            _perturbed(latents, params.height, perturbation),
+            GridText(
+                "Test images whose latents have noise added, decoded",
+                rows=names[: params.height],
+                columns=[f"{strength:g}" for strength in _STRENGTHS],
+                across="noise (standard deviations of each channel)",
+            ),
+        ),
     }
     with replaced_folder(folder) as made:
         for name, history in histories.items():
             write_table(made / f"{name}.csv", history)
             if history[-1]["epoch"] > 0:
-                curves(made / f"{name}.png", history, "epoch", ["loss", "val_loss"], "loss", log=True)
+                lines = {"loss": "training", "val_loss": "validation"}
+                title = f"Training of the autoencoder{name.removeprefix('loss').replace('_', ': ')}"
+                curves(made / f"{name}.png", history, "epoch", lines, "loss", title=title, log=True)
         for preview in sorted(previews.glob("preview_*.png")):
             shutil.copy(preview, made)
-        for name, rows in chosen.items():
+        for name, (rows, title) in chosen.items():
             images = alternating_rows([test.images[rows], decoded[rows]], columns)
-            save_grid(made / f"{name}.png", images, columns, params.scale)
-        save_latents(made / "latents.png", latents[:columns], scale=4 * params.scale)
-        for name, strip in strips.items():
+            text = GridText(title, rows=_PAIR * (len(images) // columns // 2))
+            save_grid(made / f"{name}.png", images, columns, params.scale, text)
+        numbers = [str(number + 1) for number in range(columns)]
+        save_latents(made / "latents.png", latents[:columns], 4 * params.scale, "Latents of test images", numbers)
+        for name, (strip, text) in strips.items():
             images = _decode_strips(strip, autoencoder, device, test.images.shape[1:])
-            save_grid(made / f"{name}.png", images, strip.shape[1], params.scale)
+            save_grid(made / f"{name}.png", images, strip.shape[1], params.scale, text)
 
 
 def _interpolated(latents: Tensor, rows: int, columns: int) -> Tensor:

@@ -1,6 +1,7 @@
 """Initialise the weights from another run's denoiser, or from published weights of DiT or SiT."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,15 @@ def begin_with(
     with refusing_earlier_versions(checkpoint.path, "train_denoiser"):
         found = _shaping(checkpoint.name, checkpoint.constructor, checkpoint.settings)
         autoencoder = checkpoint.trained_on["autoencoder"]
-    require_same("denoiser", folder, found, _shaping(params.name, constructor, settings))
+    if "mean_flow" in checkpoint.settings["process"]:  # weights of flow_matching serve both objectives
+        found["denoiser.objective"] = "mean_flow"
+    wanted = {**_shaping(params.name, constructor, settings), "denoiser.objective": params.objective}
+    require_same("denoiser", folder, found, wanted)
     if autoencoder != stats.autoencoder:
         log.warning("denoiser.init_from: %s was trained on the latents of another autoencoder", folder)
+    if denoiser.process.mean_flow is not None and "mean_flow" not in checkpoint.settings["process"]:
+        new = {name: own for name, own in denoiser.network.state_dict().items() if "embedding.interval." in name}
+        checkpoint = replace(checkpoint, tensors=new | checkpoint.tensors)  # they start at zero, as velocities
     checkpoint.load_into(denoiser.network)
     return checkpoint.sha256
 
@@ -75,6 +82,11 @@ def _begin_with_published(denoiser: Denoiser, params: DenoiserParams, constructo
             "published weights, which take no captions; change one of them"
         )
     process = denoiser.process
+    if process.mean_flow is not None:
+        raise UserError(
+            f"denoiser.objective (mean_flow) must be flow_matching, since denoiser.init_from ({path}) holds published "
+            "weights; train with it first, and begin mean_flow with that checkpoint"
+        )
     if (convention := CONVENTIONS.get((process.path.name, process.prediction))) is None:
         raise UserError(
             f"denoiser.process.path ({process.path.name}) must be vp_linear with prediction epsilon (weights of DiT) "
@@ -111,9 +123,12 @@ def _read_published(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]
 def _shaping(name: str, constructor: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     """Return all that shapes a denoiser and the meaning of its output, by the names of the settings."""
     shaping = {"denoiser.name": name, "denoiser.condition": settings["condition"]}
-    shaping |= {f"denoiser.process.{key}": value for key, value in settings["process"].items()}
+    process = settings["process"]
+    shaping |= {f"denoiser.process.{key}": process[key] for key in ("path", "prediction")}
     tokenizer = sha256_bytes(settings["text"]["tokenizer"].encode())[:12] if "text" in settings else None
     shaping |= {"denoiser.text": None, "tokenizer of the captions": tokenizer}
+    if encoder := settings.get("text", {}).get("encoder"):
+        shaping |= {"text encoder of text.path": encoder["sha256"][:12]}
     return shaping | _by_setting(constructor)
 
 

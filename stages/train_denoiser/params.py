@@ -55,6 +55,25 @@ class ProcessParams(Section):
     """uniform | min_snr: weight of the squared error at each t."""
 
 
+class MeanFlowParams(Section):
+    """Training of average velocities; used with objective mean_flow."""
+
+    fraction: Fraction = 0.5
+    """Fraction of the training examples that teach averages; the others teach the velocity."""
+    loss_power: Annotated[float, Field(ge=0, le=2)] = 0.5
+    """Power p of their weight 1 / (squared error + 0.001)^p; 0 = plain squared error."""
+    max_guidance_scale: Annotated[float, Field(ge=1, le=100)] = 4.0
+    """Largest guidance_scale of sampler mean_flow."""
+    guidance_start: Annotated[float, Field(ge=0, le=1)] = 0.15
+    """Smallest t with guidance; sampler mean_flow needs the same sample.guidance_start."""
+    guidance_end: Annotated[float, Field(ge=0, le=1)] = 0.6
+    """Largest t with guidance; sampler mean_flow needs the same sample.guidance_end."""
+
+    def field(self) -> dict[str, float]:
+        """Return what the checkpoint stores: the arguments of ``diffusion.mean_flow.MeanFlow``."""
+        return self.model_dump(include={"max_guidance_scale", "guidance_start", "guidance_end"})
+
+
 class PreviewParams(Section):
     """Grids of samples drawn while training."""
 
@@ -73,16 +92,17 @@ class PreviewParams(Section):
 
 
 class TextEncoderParams(Section):
-    """Network of the captions, trained together with the denoiser; used where the images have captions."""
+    """Network of the captions, trained together with the denoiser; used where the images have captions.
 
-    encoder: Literal["transformer"] = "transformer"
-    """transformer (trained with the denoiser): network that reads the captions; see docs/text.md."""
+    Of a pretrained encoder (``text.encoder``) a projection of its states trains, and its width alone applies.
+    """
+
     width: Width = 128
     """Channels of every layer and of the states that the denoiser attends to."""
     depth: Depth = 2
-    """Blocks."""
+    """Blocks; text.encoder transformer only."""
     heads: Positive = 4
-    """Attention heads; a divisor of the width."""
+    """Attention heads, a divisor of the width; text.encoder transformer only."""
 
 
 class DenoiserParams(Section):
@@ -136,6 +156,10 @@ class DenoiserParams(Section):
     file, or a folder of diffusers); data/no_weights = random weights."""
     init_from_sha256: Sha256 | None = None
     """Expected sha256 of the weights' file in that folder; null = any."""
+    objective: Literal["flow_matching", "mean_flow"] = "flow_matching"
+    """flow_matching (the prediction of denoiser.process) | mean_flow (average velocities too, for sampler mean_flow
+    with 1 or 2 steps): what is learnt; see docs/diffusion.md."""
+    mean_flow: MeanFlowParams = MeanFlowParams()
     text: TextEncoderParams = TextEncoderParams()
     process: ProcessParams = ProcessParams()
     preview: PreviewParams = PreviewParams()
@@ -143,7 +167,8 @@ class DenoiserParams(Section):
 
     def constructor(self) -> dict[str, Any]:
         """Return the arguments of the network ``name``, without the latent's shape and the condition's width."""
-        return self.model_dump(include=_CONSTRUCTORS[self.name])
+        averages = {"average_velocity": True} if self.objective == "mean_flow" else {}
+        return self.model_dump(include=_CONSTRUCTORS[self.name]) | averages
 
     @model_validator(mode="after")
     def _something_is_learnt(self) -> "DenoiserParams":
@@ -152,6 +177,28 @@ class DenoiserParams(Section):
             raise ValueError(
                 f"denoiser.epochs (0) must be at least 1 without initial weights for the {self.name}; "
                 "raise it, or set denoiser.init_from to a folder of weights"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _averages_are_of_velocities(self) -> "DenoiserParams":
+        if self.objective != "mean_flow":
+            return self
+        process = self.process
+        for name, value, expected in (
+            ("process.path", process.path, "flow"),
+            ("process.prediction", process.prediction, "velocity"),
+            ("process.loss_weighting", process.loss_weighting, "uniform"),
+        ):
+            if value != expected:
+                raise ValueError(
+                    f"denoiser.{name} ({value}) must be {expected} with denoiser.objective mean_flow; set it so, or "
+                    "the objective to flow_matching"
+                )
+        if self.mean_flow.guidance_start > self.mean_flow.guidance_end:
+            raise ValueError(
+                f"denoiser.mean_flow.guidance_start ({self.mean_flow.guidance_start}) must be at most "
+                f"denoiser.mean_flow.guidance_end ({self.mean_flow.guidance_end}); lower it, or raise guidance_end"
             )
         return self
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from latentline.autoencoders.load import TrainedAutoencoder
+from latentline.core.attributes import CLASS
 from latentline.core.files import canonical_json, replaced_folder, sha256_bytes, write_metrics
 from latentline.core.finite import require_finite
 from latentline.core.paths import FIGURES, METRICS
@@ -23,7 +24,8 @@ from latentline.diffusion.partial_denoising import denoise, estimate
 from latentline.diffusion.path import add_noise_at
 from latentline.diffusion.process import conditional_model
 from latentline.diffusion.time_grid import time_grid
-from latentline.figures.grids import save_grid, turns_as_rows
+from latentline.figures.grids import GridText, save_grid, turns_as_rows
+from latentline.figures.names import first_of, image_names
 from latentline.figures.plots import bars, curves, write_table
 from latentline.latents.cache import LatentStats, read_labels
 from stages.train_denoiser.evaluate import evaluate
@@ -58,7 +60,8 @@ def preview_drawer(
 
     def draw(denoiser: Denoiser, epoch: int) -> None:
         if params.every_epochs and epoch and epoch % params.every_epochs == 0:
-            _draw_preview(folder / _PREVIEW.format(epoch), denoiser, params, stats, seed, autoencoder, tokens)
+            path, title = folder / _PREVIEW.format(epoch), f"Samples after epoch {epoch}"
+            _draw_preview(path, title, denoiser, params, stats, seed, autoencoder, tokens)
 
     return draw
 
@@ -123,16 +126,21 @@ def write_report(
 def _draw_curves(folder: Path, history: list[dict[str, float]], by_time: dict[str, float], prediction: str) -> None:
     """Draw the loss by epoch, the same by time, and the test loss by time, each with its table."""
     write_table(folder / "loss.csv", history)
-    curves(folder / "loss.png", history, "epoch", ["loss", "val_loss"], f"loss ({prediction})")
-    details = {name: f"t {name.partition('@')[2]}" for name in history[-1] if name.startswith(LOSS_AT)}
+    names = {"loss": "training", "val_loss": "validation"}
+    curves(folder / "loss.png", history, "epoch", names, f"loss ({prediction})", title="Training of the denoiser")
+    details = {name: f"t = {name.partition('@')[2]}" for name in history[-1] if name.startswith(LOSS_AT)}
     by_epoch = [{"epoch": row["epoch"], **{label: row[name] for name, label in details.items()}} for row in history]
-    curves(folder / "loss_by_time.png", by_epoch, "epoch", list(details.values()), "val loss by t")
+    label, title = f"validation loss ({prediction})", "Validation loss at each time t (0 = data, 1 = noise)"
+    curves(folder / "loss_by_time.png", by_epoch, "epoch", list(details.values()), label, title=title, ordered=True)
     write_table(folder / "buckets.csv", [{"t": t, "loss": value} for t, value in by_time.items()])
-    bars(folder / "buckets.png", list(by_time), list(by_time.values()), "test loss by t")
+    label, title = f"loss ({prediction})", "Test loss of the trained denoiser at each time"
+    losses = list(by_time.values())
+    bars(folder / "buckets.png", list(by_time), losses, label, title=title, xlabel="time t (0 = data, 1 = noise)")
 
 
 def _draw_preview(
     path: Path,
+    title: str,
     denoiser: Denoiser,
     params: PreviewParams,
     stats: LatentStats,
@@ -149,7 +157,14 @@ def _draw_preview(
     z0 = draw_latents(denoiser, config, seed, "preview", torch.arange(len(labels)), labels, None, captions)
     setting = f"denoiser.preview.guidance_scale ({params.guidance_scale})"
     require_finite(z0, setting, "lower it or denoiser.optimizer.lr, or set denoiser.preview.every_epochs to 0")
-    save_grid(path, autoencoder.decode(stats.normalizer.restore(z0)), params.width, params.scale)
+    names: list[str] = []
+    if CLASS in denoiser.conditioning.names and tokens is None:
+        names = list(stats.classes[: params.height])
+        title += ", one class per row"
+    note = f"{params.steps} steps, guidance scale {params.guidance_scale:g}."
+    note += first_of(len(names), len(stats.classes), "classes") if names else ""
+    images = autoencoder.decode(stats.normalizer.restore(z0))
+    save_grid(path, images, params.width, params.scale, GridText(title, note, names))
 
 
 @torch.no_grad()
@@ -172,9 +187,17 @@ def draw_partial_denoising(
     z0 = test.z0(columns)
     model = conditional_model(denoiser.network, denoiser.process, test.condition(columns))
     noise = torch.randn(z0.shape, generator=generator(seed, "from the middle")).to(z0)
-    rows = [z0]
+    rows, names = [z0], ["decoded"]
     for t in _TIMES:
+        names += [f"t = {t:g}: noised", "estimate", "denoised"]
         z_t = add_noise_at(model.path, z0, noise, t)
         rows += [z_t, estimate(model, z_t, t), denoise(model, z_t, t, _STEPS)]
     latents = require_finite(torch.cat(rows), "denoiser.optimizer.lr", "lower it, and train the denoiser again")
-    save_grid(path, autoencoder.decode(stats.normalizer.restore(latents)), columns=len(z0), scale=2)
+    images = autoencoder.decode(stats.normalizer.restore(latents))
+    note = (
+        "One test image per column. Its latent is noised to time t, then the network estimates the clean latent at "
+        f"once (estimate) or in {_STEPS} steps (denoised). All are decoded."
+    )
+    columns_text = image_names(test.labels[columns])
+    text = GridText("Denoising test images from rising noise", note, names, columns_text)
+    save_grid(path, images, columns=len(z0), scale=2, text=text)

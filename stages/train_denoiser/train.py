@@ -5,7 +5,8 @@ The resume key of the training covers this module and its imports. It therefore 
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,9 +20,11 @@ from latentline.data.batches import EpochSampler
 from latentline.denoisers.build import build_denoiser
 from latentline.denoisers.conditioning import build_conditioning
 from latentline.denoisers.load import Denoiser
+from latentline.diffusion.mean_flow import Intervals, mean_flow_loss, sample_intervals
 from latentline.diffusion.objective import denoising_loss, sample_times
 from latentline.diffusion.process import build_process
 from latentline.latents.cache import LatentStats, read_labels
+from latentline.latents.caption_states import read_states
 from latentline.latents.tokens import read_tokenizer, tokens_digest
 from latentline.runtime.compute import channels_last, to_device
 from latentline.runtime.memory import ForwardPass, require_trainable
@@ -67,16 +70,18 @@ def build(
     Raises:
         UserError: the network does not fit into memory, does not fit the latents, or cannot take the initial weights.
     """
-    conditioning = build_conditioning(params.condition, stats.schema, read_tokenizer())
-    tokenizer = conditioning.tokenizer
+    conditioning = build_conditioning(params.condition, stats.schema, read_tokenizer(), read_states(Path(), device))
+    tokenizer, states = conditioning.tokenizer, conditioning.states
     constructor = {
         "latent_shape": list(stats.shape),
         "cond_dim": conditioning.cond_dim,
         **params.constructor(),
     }
-    if tokenizer is not None:
-        sizes = params.text.model_dump(exclude={"encoder"})
-        constructor["text"] = {"num_ids": tokenizer.num_ids, "length": tokenizer.length, **sizes}
+    if tokenizer is not None and states is not None:
+        sizes = {"state_width": states.info.width, "length": tokenizer.length, "width": params.text.width}
+        constructor["text"] = sizes
+    elif tokenizer is not None:
+        constructor["text"] = {"num_ids": tokenizer.num_ids, "length": tokenizer.length, **params.text.model_dump()}
 
     def forward(network: nn.Module, rows: int) -> object:
         return network(torch.empty(rows, *stats.shape), torch.empty(rows), conditioning.null(rows))
@@ -95,16 +100,19 @@ def build(
     )
     torch.manual_seed(derive_seed(seed, STAGE, "weights"))
     network = to_device(build_denoiser(params.name, **constructor), device)
-    process = build_process(params.process.path, params.process.prediction)
+    path_and_prediction = params.process.model_dump(include={"path", "prediction"})
+    averages = params.mean_flow.field() if params.objective == "mean_flow" else None
+    process = build_process(**path_and_prediction, mean_flow=averages)
     denoiser = Denoiser(network, process, conditioning, stats.shape, device)
     settings = {
         "condition": conditioning.names,
-        "process": {"path": process.path.name, "prediction": process.prediction},
+        "process": path_and_prediction | ({} if averages is None else {"mean_flow": averages}),
         "precision": params.optimizer.precision,
     }
     trained_on = {"autoencoder": stats.autoencoder, "latents": sha256_file(LATENT_STATS)}
     if tokenizer is not None:
-        settings["text"] = {"tokenizer": tokenizer.json, "length": tokenizer.length}
+        encoder = {} if states is None else {"encoder": asdict(states.info)}
+        settings["text"] = {"tokenizer": tokenizer.json, "length": tokenizer.length, **encoder}
         trained_on["tokens"] = tokens_digest()
     if params.init_from != NO_WEIGHTS:
         trained_on["init_from"] = begin_with(denoiser, params, settings, constructor, stats)
@@ -135,7 +143,7 @@ def train(
     Returns:
         The denoiser with each of the averaged weights, by their decay; and one row per epoch, of the first average.
     """
-    latents, device = splits["train"], denoiser.device
+    latents, device, field = splits["train"], denoiser.device, denoiser.process.mean_flow
     order = EpochSampler(len(latents), params.optimizer.batch_size, derive_seed(seed, STAGE, "order"))
 
     own, parts = own_micro_batches(order.batch_size, params.optimizer.accumulate, ranks)
@@ -147,7 +155,12 @@ def train(
         t = sample_times(len(rows), params.process.time_sampling, numbers)
         noise = torch.randn((len(rows), *denoiser.latent_shape), generator=numbers)
         dropped = torch.rand(len(rows), generator=numbers) < params.label_dropout
-        return {**latents.inputs(rows[own]), "t": t[own], "noise": noise[own], "dropped": dropped[own]}
+        inputs = {**latents.inputs(rows[own]), "t": t[own], "noise": noise[own], "dropped": dropped[own]}
+        if field is None:
+            return inputs
+        numbers = generator(seed, STAGE, "intervals", step)
+        intervals = sample_intervals(t, params.mean_flow.fraction, field.max_guidance_scale, numbers)
+        return inputs | {name: numbers[own] for name, numbers in intervals._asdict().items()}
 
     inputs_of = StepInputs(draw, device)
 
@@ -156,8 +169,15 @@ def train(
         z0, condition = latents.batch(inputs)
         z0, condition = channels_last(z0), condition.dropped(inputs["dropped"])
         for weight, part in parts:
-            batch = (z0[part], condition.rows(part), inputs["t"][part], inputs["noise"][part])
-            value = denoising_loss(denoiser.network, denoiser.process, *batch, params.process.loss_weighting).mean()
+            z, rows, noise = z0[part], condition.rows(part), inputs["noise"][part]
+            if field is None:
+                batch = (z, rows, inputs["t"][part], noise)
+                losses = denoising_loss(denoiser.network, denoiser.process, *batch, params.process.loss_weighting)
+            else:
+                intervals = Intervals(*(inputs[name][part] for name in Intervals._fields))
+                power = params.mean_flow.loss_power
+                losses = mean_flow_loss(denoiser.network, field, z, rows, intervals, noise, power)
+            value = losses.mean()
             yield weight, value, {"loss": value}
 
     def on_epoch(averaged: nn.Module, epoch: int) -> dict[str, float]:

@@ -11,11 +11,19 @@ from latentline.core.files import write_metrics
 from latentline.core.labels import Schema
 from latentline.data.store import ImageSplit
 from latentline.evaluation.agreement import NO_VALUE, agreement, confusion_sample, constant_agreement
-from latentline.feature_extractors.build import ExtractorNetwork
-from latentline.feature_extractors.training import predict_labels
-from latentline.figures.plots import confusion, curves, notice, write_table
+from latentline.feature_extractors.features import extract_features
+from latentline.feature_extractors.retrieval import caption_retrieval
+from latentline.feature_extractors.training import labels_of_features
+from latentline.figures.plots import confusion, curve_panels, notice, write_table
+from stages.train_feature_extractor.captions import Captions
+from stages.train_feature_extractor.train import NewExtractor
 
 _NOTHING = "nothing to learn: these images have neither labels nor attributes"
+_DRAWN = {
+    "loss": "training loss",
+    "val_agreement": "agreement with the labels (validation)",
+    "val_caption_retrieval": "own caption is the nearest (validation)",
+}
 
 log = logging.getLogger(__name__)
 
@@ -31,12 +39,13 @@ def report_untrained(metrics_file: Path, folder: Path, name: str) -> None:
 def report(
     metrics_file: Path,
     folder: Path,
-    name: str,
-    network: ExtractorNetwork,
+    extractor: NewExtractor,
     schema: Schema,
     test: ImageSplit,
     history: list[dict[str, float]],
     device: torch.device,
+    seed: int,
+    captions: Captions | None,
 ) -> None:
     """Write the metrics of the ``test`` split, and the figures.
 
@@ -45,30 +54,42 @@ def report(
     Args:
         metrics_file: metrics/feature_extractor.json.
         folder: of the figures.
-        name: of the network.
-        network: trained, on ``device``.
-        schema: of the labels that it predicts; at least one.
+        extractor: trained, on ``device``.
+        schema: of the labels that it predicts.
         test: images and labels.
         history: of the training.
         device: of the network.
+        seed: of the captions among which an image's own is sought, where they are many.
+        captions: that the extractor's pair has learnt; None = it has no pair.
     """
-    predicted = predict_labels(network, test.images, schema, device)
+    features = extract_features(extractor.network, test.images, device, progress=True)
+    predicted = labels_of_features(extractor.network, features, schema, device)
     columns = list(zip(schema, predicted.T, test.labels.values.T, strict=True))
     scores: dict[str, Any] = {column.name: agreement(column, answers, targets) for column, answers, targets in columns}
     references: dict[str, Any] = {column.name: constant_agreement(column, targets) for column, _, targets in columns}
-    metrics: dict[str, Any] = {**_naming(name), "by_column": scores, "by_column_of_the_best_constant": references}
+    metrics: dict[str, Any] = {
+        **_naming(extractor.name),
+        "by_column": scores,
+        "by_column_of_the_best_constant": references,
+    }
     if reasons := {name: NO_VALUE for name, score in scores.items() if score is None}:
         metrics["not_computed"] = reasons
     discrete = [column.name for column in schema if column.kind != "continuous" and column.name not in reasons]
     if averaged := [CLASS] if CLASS in scores else discrete:
         metrics["accuracy"] = sum(scores[column] for column in averaged) / len(averaged)
         metrics["accuracy_of_the_commonest_class"] = sum(references[column] for column in averaged) / len(averaged)
+    if extractor.pair and captions:
+        tokens = {"real_test": captions.tokens["test"]}
+        metrics["caption_retrieval"] = caption_retrieval(extractor.pair.model, {"real_test": features}, tokens, seed)
     write_metrics(metrics_file, metrics)
-    write_table(folder / "loss.csv", history)
-    curves(folder / "loss.png", history, "epoch", ["loss", "val_agreement"], "loss, agreement")
+    # `dvc plots` needs the column of agreement, also where there is none.
+    write_table(folder / "loss.csv", history, list(dict.fromkeys([*history[0], "val_agreement"])))
+    panels = {label: [name] for name, label in _DRAWN.items() if name in history[0]}
+    curve_panels(folder / "loss.png", history, "epoch", panels, title="Training of the feature extractor")
     for column, answers, targets in columns:
         if column.name == CLASS:
-            confusion(folder / "confusion.png", *confusion_sample(column, answers, targets))
+            title = "Feature extractor on test images: number of images"
+            confusion(folder / "confusion.png", *confusion_sample(column, answers, targets), title=title)
 
 
 def _naming(name: str) -> dict[str, Any]:

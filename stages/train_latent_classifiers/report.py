@@ -13,12 +13,21 @@ from latentline.core.labels import LabelTable
 from latentline.core.paths import FIGURES, METRICS
 from latentline.evaluation.agreement import NO_VALUE, agreement, confusion_sample, constant_agreement
 from latentline.figures.plots import bars, confusion, notice, relation
+from latentline.figures.spread import share_interval
 from latentline.probes.probes import Logistic, probabilities
 from stages.train_latent_classifiers.calibration import Bin, calibration_error, reliability
 from stages.train_latent_classifiers.detection import SCORES, detection
 
 _MAX_LOGITS = 1 << 26  # of all test latents; their probabilities take 8 bytes each, several times
+_TITLES = {
+    "auroc": "area under the ROC curve",
+    "f1": "F1",
+    "precision": "precision",
+    "recall": "recall",
+    "r2": "R\u00b2",
+}
 _NOTHING_TO_LEARN = "nothing to learn: these images have neither labels nor attributes"
+_CAPTIONS = "probes learn no captions; where there are captions, manipulate.prompts edits from one to another"
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +68,7 @@ def report(
             )
             return
         log.info(_NOTHING_TO_LEARN)
+        log.info(_CAPTIONS)
         notice(folder / "notice.png", _NOTHING_TO_LEARN)
         write_metrics(METRICS / "latent_classifiers.json", {"columns": 0})
 
@@ -96,26 +106,32 @@ def _score(
             counts = {"classes": len(attribute.classes), "classes_fitted": fitted[attribute.name]}
             by_column[attribute.name] |= counts
         if attribute.name == CLASS:
-            confusion(folder / "confusion.png", *confusion_sample(attribute, predicted, truth))
+            title = "Linear probe of test latents: number of images"
+            confusion(folder / "confusion.png", *confusion_sample(attribute, predicted, truth), title=title)
     if decisions:
         chosen = [decisions[CLASS]] if CLASS in decisions else list(decisions.values())
         confidence, correct = (torch.cat(parts) for parts in zip(*chosen, strict=True))
-        _draw_reliability(folder / "reliability.png", reliability(confidence, correct))
+        _draw_reliability(folder / "reliability.png", reliability(confidence, correct), len(correct))
     attributes = {name: scores for name, scores in by_column.items() if name != CLASS}
     metrics = by_column.get(CLASS) or _means(attributes)
     shown = metrics.get("by_class", attributes)
     for score in (*SCORES, "r2"):
         if values := {name: scores[score] for name, scores in shown.items() if score in scores}:
-            bars(folder / f"{score}.png", list(values), list(values.values()), f"{score} on test latents")
+            each = "attribute" if shown is attributes else "class"
+            title = f"Linear probes: {_TITLES[score]} of each {each}"
+            bars(folder / f"{score}.png", list(values), list(values.values()), _TITLES[score], title=title, mean=True)
     return {**metrics, **({"by_attribute": attributes} if attributes else {})}
 
 
-def _draw_reliability(path: Path, bins: list[Bin]) -> None:
+def _draw_reliability(path: Path, bins: list[Bin], count: int) -> None:
+    predictions = f"accuracy (ECE {calibration_error(bins):.3f})"
     lines = {
-        f"predictions (ECE {calibration_error(bins):.3f})": [(part.confidence, part.accuracy) for part in bins],
+        predictions: [(part.confidence, part.accuracy) for part in bins],
         "share of all predictions": [(part.confidence, part.share) for part in bins],
     }
-    relation(path, lines, "confidence", "accuracy", diagonal=True)
+    bands = {predictions: [share_interval(part.accuracy, part.share * count) for part in bins]}
+    title = f"Linear probes: reliability of {count} predictions (band: 95 %)"
+    relation(path, lines, "confidence", "accuracy, share", title=title, diagonal="perfect calibration", bands=bands)
 
 
 def _means(by_column: dict[str, dict[str, Any]]) -> dict[str, Any]:

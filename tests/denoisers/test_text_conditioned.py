@@ -91,8 +91,6 @@ def test_guidance_leads_away_from_a_negative_caption(name):
     expected = away + 3 * (network(z, t, condition) - away)
     guided = guided_model(network, PROCESS, condition, Guidance(3.0), negative).output(z, t)
     torch.testing.assert_close(guided, expected, rtol=1e-4, atol=1e-4)
-    shared = condition.with_tokens(TOKENIZER.encode(["a green circle"]))
-    torch.testing.assert_close(guided_model(network, PROCESS, condition, Guidance(3.0), shared).output(z, t), guided)
 
 
 @each_network

@@ -16,7 +16,7 @@ DRAWINGS = {
         path, [{"epoch": 0}, *ROWS], "epoch", {"losses": ["loss", "val_loss"], "other": ["loss"]}
     ),
     "relation": lambda path: plots.relation(
-        path, {"a": [(0.1, 0.2), (0.5, 0.9)], "b": [(0.2, 0.1)]}, "x", "y", marks=["1", "2"], diagonal=True
+        path, {"a": [(0.1, 0.2), (0.5, 0.9)], "b": [(0.2, 0.1)]}, "x", "y", marks=["1", "2"], diagonal="equal"
     ),
     "shares": lambda path: plots.shares(path, {"a": [0.1, 0.2], "b": [0.2, 0.9]}, "confidence"),
     "bars": lambda path: plots.bars(path, ["T-shirt/top", "b"], [1.0, 2.0], "count"),

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib.font_manager import fontManager
 from matplotlib.text import Text
 from PIL import Image
 
-from latentline.figures import plots, text
+from latentline.figures import grids, plots, text
 
 NAMES = {
     "one dollar": "$",
@@ -50,7 +51,7 @@ PLOTS = {
     "curve_panels": lambda path, name: plots.curve_panels(
         path, [{name: 1.0}, {name: 2.0}], name, {name: [name], "b": [name]}
     ),
-    "relation": lambda path, name: plots.relation(path, {name: POINTS}, name, name, marks=[name], diagonal=True),
+    "relation": lambda path, name: plots.relation(path, {name: POINTS}, name, name, marks=[name], diagonal="equal"),
     "shares": lambda path, name: plots.shares(path, {name: [0.1, 0.2], "b": [0.3]}, name),
     "bars": lambda path, name: plots.bars(path, [name, "b"], [1.0, 2.0], name),
     "many bars": lambda path, name: plots.bars(path, [name] * 63, list(range(63)), name),
@@ -59,7 +60,13 @@ PLOTS = {
     "confusion": lambda path, name: plots.confusion(path, np.array([[3, 1], [0, 2]]), [name, "b"]),
     "large confusion": lambda path, name: plots.confusion(path, np.eye(30), [name] * 30),
     "notice": plots.notice,
-    "captioned_images": lambda path, name: plots.captioned_images(path, np.zeros((1, 1, 2, 2), np.uint8), [name], 1),
+    "labelled grid": lambda path, name: grids.save_grid(
+        path,
+        torch.zeros(2, 1, 2, 2, dtype=torch.uint8),
+        1,
+        20,
+        grids.GridText(name, name, [name, "b"], [name], name, [name, "b"]),
+    ),
     "histograms_against_normal": lambda path, name: plots.histograms_against_normal(
         path, np.random.default_rng(0).normal(size=(2, 50)), [name, "b"]
     ),
@@ -118,7 +125,7 @@ def test_a_name_that_the_first_font_can_draw_is_drawn_as_it_is(tmp_path, drawn, 
 
 def test_a_legend_has_every_line_but_the_diagonal(tmp_path, drawn):
     lines = {"_a": POINTS, "b": POINTS, "": POINTS}
-    plots.relation(tmp_path / "x.png", lines, "x", "y", diagonal=True)
+    plots.relation(tmp_path / "x.png", lines, "x", "y", diagonal="equal")
     shown = {one.get_text() for one in drawn}
     assert {"_a", "b"} <= shown
     assert not any(one.startswith("_child") for one in shown)

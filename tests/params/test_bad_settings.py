@@ -48,6 +48,7 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("denoiser.text", None),
     ("sample.prompts", "a red square"),
     ("sample.prompts", [3]),
+    ("manipulate.prompts", "a red square"),
     ("sample.prompts_file", None),
     ("sample.negative_prompt", None),
     ("text", 3),
@@ -117,6 +118,8 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("sample.batch_size", -1),
     ("feature_extractor.channels", 12),
     ("feature_extractor.dropout", -0.1),
+    ("feature_extractor.captions.length", 0),
+    ("feature_extractor.captions.width", 12),
     ("latent_classifiers.inverse_regularization", 0.0),
     ("manipulate.strengths", [1.0]),
     ("manipulate.count", 0),
@@ -184,7 +187,8 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("denoiser.name", ""),
     ("denoiser.norm", "batch"),
     ("denoiser.condition", "caption"),
-    ("denoiser.text.encoder", "clip"),
+    ("text.encoder", "clip"),
+    ("text.path", ""),
     ("text.vocabulary_size", 255),
     ("text.vocabulary_size", 10**9),
     ("text.length", 0),
@@ -287,13 +291,3 @@ def test_these_tests_name_no_setting_that_does_not_exist(content, setting):
 def test_no_row_stands_twice():
     rows = [(setting, repr(value)) for setting, value in BAD_VALUES]
     assert len(set(rows)) == len(rows)
-
-
-def test_a_kind_of_an_attribute_that_does_not_exist_is_refused_by_the_attributes_name(content):
-    content["data"]["attributes"] = {"hair": "categorical", "age": "number"}
-    assert "data.attributes.age ('number') must be one of binary, categorical, continuous; " in refusal(content)
-
-
-def test_a_name_with_a_line_break_is_still_one_line(content):
-    content["data"]["a\nb"] = 1
-    assert "data.'a\\nb' (1) must be a setting that recipes/default.yaml has; " in refusal(content)

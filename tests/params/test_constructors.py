@@ -33,6 +33,8 @@ SHAPE_NO_NETWORK = {
         "init_from",
         "init_from_sha256",
         "process",
+        "objective",  # sets the constructor's average_velocity
+        "mean_flow",
         "preview",
         "optimizer",
     },

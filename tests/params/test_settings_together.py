@@ -26,6 +26,8 @@ TOGETHER: list[tuple[str, dict[str, Any]]] = [  # the setting that is named firs
     ("denoiser.name", {"autoencoder.latent_dim": 32}),
     ("denoiser.width", {"denoiser.name": "dit", "denoiser.heads": 5}),
     ("denoiser.text.width", {"denoiser.text.heads": 3}),
+    ("text.path", {"text.encoder": "pretrained"}),
+    ("feature_extractor.captions.width", {"feature_extractor.captions.heads": 3}),
     ("denoiser.width", {"denoiser.name": "dit", "denoiser.heads": 128, "denoiser.rope": True}),
     ("sample.guidance_start", {"sample.guidance_start": 0.75, "sample.guidance_end": 0.5}),
     (
@@ -49,6 +51,10 @@ TOGETHER: list[tuple[str, dict[str, Any]]] = [  # the setting that is named firs
     ("evaluate.bayes.count", {"denoiser.condition": "text", "evaluate.bayes.count": 5}),
     ("sample.prompts", {"denoiser.condition": "none", "sample.prompts": ["red"]}),
     ("sample.negative_prompt", {"denoiser.condition": "class", "sample.negative_prompt": "red"}),
+    ("manipulate.prompts", {"denoiser.condition": "none", "manipulate.prompts": ["red", "blue"]}),
+    ("manipulate.prompts", {"manipulate.prompts": ["red"]}),
+    ("manipulate.prompts", {"manipulate.prompts": ["red", "red"]}),
+    ("manipulate.prompt_strengths", {"manipulate.prompt_strengths": [2.0, 1.0]}),
     ("sample.prompts_file", {"denoiser.condition": "class", "sample.prompts_file": "prompts.txt"}),
     ("sample.prompts_file", {"sample.prompts": ["red"], "sample.prompts_file": "prompts.txt"}),
     ("data.horizontal_flip", {"data.horizontal_flip": True, "data.name": "digits"}),
@@ -72,6 +78,46 @@ TOGETHER: list[tuple[str, dict[str, Any]]] = [  # the setting that is named firs
         {"denoiser.process.path": "vp_linear", "denoiser.process.prediction": "v", "sample.sampler": "flow_sde"},
     ),
     ("sample.sampler", {"denoiser.process.prediction": "x0", "sample.sampler": "heun"}),
+    ("denoiser.objective", {"denoiser.objective": "shortcut"}),
+    ("denoiser.mean_flow.fraction", {"denoiser.mean_flow.fraction": 1.0}),
+    ("denoiser.mean_flow.loss_power", {"denoiser.mean_flow.loss_power": -0.5}),
+    ("denoiser.mean_flow.max_guidance_scale", {"denoiser.mean_flow.max_guidance_scale": 0.5}),
+    ("denoiser.mean_flow.guidance_start", {"denoiser.mean_flow.guidance_start": -0.1}),
+    ("denoiser.mean_flow.guidance_end", {"denoiser.mean_flow.guidance_end": 1.1}),
+    ("sample.sampler", {"sample.sampler": "mean_flow"}),
+    (
+        "sample.guidance_scale",
+        {"denoiser.objective": "mean_flow", "sample.sampler": "mean_flow", "sample.guidance_scale": 0.5},
+    ),
+    (
+        "sample.guidance_scale",
+        {"denoiser.objective": "mean_flow", "sample.sampler": "mean_flow", "sample.guidance_scale": 4.5},
+    ),
+    (
+        "sample.guidance_rescale",
+        {"denoiser.objective": "mean_flow", "sample.sampler": "mean_flow", "sample.guidance_rescale": 0.5},
+    ),
+    (
+        "sample.guidance_start",
+        {"denoiser.objective": "mean_flow", "sample.sampler": "mean_flow", "sample.guidance_start": 0.2},
+    ),
+    (
+        "sample.guidance_end",
+        {"denoiser.objective": "mean_flow", "sample.sampler": "mean_flow", "sample.guidance_end": 0.7},
+    ),
+    (
+        "denoiser.process.path",
+        {"denoiser.objective": "mean_flow", "denoiser.process.path": "vp_cosine", "denoiser.process.prediction": "v"},
+    ),
+    ("denoiser.process.prediction", {"denoiser.objective": "mean_flow", "denoiser.process.prediction": "v"}),
+    (
+        "denoiser.process.loss_weighting",
+        {"denoiser.objective": "mean_flow", "denoiser.process.loss_weighting": "min_snr"},
+    ),
+    (
+        "denoiser.mean_flow.guidance_start",
+        {"denoiser.objective": "mean_flow", "denoiser.mean_flow.guidance_start": 0.7},
+    ),
     ("sample.steps", {"sample.time_grid": "discrete", "sample.steps": 1001}),
 ]
 
@@ -120,3 +166,13 @@ def test_a_stages_script_exits_with_2_and_one_line_and_writes_nothing(workplace,
     (line,) = done.stderr.splitlines()
     assert re.match(r"error: params\.yaml: sample\.sampler \(flow_sde\) must be [^;]+ on path vp_cosine, [^;]+; ", line)
     assert [path.name for path in workplace.iterdir()] == ["params.yaml"]
+
+
+def test_a_kind_of_an_attribute_that_does_not_exist_is_refused_by_the_attributes_name(content):
+    content["data"]["attributes"] = {"hair": "categorical", "age": "number"}
+    assert "data.attributes.age ('number') must be one of binary, categorical, continuous; " in refusal(content)
+
+
+def test_a_name_with_a_line_break_is_still_one_line(content):
+    content["data"]["a\nb"] = 1
+    assert "data.'a\\nb' (1) must be a setting that recipes/default.yaml has; " in refusal(content)

@@ -46,7 +46,7 @@ class _CountingNetwork:
 
 
 @pytest.mark.parametrize("guidance", GUIDANCES, ids=str)
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "mean_flow"])
 def test_network_evaluations_are_counted_as_they_are(name, guidance):
     network, times, z = _CountingNetwork(), time_grid(10), torch.randn(3, 2)
     model = guided_model(network, build_process("flow", "velocity"), Condition(torch.ones(3, 4)), guidance)
@@ -68,12 +68,14 @@ def _refusal(name: str, path: str, prediction: str) -> str:
     return ""
 
 
-def test_every_sampler_serves_every_process_but_for_two_reasons():
+def test_every_sampler_serves_every_process_but_for_three_reasons():
     for path, prediction in COMBINATIONS:
         for name in SAMPLERS:
             refusal = _refusal(name, path, prediction)
             others = ", ".join(other for other in SAMPLERS if not _refusal(other, path, prediction))
-            if name == "flow_sde" and path != "flow":
+            if name == "mean_flow":
+                expected = f"sampler (mean_flow) must be one of {others} for a denoiser without average "
+            elif name == "flow_sde" and path != "flow":
                 expected = f"sampler (flow_sde) must be one of {others} on path {path}, since "
             elif name == "heun" and prediction == "x0":
                 expected = f"sampler (heun) must be one of {others} for prediction x0, which "
@@ -88,6 +90,11 @@ def test_heun_would_leave_half_of_the_last_noise_where_it_is_refused():
     model = DenoiserModel(build_process("flow", "x0"), lambda z_t, t: target)
     torch.testing.assert_close(heun(model, noise, time_grid(10)), target + 0.05 * noise)
     torch.testing.assert_close(unipc(model, noise, time_grid(10)), target)
+
+
+def test_mean_flow_serves_a_network_of_averages_at_one_evaluation_per_step():
+    require_serves("mean_flow", "flow", "velocity", averages=True)
+    assert all(network_evaluations("mean_flow", time_grid(2), guidance) == 2 for guidance in GUIDANCES)
 
 
 def test_an_unknown_sampler_is_refused():

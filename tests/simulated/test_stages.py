@@ -70,13 +70,13 @@ def prepared(digits_run: Path, tmp_path: Path, write_params, monkeypatch: pytest
 def train_extractor(device: torch.device) -> None:
     params, seed, compute = load("feature_extractor", FeatureExtractorParams)
     card, train, val = read_card(PREPARED), read_split(PREPARED, "train"), read_split(PREPARED, "val")
-    network = extractor_training.build(params, card, train.labels.values, seed, device).network
+    extractor = extractor_training.build(params, card, train.labels.values, seed, device)
     training, saving = (
         extractor_training.training_of(params),
         extractor_training.saving_for(params, card, seed, compute),
     )
     extractor_training.train(
-        network, card.schema, train, val, training, device=device, seed=seed, saving=saving, ranks=SINGLE_PROCESS
+        extractor, card.schema, train, val, training, device=device, seed=seed, saving=saving, ranks=SINGLE_PROCESS
     )
 
 

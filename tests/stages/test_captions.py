@@ -7,7 +7,6 @@ import runpy
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -20,25 +19,11 @@ from latentline.core.files import sha256_file
 from latentline.core.paths import DENOISER
 from latentline.runtime.checkpoint import load_checkpoint
 from stages.train_denoiser import train
-from support.captioned import CAPTIONS, captioned_run
-from support.checkout import STAGES
+from support.captioned import CAPTIONS
 from support.small_kinds import SMALL, SmallRun
 from support.training_run import save_after_each_step
 
 pytestmark = pytest.mark.usefixtures("machine")
-
-
-@pytest.fixture(scope="module")
-def captioned(tmp_path_factory: pytest.TempPathFactory, write_params) -> SmallRun:
-    """Return a folder in which every stage ran. Tests that change it take a copy."""
-    run = captioned_run(tmp_path_factory.mktemp("captioned") / "run", write_params)
-    run.run(*STAGES)
-    return run
-
-
-@pytest.fixture
-def copied(captioned: SmallRun, tmp_path: Path) -> SmallRun:
-    return captioned.copy(tmp_path / "copy")
 
 
 def _prompts(run: SmallRun) -> list[str]:
@@ -196,6 +181,23 @@ def test_from_python_a_prompt_is_a_condition(captioned):
             "prompt ('red') must be part of condition; pass model.condition(prompt=..., ...)",
         ),
         (
+            lambda model: model.mix([model.condition(prompt="red")]),
+            "mix ([Condition(vector=tensor([], size=(1, 0)) must be pairs of a condition and a weight; "
+            "pass [(model.condition(...), 1.5), (model.condition(...), 0.5)]",
+        ),
+        (
+            lambda model: model.sample(1, prompt={"red": 1, "blue": "2"}),
+            "weight ('2') must be from -100 to 100; correct it",
+        ),
+        (
+            lambda model: model.mix([(model.condition(prompt=["red"] * size), 1) for size in (2, 3)]),
+            "mix (conditions of [2, 3] examples) must be of one number of examples, or of 1",
+        ),
+        (
+            lambda model: model.sample(1, prompt={"red": 2}, negative_prompt="blue"),
+            "negative_prompt ('blue') must be one of the mixed conditions; give it a weight below 0",
+        ),
+        (
             lambda model: model.sample(3, model.condition(prompt=["red", "blue"])),
             "condition (2, 0) must have the shape (3, 0) or (1, 0); take it from model.condition(...)",
         ),
@@ -234,3 +236,34 @@ def test_the_tokens_of_every_split_are_those_of_its_captions(captioned):
         lines = (captioned.folder / "data" / "prepared" / f"captions-{name}.jsonl").read_text().splitlines()
         assert [bool(json.loads(line)) for line in lines] == arrays["tokens"].any(dim=1).tolist()
         assert meta["empty"] == lines.count('""')
+
+
+def test_agreement_with_the_prompts_is_scored_beside_its_references(captioned):
+    scores = captioned.metrics("evaluate")["caption_retrieval"]
+    rows = {"samples", "real_test", "reconstructions", "shuffled_captions"}
+    assert scores["images"].keys() == scores["recall_at_1"].keys() == rows
+    assert scores["recall_at_1"]["real_test"] == scores["recall_at_1"]["reconstructions"]  # of an identity
+    assert scores["images"]["samples"] == scores["images"]["shuffled_captions"] == 12
+    assert (captioned.folder / "fig" / "evaluate" / "caption_retrieval.png").exists()
+
+
+@pytest.mark.slow  # seconds
+def test_samples_without_prompts_have_no_such_score_and_the_log_has_the_reason(copied, caplog):
+    without = {"denoiser.condition": "none", "denoiser.attention_levels": []}
+    with caplog.at_level("INFO"):
+        copied.run("train_denoiser", "sample", "evaluate", **without)
+    assert "no caption_retrieval: the denoiser is not conditioned on captions" in caplog.messages
+    assert "caption_retrieval" not in copied.metrics("evaluate")
+
+
+def test_from_python_images_and_captions_have_a_similarity(captioned):
+    model = load(captioned.folder)
+    images = (torch.rand(3, *model.image_shape) * 2 - 1).requires_grad_()
+    found = model.caption_similarity(images, ["a red square", "a blue bar"])
+    assert found.shape == (3, 2)
+    assert found.abs().max() <= 1.001
+    torch.testing.assert_close(model.caption_similarity(images, "A blue BAR"), found[:, 1:])
+    found.sum().backward()
+    assert images.grad.any()
+    with pytest.raises(UserError, match=r"^captions \(3\) must be a text, or a list of texts; correct it"):
+        model.caption_similarity(images, 3)

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from ruamel.yaml import YAML
 
 from latentline.core.paths import DENOISER
@@ -140,9 +141,12 @@ def test_every_stage_draws_its_figures_or_a_notice(small_run):
     drawn = edits if small_run.labels_vary else {"notice.png"}
     assert figures["manipulate"] - {"arithmetic.png"} == {"curves.csv", *drawn}
     assert figures["denoiser"] >= {"preview_0001.png", "preview_0002.png", "loss.csv", "buckets.csv"}
-    assert figures["sample"] == {"grid.png", "trajectory.png"}
+    assert figures["sample"] == {"grid.png", "trajectory.png", "sampling.gif"}
     assert figures["evaluate"] == {"fd.png", "nearest_train.png"}
     assert all(path.stat().st_size > 0 for path in (small_run.folder / "fig").rglob("*") if path.is_file())
+    for path in (small_run.folder / "fig").rglob("*.png"):
+        with Image.open(path) as picture:
+            assert picture.info["Title"] or path.stem == "notice", path
 
 
 def test_every_plot_of_the_pipeline_finds_its_columns(small_run, root):

@@ -154,11 +154,10 @@ def fresh_checkout(root: Path, folder: Path) -> Checkout:
     return checkout
 
 
-def finished_checkout(root: Path, folder: Path) -> Checkout:
+def finished_checkout(root: Path, folder: Path) -> None:
     """Copy the repository and run the tiny pipeline in it."""
     checkout = fresh_checkout(root, folder)
     checkout.change(**TINY)
     checkout.commit()
     assert checkout.repro() == EVERY_STAGE
     checkout.commit()
-    return checkout

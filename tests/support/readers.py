@@ -14,15 +14,17 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
-from latentline.core.arrays import load_arrays, save_arrays
 from latentline.core.files import write_sealed_json
 from latentline.core.labels import LabelTable, build_schema
 from latentline.core.load_params import read_params, validate
 from latentline.data.captions import read_captions, write_captions
 from latentline.data.decode import UnreadableError
+from latentline.data.samples import read_prompts, read_samples, write_samples
 from latentline.data.store import read_card, read_split
 from latentline.interop.diffusers_folder import read_diffusers_folder, write_diffusers_folder
 from latentline.latents.cache import LatentSplit, read_labels, read_latents, read_stats, write_cache
+from latentline.latents.caption_states import CaptionStates, write_states
+from latentline.latents.pretrained_text import EncoderInfo
 from latentline.latents.tokens import read_tokenizer, read_tokens, write_tokens
 from latentline.runtime.checkpoint import load_checkpoint, save_checkpoint
 from latentline.runtime.packaged_weights import read_weights_file
@@ -81,14 +83,11 @@ def _checkpoint(folder: Path) -> Reader:
     return Reader(path, lambda: load_checkpoint(path, kind="denoiser", made_by="train_denoiser"), ours=True)
 
 
-def _samples(folder: Path) -> Reader:
-    path = folder / "samples.safetensors"
-    save_arrays(
-        path,
-        {"images": torch.zeros(2, 1, 3, 3, dtype=torch.uint8), "labels": torch.tensor([0, 1])},
-        {"kind": "samples"},
-    )
-    return Reader(path, lambda: load_arrays(path, "sample", kind="samples"), ours=True)
+def _samples(folder: Path, name: str) -> Reader:
+    root, labels = folder / "generated", LabelTable(SCHEMA, torch.tensor([[0.0], [1.0]]))
+    images = torch.zeros(2, 1, 3, 3, dtype=torch.uint8)
+    write_samples(root, [images], labels, "ab" * 32, prompts=["a red square", "\u732b"])
+    return Reader(root / name, lambda: (read_samples(root, "ab" * 32), read_prompts(root)), ours=True)
 
 
 def store_reader(folder: Path, name: str) -> Reader:
@@ -144,6 +143,13 @@ def _text(folder: Path, name: str) -> Reader:
     assert tokenizer is not None
     read_text = root / "encoded_img" / "text" / name
     return Reader(read_text, lambda: (read_tokenizer(root), read_tokens("train", tokenizer, root)), ours=True)
+
+
+def _states(folder: Path, name: str) -> Reader:
+    root, info, tokens = folder / "cache", EncoderInfo("clip", "ab" * 32, 4), torch.tensor([[1, 2], [3, 0]])
+    (text := root / "encoded_img" / "text").mkdir(parents=True)
+    write_states(text, info, tokens.int(), [torch.ones(3, 4, dtype=torch.float16)])
+    return Reader(text / name, lambda: CaptionStates(info, root, torch.device("cpu"))(tokens), ours=True)
 
 
 def _diffusers(folder: Path, name: str) -> Reader:
@@ -227,7 +233,7 @@ def _packed(write: Callable[..., None], **arrays: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-IMAGES = np.arange(48, dtype=np.uint8).reshape(3, 4, 4)
+IMAGES, LABELS = np.arange(48, dtype=np.uint8).reshape(3, 4, 4), np.arange(3)
 TABLE = "file,label,split,size\n" + "".join(
     f"{row}.png,{'ab'[row % 2]},{'train' if row else 'test'},{row / 2}\n" for row in range(6)
 )
@@ -244,7 +250,8 @@ def _read_table(path: Path) -> None:
 
 READERS: dict[str, Callable[[Path, Path], Reader]] = {
     "checkpoint": lambda folder, root: _checkpoint(folder),
-    "samples": lambda folder, root: _samples(folder),
+    "samples": lambda folder, root: _samples(folder, "samples-00000.safetensors"),
+    "prompts of samples": lambda folder, root: _samples(folder, "prompts.json"),
     "prepared shard": lambda folder, root: store_reader(folder, "train-00000.safetensors"),
     "card": lambda folder, root: store_reader(folder, "card.json"),
     "captions": lambda folder, root: _captions(folder),
@@ -254,6 +261,8 @@ READERS: dict[str, Callable[[Path, Path], Reader]] = {
     "labels of latents": lambda folder, root: cache_reader(folder, "labels.safetensors"),
     "tokens": lambda folder, root: _text(folder, "tokens-train.safetensors"),
     "tokenizer": lambda folder, root: _text(folder, "tokenizer.json"),
+    "captions with states": lambda folder, root: _states(folder, "captions.safetensors"),
+    "states of captions": lambda folder, root: _states(folder, "states-00000.safetensors"),
     "diffusers config": lambda folder, root: _diffusers(folder, "config.json"),
     "diffusers weights": lambda folder, root: _diffusers(folder, "diffusion_pytorch_model.safetensors"),
     "published weights": lambda folder, root: _written(
@@ -279,12 +288,10 @@ READERS: dict[str, Callable[[Path, Path], Reader]] = {
         folder / "x.gz", gzip.compress(bytes(500)), lambda path: gunzip(path, folder / "out", 1000)
     ),
     "idx": lambda folder, root: _written(folder / "x.gz", gzip.compress(IDX), lambda path: read_idx(path, 3, folder)),
-    "npz": lambda folder, root: _array(
-        folder, "x.npz", _packed(np.savez_compressed, images=IMAGES, labels=np.arange(3))
-    ),
+    "npz": lambda folder, root: _array(folder, "x.npz", _packed(np.savez_compressed, images=IMAGES, labels=LABELS)),
     "npy": lambda folder, root: _array(folder, "x.npy", _packed(np.save, images=IMAGES)),
     "safetensors": lambda folder, root: _array(
-        folder, "x.safetensors", save({"images": torch.from_numpy(IMAGES), "labels": torch.arange(3)})
+        folder, "x.safetensors", save({"images": torch.from_numpy(IMAGES), "labels": torch.from_numpy(LABELS)})
     ),
     "table of labels": lambda folder, root: _written(folder / "x.csv", TABLE.encode(), _read_table),
     "params": lambda folder, root: _written(

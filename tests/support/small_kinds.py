@@ -17,6 +17,7 @@ from torch import nn
 from latentline.core.arrays import load_arrays
 from latentline.feature_extractors import build as feature_extractors
 from support.checkout import STAGES, TINY
+from support.pictures import grid_size
 from support.stage_runs import run_stages
 
 SMALL = {
@@ -119,6 +120,12 @@ class SmallRun:
             patch.setattr(feature_extractors, "INCEPTION_FEATURES", TinyEfficientNet.FEATURES)
             run_stages(self.folder, *stages)
 
+    def make(self) -> None:
+        """Draw the images and run every stage."""
+        (self.folder / "data" / "edit").mkdir(parents=True)
+        _draw(self.folder, self.columns)
+        self.run(*STAGES)
+
     def copy(self, folder: Path) -> "SmallRun":
         """Copy the run to ``folder``."""
         shutil.copytree(self.folder, folder)
@@ -133,9 +140,8 @@ class SmallRun:
         return load_arrays(self.folder / "data" / "generated" / "samples-00000.safetensors", "sample")[0]
 
     def figure_size(self, name: str) -> tuple[int, int]:
-        """Return width and height of fig/NAME in pixels."""
-        with Image.open(self.folder / "fig" / name) as figure:
-            return figure.size
+        """Return width and height in pixels of the images in the grid fig/NAME."""
+        return grid_size(self.folder / "fig" / name)
 
     @property
     def labels_vary(self) -> bool:
@@ -149,12 +155,8 @@ class SmallRun:
 
 
 def small_run_of(kind: str, folder: Path, write_params: Callable[[Path, dict[str, object]], None]) -> SmallRun:
-    """Draw the images of a kind in ``folder`` and run every stage there."""
-    run = SmallRun(folder, LABELS.get(kind, ["label"]), NETWORKS.get(kind, {}), write_params)
-    _draw(folder, run.columns)
-    (folder / "data" / "edit").mkdir(parents=True)
-    run.run(*STAGES)
-    return run
+    """Return the run of a kind in ``folder``."""
+    return SmallRun(folder, LABELS.get(kind, ["label"]), NETWORKS.get(kind, {}), write_params)
 
 
 def _draw(folder: Path, columns: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""The condition of a denoiser: a vector, and a sequence of tokens where there is one."""
+"""The condition of a denoiser: a vector, and a sequence of tokens where there is one. Several, mixed with weights."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
@@ -42,11 +42,6 @@ class Condition(NamedTuple):
         """Return the null condition of B examples."""
         return self.dropped(torch.ones(self.size, dtype=torch.bool, device=self.vector.device))
 
-    def with_tokens(self, tokens: Tensor) -> "Condition":
-        """Return the condition with other ids (1, L) instead of its own (B, L); 0 is padding."""
-        shared = tokens.expand(self.size, -1)
-        return self._replace(tokens=shared, mask=shared != 0)
-
     def dropped(self, drop: Tensor) -> "Condition":
         """Return the condition with the null condition for the examples where ``drop``, bool (B,), is True."""
         mask = self._full_mask()
@@ -78,3 +73,31 @@ def concatenate(conditions: Sequence[Condition]) -> Condition:
         conditions = [condition._replace(mask=condition._full_mask()) for condition in conditions]
     vector, tokens, mask = (torch.cat(part) if part[0] is not None else None for part in zip(*conditions, strict=True))
     return Condition(cast(Tensor, vector), tokens, mask)
+
+
+class Mixture(NamedTuple):
+    """Several conditions, each of B examples, with weights (Liu et al., arXiv 2206.01714).
+
+    The mixed prediction is that of the null condition, plus ``weight`` times what each condition changes of it.
+    """
+
+    conditions: tuple[Condition, ...]
+    weights: tuple[float, ...]
+    """One for each condition; below 0 = away from it."""
+
+    @property
+    def size(self) -> int:
+        """Number B of examples."""
+        return self.conditions[0].size
+
+    def to(self, device: torch.device | str) -> "Mixture":
+        """Return the mixture on ``device``."""
+        return self._replace(conditions=tuple(condition.to(device) for condition in self.conditions))
+
+    def null(self) -> Condition:
+        """Return the null condition of B examples."""
+        return self.conditions[0].null()
+
+    def expanded(self, count: int) -> "Mixture":
+        """Return the mixture for ``count`` examples, from that for one example or for each."""
+        return self._replace(conditions=tuple(condition.expanded(count) for condition in self.conditions))

@@ -120,15 +120,15 @@ def require_integer(name: str, value: Any, least: int) -> None:
         raise UserError(f"{name} ({value}) must be an integer and at least {least}; raise or round it")
 
 
-def scale_in_range(value: Any, largest: float) -> float:
-    """Return a scale of guidance from 0 to ``largest``. Raises UserError."""
+def require_number(name: str, value: Any, least: float, most: float) -> float:
+    """Return ``value`` as a float from ``least`` to ``most``. Raises UserError with the argument's name."""
     try:
-        scale = float(value)
+        number = float(value)
     except (TypeError, ValueError, RuntimeError):
-        scale = math.nan
-    if isinstance(value, str) or not 0 <= scale <= largest:
-        raise UserError(f"guidance_scale ({value!r}) must be from 0 to {largest}; correct it")
-    return scale
+        number = math.nan
+    if isinstance(value, str) or not least <= number <= most:
+        raise UserError(f"{name} ({value!r}) must be from {least} to {most}; correct it")
+    return number
 
 
 def attribute_values(attribute: Attribute, values: Any) -> Tensor:

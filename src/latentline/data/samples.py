@@ -13,12 +13,13 @@ from pathlib import Path
 from torch import Tensor
 
 from latentline.core.errors import UserError
-from latentline.core.files import replaced_folder, write_json
+from latentline.core.files import read_sealed_json, refusing_earlier_versions, replaced_folder, write_sealed_json
 from latentline.core.labels import LabelTable, read_labelled_rows, schema_to_json, write_labelled_rows
 from latentline.core.shards import SHARD_BYTES
 from latentline.data.store import ImageSplit
 
 MADE_BY = "sample"
+_PROMPTS = "prompts.json"
 
 
 def write_samples(
@@ -44,7 +45,7 @@ def write_samples(
     with replaced_folder(root) as folder:
         write_labelled_rows(folder, "samples", "images", _with_labels(batches, labels), meta, shard_bytes)
         if prompts is not None:
-            write_json(folder / "prompts.json", {"prompts": list(prompts)})
+            write_sealed_json(folder / _PROMPTS, {"prompts": list(prompts)})
 
 
 def _with_labels(batches: Iterable[Tensor], labels: LabelTable) -> Iterator[tuple[Tensor, LabelTable]]:
@@ -77,3 +78,16 @@ def read_samples(root: Path, autoencoder: str) -> ImageSplit:
             f"run `dvc repro {MADE_BY}`"
         )
     return ImageSplit(images, labels)
+
+
+def read_prompts(root: Path) -> list[str] | None:
+    """Return the captions that samples have in turn; None = the denoiser takes none.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = root / _PROMPTS
+    if not path.exists():
+        return None
+    with refusing_earlier_versions(path, MADE_BY):
+        return [str(prompt) for prompt in read_sealed_json(path, MADE_BY)["prompts"]]

@@ -9,7 +9,7 @@ from latentline.core.errors import UserError
 from latentline.denoisers.dit import DiT
 from latentline.denoisers.mlp import LatentMLP
 from latentline.denoisers.text_conditioned import TextConditioned
-from latentline.nn.text_encoder import TextEncoder
+from latentline.nn.text_encoder import StateProjection, TextEncoder
 from latentline.nn.unet import UNet
 
 _OF_MAPS: dict[str, type[nn.Module]] = {"unet": UNet, "dit": DiT}  # latents (C, H, W)
@@ -21,7 +21,8 @@ def build_denoiser(name: str, *, text: dict[str, Any] | None = None, **construct
 
     Args:
         name: of the network.
-        text: arguments of the text encoder before it; None = the network is not conditioned on captions.
+        text: arguments of the text encoder before it, with ``state_width`` those of the projection of a pretrained
+            encoder's states; None = the network is not conditioned on captions.
         constructor: arguments of the network.
 
     Raises:
@@ -34,7 +35,8 @@ def build_denoiser(name: str, *, text: dict[str, Any] | None = None, **construct
         raise UserError(f"denoiser.name ({name}) must be {expected} for latents of shape {shape}; set it to {expected}")
     if text is None:
         return fitting[name](**constructor)
-    return TextConditioned(TextEncoder(**text), fitting[name](**constructor, text_dim=text["width"]))
+    encoder = StateProjection if "state_width" in text else TextEncoder
+    return TextConditioned(encoder(**text), fitting[name](**constructor, text_dim=text["width"]))
 
 
 def graph_modules(network: nn.Module) -> Sequence[nn.Module]:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentline.core.condition import Condition
+from latentline.core.condition import Condition, Mixture
 from latentline.core.errors import UserError
 from latentline.core.inputs import attribute_values, require_same_length
 from latentline.core.labels import LabelTable
@@ -47,6 +47,28 @@ def condition_of(conditioning: Conditioning, values: Mapping[str, Any]) -> Condi
     rows = LabelTable(conditioning.attributes, torch.stack(table, dim=1) if table else torch.empty(count, 0))
     tokens = columns.get(_PROMPT) if prompted else None
     return conditioning.encode(rows, None if tokens is None else tokens.expand(count, -1))
+
+
+def require_condition(condition: Any, length: int, count: int, negative_prompt: str | None) -> None:
+    """Refuse what is no condition or mixture for ``count`` examples, with vectors of ``length``.
+
+    Raises:
+        UserError: another type or shape, or a negative prompt beside a mixture.
+    """
+    if not isinstance(condition, Condition | Mixture):
+        raise UserError(
+            f"condition ({condition!r:.40}) must be what model.condition returns; pass model.condition(...)"
+        )
+    if negative_prompt is not None and isinstance(condition, Mixture):
+        raise UserError(
+            f"negative_prompt ({negative_prompt!r:.40}) must be one of the mixed conditions; give it a weight below 0"
+        )
+    for one in condition.conditions if isinstance(condition, Mixture) else [condition]:
+        if one.vector.shape[1:] != (length,) or one.size not in (1, count):
+            raise UserError(
+                f"condition {tuple(one.vector.shape)} must have the shape ({count}, {length}) or (1, {length}); "
+                "take it from model.condition(...)"
+            )
 
 
 def _tokens(conditioning: Conditioning, prompt: Any) -> Tensor:

@@ -11,6 +11,7 @@ from latentline.core.attributes import CLASS, Attribute, cond_dim, encode_attrib
 from latentline.core.condition import Condition
 from latentline.core.errors import UserError
 from latentline.core.labels import LabelTable, Schema, class_names
+from latentline.latents.caption_states import CaptionStates
 from latentline.latents.tokenizer import PADDING, CaptionTokenizer
 
 log = logging.getLogger(__name__)
@@ -18,7 +19,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Conditioning:
-    """The attributes that a denoiser is conditioned on, and the tokenizer of its captions.
+    """The attributes that a denoiser is conditioned on, and the tokenizer and encoder of its captions.
 
     Without any it is unconditional.
     """
@@ -26,6 +27,8 @@ class Conditioning:
     attributes: Schema
     tokenizer: CaptionTokenizer | None = None
     """None = it is not conditioned on captions."""
+    states: CaptionStates | None = None
+    """Maps tokens to the states of a pretrained text encoder; None = the network maps the tokens itself."""
 
     @property
     def cond_dim(self) -> int:
@@ -50,12 +53,19 @@ class Conditioning:
         """Return the null condition of ``count`` examples."""
         return self._with_tokens(torch.zeros(count, self.cond_dim), None)
 
+    def of_captions(self, tokens: Tensor) -> Condition:
+        """Return the condition on captions alone, of tokens (N, L), with every label unknown."""
+        return self._with_tokens(torch.zeros(len(tokens), self.cond_dim), tokens)
+
     def _with_tokens(self, vector: Tensor, tokens: Tensor | None) -> Condition:
         if self.tokenizer is None:
             return Condition(vector)
         if tokens is None:
             tokens = torch.full((len(vector), self.tokenizer.length), PADDING, dtype=torch.int32)
-        return Condition(vector, tokens, tokens != PADDING)
+            states = None if self.states is None else self.states.padding(*tokens.shape)
+        else:
+            states = None if self.states is None else self.states(tokens)
+        return Condition(vector, tokens if states is None else states, tokens != PADDING)
 
     def guidance(self, guidance_scale: float, setting: str) -> float:
         """Return the scale to use: 1, with a line in the log, where the denoiser is unconditional.
@@ -71,7 +81,10 @@ class Conditioning:
 
 
 def build_conditioning(
-    wanted: str, schema: Sequence[Attribute], tokenizer: CaptionTokenizer | None = None
+    wanted: str,
+    schema: Sequence[Attribute],
+    tokenizer: CaptionTokenizer | None = None,
+    states: CaptionStates | None = None,
 ) -> Conditioning:
     """Return the conditioning for ``denoiser.condition``: ``all``, the ``class``, the captions (``text``) or ``none``.
 
@@ -79,6 +92,7 @@ def build_conditioning(
         wanted: ``all`` = all attributes of the data and the captions, as far as there are any.
         schema: of the labels.
         tokenizer: of the captions; None = the images have none.
+        states: of the captions, where a pretrained encoder reads them.
 
     Raises:
         UserError: the class is wanted, or captions are, and there are none.
@@ -86,7 +100,9 @@ def build_conditioning(
     require_conditions(wanted, schema, captions=tokenizer is not None)
     names = [attribute.name for attribute in schema]
     wanted_names = {"all": names, "class": [CLASS], "text": [], "none": []}[wanted]
-    return conditioning_on(wanted_names, schema, tokenizer if wanted in ("all", "text") else None)
+    if wanted not in ("all", "text"):
+        tokenizer = states = None
+    return conditioning_on(wanted_names, schema, tokenizer, states)
 
 
 def require_conditions(wanted: str, schema: Sequence[Attribute], *, captions: bool) -> None:
@@ -113,10 +129,13 @@ def require_conditions(wanted: str, schema: Sequence[Attribute], *, captions: bo
 
 
 def conditioning_on(
-    names: Sequence[str], schema: Sequence[Attribute], tokenizer: CaptionTokenizer | None = None
+    names: Sequence[str],
+    schema: Sequence[Attribute],
+    tokenizer: CaptionTokenizer | None = None,
+    states: CaptionStates | None = None,
 ) -> Conditioning:
     """Return the conditioning on the attributes of ``schema`` that are called ``names``, and on captions."""
-    return Conditioning(tuple(attribute for attribute in schema if attribute.name in names), tokenizer)
+    return Conditioning(tuple(attribute for attribute in schema if attribute.name in names), tokenizer, states)
 
 
 def labels_for_samples(training: LabelTable, count: int) -> LabelTable:

@@ -38,6 +38,7 @@ class DiT(nn.Module):
         rope: whether queries and keys turn by their position, besides the positions that are added to the tokens.
         text_dim: length of the states of captions, to which every block attends after self-attention, as in
             PixArt-alpha (arXiv 2310.00426, section 2.3); 0 = no captions.
+        average_velocity: whether it predicts average velocities, too: see :mod:`latentline.diffusion.mean_flow`.
 
     Raises:
         UserError: the width is no such multiple, or a patch is larger than the map.
@@ -59,6 +60,7 @@ class DiT(nn.Module):
         mlp: str = "gelu",
         rope: bool = False,
         text_dim: int = 0,
+        average_velocity: bool = False,
     ) -> None:
         super().__init__()
         if width % 4 or width % heads:
@@ -79,7 +81,7 @@ class DiT(nn.Module):
             )
         self.patch_size = patch_size
         features = None if time_features is None else TimeFeatures(time_features, time_scale)
-        self.embedding = ConditionEmbedding(cond_dim, width, features)
+        self.embedding = ConditionEmbedding(cond_dim, width, features, average_velocity=average_velocity)
         if features is not None:
             _initialise_as_published(self.embedding.time)
         self.stem = _linear(channels * patch_size**2, width)
@@ -97,12 +99,22 @@ class DiT(nn.Module):
         self.outputs = channels * patch_size**2  # that are used
         self.out = _zero_linear(width, self.outputs * (1 + learn_sigma))
 
-    def forward(self, z_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+    def forward(
+        self,
+        z_t: Tensor,
+        t: Tensor,
+        condition: Condition,
+        r: Tensor | None = None,
+        guidance_scale: Tensor | None = None,
+    ) -> Tensor:
         """Predict (B, C, H, W) from z_t (B, C, H, W), t (B,) in [0, 1] and the condition of B examples.
 
         It computes in the type of the weights; the prediction has the type of z_t.
+
+        With ``average_velocity``, r (B,) is the beginning of the interval [r, t], and ``guidance_scale`` (B,) that of
+        the averaged field; None = r is t, the scale is 1.
         """
-        embedded = self.embedding(t, condition.vector)  # (B, D)
+        embedded = self.embedding(t, condition.vector, r, guidance_scale)  # (B, D)
         height, width = z_t.shape[-2:]
         p = self.patch_size
         z = z_t.to(self.stem.weight.dtype)

@@ -1,11 +1,12 @@
-"""Classifier-free guidance (Ho and Salimans, arXiv 2207.12598)."""
+"""Classifier-free guidance (Ho and Salimans, arXiv 2207.12598), of one condition or of several with weights."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from latentline.core.condition import Condition, concatenate
+from latentline.core.condition import Condition, Mixture, concatenate
 from latentline.denoisers.text_conditioned import encoded_condition
 from latentline.diffusion.process import DenoiserModel, Network, Process, conditional_model
 
@@ -47,25 +48,41 @@ class Guidance:
 
 
 def guided_model(
-    network: Network, process: Process, condition: Condition, guidance: Guidance, negative: Condition | None = None
+    network: Network,
+    process: Process,
+    condition: Condition | Mixture,
+    guidance: Guidance,
+    negative: Condition | None = None,
 ) -> DenoiserModel:
     """Return the network conditioned on ``condition`` of B examples, and guided away from ``negative`` of B examples.
 
-    Without ``negative`` it is guided away from the null condition.
+    Without ``negative`` it is guided away from the null condition. A mixture of n conditions is guided as one
+    condition, at the cost of n + 1 network forwards; it takes no ``negative``, which has a place among its weights.
     """
+    mixture = condition if isinstance(condition, Mixture) else Mixture((condition,), (1.0,))
     away_from = condition.null() if negative is None else negative
-    condition = encoded_condition(network, condition)
-    conditional = conditional_model(network, process, condition)
+    conditions = [encoded_condition(network, one) for one in mixture.conditions]
+    single = mixture.weights == (1.0,)
+    if single and guidance.scale == 1:
+        return conditional_model(network, process, conditions[0])
+    null = encoded_condition(network, away_from)
+    every, copies = concatenate([*conditions, null]), len(conditions) + 1  # of (n + 1) B examples
+
+    def outputs(z_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        *cond, uncond = network(torch.cat([z_t] * copies), torch.cat([t] * copies), every).chunk(copies)
+        return mixed_output(cond, mixture.weights, uncond), uncond
+
+    def guided_at_once(z_t: Tensor, t: Tensor) -> Tensor:
+        return guided_output(*outputs(z_t, t), guidance.scale, guidance.rescale)
+
+    conditional = DenoiserModel(process, lambda z_t, t: outputs(z_t, t)[0])
+    if single:
+        conditional = conditional_model(network, process, conditions[0])
     if guidance.scale == 1:
         return conditional
-    null = encoded_condition(network, away_from)
-    both = concatenate([condition, null])  # 2B examples
-
-    def two_halves(z_t: Tensor, t: Tensor) -> Tensor:
-        cond, uncond = network(torch.cat([z_t, z_t]), torch.cat([t, t]), both).chunk(2)
-        return guided_output(cond, uncond, guidance.scale, guidance.rescale)
-
-    guided = conditional_model(network, process, null) if guidance.scale == 0 else DenoiserModel(process, two_halves)
+    guided = (
+        conditional_model(network, process, null) if guidance.scale == 0 else DenoiserModel(process, guided_at_once)
+    )
     if guidance.covers(0) and guidance.covers(1):
         return guided
     first, last = guidance.interval
@@ -75,6 +92,19 @@ def guided_model(
         return torch.where(inside, guided.output(z_t, t), conditional.output(z_t, t))
 
     return DenoiserModel(process, output, lambda time: (guided if guidance.covers(time) else conditional).output)
+
+
+def mixed_output(conditional: Sequence[Tensor], weights: Sequence[float], uncond: Tensor) -> Tensor:
+    """Return the output (B, ...) of a mixture (Liu et al., arXiv 2206.01714, eq. 11).
+
+    Args:
+        conditional: output under each condition, (B, ...).
+        weights: of the conditions.
+        uncond: output under the null condition, (B, ...).
+    """
+    if tuple(weights) == (1.0,):  # exactly, without rounding
+        return conditional[0]
+    return uncond + sum(weight * (cond - uncond) for weight, cond in zip(weights, conditional, strict=True))
 
 
 def guided_output(cond: Tensor, uncond: Tensor, scale: float, rescale: float) -> Tensor:

@@ -13,6 +13,8 @@ from latentline.denoisers.build import build_denoiser
 from latentline.denoisers.conditioning import Conditioning, conditioning_on
 from latentline.diffusion.process import Process, build_process
 from latentline.latents.cache import LatentStats
+from latentline.latents.caption_states import CaptionStates
+from latentline.latents.pretrained_text import EncoderInfo
 from latentline.latents.tokenizer import CaptionTokenizer
 from latentline.runtime.checkpoint import load_checkpoint
 from latentline.runtime.compute import to_device
@@ -53,7 +55,9 @@ def load_denoiser(device: torch.device, stats: LatentStats, root: Path = Path())
         process = build_process(**checkpoint.settings["process"])
         text = checkpoint.settings.get("text")
         tokenizer = None if text is None else CaptionTokenizer(text["tokenizer"], text["length"])
-        conditioning = conditioning_on(checkpoint.settings["condition"], stats.schema, tokenizer)
+        encoder = None if text is None or "encoder" not in text else EncoderInfo(**text["encoder"])
+        states = None if encoder is None else CaptionStates(encoder, root, device)
+        conditioning = conditioning_on(checkpoint.settings["condition"], stats.schema, tokenizer, states)
     checkpoint.load_into(network)
     to_device(network.eval().requires_grad_(False), device)
     return Denoiser(network, process, conditioning, tuple(checkpoint.constructor["latent_shape"]), device)

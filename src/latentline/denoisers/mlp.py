@@ -23,24 +23,43 @@ class LatentMLP(nn.Module):
         width: channels of each hidden layer.
         depth: number of hidden layers.
         text_dim: length of the states of captions, whose mean is part of the condition; 0 = no captions.
+        average_velocity: whether it predicts average velocities, too: see :mod:`latentline.diffusion.mean_flow`.
     """
 
-    def __init__(self, latent_shape: Sequence[int], cond_dim: int, width: int, depth: int, text_dim: int = 0) -> None:
+    def __init__(
+        self,
+        latent_shape: Sequence[int],
+        cond_dim: int,
+        width: int,
+        depth: int,
+        text_dim: int = 0,
+        average_velocity: bool = False,
+    ) -> None:
         super().__init__()
         (channels,) = latent_shape
-        self.embedding = ConditionEmbedding(cond_dim + text_dim, _CONDITION)
+        self.embedding = ConditionEmbedding(cond_dim + text_dim, _CONDITION, average_velocity=average_velocity)
         inputs = [channels] + [width + channels] * (depth - 1)
         self.layers = nn.ModuleList(_ModulatedLayer(channels_in, width) for channels_in in inputs)
         self.out = nn.Linear(width + channels, channels)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, z_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+    def forward(
+        self,
+        z_t: Tensor,
+        t: Tensor,
+        condition: Condition,
+        r: Tensor | None = None,
+        guidance_scale: Tensor | None = None,
+    ) -> Tensor:
         """Predict (B, D) from z_t (B, D), t (B,) in [0, 1] and the condition of B examples.
 
         It computes in the type of the weights; the prediction has the type of z_t.
+
+        With ``average_velocity``, r (B,) is the beginning of the interval [r, t], and ``guidance_scale`` (B,) that of
+        the averaged field; None = r is t, the scale is 1.
         """
-        embedded = self.embedding(t, _pooled(condition))  # (B, 256)
+        embedded = self.embedding(t, _pooled(condition), r, guidance_scale)  # (B, 256)
         first, *others = self.layers
         z = z_t.to(self.out.weight.dtype)
         h = first(z, embedded)  # (B, width)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from latentline.core.labels import LabelTable
 from latentline.core.seeds import start_noise
+from latentline.denoisers.averages import with_averages
 from latentline.denoisers.guidance import Guidance, guided_model
 from latentline.denoisers.load import Denoiser
 from latentline.diffusion.process import DenoiserModel
@@ -76,5 +77,9 @@ def conditioned_model(
         negative: of the caption that guidance leads away from, (1, L); None = the null condition.
     """
     condition = denoiser.conditioning.encode(labels, tokens).to(denoiser.device)
-    away_from = None if negative is None else condition.with_tokens(negative.to(denoiser.device))
-    return guided_model(denoiser.network, denoiser.process, condition, guidance, away_from)
+    away_from = None
+    if negative is not None:
+        shared = negative.expand(condition.size, -1)
+        away_from = denoiser.conditioning.encode(labels, shared).to(denoiser.device)
+    model = guided_model(denoiser.network, denoiser.process, condition, guidance, away_from)
+    return with_averages(model, denoiser.network, condition, guidance.scale)

@@ -3,35 +3,43 @@
 from torch import Tensor, nn
 
 from latentline.core.condition import Condition
-from latentline.nn.text_encoder import TextEncoder
+from latentline.nn.text_encoder import StateProjection, TextEncoder
 
 
 class TextConditioned(nn.Module):
-    """Network that predicts from a noisy latent, its time and a condition with the token ids of captions.
+    """Network that predicts from a noisy latent, its time and a condition with captions.
 
     Args:
-        text: maps token ids to states.
+        text: maps token ids, or the states of a pretrained encoder, to the states that the network attends to.
         network: denoiser that attends to such states.
     """
 
-    def __init__(self, text: TextEncoder, network: nn.Module) -> None:
+    def __init__(self, text: TextEncoder | StateProjection, network: nn.Module) -> None:
         super().__init__()
         self.text = text
         self.network = network
 
-    def forward(self, z_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+    def forward(
+        self,
+        z_t: Tensor,
+        t: Tensor,
+        condition: Condition,
+        r: Tensor | None = None,
+        guidance_scale: Tensor | None = None,
+    ) -> Tensor:
         """Predict (B, ...) from z_t (B, ...), t (B,) in [0, 1] and the condition of B examples.
 
-        The condition's tokens are ids (B, L), or already states (B, 1 + L, D) of :meth:`encoded`.
+        The condition's tokens are those of :class:`latentline.denoisers.conditioning.Conditioning`, or already states
+        (B, 1 + L, D) of :meth:`encoded`. r and the guidance scale, (B,) each, are those of the denoiser.
         """
-        return self.network(z_t, t, self.encoded(condition))
+        return self.network(z_t, t, self.encoded(condition), r, guidance_scale)
 
     def encoded(self, condition: Condition) -> Condition:
-        """Return the condition with states instead of token ids. One that has states already stays as it is."""
+        """Return the condition with the states that the network attends to, unless it has them already."""
         tokens, mask = condition.tokens, condition.mask
         if tokens is None or mask is None:
             raise ValueError("condition (no tokens, or no mask) must have both; take it from Conditioning.encode")
-        if tokens.is_floating_point():
+        if self.text.is_encoded(tokens):
             return condition
         return Condition(condition.vector, *self.text(tokens, mask))
 

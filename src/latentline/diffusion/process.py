@@ -1,12 +1,14 @@
 """The process: a noise path and what the network predicts along it; a checkpoint stores the names of both."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 from latentline.core.condition import Condition
 from latentline.core.errors import UserError
+from latentline.diffusion.mean_flow import MeanFlow
 from latentline.diffusion.path import NoisePath, flow_path
 from latentline.diffusion.prediction import PREDICTIONS, Prediction, from_output
 from latentline.diffusion.vp import vp_cosine_path, vp_linear_path
@@ -45,12 +47,23 @@ class Process:
 
     path: NoisePath
     prediction: str
+    mean_flow: MeanFlow | None = None
+    """The field whose average velocities the network has learnt, too; None = none."""
 
 
-def build_process(path: str, prediction: str) -> Process:
-    """Return the process of these names (``denoiser.process``). Raises UserError: see :func:`require_compatible`."""
+def build_process(path: str, prediction: str, mean_flow: Mapping[str, Any] | None = None) -> Process:
+    """Return the process of these names (``denoiser.process``).
+
+    Args:
+        path: name.
+        prediction: name.
+        mean_flow: arguments of :class:`MeanFlow`; None = the network has learnt no average velocities.
+
+    Raises:
+        UserError: see :func:`require_compatible`.
+    """
     require_compatible(path, prediction)
-    return Process(PATHS[path], prediction)
+    return Process(PATHS[path], prediction, None if mean_flow is None else MeanFlow(**mean_flow))
 
 
 @dataclass(frozen=True)
@@ -61,11 +74,14 @@ class DenoiserModel:
         process: what the network was trained for.
         output: (z_t (B, ...), t (B,)) -> the network's output (B, ...).
         output_at: time -> ``output`` for batches at that one time, which may cost less; None = ``output`` itself.
+        average: (z_t (B, ...), t (B,), r (B,)) -> the average velocity (B, ...) over [r, t], guided; None = the network
+            has learnt none.
     """
 
     process: Process
     output: Callable[[Tensor, Tensor], Tensor]
     output_at: Callable[[float], Callable[[Tensor, Tensor], Tensor]] | None = None
+    average: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
 
     @property
     def path(self) -> NoisePath:

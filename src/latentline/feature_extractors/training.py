@@ -1,4 +1,7 @@
-"""Train a classifier or the head of a pretrained network: the pipeline's, or one like it on other images."""
+"""Train a classifier or the head of a pretrained network: the pipeline's, or one like it on other images.
+
+Where images have captions, a contrastive pair trains with it.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +16,7 @@ from latentline.core.shards import ShardedArray
 from latentline.data.batches import EpochSampler
 from latentline.data.store import to_unit_range
 from latentline.feature_extractors.build import ExtractorNetwork, PretrainedExtractor
+from latentline.feature_extractors.contrastive import ContrastivePair, caption_groups, contrastive_loss
 from latentline.feature_extractors.features import extract_features
 from latentline.runtime.compute import channels_last
 from latentline.runtime.parallel import SINGLE_PROCESS, Ranks
@@ -43,6 +47,29 @@ class ClassifierTraining:
         return cls(**{**stored, "optimizer": OptimizerParams(**stored["optimizer"])})
 
 
+@dataclass(frozen=True)
+class CaptionedTraining:
+    """The pair that trains with the classifier, on its device, and the captions of the training images."""
+
+    pair: ContrastivePair
+    tokens: Tensor
+    """Ids int32 (N, L), on the CPU."""
+
+
+class _WithPair(nn.Module):
+    """All that trains where images have captions, as one network: from the batch to logits and unit vectors."""
+
+    def __init__(self, network: ExtractorNetwork, pair: ContrastivePair) -> None:
+        super().__init__()
+        self.layers = nn.Identity() if isinstance(network, PretrainedExtractor) else network.layers
+        self.head = network.head
+        self.pair = pair
+
+    def forward(self, x: Tensor, tokens: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        features = self.layers(x)
+        return self.head(features), self.pair(features, tokens)
+
+
 def train_classifier(
     network: ExtractorNetwork,
     columns: Sequence[Attribute],
@@ -56,6 +83,7 @@ def train_classifier(
     saving: Saving,
     on_epoch: Callable[[nn.Module, int], dict[str, float]] = lambda model, epoch: {},
     ranks: Ranks = SINGLE_PROCESS,
+    captioned: CaptionedTraining | None = None,
 ) -> list[dict[str, float]]:
     """Train the classifier, or the head of a pretrained network, in place.
 
@@ -75,21 +103,25 @@ def train_classifier(
         saving: of the running state.
         on_epoch: see ``training.loop.fit``.
         ranks: the processes of the stage.
+        captioned: the pair that trains too, in place; its loss is added. It compares the rows of a micro-batch alone.
 
     Returns:
         One row per epoch.
     """
     complete = not values.isnan().any()
     order = EpochSampler(len(images), training.optimizer.batch_size, derive_seed(seed, name, "order"))
-    source, trained = RowSource(images), cast(nn.Module, network)
+    source, trained, pretrained = RowSource(images), cast(nn.Module, network), isinstance(network, PretrainedExtractor)
     if isinstance(network, PretrainedExtractor):
         source = RowSource(extract_features(network, images, device, ranks, progress=True).to(device))
         trained = network.head
+    if captioned:
+        trained, groups = _WithPair(network, captioned.pair), caption_groups(captioned.tokens)
     ranks.exit_non_main()
 
     def draw(step: int) -> Inputs:
         rows = order.rows(step)
-        return {**source.inputs(rows), "targets": values[rows]}
+        captions = {"tokens": captioned.tokens[rows], "groups": groups[rows]} if captioned else {}
+        return {**source.inputs(rows), "targets": values[rows], **captions}
 
     inputs_of = StepInputs(draw, device)
 
@@ -98,9 +130,11 @@ def train_classifier(
         inputs = inputs_of(step)
         batch, targets = source.batch(inputs), inputs["targets"]
         counts = targets.isnan().logical_not().sum(dim=0).clamp(min=1)  # (A,), of the batch
+        vectors: tuple[Tensor, Tensor, Tensor] | None
         for weight, part in micro_batches(len(targets), training.optimizer.accumulate):
-            x = batch[part]
-            logits = trained(channels_last(to_unit_range(x)) if trained is network else x).float()
+            x = batch[part] if pretrained else channels_last(to_unit_range(batch[part]))
+            logits, vectors = trained(x, inputs["tokens"][part]) if captioned else (trained(x), None)
+            logits = logits.float()
             by_column = zip(columns, split_logits(columns, logits), targets[part].T, strict=True)
             smoothing = training.label_smoothing
             if complete:
@@ -108,8 +142,12 @@ def train_classifier(
             else:  # a micro-batch counts by its share of the batch's values
                 rows = [column.losses(own, labels, smoothing) for column, own, labels in by_column]
                 losses = [row.sum() / count / weight for row, count in zip(rows, counts, strict=True)]
-            value = torch.stack(losses).mean()
-            yield weight, value, {"loss": value}
+            terms = {"label_loss": torch.stack(losses).mean()} if columns else {}
+            if vectors is not None:
+                of_images, of_captions, scale = vectors
+                terms["caption_loss"] = contrastive_loss(of_images, of_captions, scale, inputs["groups"][part])
+            value = torch.stack(list(terms.values())).sum()
+            yield weight, value, {"loss": value, **(terms if captioned else {})}
 
     config = TrainConfig(
         "feature_extractor",
@@ -131,7 +169,14 @@ def predict_labels(
     device: torch.device,
 ) -> Tensor:
     """Return the labels (N, A) that the network predicts for uint8 images (N, C, H, W)."""
-    features = extract_features(network, images, device, progress=True)
+    return labels_of_features(network, extract_features(network, images, device, progress=True), columns, device)
+
+
+@torch.no_grad()
+def labels_of_features(
+    network: ExtractorNetwork, features: Tensor, columns: Sequence[Attribute], device: torch.device
+) -> Tensor:
+    """Return the labels (N, A) that the network predicts for images with ``features`` (N, D)."""
     rows = max(_MAX_LOGITS // max(num_logits(columns), 1), 1)
     batches = (network.head(batch.to(device)).cpu() for batch in features.split(rows))
     return torch.cat([predict(columns, logits) for logits in batches])

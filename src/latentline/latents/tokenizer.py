@@ -1,8 +1,8 @@
-"""Byte-level BPE of captions: text -> token ids, by Hugging Face's ``tokenizers``.
+"""Tokens of captions: text -> token ids, by Hugging Face's ``tokenizers``: byte-level BPE, or a pretrained tokenizer.
 
-Captions are normalised to NFC and lower case, and split into words. Words are bytes, merged by the pairs that are
-commonest in the training captions (Sennrich et al., arXiv 1508.07909, on bytes as GPT-2 has them). So every text has
-ids, and the same captions give the same ids on every machine.
+For the BPE, captions are normalised to NFC and lower case, and split into words. Words are bytes, merged by the pairs
+that are commonest in the training captions (Sennrich et al., arXiv 1508.07909, on bytes as GPT-2 has them). So every
+text has ids, and the same captions give the same ids on every machine.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CaptionTokenizer:
-    """A trained tokenizer that maps each caption to L ids."""
+    """A tokenizer that maps each caption to L ids.
+
+    A pretrained one may add special tokens, and the last of them, such as the end of the text, outlives a cut.
+    """
 
     json: str
     """Content of tokenizer.json."""
@@ -38,10 +41,15 @@ class CaptionTokenizer:
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
-        _without_threads()
+        without_threads()
         from tokenizers import Tokenizer
 
         return Tokenizer.from_str(self.json)
+
+    @cached_property
+    def _special_tokens(self) -> int:
+        """Number of the tokens that every caption has besides its own; the last one of a caption is one of them."""
+        return self._tokenizer.num_special_tokens_to_add(False)
 
     @cached_property
     def num_ids(self) -> int:
@@ -55,13 +63,16 @@ class CaptionTokenizer:
 
     def ids(self, captions: Sequence[str]) -> list[list[int]]:
         """Return the ids of each caption, uncut and without padding; none for an empty caption."""
-        return [[one + 1 for one in encoded.ids] for encoded in self._tokenizer.encode_batch(list(captions))]
+        found = [encoded.ids for encoded in self._tokenizer.encode_batch(list(captions))]
+        return [[one + 1 for one in ids] if len(ids) > self._special_tokens else [] for ids in found]
 
     def padded(self, ids: Sequence[Sequence[int]]) -> Tensor:
         """Return int32 (N, L) of N lists of ids, cut or padded to L."""
         tokens = torch.full((len(ids), self.length), PADDING, dtype=torch.int32)
         for row, caption in zip(tokens, ids, strict=True):
-            cut = caption[: self.length]
+            cut = list(caption[: self.length])
+            if self._special_tokens and cut:
+                cut[-1] = caption[-1]
             row[: len(cut)] = torch.tensor(cut, dtype=torch.int32)
         return tokens
 
@@ -77,7 +88,10 @@ class CaptionTokenizer:
     def decode(self, tokens: Tensor) -> list[str]:
         """Return the normalised captions of tokens (N, L)."""
         rows = [[one - 1 for one in row if one != PADDING] for row in tokens.tolist()]
-        return [self._tokenizer.decode(row).removeprefix(" ") for row in rows]
+        texts = [self._tokenizer.decode(row) for row in rows]
+        if end := getattr(self._tokenizer.model, "end_of_word_suffix", None):  # of CLIP
+            texts = [text.replace(end, " ").strip() for text in texts]
+        return [text.removeprefix(" ") for text in texts]
 
 
 def train_tokenizer(captions: Iterable[str], vocabulary_size: int, length: int) -> CaptionTokenizer:
@@ -88,7 +102,7 @@ def train_tokenizer(captions: Iterable[str], vocabulary_size: int, length: int) 
         vocabulary_size: upper limit of its tokens, at least 256, the bytes.
         length: L, tokens of a caption.
     """
-    _without_threads()
+    without_threads()
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -101,6 +115,6 @@ def train_tokenizer(captions: Iterable[str], vocabulary_size: int, length: int) 
     return CaptionTokenizer(tokenizer.to_str(), length)
 
 
-def _without_threads() -> None:
-    """Keep the library from starting threads: after them it warns in every process that is forked."""
+def without_threads() -> None:
+    """Keep the library `tokenizers` from starting threads: after them it warns in every process that is forked."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -1,4 +1,4 @@
-"""Transformer over the tokens of a caption, trained together with the network that it conditions."""
+"""Networks between captions and the denoiser that they condition, trained together with it."""
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +38,10 @@ class TextEncoder(nn.Module):
         self.blocks = nn.ModuleList(_TextBlock(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
+    def is_encoded(self, tokens: Tensor) -> bool:
+        """Return whether ``tokens`` are states (B, 1 + L, D) already, not ids (B, L)."""
+        return tokens.is_floating_point()
+
     def forward(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return the states (B, 1 + L, D) and their mask (B, 1 + L).
 
@@ -51,6 +55,40 @@ class TextEncoder(nn.Module):
         for block in self.blocks:
             h = block(h, mask)
         return self.norm(h), mask
+
+
+class StateProjection(nn.Module):
+    """Map the states of a frozen pretrained encoder to the width that the denoiser attends to.
+
+    A learned null state comes first, as in :class:`TextEncoder`. An empty caption has it alone.
+
+    Args:
+        state_width: D of the encoder's states.
+        length: L, tokens of a caption.
+        width: W of the result.
+    """
+
+    def __init__(self, state_width: int, length: int, width: int) -> None:
+        super().__init__()
+        self.length = length
+        self.norm = nn.LayerNorm(state_width)
+        self.projection = nn.Linear(state_width, width)
+        self.null = nn.Parameter(_STD * torch.randn(width))
+
+    def is_encoded(self, tokens: Tensor) -> bool:
+        """Return whether ``tokens`` are results (B, 1 + L, W) already, not states (B, L, D)."""
+        return tokens.shape[1] == 1 + self.length
+
+    def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the projected states (B, 1 + L, W) and their mask (B, 1 + L).
+
+        Args:
+            states: of any float type, (B, L, D).
+            mask: bool (B, L), False for padding.
+        """
+        words = self.projection(self.norm(states.to(self.norm.weight.dtype)))  # (B, L, W)
+        null = self.null.to(words.dtype).expand(len(words), 1, -1)
+        return torch.cat([null, words], dim=1), F.pad(mask, (1, 0), value=True)
 
 
 class _TextBlock(nn.Module):

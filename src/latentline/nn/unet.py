@@ -53,6 +53,7 @@ class UNet(nn.Module):
         embedding_width: D, length of the vector that embeds time and condition; None = twice ``channels[0]``.
         text_dim: length of the states of captions, to which the levels with self-attention attend, too; 0 = no
             captions.
+        average_velocity: whether it predicts average velocities, too: see :mod:`latentline.diffusion.mean_flow`.
 
     Raises:
         UserError: there are captions and no level that attends to them.
@@ -68,6 +69,7 @@ class UNet(nn.Module):
         patch_size: int = 1,
         embedding_width: int | None = None,
         text_dim: int = 0,
+        average_velocity: bool = False,
     ) -> None:
         super().__init__()
         if text_dim and not attention_levels:
@@ -78,7 +80,7 @@ class UNet(nn.Module):
         embedding_width = embedding_width or 2 * channels[0]
         self.patch_size = patch_size
         folded = latent_shape[0] * patch_size**2
-        self.embedding = ConditionEmbedding(cond_dim, embedding_width)
+        self.embedding = ConditionEmbedding(cond_dim, embedding_width, average_velocity=average_velocity)
         self.stem = conv3x3(folded, channels[0])
         skips = [channels[0]]  # widths of the maps that the way up will receive
         self.down = nn.ModuleList()
@@ -102,12 +104,23 @@ class UNet(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(cast(Tensor, self.out.bias))
 
-    def forward(self, z_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+    def forward(
+        self,
+        z_t: Tensor,
+        t: Tensor,
+        condition: Condition,
+        r: Tensor | None = None,
+        guidance_scale: Tensor | None = None,
+    ) -> Tensor:
         """Map z_t (B, C, H, W), t (B,) in [0, 1] and the condition of B examples to a prediction (B, C, H, W).
 
         It computes in the type of the weights; the prediction has the type of z_t.
+
+        With ``average_velocity``, r (B,) is the beginning of the interval [r, t], and ``guidance_scale`` (B,) that of
+        the averaged field; None = r is t, the scale is 1.
         """
-        context = (self.embedding(t, condition.vector), condition.tokens, condition.mask)  # the first is (B, D)
+        embedded = self.embedding(t, condition.vector, r, guidance_scale)  # (B, D)
+        context = (embedded, condition.tokens, condition.mask)
         height, width = z_t.shape[-2:]
         p = self.patch_size
         z = z_t.to(self.stem.weight.dtype)

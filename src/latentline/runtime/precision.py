@@ -4,10 +4,11 @@ Weights, optimizer states, averages, losses and all stored numbers are float32 i
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from latentline.core.errors import UserError
 
@@ -24,7 +25,9 @@ def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
     if precision not in _DTYPES:
         yield
         return
-    with torch.autocast(device.type, _DTYPES[precision]):
+    # On the CPU the gradient of torch's fused attention takes twenty times as long in bfloat16 as the plain one's.
+    plain = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" and torch.is_grad_enabled() else nullcontext()
+    with torch.autocast(device.type, _DTYPES[precision]), plain:
         yield
 
 

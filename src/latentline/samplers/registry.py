@@ -16,6 +16,7 @@ from latentline.samplers.ddim import ddim
 from latentline.samplers.ddpm import Variance, ddpm
 from latentline.samplers.flow_sde import flow_sde
 from latentline.samplers.heun import heun
+from latentline.samplers.mean_flow import mean_flow
 from latentline.samplers.unipc import unipc
 
 
@@ -38,15 +39,19 @@ class SamplerKind:
         is_stochastic: whether the sampler adds noise, with these options.
         evaluates_both_ends: whether it evaluates the network at the end of each step too, and so at t = 0.
         only_path: the one path that it serves; None = all.
+        uses_averages: whether it needs a network of average velocities, which guides itself.
     """
 
     build: Callable[[SamplerOptions, NoiseFn], Sampler]
     is_stochastic: Callable[[SamplerOptions], bool] = lambda options: False
     evaluates_both_ends: bool = False
     only_path: str | None = None
+    uses_averages: bool = False
 
-    def serves(self, path: str, prediction: str) -> bool:
-        """Return whether it can sample with a network of this path and prediction."""
+    def serves(self, path: str, prediction: str, averages: bool = False) -> bool:
+        """Return whether it can sample with a network of this path and prediction, and with or without averages."""
+        if self.uses_averages and not averages:
+            return False
         return self.only_path in (None, path) and not (self.evaluates_both_ends and prediction == "x0")
 
 
@@ -70,12 +75,15 @@ _KINDS: dict[str, SamplerKind] = {
         is_stochastic=lambda options: options.diffusion > 0,
         only_path="flow",
     ),
+    "mean_flow": SamplerKind(lambda options, noise_fn: mean_flow, uses_averages=True),
 }
 SAMPLERS = tuple(_KINDS)
 
 
-def require_serves(name: str, path: str, prediction: str) -> None:
+def require_serves(name: str, path: str, prediction: str, *, averages: bool = False) -> None:
     """Refuse a sampler for a process (names of its path and prediction) that it cannot serve.
+
+    ``averages`` says whether its network has learnt average velocities.
 
     Raises:
         UserError: one line with the reason and the remedy.
@@ -83,9 +91,14 @@ def require_serves(name: str, path: str, prediction: str) -> None:
     if name not in _KINDS:
         raise UserError(f"sampler ({name}) must be one of {', '.join(SAMPLERS)}; correct it")
     kind = _KINDS[name]
-    if kind.serves(path, prediction):
+    if kind.serves(path, prediction, averages):
         return
-    serving = ", ".join(other for other in SAMPLERS if _KINDS[other].serves(path, prediction))
+    serving = ", ".join(other for other in SAMPLERS if _KINDS[other].serves(path, prediction, averages))
+    if kind.uses_averages and not averages:
+        raise UserError(
+            f"sampler ({name}) must be one of {serving} for a denoiser without average velocities; "
+            "set it to unipc, or denoiser.objective to mean_flow"
+        )
     if kind.only_path not in (None, path):
         raise UserError(
             f"sampler ({name}) must be one of {serving} on path {path}, since its noise level diffusion * t needs "
@@ -124,4 +137,5 @@ def evaluation_times(name: str, times: Tensor) -> Tensor:
 
 def network_evaluations(name: str, times: Tensor, guidance: Guidance) -> int:
     """Return the exact number of network forwards per image: two for a guided evaluation, else one."""
-    return guidance.evaluations(evaluation_times(name, times))
+    at = evaluation_times(name, times)
+    return len(at) if _KINDS[name].uses_averages else guidance.evaluations(at)

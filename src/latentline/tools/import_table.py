@@ -19,11 +19,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "autoencoders": {"core", "data", "nn", "diffusion", "runtime"},
     "denoisers": {"core", "nn", "diffusion", "latents", "runtime"},
     "samplers": {"core", "diffusion", "denoisers"},
-    "feature_extractors": {"core", "data", "nn", "runtime", "training"},
+    "feature_extractors": {"core", "data", "latents", "nn", "runtime", "training"},
     "interop": {"core", "nn", "autoencoders"},
     "tools": {"core", "autoencoders", "interop", "latents", "runtime"},
+    "report": {"core", "tools"},
 }
-"""Packages of latentline that each may import, besides itself. Stages may import all but ``tools``."""
+"""Packages of latentline that each may import, besides itself. Stages may import all but ``tools`` and ``report``."""
 
 _BEGIN, _END = "<!-- imports -->", "<!-- /imports -->"
 

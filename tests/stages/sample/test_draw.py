@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
 from latentline.core.arrays import load_arrays
@@ -22,6 +21,7 @@ from stages.sample import draw, report
 from stages.sample.params import SampleParams
 from stages.train_autoencoder import __main__ as train_autoencoder
 from stages.train_denoiser import __main__ as train_denoiser
+from support.pictures import grid_size
 
 pytestmark = pytest.mark.usefixtures("machine")
 
@@ -87,10 +87,7 @@ def test_the_report_has_the_cost_a_row_per_class_and_three_rows_per_trajectory(r
     )
     metrics = json.loads(Path("metrics/sample.json").read_text())
     assert metrics == {"count": 25, "network_evaluations": 6}  # at t = 1, 2/3 and 1/3, guided
-    sizes = {}
-    for path in Path("fig/sample").iterdir():
-        with Image.open(path) as picture:
-            sizes[path.name] = picture.size
+    sizes = {path.name: grid_size(path) for path in Path("fig/sample").glob("*.png")}
     assert sizes == {"grid.png": (2 * 10 + 2, 4 * 10 + 2), "trajectory.png": (4 * 10 + 2, 3 * 4 * 10 + 2)}
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
 
 from latentline.autoencoders.load import load_autoencoder
 from latentline.data.store import read_split, to_unit_range
 from stages.train_autoencoder import __main__ as train_autoencoder
 from stages.train_autoencoder import train
 from support.autoencoder_stages import FIGURES, TINY, figure_names
+from support.pictures import grid_size
 from support.training_run import reference
 
 
@@ -25,8 +25,8 @@ def test_the_report_compares_random_noise_with_inferred_noise(run):
     for steps in ("20", "100"):
         assert metrics["with_inferred_noise"][steps]["ssim"] > metrics["with_random_noise"][steps]["ssim"]
     assert figure_names() == FIGURES | {"noise.png", "stochastic.png", "preview_0001.png"}
-    with Image.open("fig/autoencoder/noise.png") as image:
-        assert image.size == (5 * 10 + 2, 4 * 10 + 2)  # originals, random noise, inferred noise, the noise itself
+    size = grid_size(Path("fig/autoencoder/noise.png"))
+    assert size == (5 * 10 + 2, 4 * 10 + 2)  # originals, random noise, inferred noise, the noise itself
     assert checkpoint.constructor["inner"] == {"name": "identity"}
 
 

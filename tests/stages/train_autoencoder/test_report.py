@@ -4,10 +4,10 @@ import logging
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from stages.train_autoencoder.report import warn_inactive_channels
 from support.autoencoder_stages import TINY
+from support.pictures import grid_size
 from support.training_run import reference
 
 
@@ -23,10 +23,9 @@ def test_a_vaes_report_counts_its_active_units_and_bits(run):
 
 def test_grids_have_the_size_that_the_settings_give(run):
     run(figures={**TINY["figures"], "scale": 3})
-    with Image.open("fig/autoencoder/reconstructions.png") as image:
-        assert image.size == ((5 * 10 + 2) * 3, (4 * 10 + 2) * 3)  # images of 8 pixels, gaps of 2
-    with Image.open("fig/autoencoder/interpolations.png") as image:
-        assert image.size == ((5 * 10 + 2) * 3, (4 * 10 + 2) * 3)
+    for name in ("reconstructions", "interpolations"):
+        size = grid_size(Path(f"fig/autoencoder/{name}.png"))
+        assert size == ((5 * 10 + 2) * 3, (4 * 10 + 2) * 3)  # images of 8 pixels, gaps of 2
 
 
 @pytest.mark.parametrize(
@@ -50,5 +49,5 @@ def test_previews_are_drawn_every_so_many_epochs_and_change_no_weight(run):
     with_previews, _, _ = run(epochs=3, figures={**TINY["figures"], "preview_every_epochs": 2})
     assert with_previews.sha256 == without.sha256
     assert {path.name for path in Path("fig/autoencoder").glob("preview_*")} == {"preview_0002.png"}
-    with Image.open("fig/autoencoder/preview_0002.png") as image:
-        assert image.size == (5 * 10 + 2, 2 * 10 + 2)  # originals above reconstructions
+    size = grid_size(Path("fig/autoencoder/preview_0002.png"))
+    assert size == (5 * 10 + 2, 2 * 10 + 2)  # originals above reconstructions
