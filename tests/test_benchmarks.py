@@ -155,5 +155,5 @@ def test_a_library_is_compared(benchmark, workplace, monkeypatch):
 @pytest.mark.slow
 def test_this_project_is_compared(benchmark, workplace, root):
     shutil.copy(root / "params.yaml", workplace)
-    benchmark("peers").main(["--quick", "--peers", "latentline", "--count", "4", "--csv", "peers.csv"])
+    benchmark("peers").main(["--quick", "--peers", "latentline", "--csv", "peers.csv"])
     assert "| latentline | " in Path("peers.md").read_text()
