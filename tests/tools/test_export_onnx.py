@@ -38,7 +38,7 @@ SEED = 0
 COUNT = 5
 
 
-def _write_run(denoiser: str, autoencoder: str, process: dict[str, str]) -> None:
+def _write_run(denoiser: str, autoencoder: str, process: dict[str, str], *, conditional: bool = True) -> None:
     """Write an untrained run to the current folder, in which all inputs matter."""
     network = small_autoencoder(autoencoder)
     save_checkpoint(
@@ -50,7 +50,8 @@ def _write_run(denoiser: str, autoencoder: str, process: dict[str, str]) -> None
         tensors=network.state_dict(),
     )
     write_latents(Path(), torch.randn(50, *network.latent_shape) * 3 + 5)
-    constructor = {**DENOISERS[denoiser], "latent_shape": list(network.latent_shape), "cond_dim": COND_DIM}
+    cond_dim, names = (COND_DIM, ["label", "wide", "level"]) if conditional else (0, [])
+    constructor = {**DENOISERS[denoiser], "latent_shape": list(network.latent_shape), "cond_dim": cond_dim}
     save_checkpoint(
         DENOISER,
         kind="denoiser",
@@ -58,7 +59,7 @@ def _write_run(denoiser: str, autoencoder: str, process: dict[str, str]) -> None
         constructor=constructor,
         trained_on={"latents": sha256_file(LATENT_STATS)},
         tensors=awake(build_denoiser(denoiser, **constructor)).state_dict(),
-        settings={"condition": ["label", "wide", "level"], "process": process},
+        settings={"condition": names, "process": process},
     )
 
 
@@ -75,17 +76,17 @@ def _exported(folder: Path, write_params: Any, **settings: object) -> tuple[Imag
     [
         ("unet", "vae", {}),
         ("dit", "ae", {"sampler": "heun", "guidance_rescale": 0.7}),
-        ("mlp", "diffae", {"sampler": "dpmpp_2m", "guidance_start": 0.0, "guidance_end": 1.0}),
+        ("mlp", "diffae", {"sampler": "dpmpp_2m"}),  # unconditional
     ],
 )
 def test_onnxruntime_draws_the_same_images(denoiser, autoencoder, settings, tmp_path, monkeypatch, write_params):
     monkeypatch.chdir(tmp_path)
-    process = {"path": "flow", "prediction": "velocity"}
-    _write_run(denoiser, autoencoder, process if denoiser == "unet" else {"path": "vp_cosine", "prediction": "v"})
+    velocity, v = {"path": "flow", "prediction": "velocity"}, {"path": "vp_cosine", "prediction": "v"}
+    _write_run(denoiser, autoencoder, velocity if denoiser == "unet" else v, conditional=denoiser != "mlp")
     sampler, pipeline = _exported(tmp_path / "exported", write_params, **settings)
     indices = torch.arange(COUNT)
     noise = start_noise(SEED, "sample", indices, sampler.denoiser.latent_shape).numpy()
-    condition = sampler.denoiser.conditioning.encode(sampler.labels).vector.numpy()
+    condition = sampler.denoiser.conditioning.encode(sampler.labels).vector.numpy()  # (5, 6) or (5, 0)
     z0 = sampler.latents(indices).numpy()
     np.testing.assert_allclose(pipeline.latents(noise, condition), z0, rtol=1e-4, atol=1e-4 * np.abs(z0).max())
     shape = sampler.autoencoder.network.noise_shape

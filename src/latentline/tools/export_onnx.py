@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from latentline.autoencoders.base import Autoencoder
+from latentline.autoencoders.diffae import DiffAE
 from latentline.autoencoders.load import TrainedAutoencoder, load_autoencoder
 from latentline.core.errors import UserError
 from latentline.core.files import replaced_file, write_json
@@ -21,7 +24,8 @@ from latentline.core.labels import schema_to_json
 from latentline.core.load_params import read_params, validate
 from latentline.denoisers.guidance import Guidance
 from latentline.denoisers.load import Denoiser, load_denoiser
-from latentline.diffusion.time_grid import build_time_grid
+from latentline.diffusion.euler import euler
+from latentline.diffusion.time_grid import build_time_grid, time_grid
 from latentline.latents.cache import LatentStats, read_stats
 from latentline.samplers.registry import SAMPLERS, SamplerOptions, build_sampler, is_stochastic, require_serves
 from latentline.tools.onnx_networks import OPSET, export_autoencoder, export_denoiser
@@ -38,7 +42,7 @@ def export_onnx(folder: Path) -> None:
             noise or needs average velocities.
     """
     settings = validate(read_params()).sample
-    if any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript")):
+    if importlib.util.find_spec("onnx") is None:
         raise UserError("make export-onnx needs the package onnx; run `.venv/bin/pip install -e '.[onnx]'`")
     device = torch.device("cpu")
     autoencoder, stats = load_autoencoder(device), read_stats()
@@ -46,7 +50,7 @@ def export_onnx(folder: Path) -> None:
     denoiser = load_denoiser(device, stats)
     pipeline = pipeline_json(autoencoder, stats, denoiser, settings)  # refuses before anything is written
     export_autoencoder(folder, autoencoder.network, autoencoder.image_shape)
-    export_denoiser(folder, denoiser.network, denoiser.latent_shape, denoiser.conditioning.cond_dim)
+    export_denoiser(folder / "denoiser.onnx", denoiser.network, denoiser.latent_shape, denoiser.conditioning.cond_dim)
     write_json(folder / "pipeline.json", pipeline)
     with replaced_file(folder / "run.py") as temporary:
         shutil.copyfile(_PROGRAM, temporary)
@@ -83,18 +87,16 @@ def pipeline_json(
     table = sampler_table(sampler, process, times)
     for evaluation in table["evaluations"]:
         evaluation["guided"] = scale != 1 and guidance.covers(evaluation["t"])
-    noise_shape = autoencoder.network.noise_shape
     return {
         "format": 1,
         "opset": OPSET,
         "precision": "float32",
         "image_shape": list(autoencoder.image_shape),
         "latent_shape": list(denoiser.latent_shape),
-        "decoder_noise_shape": None if noise_shape is None else list(noise_shape),
+        "diffusion_decoder": _diffusion_decoder(autoencoder.network),
         "latents": {
             "about": "the decoder takes z0 * std + mean, per channel; z0 = (latents of the encoder - mean) / std",
-            "mean": stats.normalizer.mean.flatten().tolist(),
-            "std": stats.normalizer.std.flatten().tolist(),
+            **_moments(stats.normalizer.mean, stats.normalizer.std),
         },
         "condition": {
             "about": "joined parts of all attributes: categorical = one-hot; binary = -1 or 1; continuous = 1, "
@@ -118,6 +120,22 @@ def pipeline_json(
             "rescale": guidance.rescale,
         },
     }
+
+
+def _diffusion_decoder(network: Autoencoder) -> dict[str, Any] | None:
+    """Return what decodes the latents of a diffusion autoencoder to those of its inner one; None for any other."""
+    if not isinstance(network, DiffAE):
+        return None
+    return {
+        "about": "decoder.onnx takes z0 * std + mean; diffusion_decoder.onnx takes the raw latents as its condition",
+        "noise_shape": list(network.noise_shape),
+        **_moments(network.get_buffer("mean"), network.get_buffer("std")),
+        **sampler_table(euler, network.process, time_grid(network.sample_timesteps)),
+    }
+
+
+def _moments(mean: Tensor, std: Tensor) -> dict[str, list[float]]:
+    return {"mean": mean.flatten().tolist(), "std": std.flatten().tolist()}
 
 
 def main() -> None:

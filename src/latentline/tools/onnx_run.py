@@ -12,7 +12,7 @@ import math
 import struct
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,29 +74,30 @@ class Pipeline:
 
         self.numbers = json.loads((folder / "pipeline.json").read_text(encoding="utf-8"))
         self.denoiser, self.decoder = session("denoiser"), session("decoder")
+        self.diffusion_decoder = session("diffusion_decoder") if self.numbers["diffusion_decoder"] else None
 
     def images(self, noise: Array, condition: Array, decoder_noise: Array | None = None) -> Array:
-        """Draw images (B, C, H, W), about in [-1, 1], from noise (B, *latent_shape) and conditions (B, F)."""
-        z0, latents = self.latents(noise, condition), self.numbers["latents"]
-        per_channel = (-1, *[1] * (z0.ndim - 2))
-        mean, std = (np.array(latents[name], np.float32).reshape(per_channel) for name in ("mean", "std"))
-        return _run(self.decoder, latents=z0 * std + mean, noise=decoder_noise)
+        """Draw images (B, C, H, W), about in [-1, 1], from noise (B, *latent_shape) and conditions (B, F).
+
+        A diffusion autoencoder decodes from noise of its own.
+        """
+        raw = _restored(self.latents(noise, condition), self.numbers["latents"])
+        if decoder_noise is not None:
+            inner = self.numbers["diffusion_decoder"]
+            state = _sampled(inner, decoder_noise, lambda z, step: _denoised(self.diffusion_decoder, z, step["t"], raw))
+            raw = _restored(state, inner)
+        return _run(self.decoder, latents=raw)
 
     def latents(self, noise: Array, condition: Array) -> Array:
         """Draw standardised latents z0 (B, *latent_shape)."""
-        sampler = self.numbers["sampler"]
-        terms = [noise.astype(np.float64)]  # the noise, then each output
-        for evaluation in sampler["evaluations"]:
-            z = _combined(evaluation["state"], terms)
-            terms.append(self._output(z, evaluation["t"], condition, evaluation["guided"]).astype(np.float64))
-        return _combined(sampler["result"], terms)
+        return _sampled(self.numbers["sampler"], noise, lambda z, step: self._output(z, step, condition))
 
-    def _output(self, z: Array, time: float, condition: Array, guided: bool) -> Array:
-        t, guidance = np.full(len(z), time, np.float32), self.numbers["guidance"]
-        cond = _run(self.denoiser, z=z, t=t, condition=condition)
-        if not guided:
+    def _output(self, z: Array, step: dict[str, Any], condition: Array) -> Array:
+        """Return the guided output of the denoiser."""
+        cond, guidance = _denoised(self.denoiser, z, step["t"], condition), self.numbers["guidance"]
+        if not step["guided"]:
             return cond
-        uncond = _run(self.denoiser, z=z, t=t, condition=np.zeros_like(condition))
+        uncond = _denoised(self.denoiser, z, step["t"], np.zeros_like(condition))
         output: Array = uncond + np.float32(guidance["scale"]) * (cond - uncond)
         if guidance["rescale"]:
             axes = tuple(range(1, z.ndim))
@@ -105,12 +106,32 @@ class Pipeline:
         return output
 
 
+def _sampled(table: dict[str, Any], noise: Array, output: Callable[[Array, dict[str, Any]], Array]) -> Array:
+    """Follow the table of a sampler: each state is a weighted sum of the noise and the outputs so far."""
+    terms = [noise.astype(np.float64)]
+    for step in table["evaluations"]:
+        terms.append(output(_combined(step["state"], terms), step).astype(np.float64))
+    return _combined(table["result"], terms)
+
+
 def _combined(weights: Sequence[float], terms: Sequence[Array]) -> Array:
     total: Array = sum(weight * term for weight, term in zip(weights, terms, strict=True) if weight) + 0 * terms[0]
     return total.astype(np.float32)
 
 
-def _run(session: Any, **inputs: Array | None) -> Array:
+def _restored(z0: Array, moments: dict[str, Any]) -> Array:
+    """Return raw latents of standardised ones, by the mean and the standard deviation of each channel."""
+    per_channel = (-1, *[1] * (z0.ndim - 2))
+    mean, std = (np.array(moments[name], np.float32).reshape(per_channel) for name in ("mean", "std"))
+    restored: Array = z0 * std + mean
+    return restored
+
+
+def _denoised(session: Any, z: Array, time: float, condition: Array) -> Array:
+    return _run(session, z=z, t=np.full(len(z), time, np.float32), condition=condition)
+
+
+def _run(session: Any, **inputs: Array) -> Array:
     """Evaluate a network on those of the inputs that it takes."""
     result: Array = session.run(None, {one.name: inputs[one.name] for one in session.get_inputs()})[0]
     return result
@@ -170,8 +191,8 @@ def main() -> None:
         noise = _noise(args.noise, numbers["latent_shape"], args.count, random)
         condition = condition_vectors(numbers["condition"]["attributes"], values, len(noise))
         decoder_noise = None
-        if numbers["decoder_noise_shape"]:
-            decoder_noise = _noise(args.decoder_noise, numbers["decoder_noise_shape"], len(noise), random)
+        if inner := numbers["diffusion_decoder"]:
+            decoder_noise = _noise(args.decoder_noise, inner["noise_shape"], len(noise), random)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     batches = [slice(start, start + _BATCH) for start in range(0, len(noise), _BATCH)]
