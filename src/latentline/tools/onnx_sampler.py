@@ -12,7 +12,7 @@ from latentline.diffusion.steps import Sampler
 def sampler_table(sampler: Sampler, process: Process, times: Tensor) -> dict[str, Any]:
     """Return the weights with which ``sampler`` combines the noise and the network's outputs.
 
-    Every state of such a sampler is linear in the noise that it starts from and the outputs that it has seen so far.
+    Every state of such a sampler is linear in the noise that it starts from and the earlier outputs.
     Therefore the sampler itself runs here on basis vectors: on e_0 instead of noise, with e_k as the k-th output. The
     states at which it evaluates the network are then its weights.
 
