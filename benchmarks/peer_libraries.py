@@ -219,7 +219,8 @@ class _DiffusersLatent(_Diffusers):
         self._autoencoder = fit(autoencoder, loss, len(x), seconds / 4, lr=1e-3)
         z = torch.cat([self._autoencoder.encode(part).latent_dist.mode() for part in x.split(_DRAWN)])
         self._scale = z.std()
-        self._fit(z / self._scale, labels, seconds - (time.process_time() - begun) / torch.get_num_threads())
+        used = (time.process_time() - begun) / torch.get_num_threads()
+        self._fit(z / self._scale, labels, max(seconds - used, seconds / 10))
 
     @torch.no_grad()
     def _drawn(self, labels: Tensor, scale: float) -> Tensor:

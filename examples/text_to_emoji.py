@@ -121,8 +121,8 @@ def pictures(packages: Sequence[Path]) -> None:
     with TABLE.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["file", "split", "vendor", "caption"])
-        known = contents["train"]
-        table.writerows(row for content, row in rows if row[1] == "train" or content not in known)
+        training = contents["train"]
+        table.writerows(row for content, row in rows if row[1] == "train" or content not in training)
 
 
 class Examples(NamedTuple):
@@ -237,7 +237,7 @@ def show(model: TrainedModel, test: Examples) -> None:
         scale=2,
         text=GridText(
             "Captions that no training picture has",
-            "Left the picture of that caption, which the model has not seen; then samples.",
+            "Left the picture of that caption, which the model was not trained on; then samples.",
             rows=shown.captions,
             columns=["true picture", *(f"sample {number + 1}" for number in range(SAMPLES))],
         ),

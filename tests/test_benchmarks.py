@@ -144,7 +144,7 @@ def test_a_library_is_compared(benchmark, workplace, monkeypatch):
     monkeypatch.setattr(module.LIBRARIES["diffusers_latent"], "scales", (1.0, 2.0))
     module.main(["--quick", "--peers", "diffusers_latent", "--count", "4", "--csv", "peers.csv"])
     *_, measured, real = Path("peers.md").read_text().splitlines()
-    assert measured.startswith("| diffusers_latent | 0.0 | ")
+    assert measured.startswith("| diffusers_latent | ")
     assert real.startswith("| real test images |")
     assert Path("peers_diffusers_latent.png").stat().st_size > 0
     lines = Path("peers.csv").read_text()

@@ -111,7 +111,7 @@ def test_what_users_bring_is_watched_and_its_place_is_there_in_a_fresh_clone():
         ).stdout, dep
 
 
-@pytest.mark.parametrize("stage", STAGES.keys() - {FIRST})
+@pytest.mark.parametrize("stage", sorted(STAGES.keys() - {FIRST}))
 def test_the_params_of_a_stage_are_the_sections_it_loads_and_the_seed_if_it_uses_it(stage):
     tree = ast.parse((ROOT / "stages" / stage / "__main__.py").read_text())
     loads = [
@@ -130,7 +130,7 @@ def test_every_section_belongs_to_one_stage_except_compute_which_belongs_to_none
     assert sorted(sections) == sorted(read_params(ROOT / "params.yaml").keys() - {"seed", "compute"})
 
 
-@pytest.mark.parametrize("stage", STAGES.keys() - {FIRST})
+@pytest.mark.parametrize("stage", sorted(STAGES.keys() - {FIRST}))
 def test_no_stage_imports_another_or_the_schema_of_the_whole_file(stage):
     assert {file.split("/")[1] for file in _closure(stage) if file.startswith("stages/")} == {stage}
 

@@ -52,6 +52,7 @@ ALLOWED = {  # pattern -> why it may stay
     r"\baccuracy_of_the_judge\b": "a metric key, likewise",
     r"\b[fk]d_floor_real_test\b": "metric keys, likewise",
     r"\.floor\(": "a function of torch that rounds",
+    r"(closed|heart-shaped) eyes": "names of emoji",
     r"\b(torch|np)\.eye\(": "the identity matrix",
     r"perturbed_redrawn": "the name of a figure's file",
     r'(?<=")redraw(?=")': "a random stream: another name draws other numbers",
@@ -61,7 +62,7 @@ ALLOWED = {  # pattern -> why it may stay
 def _files(place: str) -> Iterator[Path]:
     """Yield the text files of a folder, or the file; of docs the pages alone. This file names the words itself."""
     path = ROOT / place
-    for file in sorted(path.glob("*.md") if place == "docs" else path.rglob("*") if path.is_dir() else [path]):
+    for file in sorted(path.rglob("*.md") if place == "docs" else path.rglob("*") if path.is_dir() else [path]):
         if file.is_file() and file.suffix in SUFFIXES and "__pycache__" not in file.parts and file != Path(__file__):
             yield file
 

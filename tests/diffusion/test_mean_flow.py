@@ -1,3 +1,5 @@
+"""Average velocities: the closed form on Gaussians, the target, the loss and its derivative."""
+
 import pytest
 import torch
 from torch import Tensor

@@ -291,13 +291,3 @@ def test_these_tests_name_no_setting_that_does_not_exist(content, setting):
 def test_no_row_stands_twice():
     rows = [(setting, repr(value)) for setting, value in BAD_VALUES]
     assert len(set(rows)) == len(rows)
-
-
-def test_a_kind_of_an_attribute_that_does_not_exist_is_refused_by_the_attributes_name(content):
-    content["data"]["attributes"] = {"hair": "categorical", "age": "number"}
-    assert "data.attributes.age ('number') must be one of binary, categorical, continuous; " in refusal(content)
-
-
-def test_a_name_with_a_line_break_is_still_one_line(content):
-    content["data"]["a\nb"] = 1
-    assert "data.'a\\nb' (1) must be a setting that recipes/default.yaml has; " in refusal(content)

@@ -166,3 +166,13 @@ def test_a_stages_script_exits_with_2_and_one_line_and_writes_nothing(workplace,
     (line,) = done.stderr.splitlines()
     assert re.match(r"error: params\.yaml: sample\.sampler \(flow_sde\) must be [^;]+ on path vp_cosine, [^;]+; ", line)
     assert [path.name for path in workplace.iterdir()] == ["params.yaml"]
+
+
+def test_a_kind_of_an_attribute_that_does_not_exist_is_refused_by_the_attributes_name(content):
+    content["data"]["attributes"] = {"hair": "categorical", "age": "number"}
+    assert "data.attributes.age ('number') must be one of binary, categorical, continuous; " in refusal(content)
+
+
+def test_a_name_with_a_line_break_is_still_one_line(content):
+    content["data"]["a\nb"] = 1
+    assert "data.'a\\nb' (1) must be a setting that recipes/default.yaml has; " in refusal(content)

@@ -74,7 +74,7 @@ def test_every_sampler_serves_every_process_but_for_three_reasons():
             refusal = _refusal(name, path, prediction)
             others = ", ".join(other for other in SAMPLERS if not _refusal(other, path, prediction))
             if name == "mean_flow":
-                expected = f"sampler (mean_flow) must be one of {others} for a denoiser without average velocities"
+                expected = f"sampler (mean_flow) must be one of {others} for a denoiser without average "
             elif name == "flow_sde" and path != "flow":
                 expected = f"sampler (flow_sde) must be one of {others} on path {path}, since "
             elif name == "heun" and prediction == "x0":

@@ -233,7 +233,7 @@ def _packed(write: Callable[..., None], **arrays: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-IMAGES = np.arange(48, dtype=np.uint8).reshape(3, 4, 4)
+IMAGES, LABELS = np.arange(48, dtype=np.uint8).reshape(3, 4, 4), np.arange(3)
 TABLE = "file,label,split,size\n" + "".join(
     f"{row}.png,{'ab'[row % 2]},{'train' if row else 'test'},{row / 2}\n" for row in range(6)
 )
@@ -288,12 +288,10 @@ READERS: dict[str, Callable[[Path, Path], Reader]] = {
         folder / "x.gz", gzip.compress(bytes(500)), lambda path: gunzip(path, folder / "out", 1000)
     ),
     "idx": lambda folder, root: _written(folder / "x.gz", gzip.compress(IDX), lambda path: read_idx(path, 3, folder)),
-    "npz": lambda folder, root: _array(
-        folder, "x.npz", _packed(np.savez_compressed, images=IMAGES, labels=np.arange(3))
-    ),
+    "npz": lambda folder, root: _array(folder, "x.npz", _packed(np.savez_compressed, images=IMAGES, labels=LABELS)),
     "npy": lambda folder, root: _array(folder, "x.npy", _packed(np.save, images=IMAGES)),
     "safetensors": lambda folder, root: _array(
-        folder, "x.safetensors", save({"images": torch.from_numpy(IMAGES), "labels": torch.arange(3)})
+        folder, "x.safetensors", save({"images": torch.from_numpy(IMAGES), "labels": torch.from_numpy(LABELS)})
     ),
     "table of labels": lambda folder, root: _written(folder / "x.csv", TABLE.encode(), _read_table),
     "params": lambda folder, root: _written(

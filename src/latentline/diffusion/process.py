@@ -48,7 +48,7 @@ class Process:
     path: NoisePath
     prediction: str
     mean_flow: MeanFlow | None = None
-    """The field of which the network has learnt average velocities, too; None = none."""
+    """The field whose average velocities the network has learnt, too; None = none."""
 
 
 def build_process(path: str, prediction: str, mean_flow: Mapping[str, Any] | None = None) -> Process:

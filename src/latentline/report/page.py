@@ -20,7 +20,7 @@ _PACKAGES = ("latentline", "torch", "numpy", "scikit-learn", "dvc")
 
 
 @dataclass(frozen=True)
-class Picture:
+class ReportPicture:
     """A figure of every run as a data URI, None where a run lacks it."""
 
     path: str
@@ -107,13 +107,13 @@ def _change(score: Score) -> str:
     return f"{new - old:+.3g}"
 
 
-def _by_stage(runs: list[Run]) -> dict[str, list[Picture]]:
+def _by_stage(runs: list[Run]) -> dict[str, list[ReportPicture]]:
     """Return the figures by their folder in fig/."""
     paths = sorted({path for run in runs for path in run.below("fig", *IMAGES)})
     stages = sorted({Path(path).parent.name for path in paths}, key=lambda name: (_place(name), name))
     return {
         stage.replace("_", " "): [
-            Picture(path, Path(path).stem.replace("_", " "), tuple(_data_uri(run, path) for run in runs))
+            ReportPicture(path, Path(path).stem.replace("_", " "), tuple(_data_uri(run, path) for run in runs))
             for path in paths
             if Path(path).parent.name == stage
         ]

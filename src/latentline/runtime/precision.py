@@ -25,7 +25,7 @@ def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
     if precision not in _DTYPES:
         yield
         return
-    # On the CPU the gradient of torch's fused attention takes twenty times as long in bfloat16 as that of the plain one.
+    # On the CPU the gradient of torch's fused attention takes twenty times as long in bfloat16 as the plain one's.
     plain = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" and torch.is_grad_enabled() else nullcontext()
     with torch.autocast(device.type, _DTYPES[precision]), plain:
         yield
