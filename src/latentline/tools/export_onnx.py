@@ -1,0 +1,151 @@
+"""Write a finished run as ONNX networks with a program that draws images: ``make export-onnx DIR=...``.
+
+encoder.onnx decoder.onnx denoiser.onnx    the networks, in float32
+pipeline.json                              all other numbers: normaliser, labels, sampler, guidance
+run.py                                     draws images with numpy and onnxruntime alone
+"""
+
+import importlib.util
+import math
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentline.autoencoders.base import Autoencoder
+from latentline.autoencoders.diffae import DiffAE
+from latentline.autoencoders.load import TrainedAutoencoder, load_autoencoder
+from latentline.core.errors import UserError
+from latentline.core.files import replaced_file, write_json
+from latentline.core.labels import schema_to_json
+from latentline.core.load_params import read_params, validate
+from latentline.denoisers.guidance import Guidance
+from latentline.denoisers.load import Denoiser, load_denoiser
+from latentline.diffusion.euler import euler
+from latentline.diffusion.time_grid import build_time_grid, time_grid
+from latentline.latents.cache import LatentStats, read_stats
+from latentline.samplers.registry import SAMPLERS, SamplerOptions, build_sampler, is_stochastic, require_serves
+from latentline.tools.onnx_networks import OPSET, export_autoencoder, export_denoiser
+from latentline.tools.onnx_sampler import sampler_table
+
+_PROGRAM = Path(__file__).with_name("onnx_run.py")
+
+
+def export_onnx(folder: Path) -> None:
+    """Write ``folder`` from the run in the current folder, with section ``sample`` of params.yaml.
+
+    Raises:
+        UserError: a package or a checkpoint is missing, the denoiser is conditioned on captions, or the sampler adds
+            noise or needs average velocities.
+    """
+    settings = validate(read_params()).sample
+    if importlib.util.find_spec("onnx") is None:
+        raise UserError("make export-onnx needs the package onnx; run `.venv/bin/pip install -e '.[onnx]'`")
+    device = torch.device("cpu")
+    autoencoder, stats = load_autoencoder(device), read_stats()
+    stats.require_autoencoder(autoencoder.sha256)
+    denoiser = load_denoiser(device, stats)
+    pipeline = pipeline_json(autoencoder, stats, denoiser, settings)  # refuses before anything is written
+    export_autoencoder(folder, autoencoder.network, autoencoder.image_shape)
+    export_denoiser(folder / "denoiser.onnx", denoiser.network, denoiser.latent_shape, denoiser.conditioning.cond_dim)
+    write_json(folder / "pipeline.json", pipeline)
+    with replaced_file(folder / "run.py") as temporary:
+        shutil.copyfile(_PROGRAM, temporary)
+
+
+def pipeline_json(
+    autoencoder: TrainedAutoencoder, stats: LatentStats, denoiser: Denoiser, settings: Any
+) -> dict[str, Any]:
+    """Return the content of pipeline.json; ``settings`` are section ``sample``.
+
+    Raises:
+        UserError: the denoiser or its sampler cannot be exported.
+    """
+    process, conditioning = denoiser.process, denoiser.conditioning
+    if conditioning.tokenizer is not None:
+        raise UserError(
+            "denoiser.condition (captions) must be class or none for make export-onnx, which exports no text encoder; "
+            "train with one of them"
+        )
+    require_serves(settings.sampler, process.path.name, process.prediction, averages=process.mean_flow is not None)
+    options = SamplerOptions(settings.eta, settings.variance, settings.sigma_scale, settings.diffusion)
+    if settings.sampler == "mean_flow" or is_stochastic(settings.sampler, options):
+        plain = ", ".join(name for name in SAMPLERS if name != "mean_flow" and not is_stochastic(name, options))
+        raise UserError(
+            f"sample.sampler ({settings.sampler}) must be one of {plain} for make export-onnx, whose sampler is a "
+            "table without noise of its own or average velocities; set it to unipc"
+        )
+    if settings.guidance_rescale and math.prod(denoiser.latent_shape) == 1:
+        raise UserError(f"sample.guidance_rescale ({settings.guidance_rescale}) must be 0 for latents of one value")
+    scale = conditioning.guidance(settings.guidance_scale, "sample.guidance_scale")
+    guidance = Guidance(scale, settings.guidance_start, settings.guidance_end, settings.guidance_rescale)
+    times = build_time_grid(settings.time_grid, settings.steps, process.path, settings.time_shift)
+    sampler = build_sampler(settings.sampler, options, lambda step: torch.empty(0))
+    table = sampler_table(sampler, process, times)
+    for evaluation in table["evaluations"]:
+        evaluation["guided"] = scale != 1 and guidance.covers(evaluation["t"])
+    return {
+        "format": 1,
+        "opset": OPSET,
+        "precision": "float32",
+        "image_shape": list(autoencoder.image_shape),
+        "latent_shape": list(denoiser.latent_shape),
+        "diffusion_decoder": _diffusion_decoder(autoencoder.network),
+        "latents": {
+            "about": "the decoder takes z0 * std + mean, per channel; z0 = (latents of the encoder - mean) / std",
+            **_moments(stats.normalizer.mean, stats.normalizer.std),
+        },
+        "condition": {
+            "about": "joined parts of all attributes: categorical = one-hot; binary = -1 or 1; continuous = 1, "
+            "(value - mean) / std; zeros where a value is unknown; all zeros = the null condition",
+            "length": conditioning.cond_dim,
+            "attributes": schema_to_json(conditioning.attributes),
+        },
+        "process": {"path": process.path.name, "prediction": process.prediction},
+        "sampler": {
+            "about": "evaluation k: z = the sum of state[j] * x[j], with x[0] = noise and x[j] = the output of "
+            "evaluation j - 1; z0 = the sum of result[j] * x[j]",
+            "name": settings.sampler,
+            "times": times.tolist(),
+            **table,
+        },
+        "guidance": {
+            "about": "output where guided: uncond + scale * (cond - uncond), then rescaled (arXiv 2305.08891, eq. 15)",
+            "scale": guidance.scale,
+            "start": guidance.start,
+            "end": guidance.end,
+            "rescale": guidance.rescale,
+        },
+    }
+
+
+def _diffusion_decoder(network: Autoencoder) -> dict[str, Any] | None:
+    """Return what decodes the latents of a diffusion autoencoder to those of its inner one; None for any other."""
+    if not isinstance(network, DiffAE):
+        return None
+    return {
+        "about": "decoder.onnx takes z0 * std + mean; diffusion_decoder.onnx takes the raw latents as its condition",
+        "noise_shape": list(network.noise_shape),
+        **_moments(network.get_buffer("mean"), network.get_buffer("std")),
+        **sampler_table(euler, network.process, time_grid(network.sample_timesteps)),
+    }
+
+
+def _moments(mean: Tensor, std: Tensor) -> dict[str, list[float]]:
+    return {"mean": mean.flatten().tolist(), "std": std.flatten().tolist()}
+
+
+def main() -> None:
+    """Command line: one folder."""
+    try:
+        export_onnx(Path(sys.argv[1]))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

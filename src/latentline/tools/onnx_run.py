@@ -1,0 +1,212 @@
+"""Draw images from the networks beside this file. It needs numpy and onnxruntime alone.
+
+    python run.py --label Sandal --count 8 --seed 0 --out grid.png
+    python run.py --attribute wide=1 --noise noise.npy --out images.npy
+
+The file pipeline.json says how the numbers fit together. The same noise gives the same images as the training program.
+"""
+
+import argparse
+import json
+import math
+import struct
+import sys
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+_BATCH = 64  # images at a time
+_COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> grey, grey and alpha, RGB, RGB and alpha in a PNG
+
+
+def condition_vectors(attributes: Sequence[dict[str, Any]], values: dict[str, str], count: int) -> Array:
+    """Return conditions (count, F) for values by name. Without values the classes come in turn.
+
+    Raises:
+        ValueError: an unknown attribute or class.
+    """
+    names = [attribute["name"] for attribute in attributes]
+    if unknown := sorted(set(values) - set(names)):
+        raise ValueError(
+            f"{unknown[0]} must be one of the attributes: {', '.join(names) or 'there are none'}; correct it"
+        )
+    in_turn = not values
+    parts = [_part(attribute, values.get(attribute["name"]), in_turn, count) for attribute in attributes]
+    return np.concatenate([np.zeros((count, 0), np.float32), *parts], axis=1)
+
+
+def _part(attribute: dict[str, Any], value: str | None, in_turn: bool, count: int) -> Array:
+    """Return the part of one attribute; zeros without a value."""
+    if attribute["kind"] == "categorical":
+        classes = list(attribute["classes"])
+        part = np.zeros((count, len(classes)), np.float32)
+        if value is not None:
+            part[:, _class_index(attribute["name"], classes, value)] = 1
+        elif in_turn and attribute["name"] == "label":
+            part[np.arange(count), np.arange(count) % len(classes)] = 1
+        return part
+    if attribute["kind"] == "binary":
+        return np.full((count, 1), 0 if value is None else 2 * float(value) - 1, np.float32)
+    row = [0, 0] if value is None else [1, (float(value) - attribute["mean"]) / attribute["std"]]
+    return np.tile(np.array(row, np.float32), (count, 1))
+
+
+def _class_index(name: str, classes: list[str], value: str) -> int:
+    if value in classes:
+        return classes.index(value)
+    if value in map(str, range(len(classes))):
+        return int(value)
+    raise ValueError(f"{name} ({value}) must be one of {', '.join(classes)}, or an index; correct it")
+
+
+class Pipeline:
+    """The networks and numbers of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        import onnxruntime  # slow to load
+
+        def session(name: str) -> Any:
+            return onnxruntime.InferenceSession(folder / f"{name}.onnx", providers=["CPUExecutionProvider"])
+
+        self.numbers = json.loads((folder / "pipeline.json").read_text(encoding="utf-8"))
+        self.denoiser, self.decoder = session("denoiser"), session("decoder")
+        self.diffusion_decoder = session("diffusion_decoder") if self.numbers["diffusion_decoder"] else None
+
+    def images(self, noise: Array, condition: Array, decoder_noise: Array | None = None) -> Array:
+        """Draw images (B, C, H, W), about in [-1, 1], from noise (B, *latent_shape) and conditions (B, F).
+
+        A diffusion autoencoder decodes from noise of its own.
+        """
+        raw = _restored(self.latents(noise, condition), self.numbers["latents"])
+        if decoder_noise is not None:
+            inner = self.numbers["diffusion_decoder"]
+            state = _sampled(inner, decoder_noise, lambda z, step: _denoised(self.diffusion_decoder, z, step["t"], raw))
+            raw = _restored(state, inner)
+        return _run(self.decoder, latents=raw)
+
+    def latents(self, noise: Array, condition: Array) -> Array:
+        """Draw standardised latents z0 (B, *latent_shape)."""
+        return _sampled(self.numbers["sampler"], noise, lambda z, step: self._output(z, step, condition))
+
+    def _output(self, z: Array, step: dict[str, Any], condition: Array) -> Array:
+        """Return the guided output of the denoiser."""
+        cond, guidance = _denoised(self.denoiser, z, step["t"], condition), self.numbers["guidance"]
+        if not step["guided"]:
+            return cond
+        uncond = _denoised(self.denoiser, z, step["t"], np.zeros_like(condition))
+        output: Array = uncond + np.float32(guidance["scale"]) * (cond - uncond)
+        if guidance["rescale"]:
+            axes = tuple(range(1, z.ndim))
+            factor = cond.std(axes, keepdims=True) / output.std(axes, keepdims=True)
+            output = output * (1 + np.float32(guidance["rescale"]) * (factor - 1))
+        return output
+
+
+def _sampled(table: dict[str, Any], noise: Array, output: Callable[[Array, dict[str, Any]], Array]) -> Array:
+    """Follow the table of a sampler: each state is a weighted sum of the noise and the outputs so far."""
+    terms = [noise.astype(np.float64)]
+    for step in table["evaluations"]:
+        terms.append(output(_combined(step["state"], terms), step).astype(np.float64))
+    return _combined(table["result"], terms)
+
+
+def _combined(weights: Sequence[float], terms: Sequence[Array]) -> Array:
+    total: Array = sum(weight * term for weight, term in zip(weights, terms, strict=True) if weight) + 0 * terms[0]
+    return total.astype(np.float32)
+
+
+def _restored(z0: Array, moments: dict[str, Any]) -> Array:
+    """Return raw latents of standardised ones, by the mean and the standard deviation of each channel."""
+    per_channel = (-1, *[1] * (z0.ndim - 2))
+    mean, std = (np.array(moments[name], np.float32).reshape(per_channel) for name in ("mean", "std"))
+    restored: Array = z0 * std + mean
+    return restored
+
+
+def _denoised(session: Any, z: Array, time: float, condition: Array) -> Array:
+    return _run(session, z=z, t=np.full(len(z), time, np.float32), condition=condition)
+
+
+def _run(session: Any, **inputs: Array) -> Array:
+    """Evaluate a network on those of the inputs that it takes."""
+    result: Array = session.run(None, {one.name: inputs[one.name] for one in session.get_inputs()})[0]
+    return result
+
+
+def to_uint8(images: Array) -> Array:
+    """Return bytes of images in [-1, 1], clipped and rounded to the nearest level."""
+    return np.rint((np.clip(images, -1, 1) + 1) * np.float32(127.5)).astype(np.uint8)
+
+
+def write_png(path: Path, images: Array) -> None:
+    """Write uint8 images (N, C, H, W) as a grid, about as wide as high."""
+    count, channels, height, width = images.shape
+    columns = math.ceil(math.sqrt(count))
+    rows = -(-count // columns)
+    grid = np.zeros((rows * columns, channels, height, width), np.uint8)
+    grid[:count] = images
+    pixels = grid.reshape(rows, columns, channels, height, width).transpose(0, 3, 1, 4, 2)
+    lines = pixels.reshape(rows * height, columns * width * channels)
+    filtered = np.pad(lines, ((0, 0), (1, 0)))  # each line begins with the number of its filter: 0 = none
+    header = struct.pack(">IIBBBBB", columns * width, rows * height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(filtered.tobytes())), (b"IEND", b"")]
+    coded = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    ]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(coded))
+
+
+def _noise(path: Path | None, shape: Sequence[int], count: int | None, random: np.random.Generator) -> Array:
+    """Return standard normal noise (count, *shape), drawn or from a file; count None = 8, or all of the file."""
+    if count is not None and count < 1:
+        raise ValueError(f"--count ({count}) must be at least 1; raise it")
+    if path is None:
+        return random.standard_normal((8 if count is None else count, *shape), np.float32)
+    noise: Array = np.lib.format.open_memmap(path, mode="r")  # it never reads pickles
+    if noise.shape[1:] != tuple(shape) or len(noise) < (count or 1):
+        expected = f"({count or 'N'} or more, {', '.join(map(str, shape))})"
+        raise ValueError(f"{path} {noise.shape} must have the shape {expected}; correct it")
+    return noise[:count].astype(np.float32)
+
+
+def main() -> None:
+    """Command line: see the top of this file."""
+    parser = argparse.ArgumentParser(description="Draw images with onnxruntime.")
+    parser.add_argument("--label", help="class, by name or index; without it the classes come in turn")
+    parser.add_argument("--attribute", action="append", default=[], metavar="NAME=VALUE", help="another label")
+    parser.add_argument("--count", type=int, help="images (default: 8, or as many as --noise has)")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise")
+    parser.add_argument("--noise", type=Path, help="file .npy of noise (N, *latent_shape)")
+    parser.add_argument("--decoder-noise", type=Path, help="the same of a diffusion autoencoder's noise")
+    parser.add_argument("--out", type=Path, default=Path("grid.png"), help=".png, or .npy for uint8 (N, C, H, W)")
+    args = parser.parse_args()
+    pipeline, random = Pipeline(Path(__file__).resolve().parent), np.random.default_rng(args.seed)
+    numbers = pipeline.numbers
+    try:
+        values = dict(item.split("=", 1) for item in args.attribute) | ({"label": args.label} if args.label else {})
+        noise = _noise(args.noise, numbers["latent_shape"], args.count, random)
+        condition = condition_vectors(numbers["condition"]["attributes"], values, len(noise))
+        decoder_noise = None
+        if inner := numbers["diffusion_decoder"]:
+            decoder_noise = _noise(args.decoder_noise, inner["noise_shape"], len(noise), random)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    batches = [slice(start, start + _BATCH) for start in range(0, len(noise), _BATCH)]
+    drawn = [
+        pipeline.images(noise[rows], condition[rows], None if decoder_noise is None else decoder_noise[rows])
+        for rows in batches
+    ]
+    images = to_uint8(np.concatenate(drawn))
+    if args.out.suffix == ".npy":
+        np.save(args.out, images)
+    else:
+        write_png(args.out, images)
+    print(f"wrote {args.out}")
+
+
+if __name__ == "__main__":
+    main()
