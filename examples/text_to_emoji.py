@@ -43,7 +43,7 @@ TONES = {
 }
 PERSON = re.compile(r"(?:(man|woman|person)(?: in| with| wearing)?|) ?(.*?)(?: facing right)?")
 BATCH = 100  # pictures at a time
-STEPS, GUIDANCE = 16, 2.0
+STEPS, GUIDANCE = 16, 3.0
 SHOWN, SAMPLES = 12, 5  # captions of the figure, and samples of each
 CATS = ("crying cat face", "kissing cat face with closed eyes", "smiling cat face with heart-shaped eyes")
 

@@ -1,4 +1,4 @@
-"""The MeanFlow identity and its loss, where the average velocity is known by integration or in closed form."""
+"""The MeanFlow identity and its loss, where the average velocity follows from integration or in closed form."""
 
 import pytest
 import torch

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from PIL import Image
 
 from latentline.autoencoders.load import TrainedAutoencoder
 from latentline.core.labels import LabelTable, build_schema
@@ -12,6 +11,7 @@ from latentline.latents.normalizer import Normalizer
 from stages.manipulate.edit import Editor
 from stages.manipulate.edit_inputs import EditBatch, EditPool
 from stages.manipulate.mixtures_report import draw_mixtures
+from support.pictures import grid_size
 from support.small_diffae import small_diffae
 
 SCHEMA = build_schema(("cat", "dog"), ())
@@ -46,8 +46,7 @@ def test_every_figure_of_mixtures_has_its_rows_and_columns(editor, tmp_path):
     cells |= {"style_mixing": (3, 5), "conditioned_samples": (5, 2), "perturbed_redrawn": (5, 10)}
     assert {path.stem for path in tmp_path.iterdir()} == cells.keys()
     for name, (columns, rows) in cells.items():
-        with Image.open(tmp_path / f"{name}.png") as picture:
-            assert picture.size == (columns * CELL + 4, rows * CELL + 4), name
+        assert grid_size(tmp_path / f"{name}.png") == (columns * CELL + 4, rows * CELL + 4), name
 
 
 def test_one_image_is_enough_but_for_arithmetic(editor, tmp_path):

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
 
 from latentline.autoencoders.identity import Identity
 from latentline.autoencoders.load import TrainedAutoencoder
@@ -21,6 +20,7 @@ from stages.manipulate.directions import Directions
 from stages.manipulate.edit import Editor
 from stages.manipulate.edit_inputs import EditBatch
 from stages.manipulate.report import report, report_nothing_to_change
+from support.pictures import grid_size
 
 SCHEMA = build_schema(("cat", "dog"), (Attribute("smiling", "binary"),))
 TARGETS = all_targets(SCHEMA)
@@ -32,6 +32,7 @@ CELL = 2 * (8 + 2)  # pixels of an image and its gap, twice as large
 class Params:
     strengths: list[float]
     strips: int
+    count: int
 
 
 def _table(names: list[str]) -> list[dict[str, float]]:
@@ -47,17 +48,16 @@ def test_the_metrics_are_the_strongest_edits_and_every_figure_has_its_size(names
     images = torch.randint(0, 256, (12, *SHAPE), dtype=torch.uint8)
     batch = EditBatch(torch.arange(12), images, LabelTable(SCHEMA, values), torch.randn(12, 64), None)
     learnt, random = (Directions(unit(torch.randn(3, 64)), torch.ones(3)) for _ in range(2))
-    report(Params([0.0, 1.0, 2.0], 2), 0, TARGETS, learnt, random, batch, editor, _table(names))
+    report(Params([0.0, 1.0, 2.0], 2, 12), 0, TARGETS, learnt, random, batch, editor, _table(names))
     metrics = json.loads((workplace / "metrics" / "manipulate.json").read_text())
     strongest = {f"{name}{end}": 0.5 for name in names for end in ("", "_random")}
     expected = {"targets": 3, "target_names": ["cat", "dog", "smiling"], "by_strength": _table(names)}
     assert metrics == {**strongest, **expected}
     folder = workplace / "fig" / "manipulate"
     assert pd.read_csv(folder / "curves.csv").to_dict("records") == _table(names)
-    cells = {"strips": (3, 2), "strips_random": (3, 2), "before_after": (6, 4)}  # columns, rows
+    cells = {"strips": (4, 2), "strips_random": (4, 2), "before_after": (6, 4)}  # columns, rows
     for name, (columns, rows) in cells.items():
-        with Image.open(folder / f"{name}.png") as picture:
-            assert picture.size == (columns * CELL + 4, rows * CELL + 4), name
+        assert grid_size(folder / f"{name}.png") == (columns * CELL + 4, rows * CELL + 4), name
     others = {"curves.csv", "edits.gif", *(f"{name}.png" for name in ("flip_rate", "kept", "trade_off"))}
     others |= {f"{name}.png" for name in ("interpolations", "perturbations", "arithmetic")}
     assert {path.name for path in folder.iterdir()} == {*(f"{name}.png" for name in cells), *others}

@@ -1,6 +1,5 @@
 """Stage ``train_denoiser`` on the pixels of a few digits: averages, micro-batches, resume key, tables and figures."""
 
-import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
 from latentline.core.closure import module_closure
@@ -23,6 +21,7 @@ from stages.encode_and_cache_latents import __main__ as encode_and_cache_latents
 from stages.train_autoencoder import __main__ as train_autoencoder
 from stages.train_denoiser import __main__ as train_denoiser
 from stages.train_denoiser import report, train
+from support.pictures import grid_size
 from support.training_run import reference
 
 pytestmark = pytest.mark.usefixtures("machine")
@@ -148,15 +147,15 @@ def test_other_preview_settings_cost_no_training_step_and_draw_the_last_preview_
     preview = {"denoiser.preview.every_epochs": 1, "denoiser.preview.height": 3, "denoiser.preview.width": 2}
     before, _ = run(**preview)
     assert [path.name for path in _previews()] == [f"preview_000{epoch}.png" for epoch in (1, 2, 3)]
-    drawn = _previews()[-1].read_bytes()
+    drawn, narrow = _previews()[-1].read_bytes(), grid_size(_previews()[-1])
     monkeypatch.setattr(train, "denoising_loss", lambda *_: pytest.fail("a step was taken"))
     changed, _ = run(**{**preview, "denoiser.preview.width": 4})
     assert all(torch.equal(changed[name], tensor) for name, tensor in before.items())
     (path,) = _previews()  # those of earlier epochs would have the old width
     assert path.name == "preview_0003.png"
-    with Image.open(path) as wide, Image.open(io.BytesIO(drawn)) as narrow:
-        assert wide.width > narrow.width
-        assert wide.height == narrow.height
+    wide = grid_size(path)
+    assert wide[0] > narrow[0]
+    assert wide[1] == narrow[1]
     run(**preview)
     assert [path.name for path in _previews()] == [f"preview_000{epoch}.png" for epoch in (1, 2, 3)]
     assert _previews()[-1].read_bytes() == drawn
@@ -180,7 +179,7 @@ def test_figures_that_cannot_be_drawn_cost_no_training_step(run, monkeypatch):
     """The stage is killed while it draws; the next run ends with the same weights and takes no step."""
     changes = {"denoiser.ema_decays": [0.3], "compute.save_every_seconds": 1e-6}
     with monkeypatch.context() as patch:
-        patch.setattr(report, "curves", lambda *_: pytest.fail("killed"))
+        patch.setattr(report, "curves", lambda *_, **__: pytest.fail("killed"))
         with pytest.raises(pytest.fail.Exception, match="killed"):
             run(**changes)
     weights = load_checkpoint(DENOISER, kind="denoiser", made_by="").tensors
