@@ -81,20 +81,17 @@ def held_out(emoji: Sequence[Emoji]) -> set[str]:
     Of each occupation that at least two of man, woman and person have, each of these lacks another one of the five
     tones. So the occupation is in training with all tones and with all persons.
     """
+    named = [(one, *PERSON.fullmatch(one.name).groups("person")) for one in emoji if len(one.tones) == 1]
     persons = defaultdict(set)
-    for one in emoji:
-        if len(one.tones) == 1:
-            person, occupation = PERSON.fullmatch(one.name).groups()
-            persons[occupation].add(person or "person")
+    for _, person, occupation in named:
+        persons[occupation].add(person)
     captions = set(CATS)
-    for one in emoji:
-        if len(one.tones) == 1:
-            person, occupation = PERSON.fullmatch(one.name).groups()
-            if len(persons[occupation]) > 1:
-                first = hashlib.sha256(occupation.encode()).digest()[0]
-                left_out = (first + ("man", "woman", "person").index(person or "person")) % len(TONES)
-                if one.tones[0] == list(TONES)[left_out]:
-                    captions.add(one.caption)
+    for one, person, occupation in named:
+        if len(persons[occupation]) > 1:
+            first = hashlib.sha256(occupation.encode()).digest()[0]
+            left_out = (first + ("man", "woman", "person").index(person)) % len(TONES)
+            if one.tones[0] == list(TONES)[left_out]:
+                captions.add(one.caption)
     return captions
 
 
