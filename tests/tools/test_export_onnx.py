@@ -27,7 +27,7 @@ from latentline.latents.tokenizer import CaptionTokenizer
 from latentline.runtime.checkpoint import save_checkpoint
 from latentline.samplers.registry import SamplerOptions, build_sampler
 from latentline.tools import onnx_run
-from latentline.tools.export_onnx import export_onnx, pipeline_json
+from latentline.tools.export_onnx import export_onnx, load_run, pipeline_json
 from latentline.tools.onnx_sampler import sampler_table
 from stages.sample.draw import ImageSampler, load_image_sampler
 from stages.sample.params import SampleParams
@@ -66,7 +66,7 @@ def _write_run(denoiser: str, autoencoder: str, process: dict[str, str], *, cond
 def _exported(folder: Path, write_params: Any, **settings: object) -> tuple[ImageSampler, onnx_run.Pipeline]:
     """Export the run in the current folder to ``folder``; return what samples here and what samples there."""
     write_params(Path(), {f"sample.{name}": value for name, value in settings.items()})
-    export_onnx(folder)
+    export_onnx(folder, load_run())
     sampler = load_image_sampler(SampleParams(count=COUNT, **settings), SEED, torch.device("cpu"))
     return sampler, onnx_run.Pipeline(folder)
 
@@ -192,7 +192,7 @@ def test_samplers_with_noise_are_refused(settings, message, tmp_path, monkeypatc
     _write_run("mlp", "ae of vectors", {"path": "flow", "prediction": "velocity"})
     sampler = load_image_sampler(SampleParams(count=1), SEED, torch.device("cpu"))
     with pytest.raises(UserError, match=message):
-        pipeline_json(sampler.autoencoder, sampler.stats, sampler.denoiser, SampleParams(**settings))
+        pipeline_json(sampler.autoencoder, sampler.stats, sampler.denoiser, SampleParams(**settings), SEED)
 
 
 def test_a_captioned_denoiser_is_refused(tmp_path, monkeypatch):
@@ -202,4 +202,4 @@ def test_a_captioned_denoiser_is_refused(tmp_path, monkeypatch):
     tokenizer = CaptionTokenizer.__new__(CaptionTokenizer)  # never asked for anything
     captioned = replace(sampler.denoiser, conditioning=replace(sampler.denoiser.conditioning, tokenizer=tokenizer))
     with pytest.raises(UserError, match=r"denoiser\.condition \(captions\) must be class or none"):
-        pipeline_json(sampler.autoencoder, sampler.stats, captioned, SampleParams())
+        pipeline_json(sampler.autoencoder, sampler.stats, captioned, SampleParams(), SEED)
