@@ -97,8 +97,8 @@ def pipeline_json(
     if settings.sampler == "mean_flow" or is_stochastic(settings.sampler, options):
         plain = ", ".join(name for name in SAMPLERS if name != "mean_flow" and not is_stochastic(name, options))
         raise UserError(
-            f"sample.sampler ({settings.sampler}) must be one of {plain} for an export, whose sampler is a table without "
-            "noise of its own or average velocities; set it to unipc"
+            f"sample.sampler ({settings.sampler}) must be one of {plain} for an export, whose sampler is a table "
+            "without noise of its own or average velocities; set it to unipc"
         )
     if settings.guidance_rescale and math.prod(denoiser.latent_shape) == 1:
         raise UserError(f"sample.guidance_rescale ({settings.guidance_rescale}) must be 0 for latents of one value")
@@ -132,7 +132,7 @@ def pipeline_json(
             **table,
         },
         "noise": {
-            "about": "image i begins with torch.randn, seeded by the sha256 of 'seed/name/i'; run.py repeats it in numpy",
+            "about": "image i begins with torch.randn, seeded by the sha256 of 'seed/name/i'; run.py repeats it",
             "seed": seed,
             "name": "sample",
         },

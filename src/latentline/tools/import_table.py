@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "interop": {"core", "nn", "autoencoders"},
     "tools": {"core", "autoencoders", "denoisers", "diffusion", "interop", "latents", "runtime", "samplers"},
     "report": {"core", "tools"},
-    "web": {"core", "editing", "latents", "probes", "tools"},
+    "web": {"core", "diffusion", "editing", "latents", "probes", "tools"},
 }
 """Packages of latentline that each may import, besides itself. Stages import none of the last three."""
 

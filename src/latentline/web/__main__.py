@@ -12,9 +12,15 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+import torch
+
 from latentline.core.errors import UserError
 from latentline.core.files import replaced_file, write_json
+from latentline.diffusion.dpmpp_2m import dpmpp_2m
+from latentline.diffusion.time_grid import time_grid
+from latentline.editing.targets import Target
 from latentline.tools.export_onnx import ExportableRun, export_onnx, load_run, table_of_steps
+from latentline.tools.onnx_sampler import sampler_table
 from latentline.web.directions import page_directions
 from latentline.web.vendored import FOLDER, cache_folder, fetch_runtime, write_runtime
 
@@ -40,7 +46,8 @@ def export_web(folder: Path, cache: Path) -> list[str]:
     content = page_json(run)
     directions = page_directions(run.params.manipulate, run.params.seed, run.stats, folder)
     if directions is not None:
-        content["targets"], vectors = directions
+        targets, vectors = directions
+        content["targets"] = [_target_json(target) for target in targets]
         with replaced_file(folder / "directions.f32") as temporary:
             temporary.write_bytes(vectors.numpy().astype("<f4").tobytes())
     content["bytes"] = {
@@ -48,13 +55,13 @@ def export_web(folder: Path, cache: Path) -> list[str]:
         for path in sorted([*folder.glob("*.onnx"), *folder.glob(f"{FOLDER}/*.wasm")])
     }
     write_json(folder / "page.json", content)
-    title = html.escape(run.params.data.name.replace("_", " "))
+    title = html.escape(_title(run.params.data.name))
     for source in sorted(_PAGE.iterdir()):
         text = source.read_text(encoding="utf-8")
         with replaced_file(folder / source.name) as temporary:
             text = Template(text).substitute(title=title) if source.suffix == ".html" else text
             temporary.write_text(text, encoding="utf-8", newline="\n")
-    return list(content["targets"])
+    return [target["name"] for target in content["targets"]]
 
 
 def page_json(run: ExportableRun) -> dict[str, Any]:
@@ -68,7 +75,34 @@ def page_json(run: ExportableRun) -> dict[str, Any]:
         },
         "targets": [],
         "strengths": [min(edit.strengths), max(edit.strengths)],
+        "sdedit": _sdedit_json(run) if edit.renoise else None,
     }
+
+
+def _sdedit_json(run: ExportableRun) -> dict[str, Any]:
+    """Return the numbers of SDEdit as stage ``manipulate`` does it: z_t = alpha z0 + sigma noise, then a sampler."""
+    edit, process = run.params.manipulate, run.denoiser.process
+    start = process.path.at_time(edit.renoise)
+    scale = run.denoiser.conditioning.guidance(edit.renoise_guidance_scale, "manipulate.renoise_guidance_scale")
+    return {
+        "alpha": float(start.alpha),
+        "sigma": float(start.sigma),
+        "noise": {"seed": run.params.seed, "name": "renoise"},
+        "guidance": {"scale": scale, "start": 0, "end": 1, "rescale": 0},
+        **sampler_table(dpmpp_2m, process, edit.renoise * time_grid(edit.renoise_steps)),
+    }
+
+
+def _target_json(target: Target) -> dict[str, Any]:
+    """Return the name of a target, and the value that an image has to be like it."""
+    columns = target.column_index + 1
+    (value,) = target.with_target(torch.zeros(1, columns))[:, target.column_index].tolist()
+    return {"name": target.name, "attribute": target.attribute.name, "value": value}
+
+
+def _title(data_name: str) -> str:
+    words = (word.upper() if word.endswith("mnist") else word for word in data_name.split("_"))
+    return " ".join(words)
 
 
 def main(arguments: list[str]) -> int:

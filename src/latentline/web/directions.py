@@ -21,10 +21,8 @@ _DRAWN = 512  # latents that are measured in place of missing training latents
 _BATCH = 64
 
 
-def page_directions(
-    settings: Any, seed: int, stats: LatentStats, exported: Path
-) -> tuple[list[str], Tensor] | None:
-    """Return the names of the targets and their directions (K, F), each as long as strength 1.
+def page_directions(settings: Any, seed: int, stats: LatentStats, exported: Path) -> tuple[list[Target], Tensor] | None:
+    """Return the targets and their directions (K, F), each as long as strength 1.
 
     Strength 1 is the standard deviation of training latents along the direction, as in stage ``manipulate``. Without
     training latents, as with weights from elsewhere, it is that of drawn ones.
@@ -54,7 +52,7 @@ def page_directions(
     if len(rows) > settings.targets:
         rows = [rows[index * len(rows) // settings.targets] for index in range(settings.targets)]
     vectors = unit(normals[rows])
-    return [names[row] for row in rows], vectors * spread(z0, vectors)[:, None]
+    return [targets[row] for row in rows], vectors * spread(z0, vectors)[:, None]
 
 
 def _training_latents(seed: int, stats: LatentStats) -> tuple[Tensor, Tensor]:

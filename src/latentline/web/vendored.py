@@ -36,7 +36,7 @@ def fetch_runtime(cache: Path) -> Path:
     package = cache / _PACKAGE
     if not package.exists():
         with scratch_folder(cache / "npm") as folder:
-            _npm_pack(folder)
+            _npm_pack(folder, cache)
             (folder / _PACKAGE).replace(package)
     with package.open("rb") as file:
         digest = base64.b64encode(hashlib.file_digest(file, "sha512").digest()).decode()
@@ -45,22 +45,19 @@ def fetch_runtime(cache: Path) -> Path:
     return package
 
 
-def _npm_pack(folder: Path) -> None:
+def _npm_pack(folder: Path, cache: Path) -> None:
     """Let npm write the package into ``folder``."""
-    remedy = f"install npm, or put {_PACKAGE} of npm's registry into {cache_folder()}"
+    what, remedy = f"onnxruntime-web {VERSION}", f"or put {_PACKAGE} from npm's registry into {cache}"
     command = ["npm", "pack", f"onnxruntime-web@{VERSION}", "--ignore-scripts", "--fetch-retries=1", "--loglevel=error"]
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
     except FileNotFoundError:
-        raise UserError(f"make export-web needs npm, to fetch onnxruntime-web {VERSION}; {remedy}") from None
+        raise UserError(f"make export-web needs npm, to fetch {what}; install npm, {remedy}") from None
     except subprocess.TimeoutExpired:
-        raise UserError(
-            f"npm took more than {_TIMEOUT} seconds to fetch onnxruntime-web {VERSION}; try again, or {remedy}"
-        ) from None
+        raise UserError(f"npm took more than {_TIMEOUT} seconds to fetch {what}; try again, {remedy}") from None
     if done.returncode or not (folder / _PACKAGE).exists():
-        reasons = [line for line in done.stderr.splitlines() if line.startswith("npm error")] or ["no package"]
-        reason = reasons[min(1, len(reasons) - 1)].removeprefix("npm error").strip()  # the first line is a code
-        raise UserError(f"npm could not fetch onnxruntime-web {VERSION} ({reason:.120}); connect to a network, or {remedy}")
+        reason = next(iter(done.stderr.splitlines()), "no package").removeprefix("npm error").strip()
+        raise UserError(f"npm could not fetch {what} ({reason:.120}); connect to a network, {remedy}")
 
 
 def write_runtime(folder: Path, package: Path) -> None:

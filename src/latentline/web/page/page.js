@@ -1,7 +1,7 @@
 // The page: what a visitor chooses goes into the pipeline, and its pictures onto canvases.
 
 import * as ort from "./onnxruntime/onnxruntime.js";
-import { Pipeline } from "./pipeline.js";
+import { Pipeline, valuesOf } from "./pipeline.js";
 
 const BATCH = 4; // pictures at a time, so that the first ones appear early
 const SMALL = 128; // pixels; smaller pictures are enlarged without blur
@@ -14,7 +14,7 @@ const element = (name, properties = {}, ...children) => {
 
 let pipeline; // networks and numbers
 let drawing = 0; // number of the latest drawing, which ends earlier ones
-let edited; // { z0, index, views } of the picture in the editor
+let edited; // { z0, index, values, canvas } of the picture in the editor
 
 function say(text, share) {
   $("status").className = "";
@@ -75,11 +75,9 @@ async function read(file) {
 
 // ---- draw
 
-const attributes = () => pipeline.numbers.condition.attributes;
-
 function buildForm() {
   const { noise, guidance, image_shape: [channels] } = pipeline.numbers;
-  for (const { name, kind, classes, mean, std } of attributes()) {
+  for (const { name, kind, classes, mean, std } of pipeline.attributes) {
     const id = `attribute ${name}`;
     const choices = kind === "categorical" ? classes : ["no", "yes"];
     const any = name === "label" ? "each in turn" : "any";
@@ -88,26 +86,26 @@ function buildForm() {
       : element("select", { id }, new Option(any, ""), ...choices.map((text, value) => new Option(text, value)));
     $("attributes").append(element("label", {}, name === "label" ? "Class" : name, field));
   }
-  const labels = attributes().find(({ name }) => name === "label")?.classes ?? [];
+  const labels = pipeline.attributes.find(({ name }) => name === "label")?.classes ?? [];
   $("seed").value = noise.seed;
   $("count").value = labels.length > 1 && labels.length <= 12 ? labels.length : 8;
   $("steps").append(...Object.keys(pipeline.page.samplers).map((steps) => new Option(steps)));
   $("steps").value = pipeline.page.steps;
   $("scale").max = Math.max(8, guidance.scale);
   $("scale").value = guidance.scale;
-  $("guidance").hidden = !attributes().length;
+  $("guidance").hidden = !pipeline.attributes.length;
   $("inverted").hidden = channels > 2;
 }
 
 // The values that the visitor chose, by attribute.
-function chosenValues() {
-  const fields = attributes().map(({ name }) => [name, $(`attribute ${name}`).value]);
+function choices() {
+  const fields = pipeline.attributes.map(({ name }) => [name, $(`attribute ${name}`).value]);
   return Object.fromEntries(fields.filter(([, value]) => value !== "").map(([name, value]) => [name, Number(value)]));
 }
 
 function showCommand(settings, count) {
-  const text = ({ name, classes }) => (classes.length ? classes[settings.values[name]] : settings.values[name]);
-  const options = attributes().filter(({ name }) => name in settings.values).map((attribute) =>
+  const text = ({ name, classes }) => (classes.length ? classes[settings.chosen[name]] : settings.chosen[name]);
+  const options = pipeline.attributes.filter(({ name }) => name in settings.chosen).map((attribute) =>
     attribute.name === "label" ? ` --label "${text(attribute)}"` : ` --attribute "${attribute.name}=${text(attribute)}"`);
   const usual = settings.steps === pipeline.page.steps && settings.scale === pipeline.numbers.guidance.scale;
   $("command").textContent = `python run.py${options.join("")} --seed ${settings.seed} --count ${count}`
@@ -117,14 +115,15 @@ function showCommand(settings, count) {
 async function draw() {
   const number = ++drawing, count = $("count").valueAsNumber;
   const settings = {
-    seed: $("seed").value, values: chosenValues(), steps: Number($("steps").value), scale: Number($("scale").value),
+    seed: $("seed").value, chosen: choices(), steps: Number($("steps").value), scale: Number($("scale").value),
   };
   const all = Array.from({ length: count }, (_, index) => index);
-  const labels = attributes().find(({ name }) => name === "label")?.classes;
-  const inTurn = labels && !Object.keys(settings.values).length;
+  const labels = pipeline.attributes.find(({ name }) => name === "label")?.classes;
+  const valuesAt = (index) => valuesOf(pipeline.attributes, settings.chosen, index);
+  const inTurn = labels && !Object.keys(settings.chosen).length;
   const cells = all.map((index) => {
     const canvas = blank();
-    const name = inTurn ? labels[index % labels.length] : labels?.[settings.values.label] ?? "";
+    const name = labels?.[valuesAt(index).label] ?? "";
     const title = `${name ? `${name}, ` : ""}picture ${index}${pipeline.directions ? ": edit it" : ""}`;
     return { canvas, button: element("button", { type: "button", disabled: true, title, ariaPressed: "false" }, canvas, inTurn ? name : "") };
   });
@@ -153,7 +152,7 @@ async function draw() {
       button.disabled = !pipeline.directions;
       button.onclick = () => attempt(() => {
         for (const cell of cells) cell.button.ariaPressed = cell.button === button;
-        return edit(part(z0), index, [["Drawn", part(images)]]);
+        return edit({ z0: part(z0), index, values: valuesAt(index) }, [["Drawn", part(images)]]);
       });
     });
     if (!first && pipeline.directions && !edited) cells[0].button.click();
@@ -176,7 +175,7 @@ function save() {
 
 function buildSliders() {
   const { targets, strengths: [min, max] } = pipeline.page;
-  $("sliders").append(...targets.map((name) => {
+  $("sliders").append(...targets.map(({ name }) => {
     const input = element("input", { type: "range", min, max, step: 0.1, value: 0 }), output = element("output", {}, "0");
     input.oninput = () => {
       output.textContent = input.value;
@@ -193,15 +192,15 @@ function resetSliders() {
   for (const output of $("sliders").querySelectorAll("output")) output.textContent = "0";
 }
 
-// Put a latent into the editor; `images` are pairs of caption and image, shown beside the edit.
-async function edit(z0, index, images) {
+// Put a picture into the editor; `images` are pairs of caption and image, shown beside the edit.
+async function edit(picture, images) {
   const views = [...images, ["Edited"]].map(([caption, image]) => {
     const canvas = blank();
     if (image) show(canvas, image);
     return { canvas, figure: element("figure", {}, canvas, element("figcaption", {}, caption)) };
   });
   $("views").replaceChildren(...views.map(({ figure }) => figure));
-  edited = { z0, index, canvas: views.at(-1).canvas };
+  edited = { ...picture, canvas: views.at(-1).canvas };
   await decodeEdit();
 }
 
@@ -216,8 +215,9 @@ async function decodeEdit() {
   try {
     do {
       again = false;
-      const { z0, index, canvas } = edited;
-      show(canvas, await pipeline.decode(pipeline.moved(z0, sliders().map((input) => Number(input.value))), [index]));
+      const { z0, index, values, canvas } = edited, strengths = sliders().map((input) => Number(input.value));
+      const latents = await pipeline.edited(z0, index, values, strengths, $("refine").checked);
+      show(canvas, await pipeline.decode(latents, [index]));
     } while (again);
   } finally {
     decoding = false;
@@ -230,7 +230,8 @@ async function open() {
   say(`Encoding ${file.name}`);
   const image = await read(file), z0 = await pipeline.encode(image);
   for (const button of $("grid").children) button.ariaPressed = "false";
-  await edit(z0, 0, [["Yours", image], ["Reconstruction", await pipeline.decode(z0, [0])]]);
+  const picture = { z0, index: 0, values: {} };
+  await edit(picture, [["Yours", image], ["Reconstruction", await pipeline.decode(z0, [0])]]);
   say(`${file.name} is in the editor`);
 }
 
@@ -261,6 +262,9 @@ await attempt(async () => {
   if (pipeline.directions) {
     buildSliders();
     $("edit").hidden = false;
+    $("refine").checked = Boolean(pipeline.page.sdedit);
+    $("refining").hidden = !pipeline.page.sdedit;
+    $("refine").onchange = () => attempt(decodeEdit);
   }
   const showScale = () => ($("guidance").querySelector("output").textContent = $("scale").value);
   showScale();

@@ -81,15 +81,17 @@ function seedOf(text) {
   return ((second >>> 1) | (first << 31)) >>> 0;
 }
 
-// The condition of image `index`, a list of numbers. Without any value the classes come in turn.
-export function conditionVector(attributes, values, index) {
-  const inTurn = !Object.keys(values).length;
+// The values of image `index`: those chosen, by attribute. Without any choice the classes come in turn.
+export function valuesOf(attributes, chosen, index) {
+  const label = attributes.find(({ name }) => name === "label");
+  return label && !Object.keys(chosen).length ? { label: index % label.classes.length } : chosen;
+}
+
+// The condition of an image with these values, a list of numbers; zeros without a value.
+export function conditionVector(attributes, values) {
   return attributes.flatMap(({ name, kind, classes, mean, std }) => {
     const value = values[name];
-    if (kind === "categorical") {
-      const chosen = value ?? (inTurn && name === "label" ? index % classes.length : -1);
-      return classes.map((_, i) => (i === chosen ? 1 : 0));
-    }
+    if (kind === "categorical") return classes.map((_, i) => (i === value ? 1 : 0));
     if (kind === "binary") return [value === undefined ? 0 : 2 * value - 1];
     return value === undefined ? [0, 0] : [1, (value - mean) / std];
   });
@@ -125,21 +127,36 @@ export class Pipeline {
     return product(this.numbers.latent_shape);
   }
 
+  get attributes() {
+    return this.numbers.condition.attributes;
+  }
+
   // Standardised latents, a Float32Array, of the images `indices`; onStep() is called after each evaluation.
-  async latents({ seed, indices, values, steps, scale }, onStep = () => {}) {
-    const { latent_shape: shape, noise, condition } = this.numbers;
-    const start = joined(indices.map((index) => startNoise(seed, noise.name, index, this.latentSize)));
-    const cond = joined(indices.map((index) => conditionVector(condition.attributes, values, index)));
-    return follow(this.page.samplers[steps], start, async (z, t) => {
-      const output = await this.guided(z, t, cond, indices.length, shape, scale);
+  async latents({ seed, indices, chosen, steps, scale }, onStep = () => {}) {
+    const noise = joined(indices.map((index) => startNoise(seed, this.numbers.noise.name, index, this.latentSize)));
+    const values = indices.map((index) => valuesOf(this.attributes, chosen, index));
+    return this.sampled(this.page.samplers[steps], noise, values, { ...this.numbers.guidance, scale }, onStep);
+  }
+
+  // SDEdit (arXiv 2108.01073): noise the latents of image `index`, and denoise them conditioned on `values`.
+  async sdedit(z0, index, values) {
+    const { alpha, sigma, noise, guidance, ...table } = this.page.sdedit;
+    const added = startNoise(noise.seed, noise.name, index, z0.length);
+    return this.sampled(table, z0.map((value, i) => alpha * value + sigma * added[i]), [values], guidance);
+  }
+
+  sampled(table, start, values, guidance, onStep = () => {}) {
+    const cond = joined(values.map((each) => conditionVector(this.attributes, each)));
+    return follow(table, start, async (z, t) => {
+      const output = await this.guided(z, t, cond, values.length, guidance);
       onStep();
       return output;
     });
   }
 
   // The denoiser's output under classifier-free guidance.
-  async guided(z, t, cond, count, shape, scale) {
-    const { start, end, rescale } = this.numbers.guidance;
+  async guided(z, t, cond, count, { scale, start, end, rescale }) {
+    const shape = this.numbers.latent_shape;
     const output = await this.denoised("denoiser", z, t, cond, count, shape);
     if (scale === 1 || !cond.length || t < start - 1e-7 || t > end + 1e-7) return output;
     const uncond = await this.denoised("denoiser", z, t, new Float32Array(cond.length), count, shape);
@@ -177,10 +194,17 @@ export class Pipeline {
     return raw.map((value, i) => (value - mean[Math.floor(i / perChannel)]) / std[Math.floor(i / perChannel)]);
   }
 
-  // Latents moved along the directions, by a strength each.
-  moved(z0, strengths) {
-    const size = z0.length;
-    return z0.map((value, i) => strengths.reduce((sum, s, k) => (s ? sum + s * this.directions[k * size + i] : sum), value));
+  // Latents of image `index`, with these `values`, moved along each direction by a strength; with `refine` then SDEdit,
+  // conditioned on the targets of the sliders above 0, of those of one attribute on the strongest.
+  async edited(z0, index, values, strengths, refine) {
+    const { targets } = this.page, size = z0.length;
+    const moved = z0.map((value, i) =>
+      strengths.reduce((sum, strength, k) => (strength ? sum + strength * this.directions[k * size + i] : sum), value));
+    if (!refine || !strengths.some(Boolean)) return moved;
+    const towards = strengths.map((strength, k) => [strength, targets[k]]).filter(([strength]) => strength > 0);
+    towards.sort(([a], [b]) => a - b);
+    const changed = Object.fromEntries(towards.map(([, { attribute, value }]) => [attribute, value]));
+    return this.sdedit(moved, index, { ...values, ...changed });
   }
 
   denoised(name, z, t, condition, count, shape) {
