@@ -50,10 +50,9 @@ def export_web(folder: Path, cache: Path) -> list[str]:
         content["targets"] = [_target_json(target) for target in targets]
         with replaced_file(folder / "directions.f32") as temporary:
             temporary.write_bytes(vectors.numpy().astype("<f4").tobytes())
-    content["bytes"] = {
-        path.relative_to(folder).as_posix(): path.stat().st_size
-        for path in sorted([*folder.glob("*.onnx"), *folder.glob(f"{FOLDER}/*.wasm")])
-    }
+    decoders = ["decoder", *(["diffusion_decoder"] if run.pipeline["diffusion_decoder"] else [])]
+    names = [*(f"{name}.onnx" for name in ("encoder", "denoiser", *decoders)), f"{FOLDER}/onnxruntime.wasm"]
+    content["bytes"] = {name: (folder / name).stat().st_size for name in names}
     write_json(folder / "page.json", content)
     title = html.escape(_title(run.params.data.name))
     for source in sorted(_PAGE.iterdir()):

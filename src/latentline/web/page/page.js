@@ -107,9 +107,10 @@ function showCommand(settings, count) {
   const text = ({ name, classes }) => (classes.length ? classes[settings.chosen[name]] : settings.chosen[name]);
   const options = pipeline.attributes.filter(({ name }) => name in settings.chosen).map((attribute) =>
     attribute.name === "label" ? ` --label "${text(attribute)}"` : ` --attribute "${attribute.name}=${text(attribute)}"`);
-  const usual = settings.steps === pipeline.page.steps && settings.scale === pipeline.numbers.guidance.scale;
-  $("command").textContent = `python run.py${options.join("")} --seed ${settings.seed} --count ${count}`
-    + (usual ? "" : " (with the steps and the guidance of the training program)");
+  $("command").textContent = `python run.py${options.join("")} --seed ${settings.seed} --count ${count}`;
+  const { page: { steps }, numbers: { guidance: { scale } } } = pipeline;
+  const usual = settings.steps === steps && settings.scale === scale;
+  $("command-note").textContent = usual ? "" : `, but with ${steps} steps and guidance ${scale}`;
 }
 
 async function draw() {
