@@ -114,7 +114,7 @@ def main(arguments: list[str]) -> int:
         return 2
     if not targets:
         print("the page has no sliders for edits; `dvc repro train_latent_classifiers` trains their directions")
-    print(f"wrote {folder}; look at it with `python -m http.server --directory {folder}`")
+    print(f"wrote {folder}; open it by `python -m http.server --directory {folder}`")
     return 0
 
 
