@@ -39,7 +39,7 @@ FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-SECONDS = 120_000  # of waiting, in milliseconds
+TIMEOUT = 120_000  # milliseconds
 
 
 class _Quiet(SimpleHTTPRequestHandler):
@@ -63,7 +63,7 @@ class Visit:
 
     def wait(self, word: str) -> None:
         status = self.page.locator("#status", has_text=word).or_(self.page.locator("#status.error"))
-        status.wait_for(timeout=SECONDS)
+        status.wait_for(timeout=TIMEOUT)
         assert word in status.text_content(), status.text_content()
 
     def draw(self, **values: str) -> None:
