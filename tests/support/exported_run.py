@@ -11,6 +11,7 @@ from latentline.core.files import sha256_file
 from latentline.core.labels import schema_to_json
 from latentline.core.paths import AUTOENCODER, DENOISER, LATENT_CLASSIFIERS, LATENT_STATS
 from latentline.denoisers.build import build_denoiser
+from latentline.denoisers.load import with_guide
 from latentline.runtime.checkpoint import save_checkpoint
 from support.small_networks import AUTOENCODERS, DENOISERS, IMAGE, awake, small_autoencoder
 from support.untrained_run import SCHEMA, write_latents
@@ -21,7 +22,7 @@ ALL = ("label", "wide", "level")
 
 
 def write_run(denoiser: str, autoencoder: str, process: dict[str, str], condition: Sequence[str] = ALL) -> None:
-    """Write an untrained run to the current folder, in which all inputs matter."""
+    """Write an untrained run to the current folder, in which all inputs and the guide matter."""
     network = small_autoencoder(autoencoder)
     save_checkpoint(
         AUTOENCODER,
@@ -34,13 +35,14 @@ def write_run(denoiser: str, autoencoder: str, process: dict[str, str], conditio
     write_latents(Path(), torch.randn(50, *network.latent_shape) * 3 + 5)
     length = cond_dim(tuple(attribute for attribute in SCHEMA if attribute.name in condition))
     constructor = {**DENOISERS[denoiser], "latent_shape": list(network.latent_shape), "cond_dim": length}
+    trained, guide = (awake(build_denoiser(denoiser, **constructor)) for _ in range(2))
     save_checkpoint(
         DENOISER,
         kind="denoiser",
         name=denoiser,
         constructor=constructor,
         trained_on={"latents": sha256_file(LATENT_STATS)},
-        tensors=awake(build_denoiser(denoiser, **constructor)).state_dict(),
+        tensors=with_guide(trained.state_dict(), guide),
         settings={"condition": list(condition), "process": process},
     )
 

@@ -69,7 +69,7 @@ def test_the_folder_is_complete_and_asks_nothing_of_other_servers(export: Callab
     folder = Path("page")
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     own = {path.name for path in PAGE.iterdir()}
-    networks = {f"{name}.onnx" for name in ("encoder", "decoder", "denoiser")}
+    networks = {f"{name}.onnx" for name in ("encoder", "decoder", "denoiser", "guide")}
     assert names == own | networks | {*RUNTIME, "page.json", "pipeline.json", "directions.f32", "run.py"}
     assert page["bytes"] == {name: (folder / name).stat().st_size for name in {*networks, RUNTIME[1]}}
     text = "".join((folder / name).read_text() for name in own)

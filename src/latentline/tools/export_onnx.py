@@ -72,7 +72,11 @@ def export_onnx(folder: Path, run: ExportableRun) -> None:
     """Write the networks, pipeline.json and run.py to ``folder``."""
     autoencoder, denoiser = run.autoencoder, run.denoiser
     export_autoencoder(folder, autoencoder.network, autoencoder.image_shape)
-    export_denoiser(folder / "denoiser.onnx", denoiser.network, denoiser.latent_shape, denoiser.conditioning.cond_dim)
+    networks = {"denoiser": denoiser.network}
+    if run.pipeline["guidance"]["network"] == "guide" and denoiser.guide is not None:
+        networks["guide"] = denoiser.guide
+    for name, network in networks.items():
+        export_denoiser(folder / f"{name}.onnx", network, denoiser.latent_shape, denoiser.conditioning.cond_dim)
     write_json(folder / "pipeline.json", run.pipeline)
     with replaced_file(folder / "run.py") as temporary:
         shutil.copyfile(_PROGRAM, temporary)
@@ -137,7 +141,9 @@ def pipeline_json(
             "name": "sample",
         },
         "guidance": {
-            "about": "output where guided: uncond + scale * (cond - uncond), then rescaled (arXiv 2305.08891, eq. 15)",
+            "about": "output where guided: uncond + scale * (cond - uncond), then rescaled (arXiv 2305.08891, eq. 15); "
+            "uncond is the output of this network for the null condition",
+            "network": "guide" if settings.guide == "early" and denoiser.guide is not None else "denoiser",
             "scale": guidance.scale,
             "start": guidance.start,
             "end": guidance.end,

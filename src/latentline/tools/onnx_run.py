@@ -76,6 +76,8 @@ class Pipeline:
 
         self.numbers = json.loads((folder / "pipeline.json").read_text(encoding="utf-8"))
         self.denoiser, self.decoder = session("denoiser"), session("decoder")
+        guide = self.numbers["guidance"]["network"]
+        self.guide = self.denoiser if guide == "denoiser" else session(guide)
         self.diffusion_decoder = session("diffusion_decoder") if self.numbers["diffusion_decoder"] else None
 
     def images(self, noise: Array, condition: Array, decoder_noise: Array | None = None) -> Array:
@@ -99,7 +101,7 @@ class Pipeline:
         cond, guidance = _denoised(self.denoiser, z, step["t"], condition), self.numbers["guidance"]
         if not step["guided"]:
             return cond
-        uncond = _denoised(self.denoiser, z, step["t"], np.zeros_like(condition))
+        uncond = _denoised(self.guide, z, step["t"], np.zeros_like(condition))
         output: Array = uncond + np.float32(guidance["scale"]) * (cond - uncond)
         if guidance["rescale"]:
             axes = tuple(range(1, z.ndim))

@@ -50,8 +50,9 @@ def export_web(folder: Path, cache: Path) -> list[str]:
         content["targets"] = [_target_json(target) for target in targets]
         with replaced_file(folder / "directions.f32") as temporary:
             temporary.write_bytes(vectors.numpy().astype("<f4").tobytes())
-    decoders = ["decoder", *(["diffusion_decoder"] if run.pipeline["diffusion_decoder"] else [])]
-    names = [*(f"{name}.onnx" for name in ("encoder", "denoiser", *decoders)), f"{FOLDER}/onnxruntime.wasm"]
+    networks = sorted({"encoder", "decoder", "denoiser", run.pipeline["guidance"]["network"]})
+    networks += ["diffusion_decoder"] if run.pipeline["diffusion_decoder"] else []
+    names = [*(f"{name}.onnx" for name in networks), f"{FOLDER}/onnxruntime.wasm"]
     content["bytes"] = {name: (folder / name).stat().st_size for name in names}
     write_json(folder / "page.json", content)
     title = html.escape(_title(run.params.data.name))
@@ -87,7 +88,7 @@ def _sdedit_json(run: ExportableRun) -> dict[str, Any]:
         "alpha": float(start.alpha),
         "sigma": float(start.sigma),
         "noise": {"seed": run.params.seed, "name": "renoise"},
-        "guidance": {"scale": scale, "start": 0, "end": 1, "rescale": 0},
+        "guidance": {"network": "denoiser", "scale": scale, "start": 0, "end": 1, "rescale": 0},
         **sampler_table(dpmpp_2m, process, edit.renoise * time_grid(edit.renoise_steps)),
     }
 

@@ -154,12 +154,12 @@ export class Pipeline {
     });
   }
 
-  // The denoiser's output under classifier-free guidance.
-  async guided(z, t, cond, count, { scale, start, end, rescale }) {
+  // The denoiser's output, guided away from what a network predicts without a condition.
+  async guided(z, t, cond, count, { scale, start, end, rescale, network }) {
     const shape = this.numbers.latent_shape;
     const output = await this.denoised("denoiser", z, t, cond, count, shape);
     if (scale === 1 || !cond.length || t < start - 1e-7 || t > end + 1e-7) return output;
-    const uncond = await this.denoised("denoiser", z, t, new Float32Array(cond.length), count, shape);
+    const uncond = await this.denoised(network, z, t, new Float32Array(cond.length), count, shape);
     const guided = output.map((value, i) => uncond[i] + Math.fround(scale) * (value - uncond[i]));
     if (!rescale) return guided;
     const size = guided.length / count;
