@@ -16,51 +16,22 @@ from PIL import Image
 from latentline.autoencoders.load import noise_for_index
 from latentline.core.attributes import encode_attributes
 from latentline.core.errors import UserError
-from latentline.core.files import sha256_file
 from latentline.core.labels import schema_to_json
-from latentline.core.paths import AUTOENCODER, DENOISER, LATENT_STATS
 from latentline.core.seeds import start_noise
-from latentline.denoisers.build import build_denoiser
 from latentline.diffusion.process import DenoiserModel, build_process
 from latentline.diffusion.time_grid import time_grid
 from latentline.latents.tokenizer import CaptionTokenizer
-from latentline.runtime.checkpoint import save_checkpoint
 from latentline.samplers.registry import SamplerOptions, build_sampler
 from latentline.tools import onnx_run
 from latentline.tools.export_onnx import export_onnx, pipeline_json
 from latentline.tools.onnx_sampler import sampler_table
 from stages.sample.draw import ImageSampler, load_image_sampler
 from stages.sample.params import SampleParams
-from support.small_networks import AUTOENCODERS, DENOISERS, IMAGE, awake, small_autoencoder
-from support.untrained_run import COND_DIM, SCHEMA, write_latents
+from support.small_networks import IMAGE
+from support.untrained_run import SCHEMA, write_run
 
 SEED = 0
 COUNT = 5
-
-
-def _write_run(denoiser: str, autoencoder: str, process: dict[str, str], *, conditional: bool = True) -> None:
-    """Write an untrained run to the current folder, in which all inputs matter."""
-    network = small_autoencoder(autoencoder)
-    save_checkpoint(
-        AUTOENCODER,
-        kind="autoencoder",
-        name=autoencoder.partition(" ")[0],
-        constructor={"image_shape": list(IMAGE), **AUTOENCODERS[autoencoder]},
-        trained_on={},
-        tensors=network.state_dict(),
-    )
-    write_latents(Path(), torch.randn(50, *network.latent_shape) * 3 + 5)
-    cond_dim, names = (COND_DIM, ["label", "wide", "level"]) if conditional else (0, [])
-    constructor = {**DENOISERS[denoiser], "latent_shape": list(network.latent_shape), "cond_dim": cond_dim}
-    save_checkpoint(
-        DENOISER,
-        kind="denoiser",
-        name=denoiser,
-        constructor=constructor,
-        trained_on={"latents": sha256_file(LATENT_STATS)},
-        tensors=awake(build_denoiser(denoiser, **constructor)).state_dict(),
-        settings={"condition": names, "process": process},
-    )
 
 
 def _exported(folder: Path, write_params: Any, **settings: object) -> tuple[ImageSampler, onnx_run.Pipeline]:
@@ -82,7 +53,7 @@ def _exported(folder: Path, write_params: Any, **settings: object) -> tuple[Imag
 def test_onnxruntime_draws_the_same_images(denoiser, autoencoder, settings, tmp_path, monkeypatch, write_params):
     monkeypatch.chdir(tmp_path)
     velocity, v = {"path": "flow", "prediction": "velocity"}, {"path": "vp_cosine", "prediction": "v"}
-    _write_run(denoiser, autoencoder, velocity if denoiser == "unet" else v, conditional=denoiser != "mlp")
+    write_run(denoiser, autoencoder, velocity if denoiser == "unet" else v, conditional=denoiser != "mlp")
     sampler, pipeline = _exported(tmp_path / "exported", write_params, **settings)
     indices = torch.arange(COUNT)
     noise = start_noise(SEED, "sample", indices, sampler.denoiser.latent_shape).numpy()
@@ -189,7 +160,7 @@ def test_the_program_imports_numpy_and_onnxruntime_alone():
 )
 def test_samplers_with_noise_are_refused(settings, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    _write_run("mlp", "ae of vectors", {"path": "flow", "prediction": "velocity"})
+    write_run("mlp", "ae of vectors", {"path": "flow", "prediction": "velocity"})
     sampler = load_image_sampler(SampleParams(count=1), SEED, torch.device("cpu"))
     with pytest.raises(UserError, match=message):
         pipeline_json(sampler.autoencoder, sampler.stats, sampler.denoiser, SampleParams(**settings))
@@ -197,7 +168,7 @@ def test_samplers_with_noise_are_refused(settings, message, tmp_path, monkeypatc
 
 def test_a_captioned_denoiser_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    _write_run("mlp", "ae of vectors", {"path": "flow", "prediction": "velocity"})
+    write_run("mlp", "ae of vectors", {"path": "flow", "prediction": "velocity"})
     sampler = load_image_sampler(SampleParams(count=1), SEED, torch.device("cpu"))
     tokenizer = CaptionTokenizer.__new__(CaptionTokenizer)  # never asked for anything
     captioned = replace(sampler.denoiser, conditioning=replace(sampler.denoiser.conditioning, tokenizer=tokenizer))
