@@ -7,7 +7,7 @@ pipe(8, seed=0).images
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers import DiffusionPipeline, ImagePipelineOutput, ModelMixin
@@ -16,6 +16,7 @@ from torch import Tensor
 from latentline.autoencoders.load import noise_for_index
 from latentline.core.condition import Condition
 from latentline.core.errors import UserError
+from latentline.core.inputs import require_integer
 from latentline.core.labels import LabelTable, class_names, schema_from_json
 from latentline.core.seeds import start_noise
 from latentline.data.store import to_uint8
@@ -100,6 +101,8 @@ class LatentlinePipeline(DiffusionPipeline):  # type: ignore[misc]
             raise UserError(f"output_type ({output_type}) must be one of {', '.join(_OUTPUTS)}; correct it")
         values = {**(condition or {}), **({} if prompt is None else {"prompt": prompt})}
         count = num_images if latents is None else len(latents)
+        if count is not None:
+            require_integer("num_images", count, 1)
         chosen = self._condition(values, count)
         indices = torch.arange(chosen.size)
         seed = settings["seed"] if seed is None else seed
@@ -115,6 +118,7 @@ class LatentlinePipeline(DiffusionPipeline):  # type: ignore[misc]
         sampling = settings["sampling"]
         scale = sampling["guidance_scale"] if guidance_scale is None else guidance_scale
         steps = sampling["steps"] if num_inference_steps is None else num_inference_steps
+        require_integer("num_inference_steps", steps, 1)
         model = self._model(chosen, scale, sampling["negative_prompt"] if negative_prompt is None else negative_prompt)
         times = build_time_grid(sampling["time_grid"], steps, model.path, sampling["time_shift"])
         sampler = build_sampler(sampling["sampler"], SamplerOptions(**sampling["options"]), noise_fn)
@@ -137,7 +141,8 @@ class LatentlinePipeline(DiffusionPipeline):  # type: ignore[misc]
     def _conditioning(self) -> Conditioning:
         captions = None if self.tokenizer is None else self.tokenizer.captions
         states = None if self.text_encoder is None else _States(self.text_encoder)
-        return Conditioning(schema_from_json(self.config.settings["attributes"]), captions, states)
+        attributes = schema_from_json(self.config.settings["attributes"])
+        return Conditioning(attributes, captions, cast(Any, states))  # which has what Conditioning uses of its own
 
     def _model(self, condition: Condition, scale: float, negative_prompt: str) -> DenoiserModel:
         """Return the guided denoiser, conditioned on ``condition``."""
@@ -146,6 +151,13 @@ class LatentlinePipeline(DiffusionPipeline):  # type: ignore[misc]
         averages = process.mean_flow is not None
         require_serves(sampling["sampler"], process.path.name, process.prediction, averages=averages)
         scale = conditioning.guidance(scale, "guidance_scale")
+        if sampling["sampler"] == "mean_flow" and process.mean_flow is not None:
+            largest = process.mean_flow.max_guidance_scale
+            if negative_prompt or not (scale == 0 or 1 <= scale <= largest):
+                raise UserError(
+                    f"guidance_scale ({scale}) must be 0 or from 1 to {largest:g}, and negative_prompt empty, with "
+                    "sampler mean_flow, whose network has learnt its guidance; change them"
+                )
         away_from = condition.null()
         if negative_prompt:
             captioned = condition_of(conditioning, {"prompt": negative_prompt}).expanded(condition.size)
