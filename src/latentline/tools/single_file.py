@@ -79,7 +79,7 @@ class _Module:
     def _add_import(self, node: ast.Import | ast.ImportFrom) -> None:
         module = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
         for alias in node.names:
-            bound = alias.asname or alias.name
+            bound = alias.asname or (alias.name if module else alias.name.split(".")[0])
             if module.split(".")[0] == _PACKAGE:
                 self.ours[bound] = module
             else:
