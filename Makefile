@@ -52,6 +52,11 @@ export-onnx: $(INSTALLED)  ## write networks and a program that draws with onnxr
 	python -m latentline.tools.export_onnx "$(DIR)"
 	python -m latentline.report.model_card "$(DIR)"
 
+export-web: $(INSTALLED)  ## write a page that draws and edits in the browser without a server, with a model card: make export-web DIR=exported
+	@test -n "$(DIR)" || { echo "error: DIR is empty; expected a folder to write: make export-web DIR=exported" >&2; exit 2; }
+	python -m latentline.web "$(DIR)"
+	python -m latentline.report.model_card "$(DIR)"
+
 push-runs: $(INSTALLED)  ## send every run's results to the default remote (dvc push --run-cache sends no figures)
 	python -m latentline.tools.push_runs
 
@@ -93,5 +98,5 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
-.PHONY: help install recipe repro clean-state show report weights model-card export-diffusers export-onnx push-runs ship-weights wheel test test-slow lint params deps kills
+.PHONY: help install recipe repro clean-state show report weights model-card export-diffusers export-onnx export-web push-runs ship-weights wheel test test-slow lint params deps kills
 .DEFAULT_GOAL := help

@@ -24,11 +24,10 @@ from latentline.tools.single_file import single_file
 from stages.sample.draw import ImageSampler, load_image_sampler
 from stages.sample.params import SampleParams
 from support.captioned import CAPTIONS
-from support.untrained_run import write_run
+from support.exported_run import ALL, VELOCITY, V, write_run
 
 SEED, COUNT, LENGTH = 3, 5, 6
 PROMPTS = ["A red square", "a blue bar", "a red bar"]
-VELOCITY, V = {"path": "flow", "prediction": "velocity"}, {"path": "vp_cosine", "prediction": "v"}
 AVERAGES = {"max_guidance_scale": 4.0, "guidance_start": 0.15, "guidance_end": 0.6}
 AUTOENCODER_KL = {
     "encoder_blocks": [1, 1],
@@ -95,7 +94,7 @@ CASES = {
         changes={"autoencoder": AUTOENCODER_KL},
     ),
     "diffae": Case("mlp", "diffae", V, {"sampler": "dpmpp_2m", "time_grid": "karras"}, conditional=False),
-    "own_noise": Case("dit", "identity", V, {"sampler": "ddpm", "steps": 9}),
+    "own_noise": Case("dit", "identity", V, {"sampler": "ddpm", "steps": 9, "guide": "own"}),
     "mean_flow": Case(
         "mlp",
         "ae of vectors",
@@ -134,9 +133,8 @@ def _write(case: Case, write_params: Any) -> None:
         sizes = {"num_ids": tokenizer.num_ids, "length": LENGTH, "width": 8, "depth": 1, "heads": 2}
     if sizes:
         changes["denoiser"] = {"text": sizes}
-    write_run(
-        case.denoiser, case.autoencoder, case.process, conditional=case.conditional, changes=changes, text=settings
-    )
+    condition = ALL if case.conditional else ()
+    write_run(case.denoiser, case.autoencoder, case.process, condition, changes=changes, text=settings)
     params = {f"sample.{name}": value for name, value in case.sample.items()} | {"seed": SEED, **case.params}
     write_params(Path(), params | ({"text.path": "clip"} if case.captions == "clip" else {}))
 

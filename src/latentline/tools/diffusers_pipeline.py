@@ -41,10 +41,11 @@ class LatentlinePipeline(DiffusionPipeline):  # type: ignore[misc]
         denoiser: the network that predicts from noisy latents.
         tokenizer: of captions; None = the denoiser is not conditioned on captions.
         text_encoder: pretrained CLIP or T5; None = the denoiser reads the tokens itself.
+        guide: weaker denoiser that guidance leads away from; None = the denoiser itself, without its condition.
         settings: process, sampler, labels and shapes, as in model_index.json.
     """
 
-    _optional_components = ["tokenizer", "text_encoder"]  # noqa: RUF012 - as diffusers expects it
+    _optional_components = ["tokenizer", "text_encoder", "guide"]  # noqa: RUF012 - as diffusers expects it
 
     def __init__(
         self,
@@ -52,13 +53,15 @@ class LatentlinePipeline(DiffusionPipeline):  # type: ignore[misc]
         denoiser: ModelMixin,
         tokenizer: Any = None,
         text_encoder: Any = None,
+        guide: Any = None,
         settings: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        for network in (vae, denoiser, text_encoder):
+        for network in (vae, denoiser, text_encoder, guide):
             if network is not None:
                 network.float()  # ours compute in it or in autocast's type, and T5 overflows in float16
-        self.register_modules(vae=vae, denoiser=denoiser, tokenizer=tokenizer, text_encoder=text_encoder)
+        captions = {"tokenizer": tokenizer, "text_encoder": text_encoder}
+        self.register_modules(vae=vae, denoiser=denoiser, **captions, guide=guide)
         self.register_to_config(settings=settings)
 
     @torch.no_grad()
@@ -162,10 +165,11 @@ class LatentlinePipeline(DiffusionPipeline):  # type: ignore[misc]
         if negative_prompt:
             captioned = condition_of(conditioning, {"prompt": negative_prompt}).expanded(condition.size)
             away_from = captioned._replace(vector=condition.vector)  # with the labels of the images
+        guide = self.guide if scale else None  # at scale 0 the denoiser itself draws without its condition
         given = self.denoiser.encoded(condition.to(self.device))
-        negative = self.denoiser.encoded(away_from.to(self.device))
+        negative = (guide or self.denoiser).encoded(away_from.to(self.device))
         guidance = Guidance(scale, sampling["guidance_start"], sampling["guidance_end"], sampling["guidance_rescale"])
-        model = guided_model(self.denoiser, process, given, guidance, negative)
+        model = guided_model(self.denoiser, process, given, guidance, negative, guide)
         return with_averages(model, self.denoiser, given if scale else negative, scale or 1.0)
 
     def _decoded(self, z0: Tensor, indices: Tensor, output_type: str) -> Any:

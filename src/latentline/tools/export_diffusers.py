@@ -2,7 +2,7 @@
 
 model_index.json pipeline.py    the pipeline: its settings and its code
 vae/                            the autoencoder: an ``AutoencoderKL`` where diffusers has it, else with its code
-denoiser/                       the denoiser, with its code
+denoiser/ guide/                the denoiser, and its early copy where guidance uses it, with their code
 tokenizer/ text_encoder/        of captions, where the denoiser is conditioned on them
 config.json diffusion_pytorch_model.safetensors    an ``AutoencoderKL`` again, for ``AutoencoderKL.from_pretrained``
 """
@@ -24,7 +24,7 @@ from latentline.core.labels import schema_to_json
 from latentline.core.load_params import read_params, validate
 from latentline.core.paths import AUTOENCODER, DENOISER
 from latentline.denoisers.conditioning import Conditioning
-from latentline.denoisers.load import Denoiser, load_denoiser
+from latentline.denoisers.load import Denoiser, load_denoiser, without_guide
 from latentline.interop.diffusers_folder import write_diffusers_folder
 from latentline.interop.diffusers_interop import diffusers_config, to_diffusers
 from latentline.latents.cache import LatentStats, read_stats
@@ -57,17 +57,20 @@ def export_diffusers(folder: Path) -> None:
         return
     denoiser = load_denoiser(torch.device("cpu"), stats)
     trained = load_checkpoint(DENOISER, kind="denoiser", made_by="train_denoiser")
-    settings = _settings(autoencoder, denoiser, trained)
+    params = validate(read_params())
+    settings = _settings(params, autoencoder, denoiser, trained)
     conditioning = denoiser.conditioning
     encoder = None if conditioning.states is None else conditioning.states.info
     text_encoder = None if encoder is None else _text_encoder(encoder)  # refuses before anything is written
-    config = {"name": trained.name, "constructor": trained.constructor}
     components = {
         "vae": _write_vae(folder, checkpoint, autoencoder, stats),
-        "denoiser": _write_network(folder / "denoiser", "LatentlineDenoiser", config, trained.tensors),
+        "denoiser": _write_denoiser(folder / "denoiser", trained, without_guide(trained).tensors),
+        "guide": _ABSENT,
         "tokenizer": _write_tokenizer(folder / "tokenizer", conditioning),
         "text_encoder": _ABSENT,
     }
+    if params.sample.guide == "early" and denoiser.guide is not None:
+        components["guide"] = _write_denoiser(folder / "guide", trained, denoiser.guide.state_dict())
     if encoder is not None and text_encoder is not None:
         _copy(text_encoder, folder / "text_encoder")
         components["text_encoder"] = ("transformers", _TEXT_MODELS[encoder.kind])
@@ -76,14 +79,16 @@ def export_diffusers(folder: Path) -> None:
     write_json(folder / "model_index.json", pipeline)
 
 
-def _settings(autoencoder: TrainedAutoencoder, denoiser: Denoiser, checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return all that the pipeline needs besides its networks.
+def _settings(
+    params: Any, autoencoder: TrainedAutoencoder, denoiser: Denoiser, checkpoint: Checkpoint
+) -> dict[str, Any]:
+    """Return all that the pipeline needs besides its networks; ``params`` are all of params.yaml.
 
     Raises:
         UserError: the sampler does not serve the denoiser.
     """
-    params, process, conditioning = validate(read_params()), denoiser.process, denoiser.conditioning
-    sample, averages = params.sample, process.mean_flow
+    sample, process, conditioning = params.sample, denoiser.process, denoiser.conditioning
+    averages = process.mean_flow
     require_serves(sample.sampler, process.path.name, process.prediction, averages=averages is not None)
     if sample.sampler == "mean_flow":
         sample.require_learnt(averages, conditioning.guidance(sample.guidance_scale, "sample.guidance_scale"))
@@ -141,6 +146,11 @@ def _write_vae(
     for place in (folder, folder / "vae"):
         write_diffusers_folder(place, config, weights)
     return "diffusers", "AutoencoderKL"
+
+
+def _write_denoiser(folder: Path, checkpoint: Checkpoint, weights: dict[str, Tensor]) -> tuple[str, str]:
+    config = {"name": checkpoint.name, "constructor": checkpoint.constructor}
+    return _write_network(folder, "LatentlineDenoiser", config, weights)
 
 
 def _write_network(
