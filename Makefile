@@ -42,7 +42,7 @@ model-card: $(INSTALLED)  ## write a model card beside exported weights: make mo
 	@test -n "$(DIR)" || { echo "error: DIR is empty; expected the folder of the weights: make model-card DIR=exported" >&2; exit 2; }
 	@python -m latentline.report.model_card "$(DIR)"
 
-export-diffusers: $(INSTALLED)  ## write the autoencoder as a diffusers folder, with a model card: make export-diffusers DIR=exported
+export-diffusers: $(INSTALLED)  ## write the model as a pipeline of diffusers, with a model card: make export-diffusers DIR=exported
 	@test -n "$(DIR)" || { echo "error: DIR is empty; expected a folder to write: make export-diffusers DIR=exported" >&2; exit 2; }
 	python -m latentline.tools.export_diffusers "$(DIR)"
 	python -m latentline.report.model_card "$(DIR)"

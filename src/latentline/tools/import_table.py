@@ -21,7 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "samplers": {"core", "diffusion", "denoisers"},
     "feature_extractors": {"core", "data", "latents", "nn", "runtime", "training"},
     "interop": {"core", "nn", "autoencoders"},
-    "tools": {"core", "autoencoders", "denoisers", "diffusion", "interop", "latents", "runtime", "samplers"},
+    "tools": {"core", "autoencoders", "data", "denoisers", "diffusion", "interop", "latents", "runtime", "samplers"},
     "report": {"core", "tools"},
     "web": {"core", "diffusion", "editing", "latents", "probes", "tools"},
 }
