@@ -39,9 +39,12 @@ def test_a_page_begins_with_a_command(page):
 def test_links_and_pictures_are_files_that_the_site_has_too(page):
     copied = re.search(r"^\tcp -R (.+) build/docs/$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert copied
-    for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text()):
-        path = (page.parent / target).resolve()
+    for target, anchor in re.findall(r"\]\(([^)#:\s]*)#?([^):\s]*)\)", page.read_text()):
+        path = (page.parent / target).resolve() if target else page
         assert path.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
         assert path.relative_to(ROOT).parts[0] in copied[1].split(), f"make docs copies no {target}"
 
 
