@@ -56,6 +56,11 @@ export-onnx: $(INSTALLED)  ## write networks and a program that draws with onnxr
 	python -m latentline.tools.export_onnx "$(DIR)"
 	python -m latentline.report.model_card "$(DIR)"
 
+export-web: $(INSTALLED)  ## write a page that draws and edits in the browser without a server, with a model card: make export-web DIR=exported
+	@test -n "$(DIR)" || { echo "error: DIR is empty; expected a folder to write: make export-web DIR=exported" >&2; exit 2; }
+	python -m latentline.web "$(DIR)"
+	python -m latentline.report.model_card "$(DIR)"
+
 push-runs: $(INSTALLED)  ## send every run's results to the default remote (dvc push --run-cache sends no figures)
 	python -m latentline.tools.push_runs
 
@@ -114,5 +119,5 @@ $(MERMAID): $(DOCS)/.installed
 	tar -xzf $(DOCS)/mermaid-js-tiny-12.0.0.tgz --strip-components 2 --touch -C $(DOCS) package/dist/mermaid.tiny.js
 	echo "$(MERMAID_SHA256)  $@" | sha256sum --check --quiet || { rm $@; exit 2; }
 
-.PHONY: help install recipe repro clean-state show report weights model-card export-diffusers export-onnx push-runs ship-weights wheel test test-slow lint docs params deps kills
+.PHONY: help install recipe repro clean-state show report weights model-card export-diffusers export-onnx export-web push-runs ship-weights wheel test test-slow lint docs params deps kills
 .DEFAULT_GOAL := help

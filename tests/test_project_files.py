@@ -60,6 +60,8 @@ images = model.decode(model.sample(2, model.condition(label=0), steps=2))
 assert images.shape == (2, *model.image_shape)
 from latentline.report.page import templates
 templates(html=True).get_template("page.html")
+import latentline.web
+assert (Path(latentline.web.__file__).parent / "page" / "pipeline.js").exists()
 """
     python = tmp_path / "venv" / "bin" / "python"
     (tmp_path / "elsewhere").mkdir()

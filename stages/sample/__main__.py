@@ -1,5 +1,6 @@
 """Stage ``sample``: draw images, classes in turn where there are any."""
 
+import itertools
 import time
 
 from tqdm import tqdm
@@ -39,7 +40,8 @@ def main() -> None:
     identity = {"settings": params.model_dump(exclude={"figures"}), "inputs": inputs}
     state = ResumeFile(STAGE, identity, computed_by=["stages.sample.draw"])
     started = time.monotonic()
-    graphs = [*graph_modules(sampler.denoiser.network), *sampler.autoencoder.network.children()]
+    networks = [network for network in (sampler.denoiser.network, sampler.denoiser.guide) if network is not None]
+    graphs = [*itertools.chain(*map(graph_modules, networks)), *sampler.autoencoder.network.children()]
     with (
         resumable_map(state, compute.save_every_seconds, ranks) as chunks,
         compiled(compute.compile, device, graphs),

@@ -117,7 +117,9 @@ def sampling_config(params: SampleParams, denoiser: Denoiser) -> SamplingConfig:
     return SamplingConfig(
         partial(build_sampler, params.sampler, options),
         build_time_grid(params.time_grid, params.steps, process.path, params.time_shift),
-        Guidance(scale, params.guidance_start, params.guidance_end, params.guidance_rescale),
+        Guidance(
+            scale, params.guidance_start, params.guidance_end, params.guidance_rescale, early=params.guide == "early"
+        ),
         negative,
     )
 

@@ -47,6 +47,9 @@ class SampleParams(Section):
     """Smallest t with guidance."""
     guidance_end: Annotated[float, Field(ge=0, le=1)] = 0.6
     """Largest t with guidance."""
+    guide: Literal["early", "own"] = "early"
+    """early (the denoiser as it was after denoiser.guide_epochs, where the checkpoint has that; autoguidance) | own
+    (the denoiser itself; classifier-free guidance): whose prediction for no condition guidance leads away from."""
     guidance_rescale: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Rescale guided outputs to the standard deviation of unguided ones: from 0 (off) to 1 (fully)."""
     count: Positive = 10000

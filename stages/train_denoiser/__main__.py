@@ -5,6 +5,7 @@ from latentline.core.load_params import load
 from latentline.core.paths import DENOISER
 from latentline.core.stage import run_stage
 from latentline.denoisers.build import graph_modules
+from latentline.denoisers.load import with_guide
 from latentline.latents.cache import read_stats
 from latentline.nn.gradient_checkpointing import checkpoint_blocks
 from latentline.runtime.checkpoint import save_checkpoint
@@ -49,11 +50,11 @@ def main() -> None:
     draw_preview = preview_drawer(preview, stats, autoencoder, seed, previews, splits["val"].tokens)
     graphs = graph_modules(denoiser.network)
     with compiled(compute.compile, device, graphs, walks_graph_once=params.optimizer.accumulate == 1):
-        averaged, history = train(denoiser, params, splits, seed, saving, ranks, draw_preview)
+        averaged, guide, history = train(denoiser, params, splits, seed, saving, ranks, draw_preview)
     ranks.exit_non_main()
 
     trained, losses = best_average(averaged, splits["val"], seed)
-    save_checkpoint(DENOISER, **checkpoint, tensors=trained.network.state_dict())
+    save_checkpoint(DENOISER, **checkpoint, tensors=with_guide(trained.network.state_dict(), guide))
     draw_missing_preview(averaged[params.ema_decays[0]], params.epochs, previews, draw_preview)
     losses["untrained"] = {"test_loss": untrained}
     write_report(trained, splits["test"], history, losses, seed, stats, autoencoder, previews)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from latentline.core.errors import UserError
 from latentline.core.files import refusing_earlier_versions, sha256_bytes, sha256_file
-from latentline.denoisers.load import Denoiser
+from latentline.denoisers.load import Denoiser, without_guide
 from latentline.interop.diffusers_folder import CONFIG, read_diffusers_folder
 from latentline.interop.published_dit import CONVENTIONS, from_published, published_names, published_settings
 from latentline.latents.cache import LatentStats
@@ -65,7 +65,7 @@ def begin_with(
     if denoiser.process.mean_flow is not None and "mean_flow" not in checkpoint.settings["process"]:
         new = {name: own for name, own in denoiser.network.state_dict().items() if "embedding.interval." in name}
         checkpoint = replace(checkpoint, tensors=new | checkpoint.tensors)  # they start at zero, as velocities
-    checkpoint.load_into(denoiser.network)
+    without_guide(checkpoint).load_into(denoiser.network)
     return checkpoint.sha256
 
 

@@ -128,7 +128,7 @@ def train(
     saving: Saving,
     ranks: Ranks,
     draw_preview: Callable[[Denoiser, int], None],
-) -> tuple[dict[float, Denoiser], list[dict[str, float]]]:
+) -> tuple[dict[float, Denoiser], nn.Module | None, list[dict[str, float]]]:
     """Train the denoiser, or with ``params.epochs`` 0 only evaluate it.
 
     Args:
@@ -141,7 +141,8 @@ def train(
         draw_preview: receives the first average and the epoch, after each epoch.
 
     Returns:
-        The denoiser with each of the averaged weights, by their decay; and one row per epoch, of the first average.
+        The denoiser with each of the averaged weights, by their decay; the network with the first average after
+        ``params.guide_epochs``, or None where there is none; one row per epoch, of the first average.
     """
     latents, device, field = splits["train"], denoiser.device, denoiser.process.mean_flow
     order = EpochSampler(len(latents), params.optimizer.batch_size, derive_seed(seed, STAGE, "order"))
@@ -188,13 +189,17 @@ def train(
 
     if params.epochs == 0:
         row = {"epoch": 0, "loss": math.nan, **on_epoch(denoiser.network.eval(), 0)}
-        return {params.ema_decays[0]: denoiser}, [row]
-    averages = [Ema(denoiser.network, decay) for decay in params.ema_decays]
+        return {params.ema_decays[0]: denoiser}, None, [row]
+    averages, guides = [Ema(denoiser.network, decay) for decay in params.ema_decays], []
+    if 0 < params.guide_epochs < params.epochs and denoiser.conditioning.is_conditional:
+        steps = params.guide_epochs * order.steps_per_epoch
+        guides.append(Ema(denoiser.network, params.ema_decays[0], steps))
     optimizer = optimizer_of(params.optimizer)
     size = order.batch_size
     config = TrainConfig("denoiser", params.epochs, order.steps_per_epoch, optimizer, saving, len(parts), size)
-    _, history = fit(denoiser.network, loss, config, averages=averages, on_epoch=on_epoch, ranks=ranks)
-    return {average.decay: replace(denoiser, network=average.model) for average in averages}, history
+    _, history = fit(denoiser.network, loss, config, averages=[*averages, *guides], on_epoch=on_epoch, ranks=ranks)
+    trained = {average.decay: replace(denoiser, network=average.model) for average in averages}
+    return trained, guides[0].model if guides else None, history
 
 
 def best_average(averaged: dict[float, Denoiser], val: Latents, seed: int) -> tuple[Denoiser, dict[str, Any]]:

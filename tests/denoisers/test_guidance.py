@@ -56,6 +56,21 @@ def test_any_scale_goes_from_unconditional_through_conditional_in_one_call(input
     assert network.rows == [10]
 
 
+@pytest.mark.parametrize("scale", [0.0, 1.0, 2.0])
+def test_with_a_guide_it_leads_away_from_the_prediction_of_the_guide(inputs, scale):
+    z, t, condition = inputs
+    network, guide = _Network(), _Network()
+
+    def guiding(z: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
+        return 0.5 * guide(z, t, condition)
+
+    (cond, uncond), early = _outputs(inputs), Guidance(scale, early=True)
+    found = guided_model(network, PROCESS, condition, early, guide=guiding).output(z, t)
+    away_from = 0.5 * uncond if scale == 2 else uncond  # 0 and 1 are the network alone
+    torch.testing.assert_close(found, away_from + scale * (cond - away_from))
+    assert (network.rows, guide.rows) == ([5], [5] if scale == 2 else [])
+
+
 @pytest.mark.parametrize("prediction", ["velocity", "v", "x0"])
 def test_guiding_the_output_guides_the_data_estimate_alike_whatever_is_predicted(inputs, prediction):
     z, t, condition = inputs

@@ -36,16 +36,31 @@ def test_the_images_are_exact_and_the_metadata_say_where_they_are(tmp_path, chan
     assert np.array_equal(inside.reshape(expected.shape), expected)
 
 
-def test_every_label_is_drawn(monkeypatch):
-    drawn = []
-    draw = Text.draw
-    monkeypatch.setattr(Text, "draw", lambda self, *args: (drawn.append(self), draw(self, *args))[1])
+@pytest.fixture
+def drawn(monkeypatch):
+    """The texts that are drawn in this test."""
+    texts, draw = [], Text.draw
+    monkeypatch.setattr(Text, "draw", lambda self, *args: (texts.append(self), draw(self, *args))[1])
+    return texts
+
+
+def test_every_label_is_drawn(drawn):
     labelled(_images(), 2, 3, TEXT, "t = 0.5")
     texts = [one.get_text() for one in drawn]
     for label in ("Samples", "How to read them", "cat", "Кошка", "0", "a wide label", "strength", *"abcd", "t = 0.5"):
         assert label in texts
     turned = {one.get_text(): one.get_rotation() for one in drawn}
     assert turned["a wide label"] == 45
+
+
+def test_a_long_label_of_a_row_is_whole_where_its_lines_fit_into_the_row(drawn):
+    caption = "woman in motorized wheelchair: medium-dark skin tone"
+    labelled(_images(side=64), 2, 2, GridText("Samples", rows=[caption, "cat"]))
+    lines = [one.get_text() for one in drawn][1:]
+    assert " ".join(lines[:-1]) == caption and len(lines) > 2 and lines[-1] == "cat"
+    drawn.clear()
+    labelled(_images(side=12), 2, 1, GridText("Samples", rows=[caption]))
+    assert [one.get_text() for one in drawn][1:] == ["woman in motori…-dark skin tone"]
 
 
 def test_no_text_leaves_the_page_however_long_it_is():

@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 
+from latentline.core.condition import Condition
 from latentline.nn.embeddings import ConditionEmbedding, TimeFeatures, geometric_frequencies, sinusoidal
 
 
@@ -32,10 +33,10 @@ def test_time_and_every_entry_of_the_condition_matter():
     embedding = ConditionEmbedding(cond_dim=3, channels=16)
     t = torch.full((4,), 0.5)
     conditions = torch.cat([torch.eye(3), torch.zeros(1, 3)])
-    embedded = embedding(t, conditions)
+    embedded = embedding(t, Condition(conditions))
     assert embedded.shape == (4, 16)
     assert (torch.cdist(embedded, embedded) + torch.eye(4)).min() > 1e-3
-    assert not torch.allclose(embedded, embedding(t + 0.1, conditions))
+    assert not torch.allclose(embedded, embedding(t + 0.1, Condition(conditions)))
 
 
 def test_a_condition_of_zeros_is_no_condition():
@@ -45,7 +46,7 @@ def test_a_condition_of_zeros_is_no_condition():
     )
     unconditional.time.load_state_dict(conditional.time.state_dict())
     t = torch.rand(4)
-    assert torch.equal(conditional(t, torch.zeros(4, 3)), unconditional(t, torch.zeros(4, 0)))
+    assert torch.equal(conditional(t, Condition(torch.zeros(4, 3))), unconditional(t, Condition(torch.zeros(4, 0))))
 
 
 def test_the_embedding_is_silu_of_time_plus_a_linear_map_of_the_condition(awake):
@@ -54,7 +55,19 @@ def test_the_embedding_is_silu_of_time_plus_a_linear_map_of_the_condition(awake)
     expected = F.silu(
         embedding.time(sinusoidal(t, geometric_frequencies(16))) + condition @ embedding.condition.weight.T
     )
-    torch.testing.assert_close(embedding(t, condition), expected)
+    torch.testing.assert_close(embedding(t, Condition(condition)), expected)
+
+
+def test_captions_count_by_the_mean_of_their_states_and_padding_is_none_of_them(awake):
+    embedding = awake(ConditionEmbedding(cond_dim=3, channels=16, text_dim=5))
+    t, vector, states = torch.rand(2), torch.randn(2, 3), torch.randn(2, 4, 5)
+    mask = torch.tensor([[True, True, False, False], [True, True, True, True]])
+    means = torch.stack([states[0, :2].mean(dim=0), states[1].mean(dim=0)])  # (B, D)
+    projected = torch.cat([vector, means], dim=1) @ embedding.condition.weight.T
+    expected = F.silu(embedding.time(sinusoidal(t, geometric_frequencies(16))) + projected)
+    torch.testing.assert_close(embedding(t, Condition(vector, states, mask)), expected)
+    other = states.masked_fill(~mask[..., None], 100.0)
+    torch.testing.assert_close(embedding(t, Condition(vector, other, mask)), expected)
 
 
 def test_the_frequencies_keep_all_their_bits_and_stay_out_of_checkpoints():

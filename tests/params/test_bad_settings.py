@@ -103,6 +103,8 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("autoencoder.optimizer.clip_norm", 0.0),
     ("denoiser.blocks", 0),
     ("denoiser.label_dropout", 1.0),
+    ("denoiser.guide_epochs", -1),
+    ("sample.guide", "late"),
     ("denoiser.preview.every_epochs", -1),
     ("denoiser.preview.guidance_scale", -1.0),
     ("sample.steps", 0),

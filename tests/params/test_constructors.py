@@ -30,6 +30,7 @@ SHAPE_NO_NETWORK = {
         "label_dropout",
         "text",  # has a constructor of its own
         "ema_decays",
+        "guide_epochs",
         "init_from",
         "init_from_sha256",
         "process",

@@ -16,57 +16,29 @@ from PIL import Image
 from latentline.autoencoders.load import noise_for_index
 from latentline.core.attributes import encode_attributes
 from latentline.core.errors import UserError
-from latentline.core.files import sha256_file
 from latentline.core.labels import schema_to_json
-from latentline.core.paths import AUTOENCODER, DENOISER, LATENT_STATS
 from latentline.core.seeds import start_noise
-from latentline.denoisers.build import build_denoiser
 from latentline.diffusion.process import DenoiserModel, build_process
 from latentline.diffusion.time_grid import time_grid
 from latentline.latents.tokenizer import CaptionTokenizer
-from latentline.runtime.checkpoint import save_checkpoint
 from latentline.samplers.registry import SamplerOptions, build_sampler
 from latentline.tools import onnx_run
-from latentline.tools.export_onnx import export_onnx, pipeline_json
+from latentline.tools.export_onnx import export_onnx, load_run, pipeline_json
 from latentline.tools.onnx_sampler import sampler_table
 from stages.sample.draw import ImageSampler, load_image_sampler
 from stages.sample.params import SampleParams
-from support.small_networks import AUTOENCODERS, DENOISERS, IMAGE, awake, small_autoencoder
-from support.untrained_run import COND_DIM, SCHEMA, write_latents
+from support.exported_run import ALL, VELOCITY, V, write_run
+from support.small_networks import IMAGE
+from support.untrained_run import SCHEMA
 
 SEED = 0
 COUNT = 5
 
 
-def _write_run(denoiser: str, autoencoder: str, process: dict[str, str], *, conditional: bool = True) -> None:
-    """Write an untrained run to the current folder, in which all inputs matter."""
-    network = small_autoencoder(autoencoder)
-    save_checkpoint(
-        AUTOENCODER,
-        kind="autoencoder",
-        name=autoencoder.partition(" ")[0],
-        constructor={"image_shape": list(IMAGE), **AUTOENCODERS[autoencoder]},
-        trained_on={},
-        tensors=network.state_dict(),
-    )
-    write_latents(Path(), torch.randn(50, *network.latent_shape) * 3 + 5)
-    cond_dim, names = (COND_DIM, ["label", "wide", "level"]) if conditional else (0, [])
-    constructor = {**DENOISERS[denoiser], "latent_shape": list(network.latent_shape), "cond_dim": cond_dim}
-    save_checkpoint(
-        DENOISER,
-        kind="denoiser",
-        name=denoiser,
-        constructor=constructor,
-        trained_on={"latents": sha256_file(LATENT_STATS)},
-        tensors=awake(build_denoiser(denoiser, **constructor)).state_dict(),
-        settings={"condition": names, "process": process},
-    )
-
-
 def _exported(folder: Path, write_params: Any, **settings: object) -> tuple[ImageSampler, onnx_run.Pipeline]:
     """Export the run in the current folder to ``folder``; return what samples here and what samples there."""
     write_params(Path(), {f"sample.{name}": value for name, value in settings.items()})
-    export_onnx(folder)
+    export_onnx(folder, load_run())
     sampler = load_image_sampler(SampleParams(count=COUNT, **settings), SEED, torch.device("cpu"))
     return sampler, onnx_run.Pipeline(folder)
 
@@ -81,8 +53,7 @@ def _exported(folder: Path, write_params: Any, **settings: object) -> tuple[Imag
 )
 def test_onnxruntime_draws_the_same_images(denoiser, autoencoder, settings, tmp_path, monkeypatch, write_params):
     monkeypatch.chdir(tmp_path)
-    velocity, v = {"path": "flow", "prediction": "velocity"}, {"path": "vp_cosine", "prediction": "v"}
-    _write_run(denoiser, autoencoder, velocity if denoiser == "unet" else v, conditional=denoiser != "mlp")
+    write_run(denoiser, autoencoder, VELOCITY if denoiser == "unet" else V, () if denoiser == "mlp" else ALL)
     sampler, pipeline = _exported(tmp_path / "exported", write_params, **settings)
     indices = torch.arange(COUNT)
     noise = start_noise(SEED, "sample", indices, sampler.denoiser.latent_shape).numpy()
@@ -94,9 +65,18 @@ def test_onnxruntime_draws_the_same_images(denoiser, autoencoder, settings, tmp_
     drawn = onnx_run.to_uint8(pipeline.images(noise, condition, decoder_noise)).astype(int)
     assert np.abs(drawn - sampler.images(indices).numpy()).max() <= 1  # level of 256
     assert drawn.std() > 1
+    own = onnx_run.start_noise(SEED, pipeline.numbers["noise"]["name"], COUNT, noise.shape[1:])
+    np.testing.assert_allclose(own, noise, atol=1e-6)
+    if decoder_noise is not None:
+        own = onnx_run.start_noise(**_named(pipeline.numbers["diffusion_decoder"]["noise"]), count=COUNT, shape=shape)
+        np.testing.assert_allclose(own, decoder_noise, atol=1e-6)
     if denoiser == "unet":
         _check_encoder(tmp_path / "exported", sampler)
         _check_program(tmp_path / "exported", noise, sampler)
+
+
+def _named(noise: dict[str, Any]) -> dict[str, Any]:
+    return {name: noise[name] for name in ("seed", "name")}
 
 
 def _check_encoder(folder: Path, sampler: ImageSampler) -> None:
@@ -120,6 +100,8 @@ def _check_program(folder: Path, noise: np.ndarray, sampler: ImageSampler) -> No
     pipeline = onnx_run.Pipeline(folder)
     condition = encode_attributes(SCHEMA, torch.tensor([[1.0, 1.0, 12.0]]).expand(COUNT, -1)).numpy()
     np.testing.assert_array_equal(images, onnx_run.to_uint8(pipeline.images(noise, condition)))
+    assert run("--count", str(COUNT), "--out", "own.npy").returncode == 0  # its own noise, of the run's seed
+    np.testing.assert_allclose(np.load(folder / "own.npy").astype(int), images, atol=1)
     refused = run("--label", "hat")
     assert refused.stderr == "error: label (hat) must be one of boot, bag, 7, or an index; correct it\n"
 
@@ -171,6 +153,13 @@ def test_grids_are_png(tmp_path, channels, mode):
     assert not pixels[4:, 5:].any()
 
 
+@pytest.mark.parametrize("shape", [(1,), (2,), (15,), (16,), (17,), (6, 7, 7)])
+def test_noise_is_that_of_torch(shape):
+    """Hold torch to what run.py and pipeline.js repeat; lengths below 16 and rests of 16 have ways of their own."""
+    ours = start_noise(7, "sample", torch.arange(3), shape).numpy()
+    np.testing.assert_allclose(onnx_run.start_noise(7, "sample", 3, shape), ours, atol=1e-6)
+
+
 def test_the_program_imports_numpy_and_onnxruntime_alone():
     tree = ast.parse(Path(str(onnx_run.__file__)).read_text(encoding="utf-8"))
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
@@ -189,17 +178,17 @@ def test_the_program_imports_numpy_and_onnxruntime_alone():
 )
 def test_samplers_with_noise_are_refused(settings, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    _write_run("mlp", "ae of vectors", {"path": "flow", "prediction": "velocity"})
+    write_run("mlp", "ae of vectors", VELOCITY)
     sampler = load_image_sampler(SampleParams(count=1), SEED, torch.device("cpu"))
     with pytest.raises(UserError, match=message):
-        pipeline_json(sampler.autoencoder, sampler.stats, sampler.denoiser, SampleParams(**settings))
+        pipeline_json(sampler.autoencoder, sampler.stats, sampler.denoiser, SampleParams(**settings), SEED)
 
 
 def test_a_captioned_denoiser_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    _write_run("mlp", "ae of vectors", {"path": "flow", "prediction": "velocity"})
+    write_run("mlp", "ae of vectors", VELOCITY)
     sampler = load_image_sampler(SampleParams(count=1), SEED, torch.device("cpu"))
     tokenizer = CaptionTokenizer.__new__(CaptionTokenizer)  # never asked for anything
     captioned = replace(sampler.denoiser, conditioning=replace(sampler.denoiser.conditioning, tokenizer=tokenizer))
     with pytest.raises(UserError, match=r"denoiser\.condition \(captions\) must be class or none"):
-        pipeline_json(sampler.autoencoder, sampler.stats, captioned, SampleParams())
+        pipeline_json(sampler.autoencoder, sampler.stats, captioned, SampleParams(), SEED)

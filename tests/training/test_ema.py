@@ -45,6 +45,17 @@ def test_after_the_warm_up_the_decay_is_the_one_asked_for():
     torch.testing.assert_close(_averaged_once(decay=0.99, step=100_000).weight, torch.full((2, 2), 0.01))
 
 
+def test_an_average_of_the_first_steps_stays_as_it_is_after_them():
+    network = _filled(0.0)
+    early, short = Ema(network, decay=0.9, steps=3), Ema(network, decay=0.9)
+    for step in range(6):
+        _fill(network, float(step + 1))
+        early.update(step)
+        if step < 3:
+            short.update(step)
+    assert torch.equal(early.model.weight, short.model.weight)
+
+
 def test_the_average_is_a_copy_that_does_not_train():
     network = _filled(1.0)
     ema = Ema(network, decay=0.9)

@@ -67,6 +67,11 @@ class Conditioning:
             states = None if self.states is None else self.states(tokens)
         return Condition(vector, tokens if states is None else states, tokens != PADDING)
 
+    @property
+    def is_conditional(self) -> bool:
+        """Whether there is anything to condition on, and so to guide towards."""
+        return bool(self.attributes or self.tokenizer)
+
     def guidance(self, guidance_scale: float, setting: str) -> float:
         """Return the scale to use: 1, with a line in the log, where the denoiser is unconditional.
 
@@ -74,7 +79,7 @@ class Conditioning:
             guidance_scale: as set.
             setting: its name, for the log.
         """
-        if self.attributes or self.tokenizer or guidance_scale == 1:
+        if self.is_conditional or guidance_scale == 1:
             return guidance_scale
         log.info("%s has no effect: the denoiser is unconditional", setting)
         return 1.0

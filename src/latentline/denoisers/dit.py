@@ -37,7 +37,7 @@ class DiT(nn.Module):
         mlp: ``gelu`` or ``swiglu``; the latter has 2/3 of the hidden channels, hence as many weights.
         rope: whether queries and keys turn by their position, besides the positions that are added to the tokens.
         text_dim: length of the states of captions, to which every block attends after self-attention, as in
-            PixArt-alpha (arXiv 2310.00426, section 2.3); 0 = no captions.
+            PixArt-alpha (arXiv 2310.00426, section 2.3), and whose mean is embedded with the time; 0 = no captions.
         average_velocity: whether it predicts average velocities, too: see :mod:`latentline.diffusion.mean_flow`.
 
     Raises:
@@ -81,7 +81,9 @@ class DiT(nn.Module):
             )
         self.patch_size = patch_size
         features = None if time_features is None else TimeFeatures(time_features, time_scale)
-        self.embedding = ConditionEmbedding(cond_dim, width, features, average_velocity=average_velocity)
+        self.embedding = ConditionEmbedding(
+            cond_dim, width, features, average_velocity=average_velocity, text_dim=text_dim
+        )
         if features is not None:
             _initialise_as_published(self.embedding.time)
         self.stem = _linear(channels * patch_size**2, width)
@@ -114,7 +116,7 @@ class DiT(nn.Module):
         With ``average_velocity``, r (B,) is the beginning of the interval [r, t], and ``guidance_scale`` (B,) that of
         the averaged field; None = r is t, the scale is 1.
         """
-        embedded = self.embedding(t, condition.vector, r, guidance_scale)  # (B, D)
+        embedded = self.embedding(t, condition, r, guidance_scale)  # (B, D)
         height, width = z_t.shape[-2:]
         p = self.patch_size
         z = z_t.to(self.stem.weight.dtype)

@@ -1,4 +1,8 @@
-"""Classifier-free guidance (Ho and Salimans, arXiv 2207.12598), of one condition or of several with weights."""
+"""Guidance by the difference of two predictions, of one condition or of several with weights.
+
+It is classifier-free guidance (Ho and Salimans, arXiv 2207.12598) where one network makes both. It is autoguidance
+(Karras et al., arXiv 2406.02507) where a weaker network makes the one that it leads away from.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +19,7 @@ _ROUNDING = 1e-7  # of a time in [0, 1] in float32
 
 @dataclass(frozen=True)
 class Guidance:
-    """Settings of classifier-free guidance.
+    """Settings of guidance.
 
     Args:
         scale: w of uncond + w * (cond - uncond); 1 = off, 0 = unconditional.
@@ -24,12 +28,15 @@ class Guidance:
             2404.07724). Outside [start, end] only the conditional half is evaluated.
         rescale: phi in [0, 1], from no rescaling to the conditional output's standard deviation (Lin et al., arXiv
             2305.08891, eq. 15 and 16).
+        early: whether the early network of :class:`latentline.denoisers.load.Denoiser` predicts uncond, where the
+            checkpoint has it.
     """
 
     scale: float = 1.0
     start: float = 0.0
     end: float = 1.0
     rescale: float = 0.0
+    early: bool = False
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -53,11 +60,13 @@ def guided_model(
     condition: Condition | Mixture,
     guidance: Guidance,
     negative: Condition | None = None,
+    guide: Network | None = None,
 ) -> DenoiserModel:
     """Return the network conditioned on ``condition`` of B examples, and guided away from ``negative`` of B examples.
 
     Without ``negative`` it is guided away from the null condition. A mixture of n conditions is guided as one
     condition, at the cost of n + 1 network forwards; it takes no ``negative``, which has a place among its weights.
+    ``guide`` predicts what is guided away from; None = the network itself does.
     """
     mixture = condition if isinstance(condition, Mixture) else Mixture((condition,), (1.0,))
     away_from = condition.null() if negative is None else negative
@@ -65,12 +74,14 @@ def guided_model(
     single = mixture.weights == (1.0,)
     if single and guidance.scale == 1:
         return conditional_model(network, process, conditions[0])
-    null = encoded_condition(network, away_from)
-    every, copies = concatenate([*conditions, null]), len(conditions) + 1  # of (n + 1) B examples
+    null = encoded_condition(network if guide is None else guide, away_from)
+    at_once = conditions if guide is not None else [*conditions, null]  # what the network predicts as one batch
+    every, copies = concatenate(at_once), len(at_once)
 
     def outputs(z_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        *cond, uncond = network(torch.cat([z_t] * copies), torch.cat([t] * copies), every).chunk(copies)
-        return mixed_output(cond, mixture.weights, uncond), uncond
+        predicted = list(network(torch.cat([z_t] * copies), torch.cat([t] * copies), every).chunk(copies))
+        uncond = predicted.pop() if guide is None else guide(z_t, t, null)
+        return mixed_output(predicted, mixture.weights, uncond), uncond
 
     def guided_at_once(z_t: Tensor, t: Tensor) -> Tensor:
         return guided_output(*outputs(z_t, t), guidance.scale, guidance.rescale)
@@ -80,9 +91,9 @@ def guided_model(
         conditional = conditional_model(network, process, conditions[0])
     if guidance.scale == 1:
         return conditional
-    guided = (
-        conditional_model(network, process, null) if guidance.scale == 0 else DenoiserModel(process, guided_at_once)
-    )
+    guided = DenoiserModel(process, guided_at_once)
+    if guidance.scale == 0:
+        guided = conditional_model(network, process, encoded_condition(network, away_from))
     if guidance.covers(0) and guidance.covers(1):
         return guided
     first, last = guidance.interval

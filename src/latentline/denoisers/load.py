@@ -1,10 +1,11 @@
 """Load the trained denoiser."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from latentline.core.errors import UserError
 from latentline.core.files import refusing_earlier_versions, sha256_file
@@ -16,8 +17,10 @@ from latentline.latents.cache import LatentStats
 from latentline.latents.caption_states import CaptionStates
 from latentline.latents.pretrained_text import EncoderInfo
 from latentline.latents.tokenizer import CaptionTokenizer
-from latentline.runtime.checkpoint import load_checkpoint
+from latentline.runtime.checkpoint import Checkpoint, load_checkpoint
 from latentline.runtime.compute import to_device
+
+_GUIDE = "guide."  # before the names of the guide's weights
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,20 @@ class Denoiser:
     conditioning: Conditioning
     latent_shape: tuple[int, ...]
     device: torch.device
+    guide: nn.Module | None = None
+    """The network as it was early in its training, for autoguidance (Karras et al., arXiv 2406.02507)."""
+
+
+def with_guide(tensors: Mapping[str, Tensor], guide: nn.Module | None) -> dict[str, Tensor]:
+    """Return the weights of a checkpoint: those of the network, ``tensors``, and those of its guide, if any."""
+    weights = {} if guide is None else guide.state_dict()
+    return {**tensors, **{f"{_GUIDE}{name}": tensor for name, tensor in weights.items()}}
+
+
+def without_guide(checkpoint: Checkpoint) -> Checkpoint:
+    """Return the checkpoint without the guide's weights."""
+    tensors = {name: tensor for name, tensor in checkpoint.tensors.items() if not name.startswith(_GUIDE)}
+    return replace(checkpoint, tensors=tensors)
 
 
 def load_denoiser(device: torch.device, stats: LatentStats, root: Path = Path()) -> Denoiser:
@@ -58,6 +75,12 @@ def load_denoiser(device: torch.device, stats: LatentStats, root: Path = Path())
         encoder = None if text is None or "encoder" not in text else EncoderInfo(**text["encoder"])
         states = None if encoder is None else CaptionStates(encoder, root, device)
         conditioning = conditioning_on(checkpoint.settings["condition"], stats.schema, tokenizer, states)
-    checkpoint.load_into(network)
-    to_device(network.eval().requires_grad_(False), device)
-    return Denoiser(network, process, conditioning, tuple(checkpoint.constructor["latent_shape"]), device)
+    guiding = {
+        name.removeprefix(_GUIDE): tensor for name, tensor in checkpoint.tensors.items() if name.startswith(_GUIDE)
+    }
+    guide = build_denoiser(checkpoint.name, **checkpoint.constructor) if guiding else None
+    for part, weights in ((network, without_guide(checkpoint)), (guide, replace(checkpoint, tensors=guiding))):
+        if part is not None:
+            weights.load_into(part)
+            to_device(part.eval().requires_grad_(False), device)
+    return Denoiser(network, process, conditioning, tuple(checkpoint.constructor["latent_shape"]), device, guide)

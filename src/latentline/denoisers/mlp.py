@@ -37,7 +37,7 @@ class LatentMLP(nn.Module):
     ) -> None:
         super().__init__()
         (channels,) = latent_shape
-        self.embedding = ConditionEmbedding(cond_dim + text_dim, _CONDITION, average_velocity=average_velocity)
+        self.embedding = ConditionEmbedding(cond_dim, _CONDITION, average_velocity=average_velocity, text_dim=text_dim)
         inputs = [channels] + [width + channels] * (depth - 1)
         self.layers = nn.ModuleList(_ModulatedLayer(channels_in, width) for channels_in in inputs)
         self.out = nn.Linear(width + channels, channels)
@@ -59,22 +59,13 @@ class LatentMLP(nn.Module):
         With ``average_velocity``, r (B,) is the beginning of the interval [r, t], and ``guidance_scale`` (B,) that of
         the averaged field; None = r is t, the scale is 1.
         """
-        embedded = self.embedding(t, _pooled(condition), r, guidance_scale)  # (B, 256)
+        embedded = self.embedding(t, condition, r, guidance_scale)  # (B, 256)
         first, *others = self.layers
         z = z_t.to(self.out.weight.dtype)
         h = first(z, embedded)  # (B, width)
         for layer in others:
             h = layer(torch.cat([h, z], dim=1), embedded)  # (B, width)
         return self.out(torch.cat([h, z], dim=1)).to(z_t.dtype)  # (B, D)
-
-
-def _pooled(condition: Condition) -> Tensor:
-    """Return the vector (B, F) of a condition or, with states, (B, F + D): their mean over the tokens follows it."""
-    if condition.tokens is None or condition.mask is None:
-        return condition.vector
-    weight = condition.mask[..., None].to(condition.tokens.dtype)  # (B, L, 1)
-    mean = (condition.tokens * weight).sum(dim=1) / weight.sum(dim=1)  # (B, D)
-    return torch.cat([condition.vector.to(mean.dtype), mean], dim=1)
 
 
 class _ModulatedLayer(nn.Module):

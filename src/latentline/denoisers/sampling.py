@@ -81,5 +81,6 @@ def conditioned_model(
     if negative is not None:
         shared = negative.expand(condition.size, -1)
         away_from = denoiser.conditioning.encode(labels, shared).to(denoiser.device)
-    model = guided_model(denoiser.network, denoiser.process, condition, guidance, away_from)
+    guide = denoiser.guide if guidance.early else None
+    model = guided_model(denoiser.network, denoiser.process, condition, guidance, away_from, guide)
     return with_averages(model, denoiser.network, condition, guidance.scale)

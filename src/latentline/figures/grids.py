@@ -28,6 +28,7 @@ _FEWEST_LETTERS = 28  # width of a figure in heights of its letters, so that the
 _SMALLEST_LABEL = 8  # pixels
 _LONGEST_TEXT = 400  # characters of a title or a note
 _LONGEST_CAPTION = 72  # characters below an image
+_ROW_LABEL = 12  # width in heights of its letters, beyond which a label of a row is broken into lines
 _CAPTION_FONT = 0.85  # of the other letters
 _TURNED = 0.75  # of the other letters; labels of columns that would have to be smaller are turned
 
@@ -101,17 +102,18 @@ def labelled(images: Tensor, columns: int, scale: int, text: GridText, moment: s
     """
     texts = {"title": text.title, "note": text.note, "across": text.across, "moment": moment or ""}
     texts = {key: drawable(value, _LONGEST_TEXT) for key, value in texts.items()}
-    rows, names = ([short_name(name) for name in labels] for labels in (text.rows, text.columns[:columns]))
+    names = [short_name(name) for name in text.columns[:columns]]
     cells = [drawable(name, _LONGEST_CAPTION) for name in text.cells[: len(images)]]
     gap, (pitch_y, pitch_x) = GAP * scale, ((side + GAP) * scale for side in images.shape[-2:])
     grid_width = columns * pitch_x + gap
     font = min(max(_SMALLEST_FONT, round(grid_width / _PER_FONT)), _LARGEST_FONT)
     pad = font // 2
-    with style([*texts.values(), *rows, *names, *cells]):
+    with style([*texts.values(), *map(drawable, text.rows), *names, *cells]):
         page = Page()
         row_font = _label_font(font, pitch_y)
         column_font = page.fitting(names, _label_font(font, pitch_x), _TURNED * font, pitch_x - gap)
-        left = pad + (round(page.widest(rows, row_font)) + pad if rows else 0)
+        rows = [_row_label(page, name, row_font, pitch_y) for name in text.rows]  # lines of each
+        left = pad + (round(page.widest([line for row in rows for line in row], row_font)) + pad if rows else 0)
         widest = page.widest(names, column_font)
         overhang = 0.75 * widest if widest > pitch_x - gap else 0.0  # of labels that are turned: upwards, to the right
         right = max(pad, round(overhang - pitch_x / 2) + pad)
@@ -135,9 +137,11 @@ def labelled(images: Tensor, columns: int, scale: int, text: GridText, moment: s
         bands = [enlarged(tile(row, columns), scale) for row in images.split(columns)]  # (h, w, C) each
         tops = [top + number * (pitch_y + strip) for number in range(len(bands))]
         every = math.ceil(_SMALLEST_LABEL / pitch_y)  # of rows that are lower than letters, not each has a label
-        for name, band_top in list(zip(rows, tops, strict=False))[::every]:
-            y = band_top + gap + (pitch_y - gap) / 2
-            page.texts.append(PageText(left - pad, y, name, row_font, ("right", "center_baseline")))
+        for lines, band_top in list(zip(rows, tops, strict=False))[::every]:
+            middle = band_top + gap + (pitch_y - gap) / 2
+            for number, line in enumerate(lines):
+                y = middle + (number - (len(lines) - 1) / 2) * LINE * row_font
+                page.texts.append(PageText(left - pad, y, line, row_font, ("right", "center_baseline")))
         for number, lines in enumerate(captions):
             row, column = divmod(number, columns)
             page.block(lines, left + gap + column * pitch_x, tops[row] + pitch_y + gap, caption_font)
@@ -150,6 +154,12 @@ def labelled(images: Tensor, columns: int, scale: int, text: GridText, moment: s
     for band, band_top in zip(bands, tops, strict=True):
         pixels[band_top : band_top + len(band), left : left + grid_width] = band
     return Picture(pixels, (left, top, grid_width, bottom - top))
+
+
+def _row_label(page: Page, name: str, font: float, pitch: int) -> list[str]:
+    """Return the lines of a row's label: the whole name where its lines fit into the row, else a shorter one."""
+    lines = page.wrapped(drawable(name, _LONGEST_CAPTION), font, _ROW_LABEL * font)
+    return lines if len(lines) * LINE * font <= pitch else [short_name(name)]
 
 
 def _label_font(font: int, pitch: int) -> float:

@@ -7,6 +7,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from latentline.core.condition import Condition
+
 
 def sinusoidal(t: Tensor, frequencies: Tensor) -> Tensor:
     """Return sines, then cosines, of t at each frequency (arXiv 1706.03762, section 3.5).
@@ -78,24 +80,34 @@ class ConditionEmbedding(nn.Module):
     The projection of the condition has no bias, so a condition of zeros adds nothing: it is the null condition of
     classifier-free guidance (Ho and Salimans, arXiv 2207.12598).
 
+    Captions count by the mean of their states, so that words reach blocks without cross-attention, too (as in GLIDE,
+    Nichol et al., arXiv 2112.10741, section 3).
+
     Args:
-        cond_dim: F, length of the condition's vector; 0 = unconditional.
+        cond_dim: F, length of the condition's vector; 0 = there is none.
         channels: D, even.
         features: of the time; None = D of them, at frequencies from 1 to 1000 radians per unit of t.
         average_velocity: whether the beginning r of an interval [r, t] and a guidance scale are inputs, too
             (:mod:`latentline.diffusion.mean_flow`). Their layers start at zero. Features of t above 30 radians per unit
             of t become zero.
+        text_dim: length of the states of captions; 0 = no captions.
     """
 
     def __init__(
-        self, cond_dim: int, channels: int, features: TimeFeatures | None = None, *, average_velocity: bool = False
+        self,
+        cond_dim: int,
+        channels: int,
+        features: TimeFeatures | None = None,
+        *,
+        average_velocity: bool = False,
+        text_dim: int = 0,
     ) -> None:
         super().__init__()
         self.features = TimeFeatures(channels) if features is None else features
         self.time = nn.Sequential(nn.Linear(self.features.channels, channels), nn.SiLU(), nn.Linear(channels, channels))
         self.condition: nn.Linear | None = None
-        if cond_dim:
-            self.condition = nn.Linear(cond_dim, channels, bias=False)
+        if cond_dim + text_dim:
+            self.condition = nn.Linear(cond_dim + text_dim, channels, bias=False)
             nn.init.normal_(self.condition.weight, std=0.02)
         self.interval: nn.Sequential | None = None
         if average_velocity:
@@ -106,9 +118,9 @@ class ConditionEmbedding(nn.Module):
             self.interval = nn.Sequential(nn.Linear(2 * channels, channels), nn.SiLU(), last)
 
     def forward(
-        self, t: Tensor, condition: Tensor, r: Tensor | None = None, guidance_scale: Tensor | None = None
+        self, t: Tensor, condition: Condition, r: Tensor | None = None, guidance_scale: Tensor | None = None
     ) -> Tensor:
-        """Embed t (B,) in [0, 1] and condition (B, F) as (B, D), in the type of the weights.
+        """Embed t (B,) in [0, 1] and the condition of B examples as (B, D), in the type of the weights.
 
         With ``average_velocity`` r (B,) in [0, t] and the guidance scale (B,), at least 1, are embedded too; None = r
         is t, the scale is 1.
@@ -120,10 +132,19 @@ class ConditionEmbedding(nn.Module):
             features = features * (self.features.frequencies <= _SMOOTH).repeat(2)
         embedded = self.time(features.to(dtype))  # (B, D)
         if self.condition is not None:
-            embedded = embedded + self.condition(condition.to(dtype))
+            embedded = embedded + self.condition(_pooled(condition).to(dtype))
         if self.interval is not None:
             length = torch.zeros_like(t) if r is None else t - r
             guided = torch.zeros_like(t) if guidance_scale is None else 1 - 1 / guidance_scale  # in [0, 1)
             features = torch.cat([self.interval_features(length), self.interval_features(guided)], dim=1)  # (B, 2 D)
             embedded = embedded + self.interval(features.to(dtype))
         return nn.functional.silu(embedded)
+
+
+def _pooled(condition: Condition) -> Tensor:
+    """Return the vector (B, F) of a condition or, with states, (B, F + D): their mean over the tokens follows it."""
+    if condition.tokens is None or condition.mask is None:
+        return condition.vector
+    weight = condition.mask[..., None].to(condition.tokens.dtype)  # (B, L, 1)
+    mean = (condition.tokens * weight).sum(dim=1) / weight.sum(dim=1)  # (B, D)
+    return torch.cat([condition.vector.to(mean.dtype), mean], dim=1)

@@ -51,8 +51,8 @@ class UNet(nn.Module):
         patch_size: side of the squares of positions that are folded into channels first, so that no convolution runs at
             full size. Maps are padded with zeros to a multiple of it.
         embedding_width: D, length of the vector that embeds time and condition; None = twice ``channels[0]``.
-        text_dim: length of the states of captions, to which the levels with self-attention attend, too; 0 = no
-            captions.
+        text_dim: length of the states of captions, to which the levels with self-attention attend, too, and whose mean
+            is embedded with the time; 0 = no captions.
         average_velocity: whether it predicts average velocities, too: see :mod:`latentline.diffusion.mean_flow`.
 
     Raises:
@@ -80,7 +80,9 @@ class UNet(nn.Module):
         embedding_width = embedding_width or 2 * channels[0]
         self.patch_size = patch_size
         folded = latent_shape[0] * patch_size**2
-        self.embedding = ConditionEmbedding(cond_dim, embedding_width, average_velocity=average_velocity)
+        self.embedding = ConditionEmbedding(
+            cond_dim, embedding_width, average_velocity=average_velocity, text_dim=text_dim
+        )
         self.stem = conv3x3(folded, channels[0])
         skips = [channels[0]]  # widths of the maps that the way up will receive
         self.down = nn.ModuleList()
@@ -119,7 +121,7 @@ class UNet(nn.Module):
         With ``average_velocity``, r (B,) is the beginning of the interval [r, t], and ``guidance_scale`` (B,) that of
         the averaged field; None = r is t, the scale is 1.
         """
-        embedded = self.embedding(t, condition.vector, r, guidance_scale)  # (B, D)
+        embedded = self.embedding(t, condition, r, guidance_scale)  # (B, D)
         context = (embedded, condition.tokens, condition.mask)
         height, width = z_t.shape[-2:]
         p = self.patch_size

@@ -9,6 +9,7 @@ import importlib.util
 import math
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from latentline.core.load_params import read_params, validate
 from latentline.denoisers.guidance import Guidance
 from latentline.denoisers.load import Denoiser, load_denoiser
 from latentline.diffusion.euler import euler
+from latentline.diffusion.process import Process
 from latentline.diffusion.time_grid import build_time_grid, time_grid
 from latentline.latents.cache import LatentStats, read_stats
 from latentline.samplers.registry import SAMPLERS, SamplerOptions, build_sampler, is_stochastic, require_serves
@@ -34,32 +36,56 @@ from latentline.tools.onnx_sampler import sampler_table
 _PROGRAM = Path(__file__).with_name("onnx_run.py")
 
 
-def export_onnx(folder: Path) -> None:
-    """Write ``folder`` from the run in the current folder, with section ``sample`` of params.yaml.
+@dataclass(frozen=True)
+class ExportableRun:
+    """A finished run, and the content of its pipeline.json."""
+
+    params: Any
+    """All of params.yaml."""
+    autoencoder: TrainedAutoencoder
+    stats: LatentStats
+    denoiser: Denoiser
+    pipeline: dict[str, Any]
+
+
+def load_run() -> ExportableRun:
+    """Load the run in the current folder, with section ``sample`` of params.yaml.
 
     Raises:
         UserError: a package or a checkpoint is missing, the denoiser is conditioned on captions, or the sampler adds
             noise or needs average velocities.
     """
-    settings = validate(read_params()).sample
+    params = validate(read_params())
     if importlib.util.find_spec("onnx") is None:
-        raise UserError("make export-onnx needs the package onnx; run `.venv/bin/pip install -e '.[onnx]'`")
+        raise UserError(
+            "make export-onnx and make export-web need the package onnx; run `.venv/bin/pip install -e '.[onnx]'`"
+        )
     device = torch.device("cpu")
     autoencoder, stats = load_autoencoder(device), read_stats()
     stats.require_autoencoder(autoencoder.sha256)
     denoiser = load_denoiser(device, stats)
-    pipeline = pipeline_json(autoencoder, stats, denoiser, settings)  # refuses before anything is written
+    pipeline = pipeline_json(autoencoder, stats, denoiser, params.sample, params.seed)
+    return ExportableRun(params, autoencoder, stats, denoiser, pipeline)
+
+
+def export_onnx(folder: Path, run: ExportableRun) -> None:
+    """Write the networks, pipeline.json and run.py to ``folder``."""
+    autoencoder, denoiser = run.autoencoder, run.denoiser
     export_autoencoder(folder, autoencoder.network, autoencoder.image_shape)
-    export_denoiser(folder / "denoiser.onnx", denoiser.network, denoiser.latent_shape, denoiser.conditioning.cond_dim)
-    write_json(folder / "pipeline.json", pipeline)
+    networks = {"denoiser": denoiser.network}
+    if run.pipeline["guidance"]["network"] == "guide" and denoiser.guide is not None:
+        networks["guide"] = denoiser.guide
+    for name, network in networks.items():
+        export_denoiser(folder / f"{name}.onnx", network, denoiser.latent_shape, denoiser.conditioning.cond_dim)
+    write_json(folder / "pipeline.json", run.pipeline)
     with replaced_file(folder / "run.py") as temporary:
         shutil.copyfile(_PROGRAM, temporary)
 
 
 def pipeline_json(
-    autoencoder: TrainedAutoencoder, stats: LatentStats, denoiser: Denoiser, settings: Any
+    autoencoder: TrainedAutoencoder, stats: LatentStats, denoiser: Denoiser, settings: Any, seed: int
 ) -> dict[str, Any]:
-    """Return the content of pipeline.json; ``settings`` are section ``sample``.
+    """Return the content of pipeline.json; ``settings`` are section ``sample``, ``seed`` is the run's.
 
     Raises:
         UserError: the denoiser or its sampler cannot be exported.
@@ -67,7 +93,7 @@ def pipeline_json(
     process, conditioning = denoiser.process, denoiser.conditioning
     if conditioning.tokenizer is not None:
         raise UserError(
-            "denoiser.condition (captions) must be class or none for make export-onnx, which exports no text encoder; "
+            "denoiser.condition (captions) must be class or none for an export, which has no text encoder; "
             "train with one of them"
         )
     require_serves(settings.sampler, process.path.name, process.prediction, averages=process.mean_flow is not None)
@@ -75,16 +101,14 @@ def pipeline_json(
     if settings.sampler == "mean_flow" or is_stochastic(settings.sampler, options):
         plain = ", ".join(name for name in SAMPLERS if name != "mean_flow" and not is_stochastic(name, options))
         raise UserError(
-            f"sample.sampler ({settings.sampler}) must be one of {plain} for make export-onnx, whose sampler is a "
-            "table without noise of its own or average velocities; set it to unipc"
+            f"sample.sampler ({settings.sampler}) must be one of {plain} for an export, whose sampler is a table "
+            "without noise of its own or average velocities; set it to unipc"
         )
     if settings.guidance_rescale and math.prod(denoiser.latent_shape) == 1:
         raise UserError(f"sample.guidance_rescale ({settings.guidance_rescale}) must be 0 for latents of one value")
     scale = conditioning.guidance(settings.guidance_scale, "sample.guidance_scale")
     guidance = Guidance(scale, settings.guidance_start, settings.guidance_end, settings.guidance_rescale)
-    times = build_time_grid(settings.time_grid, settings.steps, process.path, settings.time_shift)
-    sampler = build_sampler(settings.sampler, options, lambda step: torch.empty(0))
-    table = sampler_table(sampler, process, times)
+    table = table_of_steps(settings, process, settings.steps)
     for evaluation in table["evaluations"]:
         evaluation["guided"] = scale != 1 and guidance.covers(evaluation["t"])
     return {
@@ -109,17 +133,35 @@ def pipeline_json(
             "about": "evaluation k: z = the sum of state[j] * x[j], with x[0] = noise and x[j] = the output of "
             "evaluation j - 1; z0 = the sum of result[j] * x[j]",
             "name": settings.sampler,
-            "times": times.tolist(),
             **table,
         },
+        "noise": {
+            "about": "image i begins with torch.randn, seeded by the sha256 of 'seed/name/i'; run.py repeats it",
+            "seed": seed,
+            "name": "sample",
+        },
         "guidance": {
-            "about": "output where guided: uncond + scale * (cond - uncond), then rescaled (arXiv 2305.08891, eq. 15)",
+            "about": "output where guided: uncond + scale * (cond - uncond), then rescaled (arXiv 2305.08891, eq. 15); "
+            "uncond is the output of this network for the null condition",
+            "network": "guide" if settings.guide == "early" and denoiser.guide is not None else "denoiser",
             "scale": guidance.scale,
             "start": guidance.start,
             "end": guidance.end,
             "rescale": guidance.rescale,
         },
     }
+
+
+def table_of_steps(settings: Any, process: Process, steps: int) -> dict[str, Any]:
+    """Return ``times`` and :func:`sampler_table` of the sampler in section ``sample``, with another number of steps.
+
+    Raises:
+        UserError: the time grid has fewer steps.
+    """
+    times = build_time_grid(settings.time_grid, steps, process.path, settings.time_shift)
+    options = SamplerOptions(settings.eta, settings.variance, settings.sigma_scale, settings.diffusion)
+    sampler = build_sampler(settings.sampler, options, lambda step: torch.empty(0))
+    return {"times": times.tolist(), **sampler_table(sampler, process, times)}
 
 
 def _diffusion_decoder(network: Autoencoder) -> dict[str, Any] | None:
@@ -129,6 +171,7 @@ def _diffusion_decoder(network: Autoencoder) -> dict[str, Any] | None:
     return {
         "about": "decoder.onnx takes z0 * std + mean; diffusion_decoder.onnx takes the raw latents as its condition",
         "noise_shape": list(network.noise_shape),
+        "noise": {"about": "that of image i, as of the latents", "seed": 0, "name": "decode"},
         **_moments(network.get_buffer("mean"), network.get_buffer("std")),
         **sampler_table(euler, network.process, time_grid(network.sample_timesteps)),
     }
@@ -141,7 +184,7 @@ def _moments(mean: Tensor, std: Tensor) -> dict[str, list[float]]:
 def main() -> None:
     """Command line: one folder."""
     try:
-        export_onnx(Path(sys.argv[1]))
+        export_onnx(Path(sys.argv[1]), load_run())
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -23,8 +23,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "interop": {"core", "nn", "autoencoders"},
     "tools": {"core", "autoencoders", "denoisers", "diffusion", "interop", "latents", "runtime", "samplers"},
     "report": {"core", "tools"},
+    "web": {"core", "diffusion", "editing", "latents", "probes", "tools"},
 }
-"""Packages of latentline that each may import, besides itself. Stages may import all but ``tools`` and ``report``."""
+"""Packages of latentline that each may import, besides itself. Stages import none of the last three."""
 
 _BEGIN, _END = "<!-- imports -->", "<!-- /imports -->"
 

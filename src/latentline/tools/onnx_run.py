@@ -3,10 +3,12 @@
     python run.py --label Sandal --count 8 --seed 0 --out grid.png
     python run.py --attribute wide=1 --noise noise.npy --out images.npy
 
-The file pipeline.json says how the numbers fit together. The same noise gives the same images as the training program.
+The file pipeline.json says how the numbers fit together. Image i of a seed begins with the noise of the training
+program's sample i, and equals it where both have the same labels.
 """
 
 import argparse
+import hashlib
 import json
 import math
 import struct
@@ -74,6 +76,8 @@ class Pipeline:
 
         self.numbers = json.loads((folder / "pipeline.json").read_text(encoding="utf-8"))
         self.denoiser, self.decoder = session("denoiser"), session("decoder")
+        guide = self.numbers["guidance"]["network"]
+        self.guide = self.denoiser if guide == "denoiser" else session(guide)
         self.diffusion_decoder = session("diffusion_decoder") if self.numbers["diffusion_decoder"] else None
 
     def images(self, noise: Array, condition: Array, decoder_noise: Array | None = None) -> Array:
@@ -97,7 +101,7 @@ class Pipeline:
         cond, guidance = _denoised(self.denoiser, z, step["t"], condition), self.numbers["guidance"]
         if not step["guided"]:
             return cond
-        uncond = _denoised(self.denoiser, z, step["t"], np.zeros_like(condition))
+        uncond = _denoised(self.guide, z, step["t"], np.zeros_like(condition))
         output: Array = uncond + np.float32(guidance["scale"]) * (cond - uncond)
         if guidance["rescale"]:
             axes = tuple(range(1, z.ndim))
@@ -160,12 +164,55 @@ def write_png(path: Path, images: Array) -> None:
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(coded))
 
 
-def _noise(path: Path | None, shape: Sequence[int], count: int | None, random: np.random.Generator) -> Array:
+def start_noise(seed: int, name: str, count: int, shape: Sequence[int]) -> Array:
+    """Return the standard normal noise (count, *shape) of the training program's images 0 to count - 1.
+
+    It repeats torch.randn on the CPU: the Mersenne Twister and the method of Box and Muller.
+    """
+    rows = [_normal(f"{seed}/{name}/{index}", math.prod(shape)) for index in range(count)]
+    return np.stack(rows).reshape(count, *shape)
+
+
+def _normal(text: str, size: int) -> Array:
+    """Return ``size`` standard normal numbers; the seed is the first 63 bits of the sha256 of ``text``."""
+    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+    random = np.random.RandomState(seed & 0xFFFFFFFF)
+
+    def words(count: int) -> Array:
+        return random.randint(0, 1 << 32, count, np.uint32).astype(np.uint64)
+
+    if size < 16:  # pairs in double precision
+        high, low = words(2 * (size + size % 2)).reshape(-1, 2).T
+        uniform = ((high << np.uint64(32) | low) % np.uint64(1 << 53) * 2.0**-53).reshape(-1, 2)  # (P, 2)
+        pairs = _box_muller(1 - uniform[:, 1], 2 * np.pi * uniform[:, 0])  # (2, P)
+        return pairs.T.reshape(-1)[:size].astype(np.float32)
+    uniform = (words(size) % np.uint64(1 << 24)).astype(np.float32) * np.float32(2**-24)
+    normal = _blocks_of_16(uniform[: size // 16 * 16])
+    if size % 16:  # the last 16 numbers are drawn anew
+        last = (words(16) % np.uint64(1 << 24)).astype(np.float32) * np.float32(2**-24)
+        normal = np.concatenate([normal, np.zeros(size % 16, np.float32)])
+        normal[-16:] = _blocks_of_16(last)
+    return normal
+
+
+def _blocks_of_16(uniform: Array) -> Array:
+    """Return normal numbers of uniform ones: 8 radii and 8 angles make 8 cosines and 8 sines."""
+    halves = uniform.reshape(-1, 2, 8)
+    pairs = _box_muller(1 - halves[:, 0].astype(float), np.float32(2 * np.pi) * halves[:, 1])  # (2, blocks, 8)
+    return pairs.swapaxes(0, 1).reshape(-1).astype(np.float32)
+
+
+def _box_muller(uniform: Array, angle: Array) -> Array:
+    radius = np.sqrt(-2 * np.log(uniform))
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)])
+
+
+def _noise(path: Path | None, shape: Sequence[int], count: int | None, seed: int, name: str) -> Array:
     """Return standard normal noise (count, *shape), drawn or from a file; count None = 8, or all of the file."""
     if count is not None and count < 1:
         raise ValueError(f"--count ({count}) must be at least 1; raise it")
     if path is None:
-        return random.standard_normal((8 if count is None else count, *shape), np.float32)
+        return start_noise(seed, name, 8 if count is None else count, shape)
     noise: Array = np.lib.format.open_memmap(path, mode="r")  # it never reads pickles
     if noise.shape[1:] != tuple(shape) or len(noise) < (count or 1):
         expected = f"({count or 'N'} or more, {', '.join(map(str, shape))})"
@@ -179,20 +226,23 @@ def main() -> None:
     parser.add_argument("--label", help="class, by name or index; without it the classes come in turn")
     parser.add_argument("--attribute", action="append", default=[], metavar="NAME=VALUE", help="another label")
     parser.add_argument("--count", type=int, help="images (default: 8, or as many as --noise has)")
-    parser.add_argument("--seed", type=int, default=0, help="of the noise")
+    parser.add_argument("--seed", type=int, help="of the noise (default: that of the training program)")
     parser.add_argument("--noise", type=Path, help="file .npy of noise (N, *latent_shape)")
     parser.add_argument("--decoder-noise", type=Path, help="the same of a diffusion autoencoder's noise")
     parser.add_argument("--out", type=Path, default=Path("grid.png"), help=".png, or .npy for uint8 (N, C, H, W)")
     args = parser.parse_args()
-    pipeline, random = Pipeline(Path(__file__).resolve().parent), np.random.default_rng(args.seed)
+    pipeline = Pipeline(Path(__file__).resolve().parent)
     numbers = pipeline.numbers
+    drawn_from = numbers["noise"]
+    seed = drawn_from["seed"] if args.seed is None else args.seed
     try:
         values = dict(item.split("=", 1) for item in args.attribute) | ({"label": args.label} if args.label else {})
-        noise = _noise(args.noise, numbers["latent_shape"], args.count, random)
+        noise = _noise(args.noise, numbers["latent_shape"], args.count, seed, drawn_from["name"])
         condition = condition_vectors(numbers["condition"]["attributes"], values, len(noise))
         decoder_noise = None
         if inner := numbers["diffusion_decoder"]:
-            decoder_noise = _noise(args.decoder_noise, inner["noise_shape"], len(noise), random)
+            own = inner["noise"]
+            decoder_noise = _noise(args.decoder_noise, inner["noise_shape"], len(noise), own["seed"], own["name"])
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     batches = [slice(start, start + _BATCH) for start in range(0, len(noise), _BATCH)]

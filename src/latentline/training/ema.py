@@ -1,6 +1,7 @@
 """Exponential moving average of weights, with warm-up."""
 
 import copy
+import math
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +19,13 @@ class Ema:
     Args:
         model: the network that trains. It must stay on its device, since its tensors are referenced.
         decay: per step, in [0, 1).
+        steps: training steps after which the average stays as it is; None = it never does.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: nn.Module, decay: float, steps: int | None = None) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
+        self._steps = math.inf if steps is None else steps
         # Listed once: walking a small network's modules takes longer than averaging its weights.
         self._averaged: tuple[Tensor, ...] = tuple(self.model.parameters())
         self._current = tuple(model.parameters())
@@ -31,6 +34,8 @@ class Ema:
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Move towards the network's weights after training step ``step``, counted from 0; copy its buffers."""
+        if step >= self._steps:
+            return
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self._averaged, self._current, 1 - decay)
         for own, current in zip(self._buffers, self._current_buffers, strict=True):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,7 @@ def run(encoded: Path, write_params, monkeypatch, tmp_path) -> Run:
 
 
 def test_of_several_averages_the_checkpoint_has_the_one_with_the_lowest_validation_loss(run):
+    run = partial(run, **{"denoiser.guide_epochs": 0})
     alone = {decay: run(**{"denoiser.ema_decays": [decay]}) for decay in (0.0, 0.9)}
     losses = {decay: metrics["val_loss"] for decay, (_, metrics) in alone.items()}
     assert losses[0.0] != losses[0.9]
@@ -84,6 +86,17 @@ def test_of_several_averages_the_checkpoint_has_the_one_with_the_lowest_validati
         }
         last = pd.read_csv("fig/denoiser/loss.csv")["val_loss"].iloc[-1]
         assert last == pytest.approx(losses[decays[0]])  # the curve is the first one's
+
+
+def test_the_guide_is_the_average_of_the_first_epochs(run):
+    schedule = {"denoiser.optimizer.schedule": "milestones"}  # whose rate does not depend on the number of epochs
+    longer, _ = run(**schedule, **{"denoiser.guide_epochs": 2})
+    shorter, _ = run(**schedule, **{"denoiser.guide_epochs": 2, "denoiser.epochs": 2})
+    assert not any(name.startswith("guide.") for name in shorter)
+    guide = {name.removeprefix("guide."): tensor for name, tensor in longer.items() if name.startswith("guide.")}
+    assert guide.keys() == shorter.keys()
+    assert all(torch.equal(tensor, shorter[name]) for name, tensor in guide.items())
+    assert any(not torch.equal(tensor, longer[name]) for name, tensor in guide.items())
 
 
 def test_micro_batches_give_the_same_denoiser_to_float_tolerance(run):

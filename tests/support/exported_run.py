@@ -1,0 +1,59 @@
+"""An untrained run to export, and what samples from it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from latentline.core.arrays import save_arrays
+from latentline.core.attributes import cond_dim
+from latentline.core.files import sha256_file
+from latentline.core.labels import schema_to_json
+from latentline.core.paths import AUTOENCODER, DENOISER, LATENT_CLASSIFIERS, LATENT_STATS
+from latentline.denoisers.build import build_denoiser
+from latentline.denoisers.load import with_guide
+from latentline.runtime.checkpoint import save_checkpoint
+from support.small_networks import AUTOENCODERS, DENOISERS, IMAGE, awake, small_autoencoder
+from support.untrained_run import SCHEMA, write_latents
+
+VELOCITY = {"path": "flow", "prediction": "velocity"}
+V = {"path": "vp_cosine", "prediction": "v"}
+ALL = ("label", "wide", "level")
+
+
+def write_run(denoiser: str, autoencoder: str, process: dict[str, str], condition: Sequence[str] = ALL) -> None:
+    """Write an untrained run to the current folder, in which all inputs and the guide matter."""
+    network = small_autoencoder(autoencoder)
+    save_checkpoint(
+        AUTOENCODER,
+        kind="autoencoder",
+        name=autoencoder.partition(" ")[0],
+        constructor={"image_shape": list(IMAGE), **AUTOENCODERS[autoencoder]},
+        trained_on={},
+        tensors=network.state_dict(),
+    )
+    write_latents(Path(), torch.randn(50, *network.latent_shape) * 3 + 5)
+    length = cond_dim(tuple(attribute for attribute in SCHEMA if attribute.name in condition))
+    constructor = {**DENOISERS[denoiser], "latent_shape": list(network.latent_shape), "cond_dim": length}
+    trained, guide = (awake(build_denoiser(denoiser, **constructor)) for _ in range(2))
+    save_checkpoint(
+        DENOISER,
+        kind="denoiser",
+        name=denoiser,
+        constructor=constructor,
+        trained_on={"latents": sha256_file(LATENT_STATS)},
+        tensors=with_guide(trained.state_dict(), guide),
+        settings={"condition": list(condition), "process": process},
+    )
+
+
+def write_latent_classifiers(latent_size: int) -> None:
+    """Write random latent classifiers of the labels to the current folder."""
+    logits = sum(attribute.num_logits for attribute in SCHEMA)
+    meta = {
+        "kind": "latent_classifiers",
+        "schema": schema_to_json(SCHEMA),
+        "latents": sha256_file(LATENT_STATS),
+        "logistic": "multinomial",
+    }
+    save_arrays(LATENT_CLASSIFIERS, {"weight": torch.randn(logits, latent_size), "bias": torch.zeros(logits)}, meta)
