@@ -5,6 +5,10 @@ WEIGHTS := $(addprefix checkpoints/,autoencoder discriminator denoiser feature_e
            $(addprefix encoded_img/,labels.safetensors stats.json text)
 VENV := .venv
 INSTALLED := $(VENV)/.installed
+# The documentation's own environment. Zensical loads Mermaid from a server unless the site ships it.
+DOCS := .venv-docs
+MERMAID := $(DOCS)/mermaid.tiny.js
+MERMAID_SHA256 := 9f2807e402479d2864bfd9a95052076fc69d0ff45a0b25148b84b70fc33425b9
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 help:  ## list the targets
@@ -81,6 +85,13 @@ lint: $(INSTALLED)  ## ruff and mypy
 	ruff format --check .
 	mypy
 
+docs: $(DOCS)/.installed $(MERMAID)  ## build the documentation; then read it: python3 -m http.server --directory site
+	rm -rf site build/docs
+	mkdir -p build/docs
+	cp -R README.md CONTRIBUTING.md CHANGELOG.md params.yaml docs examples fig $(MERMAID) build/docs/
+	$(DOCS)/bin/zensical build --clean --strict
+	$(DOCS)/bin/python src/latentline/tools/site_requests.py site
+
 params: $(INSTALLED)  ## write recipes/default.yaml and params.yaml from the fields of the models
 	python -m latentline.tools.params_file
 
@@ -98,5 +109,15 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
-.PHONY: help install recipe repro clean-state show report weights model-card export-diffusers export-onnx export-web push-runs ship-weights wheel test test-slow lint params deps kills
+$(DOCS)/.installed: requirements-docs.lock
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.lock
+	touch $@
+
+$(MERMAID): $(DOCS)/.installed
+	npm pack --silent --pack-destination $(DOCS) @mermaid-js/tiny@12.0.0 || { echo "error: npm must be installed and reach its registry: it brings Mermaid, which draws the graphs" >&2; exit 2; }
+	tar -xzf $(DOCS)/mermaid-js-tiny-12.0.0.tgz --strip-components 2 --touch -C $(DOCS) package/dist/mermaid.tiny.js
+	echo "$(MERMAID_SHA256)  $@" | sha256sum --check --quiet || { rm $@; exit 2; }
+
+.PHONY: help install recipe repro clean-state show report weights model-card export-diffusers export-onnx export-web push-runs ship-weights wheel test test-slow lint docs params deps kills
 .DEFAULT_GOAL := help
