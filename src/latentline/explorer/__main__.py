@@ -1,0 +1,62 @@
+"""Open the run of the current folder in a browser: ``make explore``."""
+
+import logging
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from latentline.core.errors import UserError
+
+_HOST, _PORT = "127.0.0.1", 7860
+
+
+def main() -> int:
+    """Serve the page until Ctrl-C, and return the exit status. HOST and PORT come from the environment."""
+    logging.basicConfig(level=logging.INFO, format="explore: %(message)s", stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        host, port = os.environ.get("HOST") or _HOST, _port(os.environ.get("PORT") or str(_PORT))
+        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+        try:
+            import gradio  # noqa: F401
+        except ImportError:
+            raise UserError("gradio is missing; run `make explore`, which installs it") from None
+        with tempfile.TemporaryDirectory(prefix="latentline-explore-") as folder:
+            _serve(host, port, Path(folder))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def _serve(host: str, port: int, folder: Path) -> None:
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    from latentline.core.load_params import parse_params
+    from latentline.explorer.app import build, launch
+    from latentline.explorer.session import open_session
+    from latentline.runtime.compute import set_up
+
+    path = Path("params.yaml")
+    compute = (parse_params(path.read_text()).get("compute") if path.exists() else None) or {}
+    session = open_session(set_up(compute.get("device", "auto"), compute.get("threads", 2)))
+    (folder / "outputs").mkdir()
+    page = build(session, folder / "outputs")
+    try:
+        address = launch(page, host, port, wait=False, browser=bool(os.environ.get("DISPLAY")))
+    except OSError as error:
+        raise UserError(f"PORT ({port}) must be free ({error}); take another: make explore PORT=7861") from None
+    print(f"The explorer is at {address} until you press Ctrl-C.", file=sys.stderr)
+    page.block_thread()
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 <= int(text) <= 65535:
+        raise UserError(f"PORT ({text}) must be an integer from 1 to 65535, or 0 for any; correct it")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
