@@ -2,8 +2,10 @@
 
 import logging
 import os
+import socket
 import sys
 import tempfile
+import webbrowser
 from pathlib import Path
 
 from latentline.core.errors import UserError
@@ -34,22 +36,37 @@ def main() -> int:
 
 def _serve(host: str, port: int, folder: Path) -> None:
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    import uvicorn
+
     from latentline.core.load_params import parse_params
-    from latentline.explorer.app import build, launch
+    from latentline.explorer.app import application, build
     from latentline.explorer.session import open_session
     from latentline.runtime.compute import set_up
 
+    listening = _listen(host, port)
     path = Path("params.yaml")
     compute = (parse_params(path.read_text()).get("compute") if path.exists() else None) or {}
     session = open_session(set_up(compute.get("device", "auto"), compute.get("threads", 2)))
     (folder / "outputs").mkdir()
-    page = build(session, folder / "outputs")
+    app = application(build(session, folder / "outputs"))
+    address = f"http://{host}:{listening.getsockname()[1]}/"
+    print(f"The explorer is at {address} until you press Ctrl-C.", file=sys.stderr, flush=True)
+    if sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        webbrowser.open(address)
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket. Raises UserError where the address or the port is not to be had."""
     try:
-        address = launch(page, host, port, wait=False, browser=bool(os.environ.get("DISPLAY")))
+        return socket.create_server((host, port))
     except OSError as error:
-        raise UserError(f"PORT ({port}) must be free ({error}); take another: make explore PORT=7861") from None
-    print(f"The explorer is at {address} until you press Ctrl-C.", file=sys.stderr)
-    page.block_thread()
+        reason = error.strerror or str(error)
+        raise UserError(
+            f"HOST and PORT ({host}:{port}: {reason}) must be a free address of this machine; "
+            "take another port: make explore PORT=7861"
+        ) from None
 
 
 def _port(text: str) -> int:

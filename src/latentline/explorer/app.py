@@ -8,14 +8,14 @@ from typing import Any
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-import gradio as gr  # noqa: E402
+import gradio as gr
 
-from latentline.core.paths import PREPARED  # noqa: E402
-from latentline.explorer.repair import can_repair  # noqa: E402
-from latentline.explorer.session import Session  # noqa: E402
-from latentline.explorer.sources import MAX_BYTES  # noqa: E402
-from latentline.explorer.tabs import compare, edit, interpolate, map, repair, sample  # noqa: E402
-from latentline.explorer.tabs.common import Outbox  # noqa: E402
+from latentline.core.paths import PREPARED
+from latentline.explorer.repair import can_repair
+from latentline.explorer.session import Session
+from latentline.explorer.sources import MAX_BYTES
+from latentline.explorer.tabs import compare, edit, interpolate, map, repair, sample
+from latentline.explorer.tabs.common import Outbox
 
 _USERS = 2  # actions of one kind at a time
 _WAITING = 32
@@ -52,7 +52,9 @@ def build(session: Session, outputs: Path) -> Any:
                     action = map.build(session)
                 tab.select(*action, api_visibility="private")
             else:
-                notes.append(f"No Edit, Interpolate, Map: they start from images. Run `dvc repro download` for {PREPARED}.")
+                notes.append(
+                    f"No Edit, Interpolate, Map: they start from images. Run `dvc repro download` for {PREPARED}."
+                )
             if can_repair(session):
                 with gr.Tab("Repair") as tab:
                     action = repair.build(session)
@@ -69,39 +71,29 @@ def build(session: Session, outputs: Path) -> Any:
     return page
 
 
-def launch(page: Any, host: str, port: int, *, wait: bool = True, browser: bool = False) -> str:
-    """Serve the page and return its address.
+def application(page: Any) -> Any:
+    """Return the page as an ASGI application, which asks no other server for anything."""
+    from fastapi import FastAPI
 
-    Args:
-        page: from :func:`build`.
-        host: address to listen on; 127.0.0.1 = this machine only.
-        port: 0 = any free one.
-        wait: until Ctrl-C.
-        browser: whether to open the page in a browser.
-    """
-    from starlette.middleware import Middleware
-
+    app = FastAPI(openapi_url=None)
+    app.add_middleware(_OwnOnly)
     page.queue(default_concurrency_limit=_USERS, max_size=_WAITING)
     theme = gr.themes.Base(
         primary_hue="blue", neutral_hue="slate", font=["system-ui", "sans-serif"], font_mono=["monospace"]
     )
-    _, address, _ = page.launch(
-        server_name=host,
-        server_port=port or None,
-        share=False,
-        inbrowser=browser,
-        prevent_thread_lock=not wait,
-        quiet=True,
-        show_error=True,
+    return gr.mount_gradio_app(
+        app,
+        page,
+        path="/",
+        footer_links=[],
+        run_history=False,
+        max_file_size=MAX_BYTES,
         ssr_mode=False,
         pwa=False,
-        footer_links=[],
-        max_file_size=MAX_BYTES,
+        mcp_server=False,
         theme=theme,
         css=files("latentline.explorer").joinpath("page.css").read_text(),
-        app_kwargs={"middleware": [Middleware(_OwnOnly)], "docs_url": None, "redoc_url": None},
     )
-    return str(address)
 
 
 class _OwnOnly:

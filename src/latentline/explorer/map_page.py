@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 from html import escape
 
 import matplotlib
@@ -54,16 +55,12 @@ def _colored(gallery: Gallery, attribute: Attribute | None) -> tuple[list[str], 
         return [PALETTE[0]] * len(numbered), numbered, []
     values = gallery.labels.values[:, gallery.labels.names.index(attribute.name)]
     if attribute.kind == "continuous":
-        shares = ((values - values.nan_to_num().min()) / (values.nan_to_num().max() - values.nan_to_num().min())).tolist()
-        shown = [to_hex(matplotlib.colormaps["viridis"](share)) if share == share else _OTHERS for share in shares]
-        low, high = (f"{attribute.name} {end:.3g}" for end in values.nan_to_num().aminmax())
-        ends = [(low, to_hex(matplotlib.colormaps["viridis"](0.0))), (high, to_hex(matplotlib.colormaps["viridis"](1.0)))]
-        return shown, [f"{attribute.name} {value:.3g}" for value in values.tolist()], ends
+        return _shaded(attribute.name, values)
     classes = attribute.classes or (f"not {attribute.name}", attribute.name)
     present = values[~values.isnan()]
     ranked = most_frequent(present, len(_COLORS)).tolist()
     color = {index: _COLORS[rank] for rank, index in enumerate(ranked)}
-    indices = [-1 if value != value else int(value) for value in values.tolist()]
+    indices = [-1 if math.isnan(value) else int(value) for value in values.tolist()]
     legend = [(classes[index], color[index]) for index in ranked]
     if set(indices) - set(ranked):
         legend.append(("others", _OTHERS))
@@ -72,6 +69,19 @@ def _colored(gallery: Gallery, attribute: Attribute | None) -> tuple[list[str], 
         [classes[index] if index >= 0 else "unknown" for index in indices],
         legend,
     )
+
+
+def _shaded(name: str, values: Tensor) -> tuple[list[str], list[str], list[tuple[str, str]]]:
+    """Return colours from dark (the lowest number) to light, names and legend for values (N,); grey without one."""
+    known = values[~values.isnan()]
+    low, high = (float(end) for end in known.aminmax()) if len(known) else (0.0, 0.0)
+    colormap = matplotlib.colormaps["viridis"]
+    colors = [
+        _OTHERS if math.isnan(value) else to_hex(colormap((value - low) / ((high - low) or 1.0)))
+        for value in values.tolist()
+    ]
+    legend = [(f"{name} {low:.3g}", to_hex(colormap(0.0))), (f"{name} {high:.3g}", to_hex(colormap(1.0)))]
+    return colors, [f"{name} {value:.3g}" for value in values.tolist()], legend
 
 
 def _thumbnails(images: Tensor) -> tuple[int, int, str]:
@@ -83,8 +93,8 @@ def _thumbnails(images: Tensor) -> tuple[int, int, str]:
     rows = -(-count // columns)
     cells = torch.zeros(rows * columns, channels, height, width, dtype=torch.uint8)
     cells[:count] = images
-    sheet = cells.reshape(rows, columns, channels, height, width).permute(0, 3, 1, 4, 2).reshape(rows * height, -1, channels)
-    pixels = sheet.numpy()
+    sheet = cells.reshape(rows, columns, channels, height, width).permute(0, 3, 1, 4, 2)  # (rows, H, columns, W, C)
+    pixels = sheet.reshape(rows * height, columns * width, channels).numpy()
     file = io.BytesIO()
     Image.fromarray(pixels[..., 0] if channels == 1 else pixels).save(file, "PNG")
     return columns, rows, base64.b64encode(file.getvalue()).decode()

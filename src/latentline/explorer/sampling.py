@@ -76,7 +76,9 @@ class Samples:
         """Write samples.png, a grid without texts, and samples.safetensors, as in data/generated."""
         columns = max(1, round(len(self.images) ** 0.5))
         save_grid(folder / "samples.png", self.images, columns)
-        save_arrays(folder / "samples.safetensors", {"images": self.images, **self.labels.arrays()}, {"kind": "samples"})
+        save_arrays(
+            folder / "samples.safetensors", {"images": self.images, **self.labels.arrays()}, {"kind": "samples"}
+        )
         return folder / "samples.png", folder / "samples.safetensors"
 
 
@@ -153,14 +155,14 @@ def _config(session: Session, request: SampleRequest) -> SamplingConfig:
     denoiser = session.model.denoiser
     process, conditioning = denoiser.process, denoiser.conditioning
     field_of_averages = process.mean_flow
-    require_serves(
-        request.sampler, process.path.name, process.prediction, averages=field_of_averages is not None
-    )
+    require_serves(request.sampler, process.path.name, process.prediction, averages=field_of_averages is not None)
     scale = conditioning.guidance(scale, "guidance_scale")
     if request.sampler == "mean_flow" and field_of_averages is not None:
         most = field_of_averages.max_guidance_scale
         if not (scale == 0 or 1 <= scale <= most):
-            raise UserError(f"guidance_scale ({scale}) must be 0 or from 1 to {most:g} with sampler mean_flow; change it")
+            raise UserError(
+                f"guidance_scale ({scale}) must be 0 or from 1 to {most:g} with sampler mean_flow; change it"
+            )
         start, end = field_of_averages.guidance_start, field_of_averages.guidance_end  # as it was learnt
     own = {name: session.setting(f"sample.{name}", None) for name in ("eta", "variance", "sigma_scale", "diffusion")}
     options = SamplerOptions(**{name: value for name, value in own.items() if value is not None})

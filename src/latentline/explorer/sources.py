@@ -7,7 +7,7 @@ from torch import Tensor
 
 from latentline.core.attributes import split_logits
 from latentline.core.errors import UserError
-from latentline.core.inputs import require_integer
+from latentline.core.inputs import require_integer, require_number
 from latentline.core.labels import LabelTable
 from latentline.data.decode import FORMATS_IN_WORDS, UnreadableError, decode, fit
 from latentline.data.store import to_uint8, to_unit_range
@@ -16,6 +16,7 @@ from latentline.explorer.session import Session
 
 MAX_BYTES = 20 << 20
 """Of an uploaded file."""
+_LAST = 100_000  # sample
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ def from_test(session: Session, number: int) -> Source:
 def from_sample(session: Session, number: int) -> Source:
     """Return sample ``number``, from 0, as stage ``sample`` draws it."""
     require_integer("image", number, 0)
+    require_number("image", number, 0, _LAST)
     drawn = draw(session, SampleRequest.of_run(session, count=1), first=number)
     return Source(drawn.images, drawn.z0, drawn.labels, f"sample {number}")
 

@@ -62,7 +62,8 @@ def _table(heading: str, rows: list[tuple[str, str, str]]) -> str:
     if not rows:
         return ""
     cells = "".join(
-        f"<tr{' class=differs' * (left != right)}><td>{escape(name)}</td><td>{escape(left)}</td><td>{escape(right)}</td></tr>"
+        f"<tr{' class=differs' * (left != right)}>"
+        f"<td>{escape(name)}</td><td>{escape(left)}</td><td>{escape(right)}</td></tr>"
         for name, left, right in rows
     )
     return f"<table><tr><th>{heading}</th><th>left</th><th>right</th></tr>{cells}</table>"

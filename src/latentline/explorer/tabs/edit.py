@@ -10,7 +10,6 @@ from latentline.explorer.session import Session
 from latentline.explorer.tabs.common import SourcePicker, friendly, hint, picture, whole
 
 _SLIDERS = 18
-_ROW = 3  # sliders side by side
 
 
 def build(session: Session) -> Any:
@@ -24,9 +23,7 @@ def build(session: Session) -> Any:
             with gr.Accordion("From one caption to another", open=True, visible=session.takes_captions):
                 prompts = [gr.Textbox(label="Caption of the image"), gr.Textbox(label="Caption to go to")]
                 strength = gr.Slider(0, MAX_STRENGTH, 1.5, step=0.25, label="Strength")
-            renoise = gr.Slider(
-                0, 0.95, 0, step=0.05, label="Re-noise up to t (0 = off)", visible=session.has_denoiser
-            )
+            renoise = gr.Slider(0, 0.95, 0, step=0.05, label="Re-noise up to t (0 = off)", visible=session.has_denoiser)
             with gr.Accordion("Mix with another image" + " (style mixing)" * is_diffae, open=False):
                 other = SourcePicker.build(session, "Other image", 1)
                 mix = gr.Slider(0, 1, 0, step=0.05, label="Share of the other image")
@@ -74,13 +71,9 @@ def build(session: Session) -> Any:
 
 
 def _sliders(names: list[str]) -> list[Any]:
-    """Add a slider for each of the first directions, in rows of three, and return them."""
+    """Add a slider for each of the first directions, and return them."""
     if not names:
         return []
     hint("Directions, in standard deviations of the latents" + f"; the first {_SLIDERS}" * (len(names) > _SLIDERS))
-    sliders = []
-    for start in range(0, min(len(names), _SLIDERS), _ROW):
-        with gr.Row():
-            for name in names[start : start + _ROW]:
-                sliders.append(gr.Slider(-MAX_STRENGTH, MAX_STRENGTH, 0, step=0.5, label=name, min_width=170))
-    return sliders
+    with gr.Row(elem_classes=["sliders"]):
+        return [gr.Slider(-MAX_STRENGTH, MAX_STRENGTH, 0, step=0.5, label=name) for name in names[:_SLIDERS]]

@@ -34,7 +34,9 @@ def build(session: Session, outbox: Outbox) -> None:
     @friendly
     def action(*values: Any) -> tuple[Any, str]:
         """Interpolate; the values are those of the two pickers, the path and the number."""
-        images = interpolate(session, first.pick(*values[:3]), last.pick(*values[3:6]), whole(values[7], "images"), values[6])
+        images = interpolate(
+            session, first.pick(*values[:3]), last.pick(*values[3:6]), whole(values[7], "images"), values[6]
+        )
         return grid(images, min(len(images), 8)), str(animation(outbox.folder() / "interpolation.gif", images))
 
     button.click(action, [*first.inputs, *last.inputs, way, count], [strip, loop], api_name="interpolate")

@@ -22,7 +22,9 @@ def build(session: Session) -> Any:
     hint("Each point is an image. Point at one to see it; click anywhere to decode that place and what lies around it.")
     with gr.Row():
         with gr.Column(scale=3):
-            shown = gr.HTML(js_on_load=files("latentline.explorer").joinpath("map.js").read_text(), elem_id="map-points")
+            shown = gr.HTML(
+                js_on_load=files("latentline.explorer").joinpath("map.js").read_text(), elem_id="map-points"
+            )
         with gr.Column(scale=2, min_width=300):
             with gr.Row():
                 way = gr.Radio(WAYS, value=WAYS[0], label="Projection")
