@@ -5,6 +5,8 @@ WEIGHTS := $(addprefix checkpoints/,autoencoder discriminator denoiser feature_e
            $(addprefix encoded_img/,labels.safetensors stats.json text)
 VENV := .venv
 INSTALLED := $(VENV)/.installed
+EXPLORE_VENV := .venv-explore
+EXPLORE_INSTALLED := $(EXPLORE_VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 help:  ## list the targets
@@ -32,6 +34,10 @@ show:  ## open the latest grid of samples on screen
 
 report: $(INSTALLED)  ## write the run as one file, report.html; beside another revision or experiment: make report BASE=main
 	@python -m latentline.report "$(DIR)" "$(BASE)"
+
+explore: $(EXPLORE_INSTALLED)  ## open the model in a browser: sample, edit, interpolate, map, repair; on another port: make explore PORT=7861
+	@HOST="$(if $(filter command,$(origin HOST)),$(HOST))" PORT="$(if $(filter command,$(origin PORT)),$(PORT))" \
+		$(EXPLORE_VENV)/bin/python -m latentline.explorer
 
 ##@ Share
 
@@ -93,5 +99,13 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
-.PHONY: help install recipe repro clean-state show report weights model-card export-diffusers export-onnx push-runs ship-weights wheel test test-slow lint params deps kills
+# An environment of its own on top of .venv: Gradio needs earlier versions of two packages, which the stages keep.
+$(EXPLORE_INSTALLED): requirements-explore.lock $(INSTALLED)
+	$(VENV)/bin/python -m venv $(EXPLORE_VENV)
+	$(EXPLORE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-explore.lock
+	$(EXPLORE_VENV)/bin/python -c "import pathlib, sys, sysconfig; pathlib.Path(sysconfig.get_path('purelib'), 'below.pth').write_text('import site; site.addsitedir(%r)' % sys.argv[1])" \
+		"$$($(VENV)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
+	touch $@
+
+.PHONY: help install recipe repro clean-state show report explore weights model-card export-diffusers export-onnx push-runs ship-weights wheel test test-slow lint params deps kills
 .DEFAULT_GOAL := help
