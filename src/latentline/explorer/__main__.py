@@ -48,7 +48,7 @@ def _serve(host: str, port: int, folder: Path) -> None:
     compute = (parse_params(path.read_text()).get("compute") if path.exists() else None) or {}
     session = open_session(set_up(compute.get("device", "auto"), compute.get("threads", 2)))
     (folder / "outputs").mkdir()
-    app = application(build(session, folder / "outputs"))
+    app = application(build(session, folder / "outputs"), host)
     address = f"http://{host}:{listening.getsockname()[1]}/"
     print(f"The explorer is at {address} until you press Ctrl-C.", file=sys.stderr, flush=True)
     if sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):

@@ -19,6 +19,7 @@ from latentline.explorer.tabs.common import Outbox
 
 _USERS = 2  # actions of one kind at a time
 _WAITING = 32
+_LOOPBACK = ("127.0.0.1", "localhost")
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:; "
@@ -71,12 +72,21 @@ def build(session: Session, outputs: Path) -> Any:
     return page
 
 
-def application(page: Any) -> Any:
-    """Return the page as an ASGI application, which asks no other server for anything."""
+def application(page: Any, host: str) -> Any:
+    """Return the page as an ASGI application, which asks no other server for anything.
+
+    Args:
+        page: from :func:`build`.
+        host: address to listen on. On this machine alone, other names of the server are refused: a page of another
+            site could else reach it under a name of its own (DNS rebinding).
+    """
     from fastapi import FastAPI
+    from fastapi.middleware.trustedhost import TrustedHostMiddleware
 
     app = FastAPI(openapi_url=None)
     app.add_middleware(_OwnOnly)
+    if host in _LOOPBACK:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK])
     page.queue(default_concurrency_limit=_USERS, max_size=_WAITING)
     theme = gr.themes.Base(
         primary_hue="blue", neutral_hue="slate", font=["system-ui", "sans-serif"], font_mono=["monospace"]

@@ -14,9 +14,6 @@ from latentline.data.store import to_uint8, to_unit_range
 from latentline.explorer.session import Session
 from latentline.explorer.sources import Source
 
-QUALITIES = {"fast": (10, 3), "good": (16, 10)}
-"""Name -> steps and resamplings of RePaint."""
-
 
 def can_repair(session: Session) -> bool:
     """Return whether there is a denoiser of latent maps, which inpainting needs."""
@@ -33,8 +30,7 @@ def mask_of_layers(layers: list[NDArray[Any]], sides: tuple[int, int]) -> Tensor
     painted = torch.zeros(sides, dtype=torch.bool)
     for layer in layers:
         alpha = torch.from_numpy(np.ascontiguousarray(layer[..., 3])).float()[None, None] / 255
-        size = [side if side <= there else there for side, there in zip(sides, alpha.shape[-2:], strict=True)]
-        shrunk = F.adaptive_avg_pool2d(alpha, size)
+        shrunk = F.adaptive_avg_pool2d(alpha, (min(sides[0], alpha.shape[-2]), min(sides[1], alpha.shape[-1])))
         painted |= F.interpolate(shrunk, sides, mode="nearest")[0, 0] > 0.25
     return painted
 
@@ -46,7 +42,6 @@ def repair(
     mask: Tensor,
     label: str | None = None,
     seed: int = 0,
-    quality: str = "fast",
 ) -> Tensor:
     """Return uint8 images (3, C, H, W): original, the part that stays, filled.
 
@@ -56,20 +51,14 @@ def repair(
         mask: bool (H, W), True = to fill.
         label: class to fill with; None = the null condition.
         seed: of the noise.
-        quality: one of QUALITIES.
 
     Raises:
-        UserError: nothing is painted, or another argument.
+        UserError: nothing is painted, or an unknown class.
     """
-    if quality not in QUALITIES:
-        raise UserError(f"quality ({quality}) must be one of {', '.join(QUALITIES)}; correct it")
     if not bool(mask.any()):
         raise UserError("mask (nothing) must cover a part of the image; paint over what to replace")
-    steps, resamplings = QUALITIES[quality]
     model = session.model
     condition = None if label is None else session.condition({CLASS: label})
-    filled = model.inpaint(
-        to_unit_range(source.image), mask, condition, seed=seed, steps=steps, resamplings=resamplings
-    )
+    filled = model.inpaint(to_unit_range(source.image), mask, condition, seed=seed)
     kept = source.image.masked_fill(mask, 255)
     return torch.cat([source.image, kept, to_uint8(filled).cpu()])

@@ -148,8 +148,8 @@ def _config(session: Session, request: SampleRequest) -> SamplingConfig:
     require_integer("count", request.count, 1)
     require_integer("steps", request.steps, 1)
     require_integer("seed", request.seed, 0)
-    for name, most in (("count", MAX_COUNT), ("steps", MAX_STEPS), ("seed", 2**53)):
-        require_number(name, getattr(request, name), 0, most)
+    for name, largest in (("count", MAX_COUNT), ("steps", MAX_STEPS), ("seed", 2**53)):
+        require_number(name, getattr(request, name), 0, largest)
     scale = require_number("guidance_scale", request.guidance_scale, 0, MAX_SCALE)
     start, end = (require_number(name, getattr(request, name), 0, 1) for name in ("guidance_start", "guidance_end"))
     denoiser = session.model.denoiser
@@ -164,8 +164,12 @@ def _config(session: Session, request: SampleRequest) -> SamplingConfig:
                 f"guidance_scale ({scale}) must be 0 or from 1 to {most:g} with sampler mean_flow; change it"
             )
         start, end = field_of_averages.guidance_start, field_of_averages.guidance_end  # as it was learnt
-    own = {name: session.setting(f"sample.{name}", None) for name in ("eta", "variance", "sigma_scale", "diffusion")}
-    options = SamplerOptions(**{name: value for name, value in own.items() if value is not None})
+    options = SamplerOptions(
+        eta=session.setting("sample.eta", 0.0),
+        variance=session.setting("sample.variance", "posterior"),
+        sigma_scale=session.setting("sample.sigma_scale", 1.0),
+        diffusion=session.setting("sample.diffusion", 0.5),
+    )
     grid = session.setting("sample.time_grid", "uniform")
     times = build_time_grid(grid, request.steps, process.path, session.setting("sample.time_shift", 1.0))
     negative = None

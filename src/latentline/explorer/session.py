@@ -23,6 +23,7 @@ from latentline.denoisers.conditioning import labels_for_samples
 from latentline.feature_extractors.load import FeatureExtractor, load_feature_extractor
 from latentline.latents.cache import LatentStats, read_labels
 from latentline.latents.normalizer import Normalizer
+from latentline.latents.tokens import read_tokens
 from latentline.probes.load import LatentClassifiers, load_latent_classifiers
 from latentline.report.run import flattened
 
@@ -98,6 +99,14 @@ class Session:
     def training_labels(self) -> LabelTable:
         """Labels of training images, which samples are conditioned on."""
         return read_labels(self.schema, self.model.root)
+
+    def example_prompt(self) -> str:
+        """Return the first caption of the test images; empty where there is none."""
+        tokenizer = self.model.denoiser.conditioning.tokenizer
+        try:
+            return "" if tokenizer is None else tokenizer.decode(read_tokens("test", tokenizer)[:1])[0]
+        except UserError:
+            return ""
 
     def setting(self, name: str, default: T) -> T:
         """Return a setting of params.yaml, or the default where it has none."""

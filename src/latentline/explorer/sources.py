@@ -13,6 +13,7 @@ from latentline.data.decode import FORMATS_IN_WORDS, UnreadableError, decode, fi
 from latentline.data.store import to_uint8, to_unit_range
 from latentline.explorer.sampling import SampleRequest, draw
 from latentline.explorer.session import Session
+from latentline.feature_extractors.features import extract_features
 
 MAX_BYTES = 20 << 20
 """Of an uploaded file."""
@@ -82,7 +83,8 @@ def named(session: Session, images: Tensor) -> list[str]:
     if session.extractor is None or not session.extractor.schema:
         return [""] * len(images)
     extractor = session.extractor
-    logits = extractor.network.head(extractor.extract(images)[0].to(extractor.device)).cpu()
+    features = extract_features(extractor.network, images, extractor.device)
+    logits = extractor.network.head(features.to(extractor.device)).cpu()
     first, values = extractor.schema[0], split_logits(extractor.schema, logits)[0]  # the class, where there is one
     if first.classes:
         chances = values.softmax(dim=1).max(dim=1)

@@ -117,6 +117,12 @@ class SourcePicker:
         )
         return cls(session, [kind, index, file])
 
+    @property
+    def events(self) -> list[Any]:
+        """Events of another image: a number that is entered, or a file."""
+        _, index, file = self.inputs
+        return [index.submit, file.upload]
+
     def pick(self, kind: str, index: Any, content: bytes | None) -> Source:
         """Return the chosen image."""
         if kind == FILE:

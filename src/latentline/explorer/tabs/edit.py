@@ -56,7 +56,11 @@ def build(session: Session) -> Any:
 
     inputs = [*sliders, *source.inputs, *other.inputs, *prompts, strength, renoise, mix, keep, seed]
     gr.on(
-        [button.click, *[slider.release for slider in (*sliders, renoise, mix)]],
+        [
+            button.click,
+            *[slider.release for slider in (*sliders, renoise, mix)],
+            *[event for picker in (source, other) for event in picker.events],
+        ],
         action,
         inputs,
         shown,

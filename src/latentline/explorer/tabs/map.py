@@ -49,7 +49,7 @@ def build(session: Session) -> Any:
     @friendly
     def clicked(chosen: str, event: gr.EventData) -> Any:
         """Decode around a click."""
-        x, y = (getattr(event, name, None) for name in ("x", "y"))
+        x, y = (getattr(event, name, float("nan")) for name in ("x", "y"))
         return grid(around(session, chosen, x, y), 5, side=84)
 
     button.click(action, [way, color], [shown, note], api_name="map")

@@ -6,7 +6,7 @@ import gradio as gr
 import numpy as np
 
 from latentline.explorer.pictures import grid
-from latentline.explorer.repair import QUALITIES, mask_of_layers, repair
+from latentline.explorer.repair import mask_of_layers, repair
 from latentline.explorer.session import Session
 from latentline.explorer.sources import Source
 from latentline.explorer.tabs.common import SourcePicker, classes_of, friendly, hint, picture, whole
@@ -26,7 +26,6 @@ def build(session: Session) -> Any:
             load = gr.Button("Take this image", size="sm", elem_id="repair-load")
             classes = classes_of(session)
             label = gr.Dropdown([_ANY, *classes], value=_ANY, label="Fill as", visible=bool(classes))
-            quality = gr.Radio(list(QUALITIES), value="fast", label="Quality (good takes some seconds)")
             seed = gr.Number(0, label="Seed", precision=0, minimum=0)
             button = gr.Button("Fill", variant="primary", elem_id="repair-run")
         with gr.Column(scale=3):
@@ -56,12 +55,12 @@ def build(session: Session) -> Any:
         return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3))), picked
 
     @friendly
-    def action(painted: Any, picked: Source | None, name: str, way: str, seed_value: Any) -> Any:
+    def action(painted: Any, picked: Source | None, name: str, seed_value: Any) -> Any:
         """Fill the painted part."""
         layers = [layer for layer in (painted or {}).get("layers") or [] if layer is not None]
         start = picked or source.pick(*[component.value for component in source.inputs])
         mask = mask_of_layers(layers, (sides[0], sides[1]))
-        filled = repair(session, start, mask, None if name == _ANY else name, whole(seed_value, "seed"), way)
+        filled = repair(session, start, mask, None if name == _ANY else name, whole(seed_value, "seed"))
         return grid(filled, 3, heads=("original", "what stays", "filled"), side=210)
 
     @friendly
@@ -70,5 +69,5 @@ def build(session: Session) -> Any:
         return (gr.skip(), gr.skip()) if picked else take(*chosen)
 
     load.click(take, source.inputs, [editor, current], api_visibility="private")
-    button.click(action, [editor, current, label, quality, seed], shown, api_name="repair")
+    button.click(action, [editor, current, label, seed], shown, api_name="repair")
     return take_first, [current, *source.inputs], [editor, current]

@@ -25,7 +25,9 @@ def build(session: Session, outbox: Outbox) -> Any:
         with gr.Column(scale=1, min_width=280):
             given = [_control(attribute) for attribute in attributes]
             prompts = [
-                gr.Textbox(label="Prompt", placeholder="what to draw", visible=session.takes_captions),
+                gr.Textbox(
+                    session.example_prompt(), label="Prompt", placeholder="what to draw", visible=session.takes_captions
+                ),
                 gr.Textbox(label="Negative prompt", placeholder="what to avoid", visible=session.takes_captions),
             ]
             with gr.Row():
