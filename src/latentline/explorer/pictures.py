@@ -11,7 +11,7 @@ from torch import Tensor
 from latentline.figures.animation import save_animation
 from latentline.figures.grids import GridText, labelled
 
-_WIDTH = 900  # pixels of a picture, about
+_WIDTH = 620  # pixels of a picture, about: as wide as its place on the page, which then scales nothing
 _SIDE = 160  # pixels of an image, at most about
 _lock = Lock()  # matplotlib's settings belong to the whole process
 

@@ -53,7 +53,7 @@ def build(session: Session) -> None:
 
 def _shown(images: Tensor | None, picture_of_git: bytes | None) -> Any:
     if images is not None:
-        return grid(images, 5)
+        return grid(images, 5, side=72)
     return None if picture_of_git is None else np.asarray(Image.open(io.BytesIO(picture_of_git)).convert("RGB"))
 
 

@@ -23,7 +23,7 @@ def build(session: Session) -> Any:
             with gr.Accordion("From one caption to another", open=True, visible=session.takes_captions):
                 prompts = [gr.Textbox(label="Caption of the image"), gr.Textbox(label="Caption to go to")]
                 strength = gr.Slider(0, MAX_STRENGTH, 1.5, step=0.25, label="Strength")
-            renoise = gr.Slider(0, 0.95, 0, step=0.05, label="Re-noise up to t (0 = off)", visible=session.has_denoiser)
+            renoise = gr.Slider(0, 0.95, 0, step=0.05, label="Re-noise up to t", visible=session.has_denoiser)
             with gr.Accordion("Mix with another image" + " (style mixing)" * is_diffae, open=False):
                 other = SourcePicker.build(session, "Other image", 1)
                 mix = gr.Slider(0, 1, 0, step=0.05, label="Share of the other image")

@@ -50,7 +50,7 @@ def build(session: Session) -> Any:
     def clicked(chosen: str, event: gr.EventData) -> Any:
         """Decode around a click."""
         x, y = (getattr(event, name, float("nan")) for name in ("x", "y"))
-        return grid(around(session, chosen, x, y), 5, side=84)
+        return grid(around(session, chosen, x, y), 5, side=60)
 
     button.click(action, [way, color], [shown, note], api_name="map")
     gr.on([way.change, color.change], action, [way, color], [shown, note], api_visibility="private")
