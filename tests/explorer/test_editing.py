@@ -8,7 +8,7 @@ from latentline.core.errors import UserError
 from latentline.explorer.editing import EditRequest, directions, edit
 from latentline.explorer.interpolation import interpolate
 from latentline.explorer.repair import can_repair, mask_of_layers, repair
-from latentline.explorer.sources import decoded, from_sample, from_test
+from latentline.explorer.start_images import decoded, from_sample, from_test
 
 
 def test_without_changes_the_edit_is_the_reconstruction(session):

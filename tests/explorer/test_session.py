@@ -17,7 +17,7 @@ from latentline.explorer.map_page import map_html
 from latentline.explorer.pictures import animation, grid
 from latentline.explorer.sampling import SampleRequest, draw
 from latentline.explorer.session import open_session
-from latentline.explorer.sources import MAX_BYTES, decoded, from_file, from_sample, from_test, named
+from latentline.explorer.start_images import MAX_BYTES, decoded, from_file, from_sample, from_test, named
 from support.source_files import encoded
 
 CPU = torch.device("cpu")

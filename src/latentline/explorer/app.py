@@ -13,7 +13,7 @@ import gradio as gr
 from latentline.core.paths import PREPARED
 from latentline.explorer.repair import can_repair
 from latentline.explorer.session import Session
-from latentline.explorer.sources import MAX_BYTES
+from latentline.explorer.start_images import MAX_BYTES
 from latentline.explorer.tabs import compare, edit, interpolate, map, repair, sample
 from latentline.explorer.tabs.common import Outbox
 

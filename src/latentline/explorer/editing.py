@@ -19,7 +19,7 @@ from latentline.diffusion.sdedit import sdedit
 from latentline.editing.directions import mean_differences, spread, unit
 from latentline.editing.targets import Target, all_targets, require_names
 from latentline.explorer.session import Session
-from latentline.explorer.sources import Source, decoded, named
+from latentline.explorer.start_images import StartImage, decoded, named
 
 MAX_STRENGTH = 8.0
 _STEPS = 8  # of re-noising
@@ -87,7 +87,7 @@ def directions(session: Session) -> tuple[Direction, ...]:
 
 
 @torch.no_grad()
-def edit(session: Session, source: Source, request: EditRequest, other: Source | None = None) -> Edit:
+def edit(session: Session, source: StartImage, request: EditRequest, other: StartImage | None = None) -> Edit:
     """Edit the latent of ``source``, decode it, and compare.
 
     Args:
@@ -134,7 +134,7 @@ def _chosen(session: Session, shifts: Mapping[str, float]) -> list[tuple[Directi
     return [(named_directions[name], strength) for name, strength in strengths.items() if strength]
 
 
-def _own_noise(session: Session, source: Source, request: EditRequest) -> Tensor | None:
+def _own_noise(session: Session, source: StartImage, request: EditRequest) -> Tensor | None:
     """Return x_T (1, *noise_shape) of a diffusion autoencoder: the image's own, or the seed's."""
     shape = session.model.autoencoder.network.noise_shape
     if shape is None:

@@ -8,14 +8,14 @@ from latentline.core.inputs import require_integer
 from latentline.data.store import to_unit_range
 from latentline.editing.mixtures import linear, spherical
 from latentline.explorer.session import Session
-from latentline.explorer.sources import Source, decoded
+from latentline.explorer.start_images import StartImage, decoded
 
 WAYS = {"linear": linear, "spherical": spherical}
 MAX_IMAGES = 48
 
 
 @torch.no_grad()
-def interpolate(session: Session, start: Source, end: Source, count: int, way: str) -> Tensor:
+def interpolate(session: Session, start: StartImage, end: StartImage, count: int, way: str) -> Tensor:
     """Return uint8 images (count, C, H, W) from one image to another, both decoded ends included.
 
     A diffusion autoencoder's x_T goes from one image's own to the other's, on the great circle, as in its paper

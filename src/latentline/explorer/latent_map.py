@@ -10,7 +10,7 @@ from torch import Tensor
 from latentline.core.errors import UserError
 from latentline.core.inputs import require_number
 from latentline.explorer.session import Session
-from latentline.explorer.sources import decoded
+from latentline.explorer.start_images import decoded
 
 WAYS = ("PCA", "t-SNE")
 _AROUND = 5  # rows and columns of the images around a point

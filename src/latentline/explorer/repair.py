@@ -12,7 +12,7 @@ from latentline.core.attributes import CLASS
 from latentline.core.errors import UserError
 from latentline.data.store import to_uint8, to_unit_range
 from latentline.explorer.session import Session
-from latentline.explorer.sources import Source
+from latentline.explorer.start_images import StartImage
 
 
 def can_repair(session: Session) -> bool:
@@ -38,7 +38,7 @@ def mask_of_layers(layers: list[NDArray[Any]], sides: tuple[int, int]) -> Tensor
 @torch.no_grad()
 def repair(
     session: Session,
-    source: Source,
+    source: StartImage,
     mask: Tensor,
     label: str | None = None,
     seed: int = 0,

@@ -12,7 +12,7 @@ import gradio as gr
 from latentline.core.errors import UserError
 from latentline.core.labels import class_names
 from latentline.explorer.session import Session
-from latentline.explorer.sources import Source, from_file, from_sample, from_test
+from latentline.explorer.start_images import StartImage, from_file, from_sample, from_test
 
 log = logging.getLogger(__name__)
 TEST, SAMPLE, FILE = "Test image", "Sample", "Your file"
@@ -92,7 +92,7 @@ class Outbox:
 
 
 @dataclass(frozen=True)
-class SourcePicker:
+class ImagePicker:
     """Controls for an image to start from: a test image, a sample or a file."""
 
     session: Session
@@ -100,7 +100,7 @@ class SourcePicker:
     """Components; their values are the arguments of :meth:`pick`."""
 
     @classmethod
-    def build(cls, session: Session, title: str, number: int) -> "SourcePicker":
+    def build(cls, session: Session, title: str, number: int) -> "ImagePicker":
         """Add the controls; ``number`` is the image that they begin with."""
         kinds = [TEST] * (session.test is not None) + [SAMPLE] * session.has_denoiser + [FILE]
         kind = gr.Radio(kinds, value=kinds[0], label=title)
@@ -123,7 +123,7 @@ class SourcePicker:
         _, index, file = self.inputs
         return [index.submit, file.upload]
 
-    def pick(self, kind: str, index: Any, content: bytes | None) -> Source:
+    def pick(self, kind: str, index: Any, content: bytes | None) -> StartImage:
         """Return the chosen image."""
         if kind == FILE:
             if not content:

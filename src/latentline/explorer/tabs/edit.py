@@ -7,7 +7,7 @@ import gradio as gr
 from latentline.explorer.editing import MAX_STRENGTH, TITLES, EditRequest, directions, edit
 from latentline.explorer.pictures import grid
 from latentline.explorer.session import Session
-from latentline.explorer.tabs.common import SourcePicker, friendly, hint, picture, whole
+from latentline.explorer.tabs.common import ImagePicker, friendly, hint, picture, whole
 
 _SLIDERS = 18
 
@@ -19,13 +19,13 @@ def build(session: Session) -> Any:
     hint("Change an image through its latent. Move a slider and let go.")
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
-            source = SourcePicker.build(session, "Image", 7)
+            source = ImagePicker.build(session, "Image", 7)
             with gr.Accordion("From one caption to another", open=True, visible=session.takes_captions):
                 prompts = [gr.Textbox(label="Caption of the image"), gr.Textbox(label="Caption to go to")]
                 strength = gr.Slider(0, MAX_STRENGTH, 1.5, step=0.25, label="Strength")
             renoise = gr.Slider(0, 0.95, 0, step=0.05, label="Re-noise up to t", visible=session.has_denoiser)
             with gr.Accordion("Mix with another image" + " (style mixing)" * is_diffae, open=False):
-                other = SourcePicker.build(session, "Other image", 1)
+                other = ImagePicker.build(session, "Other image", 1)
                 mix = gr.Slider(0, 1, 0, step=0.05, label="Share of the other image")
             keep = gr.Checkbox(True, label="Keep the image's own noise x_T (what the latent lacks)", visible=is_diffae)
             with gr.Row():

@@ -7,7 +7,7 @@ import gradio as gr
 from latentline.explorer.interpolation import MAX_IMAGES, WAYS, interpolate
 from latentline.explorer.pictures import animation, grid
 from latentline.explorer.session import Session
-from latentline.explorer.tabs.common import Outbox, SourcePicker, friendly, hint, picture, whole
+from latentline.explorer.tabs.common import ImagePicker, Outbox, friendly, hint, picture, whole
 
 
 def build(session: Session, outbox: Outbox) -> None:
@@ -15,8 +15,8 @@ def build(session: Session, outbox: Outbox) -> None:
     hint("Walk from one image to another through the latents between them.")
     with gr.Row():
         with gr.Column(scale=1, min_width=280):
-            first = SourcePicker.build(session, "From", 0)
-            last = SourcePicker.build(session, "To", 1)
+            first = ImagePicker.build(session, "From", 0)
+            last = ImagePicker.build(session, "To", 1)
             way = gr.Radio(list(WAYS), value="spherical", label="Path")
             count = gr.Slider(2, MAX_IMAGES, 16, step=1, label="Images")
             button = gr.Button("Interpolate", variant="primary", elem_id="interpolate-run")

@@ -8,8 +8,8 @@ import numpy as np
 from latentline.explorer.pictures import grid
 from latentline.explorer.repair import mask_of_layers, repair
 from latentline.explorer.session import Session
-from latentline.explorer.sources import Source
-from latentline.explorer.tabs.common import SourcePicker, classes_of, friendly, hint, picture, whole
+from latentline.explorer.start_images import StartImage
+from latentline.explorer.tabs.common import ImagePicker, classes_of, friendly, hint, picture, whole
 
 _SIDE = 392  # pixels of the image to paint on, about
 _ANY = "any"
@@ -22,7 +22,7 @@ def build(session: Session) -> Any:
     hint("Paint over a part of the image. The model fills it to fit the rest.")
     with gr.Row():
         with gr.Column(scale=1, min_width=280):
-            source = SourcePicker.build(session, "Image", 7)
+            source = ImagePicker.build(session, "Image", 7)
             load = gr.Button("Take this image", size="sm", elem_id="repair-load")
             classes = classes_of(session)
             label = gr.Dropdown([_ANY, *classes], value=_ANY, label="Fill as", visible=bool(classes))
@@ -48,14 +48,14 @@ def build(session: Session) -> Any:
     current = gr.State(None)
 
     @friendly
-    def take(*chosen: Any) -> tuple[Any, Source]:
+    def take(*chosen: Any) -> tuple[Any, StartImage]:
         """Put the chosen image into the editor."""
         picked = source.pick(*chosen)
         pixels = picked.image[0].permute(1, 2, 0).numpy().repeat(scale, axis=0).repeat(scale, axis=1)
         return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3))), picked
 
     @friendly
-    def action(painted: Any, picked: Source | None, name: str, seed_value: Any) -> Any:
+    def action(painted: Any, picked: StartImage | None, name: str, seed_value: Any) -> Any:
         """Fill the painted part."""
         layers = [layer for layer in (painted or {}).get("layers") or [] if layer is not None]
         start = picked or source.pick(*[component.value for component in source.inputs])
@@ -64,7 +64,7 @@ def build(session: Session) -> Any:
         return grid(filled, 3, heads=("original", "what stays", "filled"), side=210)
 
     @friendly
-    def take_first(picked: Source | None, *chosen: Any) -> Any:
+    def take_first(picked: StartImage | None, *chosen: Any) -> Any:
         """Put an image into the editor unless there is one."""
         return (gr.skip(), gr.skip()) if picked else take(*chosen)
 

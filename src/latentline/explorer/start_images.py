@@ -21,7 +21,7 @@ _LAST = 100_000  # sample
 
 
 @dataclass(frozen=True)
-class Source:
+class StartImage:
     """One image to start from."""
 
     image: Tensor
@@ -34,7 +34,7 @@ class Source:
 
 
 @torch.no_grad()
-def from_test(session: Session, number: int) -> Source:
+def from_test(session: Session, number: int) -> StartImage:
     """Return test image ``number``, from 0. Raises UserError where there is no such image."""
     if session.test is None:
         raise UserError("data/prepared is missing; run `dvc repro download` for test images, or take a sample")
@@ -43,20 +43,22 @@ def from_test(session: Session, number: int) -> Source:
         raise UserError(f"image ({number}) must be from 0 to {len(session.test) - 1}; correct it")
     rows = torch.tensor([number])
     image = session.test.images[rows]
-    return Source(image, session.model.encode(to_unit_range(image)), session.test.labels[rows], f"test image {number}")
+    return StartImage(
+        image, session.model.encode(to_unit_range(image)), session.test.labels[rows], f"test image {number}"
+    )
 
 
 @torch.no_grad()
-def from_sample(session: Session, number: int) -> Source:
+def from_sample(session: Session, number: int) -> StartImage:
     """Return sample ``number``, from 0, as stage ``sample`` draws it."""
     require_integer("image", number, 0)
     require_number("image", number, 0, _LAST)
     drawn = draw(session, SampleRequest.of_run(session, count=1), first=number)
-    return Source(drawn.images, drawn.z0, drawn.labels, f"sample {number}")
+    return StartImage(drawn.images, drawn.z0, drawn.labels, f"sample {number}")
 
 
 @torch.no_grad()
-def from_file(session: Session, content: bytes) -> Source:
+def from_file(session: Session, content: bytes) -> StartImage:
     """Return the image of an uploaded file, cropped and resized as ``download`` does it.
 
     Raises:
@@ -74,7 +76,7 @@ def from_file(session: Session, content: bytes) -> Source:
     labels = LabelTable(session.schema, torch.full((1, len(session.schema)), torch.nan))
     if session.extractor is not None and session.extractor.schema == session.schema:
         labels = LabelTable(session.schema, session.extractor.extract(image)[1])
-    return Source(image, session.model.encode(to_unit_range(image)), labels, "your file")
+    return StartImage(image, session.model.encode(to_unit_range(image)), labels, "your file")
 
 
 @torch.no_grad()
