@@ -19,13 +19,14 @@ def main() -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         host, port = os.environ.get("HOST") or _HOST, _port(os.environ.get("PORT") or str(_PORT))
+        listening = _listen(host, port)
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         try:
             import gradio  # noqa: F401
         except ImportError:
             raise UserError("gradio is missing; run `make explore`, which installs it") from None
         with tempfile.TemporaryDirectory(prefix="latentline-explore-") as folder:
-            _serve(host, port, Path(folder))
+            _serve(host, listening, Path(folder))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -34,7 +35,7 @@ def main() -> int:
     return 0
 
 
-def _serve(host: str, port: int, folder: Path) -> None:
+def _serve(host: str, listening: socket.socket, folder: Path) -> None:
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
     import uvicorn
 
@@ -43,7 +44,6 @@ def _serve(host: str, port: int, folder: Path) -> None:
     from latentline.explorer.session import open_session
     from latentline.runtime.compute import set_up
 
-    listening = _listen(host, port)
     path = Path("params.yaml")
     compute = (parse_params(path.read_text()).get("compute") if path.exists() else None) or {}
     session = open_session(set_up(compute.get("device", "auto"), compute.get("threads", 2)))
