@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -16,6 +17,7 @@ _HOST, _PORT = "127.0.0.1", 7860
 def main() -> int:
     """Serve the page until Ctrl-C, and return the exit status. HOST and PORT come from the environment."""
     logging.basicConfig(level=logging.INFO, format="explore: %(message)s", stream=sys.stderr)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # as Ctrl-C: the temporary folder is removed
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         host, port = os.environ.get("HOST") or _HOST, _port(os.environ.get("PORT") or str(_PORT))
