@@ -9,6 +9,8 @@ INSTALLED := $(VENV)/.installed
 DOCS := .venv-docs
 MERMAID := $(DOCS)/mermaid.tiny.js
 MERMAID_SHA256 := 9f2807e402479d2864bfd9a95052076fc69d0ff45a0b25148b84b70fc33425b9
+EXPLORE_VENV := .venv-explore
+EXPLORE_INSTALLED := $(EXPLORE_VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 help:  ## list the targets
@@ -37,6 +39,10 @@ show:  ## open the latest grid of samples on screen
 report: $(INSTALLED)  ## write the run as one file, report.html; beside another revision or experiment: make report BASE=main
 	@python -m latentline.report "$(DIR)" "$(BASE)"
 
+explore: $(EXPLORE_INSTALLED)  ## open the model in a browser: sample, edit, interpolate, map, repair; on another port: make explore PORT=7861
+	@HOST="$(if $(filter command,$(origin HOST)),$(HOST))" PORT="$(if $(filter command,$(origin PORT)),$(PORT))" \
+		$(EXPLORE_VENV)/bin/python -m latentline.explorer
+
 ##@ Share
 
 weights: $(INSTALLED)  ## fetch trained checkpoints; then `dvc repro --single-item sample` draws without training
@@ -46,7 +52,7 @@ model-card: $(INSTALLED)  ## write a model card beside exported weights: make mo
 	@test -n "$(DIR)" || { echo "error: DIR is empty; expected the folder of the weights: make model-card DIR=exported" >&2; exit 2; }
 	@python -m latentline.report.model_card "$(DIR)"
 
-export-diffusers: $(INSTALLED)  ## write the autoencoder as a diffusers folder, with a model card: make export-diffusers DIR=exported
+export-diffusers: $(INSTALLED)  ## write the model as a pipeline of diffusers, with a model card: make export-diffusers DIR=exported
 	@test -n "$(DIR)" || { echo "error: DIR is empty; expected a folder to write: make export-diffusers DIR=exported" >&2; exit 2; }
 	python -m latentline.tools.export_diffusers "$(DIR)"
 	python -m latentline.report.model_card "$(DIR)"
@@ -119,5 +125,13 @@ $(MERMAID): $(DOCS)/.installed
 	tar -xzf $(DOCS)/mermaid-js-tiny-12.0.0.tgz --strip-components 2 --touch -C $(DOCS) package/dist/mermaid.tiny.js
 	echo "$(MERMAID_SHA256)  $@" | sha256sum --check --quiet || { rm $@; exit 2; }
 
-.PHONY: help install recipe repro clean-state show report weights model-card export-diffusers export-onnx export-web push-runs ship-weights wheel test test-slow lint docs params deps kills
+# An environment of its own on top of .venv: Gradio needs earlier versions of two packages, which the stages keep.
+$(EXPLORE_INSTALLED): requirements-explore.lock $(INSTALLED)
+	$(VENV)/bin/python -m venv $(EXPLORE_VENV)
+	$(EXPLORE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-explore.lock
+	$(EXPLORE_VENV)/bin/python -c "import pathlib, sys, sysconfig; pathlib.Path(sysconfig.get_path('purelib'), 'below.pth').write_text('import site; site.addsitedir(%r)' % sys.argv[1])" \
+		"$$($(VENV)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
+	touch $@
+
+.PHONY: help install recipe repro clean-state show report explore weights model-card export-diffusers export-onnx export-web push-runs ship-weights wheel test test-slow lint docs params deps kills
 .DEFAULT_GOAL := help

@@ -12,10 +12,12 @@ from ruamel.yaml import YAML
 from torch import nn
 
 from latentline.tools.params_file import read_recipe
-from support.checkout import Checkout, finished_checkout
+from support.captioned import captioned_run
+from support.checkout import STAGES, Checkout, finished_checkout
 from support.memory_of_parses import remember_parses
 from support.once import Once, in_order_for_workers
 from support.params import set_params
+from support.small_kinds import SmallRun, small_run_of
 from support.stage_runs import DIGITS_RUN
 
 settings.register_profile(
@@ -97,6 +99,28 @@ def write_params(root: Path) -> Callable[[Path, dict[str, object]], None]:
         YAML().dump(content, folder / "params.yaml")
 
     return write
+
+
+@pytest.fixture(scope="session")
+def small_runs(once: Once, write_params: Callable[..., None]) -> Callable[[str], SmallRun]:
+    """Return a function from the name of a kind to its run, made when it is first asked for."""
+    made: dict[str, SmallRun] = {}
+
+    def run_of(kind: str) -> SmallRun:
+        if kind not in made:
+            folder = once.folder(kind, lambda folder: small_run_of(kind, folder, write_params).make())
+            made[kind] = small_run_of(kind, folder, write_params)
+        return made[kind]
+
+    return run_of
+
+
+@pytest.fixture(scope="session")
+def captioned(tmp_path_factory: pytest.TempPathFactory, write_params: Callable[..., None]) -> SmallRun:
+    """Return a folder in which every stage ran on pictures with captions. Tests that change it take ``copied``."""
+    run = captioned_run(tmp_path_factory.mktemp("captioned") / "run", write_params)
+    run.run(*STAGES)
+    return run
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from latentline.tools.import_table import MAY_IMPORT, table, with_table
+from latentline.tools.import_table import MAY_IMPORT, MAY_IMPORT_PUBLIC_NAMES, PUBLIC_NAMES, table, with_table
 
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "latentline"
 STAGES = SOURCE.parent.parent / "stages"
@@ -53,8 +53,16 @@ def test_every_package_has_its_line_in_the_table():
 
 @pytest.mark.parametrize("package", MAY_IMPORT)
 def test_imports_point_one_way(package):
+    above = PUBLIC_NAMES if package in MAY_IMPORT_PUBLIC_NAMES else set()
     for path in (SOURCE / package).rglob("*.py"):
-        assert _packages_imported(path) <= MAY_IMPORT[package] | {package}, _name(path)
+        assert _packages_imported(path) <= MAY_IMPORT[package] | {package} | above, _name(path)
+
+
+def test_nothing_below_the_public_names_imports_what_may_import_them():
+    for package, allowed in MAY_IMPORT.items():
+        assert not allowed & MAY_IMPORT_PUBLIC_NAMES, package
+    for path in SOURCE.glob("*.py"):
+        assert not _packages_imported(path) & MAY_IMPORT_PUBLIC_NAMES, _name(path)
 
 
 def test_the_table_has_no_cycle():
@@ -90,6 +98,7 @@ def test_no_stage_imports_another():
 
 def test_no_stage_imports_the_tools():
     assert [path for path in STAGE_MODULES if any(name.startswith("latentline.tools") for name in _imports(path))] == []
+    assert [path for path in STAGE_MODULES if _packages_imported(path) & {"report", "explorer"}] == []
 
 
 @pytest.mark.parametrize("path", sorted(STAGES.glob("*/__main__.py")), ids=lambda path: path.parent.name)

@@ -17,7 +17,7 @@ from latentline.core.params import NO_WEIGHTS
 from latentline.core.paths import LATENT_STATS
 from latentline.core.seeds import derive_seed, generator
 from latentline.data.batches import EpochSampler
-from latentline.denoisers.build import build_denoiser
+from latentline.denoisers.build import build_denoiser, is_hidden_matrix
 from latentline.denoisers.conditioning import build_conditioning
 from latentline.denoisers.load import Denoiser
 from latentline.diffusion.mean_flow import Intervals, mean_flow_loss, sample_intervals
@@ -194,7 +194,8 @@ def train(
     if 0 < params.guide_epochs < params.epochs and denoiser.conditioning.is_conditional:
         steps = params.guide_epochs * order.steps_per_epoch
         guides.append(Ema(denoiser.network, params.ema_decays[0], steps))
-    optimizer = optimizer_of(params.optimizer)
+    by_muon = is_hidden_matrix if params.optimizer.name == "muon" else None
+    optimizer = replace(optimizer_of(params.optimizer), by_muon=by_muon)
     size = order.batch_size
     config = TrainConfig("denoiser", params.epochs, order.steps_per_epoch, optimizer, saving, len(parts), size)
     _, history = fit(denoiser.network, loss, config, averages=[*averages, *guides], on_epoch=on_epoch, ranks=ranks)

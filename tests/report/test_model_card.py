@@ -21,8 +21,13 @@ def test_the_card_has_licence_scores_and_references(finished, root, monkeypatch,
     for heading in ("Intended use", "Limits", "Scores", "Training"):
         assert f"\n\n## {heading}\n\n" in card.text
     assert "{{" not in card.text
+    assert (card.data.library_name, "diffusers" in card.text) == ("latentline", False)
     assert f"`git checkout {run.revision}`" in card.text
     assert write_model_card(tmp_path) == tmp_path / "README.md"  # a card is replaced
+    (tmp_path / "model_index.json").touch()
+    pipeline = ModelCard.load(write_model_card(tmp_path))
+    assert pipeline.data.library_name == "diffusers"
+    assert 'DiffusionPipeline.from_pretrained(".", trust_remote_code=True)' in pipeline.text
     restricted = model_card(replace(run, data_card={"licence": "for research purposes only"}), root)
     assert (restricted.data.license, restricted.data.license_name) == ("other", "for research purposes only")
 

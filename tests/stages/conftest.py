@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from support.captioned import captioned_run
 from support.checkout import STAGES
 from support.once import Once
-from support.small_kinds import KINDS, SmallRun, small_run_of
+from support.small_kinds import KINDS, SmallRun
 from support.stage_runs import DIGITS, run_stages, use_small_chunks
 
 
@@ -26,20 +25,6 @@ def digits_run(once: Once, write_params: Callable[..., None]) -> Path:
     return once.folder("digits", make)
 
 
-@pytest.fixture(scope="session")
-def small_runs(once: Once, write_params: Callable[..., None]) -> Callable[[str], SmallRun]:
-    """Return a function from the name of a kind to its run, made when it is first asked for."""
-    made: dict[str, SmallRun] = {}
-
-    def run_of(kind: str) -> SmallRun:
-        if kind not in made:
-            folder = once.folder(kind, lambda folder: small_run_of(kind, folder, write_params).make())
-            made[kind] = small_run_of(kind, folder, write_params)
-        return made[kind]
-
-    return run_of
-
-
 @pytest.fixture(params=KINDS)
 def small_run(request: pytest.FixtureRequest, small_runs: Callable[[str], SmallRun]) -> SmallRun:
     """Return a folder in which every stage ran, of each kind in turn. Tests that change it take ``small_copy``."""
@@ -50,14 +35,6 @@ def small_run(request: pytest.FixtureRequest, small_runs: Callable[[str], SmallR
 def small_copy(small_run: SmallRun, tmp_path: Path) -> SmallRun:
     """Return a copy of ``small_run`` that the test may change."""
     return small_run.copy(tmp_path / "copy")
-
-
-@pytest.fixture(scope="session")
-def captioned(tmp_path_factory: pytest.TempPathFactory, write_params: Callable[..., None]) -> SmallRun:
-    """Return a folder in which every stage ran on pictures with captions. Tests that change it take ``copied``."""
-    run = captioned_run(tmp_path_factory.mktemp("captioned") / "run", write_params)
-    run.run(*STAGES)
-    return run
 
 
 @pytest.fixture

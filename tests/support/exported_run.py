@@ -1,10 +1,12 @@
 """An untrained run to export, and what samples from it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from latentline.autoencoders.build import build_autoencoder
 from latentline.core.arrays import save_arrays
 from latentline.core.attributes import cond_dim
 from latentline.core.files import sha256_file
@@ -13,7 +15,7 @@ from latentline.core.paths import AUTOENCODER, DENOISER, LATENT_CLASSIFIERS, LAT
 from latentline.denoisers.build import build_denoiser
 from latentline.denoisers.load import with_guide
 from latentline.runtime.checkpoint import save_checkpoint
-from support.small_networks import AUTOENCODERS, DENOISERS, IMAGE, awake, small_autoencoder
+from support.small_networks import AUTOENCODERS, DENOISERS, IMAGE, awake
 from support.untrained_run import SCHEMA, write_latents
 
 VELOCITY = {"path": "flow", "prediction": "velocity"}
@@ -21,20 +23,40 @@ V = {"path": "vp_cosine", "prediction": "v"}
 ALL = ("label", "wide", "level")
 
 
-def write_run(denoiser: str, autoencoder: str, process: dict[str, str], condition: Sequence[str] = ALL) -> None:
-    """Write an untrained run to the current folder, in which all inputs and the guide matter."""
-    network = small_autoencoder(autoencoder)
+def write_run(
+    denoiser: str,
+    autoencoder: str,
+    process: Mapping[str, Any],
+    condition: Sequence[str] = ALL,
+    *,
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
+    text: Mapping[str, Any] | None = None,
+) -> None:
+    """Write an untrained run to the current folder, in which all inputs and the guide matter.
+
+    Args:
+        denoiser: kind of the network.
+        autoencoder: one of ``AUTOENCODERS``.
+        process: of the denoiser.
+        condition: attributes that it is conditioned on.
+        changes: other arguments of the networks, by ``autoencoder`` and ``denoiser``.
+        text: what the denoiser's checkpoint says about captions; None = there are none.
+    """
+    changed: dict[str, Mapping[str, Any]] = {"autoencoder": {}, "denoiser": {}, **(changes or {})}
+    name, constructor = autoencoder.partition(" ")[0], {**AUTOENCODERS[autoencoder], **changed["autoencoder"]}
+    network = awake(build_autoencoder(name, image_shape=IMAGE, **constructor))
     save_checkpoint(
         AUTOENCODER,
         kind="autoencoder",
-        name=autoencoder.partition(" ")[0],
-        constructor={"image_shape": list(IMAGE), **AUTOENCODERS[autoencoder]},
+        name=name,
+        constructor={"image_shape": list(IMAGE), **constructor},
         trained_on={},
         tensors=network.state_dict(),
     )
     write_latents(Path(), torch.randn(50, *network.latent_shape) * 3 + 5)
     length = cond_dim(tuple(attribute for attribute in SCHEMA if attribute.name in condition))
     constructor = {**DENOISERS[denoiser], "latent_shape": list(network.latent_shape), "cond_dim": length}
+    constructor |= changed["denoiser"]
     trained, guide = (awake(build_denoiser(denoiser, **constructor)) for _ in range(2))
     save_checkpoint(
         DENOISER,
@@ -43,7 +65,7 @@ def write_run(denoiser: str, autoencoder: str, process: dict[str, str], conditio
         constructor=constructor,
         trained_on={"latents": sha256_file(LATENT_STATS)},
         tensors=with_guide(trained.state_dict(), guide),
-        settings={"condition": list(condition), "process": process},
+        settings={"condition": list(condition), "process": process, **({} if text is None else {"text": text})},
     )
 
 

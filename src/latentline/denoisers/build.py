@@ -39,6 +39,15 @@ def build_denoiser(name: str, *, text: dict[str, Any] | None = None, **construct
     return TextConditioned(encoder(**text), fitting[name](**constructor, text_dim=text["width"]))
 
 
+def is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:
+    """Return whether a denoiser's weight is a matrix or a kernel between the first and the last layer.
+
+    Embeddings, of times, conditions, tokens or positions, are first layers.
+    """
+    first_or_last = ("stem.", "out.", "embedding.", "layers.0.", "text.embedding.", "text.positions")
+    return parameter.ndim >= 2 and not name.removeprefix("network.").startswith(first_or_last)
+
+
 def graph_modules(network: nn.Module) -> Sequence[nn.Module]:
     """Return the modules that become one compiled graph each: a DiT's equal blocks, else the whole network.
 

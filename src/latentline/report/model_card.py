@@ -17,8 +17,8 @@ _LICENCES = {"MIT": "mit", "CC BY 4.0": "cc-by-4.0", "CC BY-SA 3.0": "cc-by-sa-3
 """A data set's licence -> its name on a model hub, for those licences under which the weights may be shared alike."""
 
 
-def model_card(run: Run, root: Path) -> ModelCard:
-    """Return the card of a run; ``root`` has the recipes.
+def model_card(run: Run, root: Path, *, pipeline: bool = False) -> ModelCard:
+    """Return the card of a run; ``root`` has the recipes, and ``pipeline`` says whether diffusers loads the weights.
 
     The card's licence is that of the data where it allows sharing, else ``other`` with the publisher's words. The
     licence of the code says nothing about the weights.
@@ -32,7 +32,7 @@ def model_card(run: Run, root: Path) -> ModelCard:
     card_data = ModelCardData(
         license=_LICENCES.get(licence, "other"),
         license_name=None if standard else (licence or "see the publisher of the data"),
-        library_name="latentline",
+        library_name="diffusers" if pipeline else "latentline",
         pipeline_tag="unconditional-image-generation",
         tags=["latent-diffusion", settings["autoencoder.name"], settings["denoiser.name"]],
         datasets=None if data_set in {"image_folder", "array"} else [data_set],
@@ -55,6 +55,7 @@ def model_card(run: Run, root: Path) -> ModelCard:
         .render(
             card_data=card_data.to_yaml(),
             name=name,
+            pipeline=pipeline,
             what=f"{settings['denoiser.name']} denoiser, {settings['autoencoder.name']} autoencoder",
             description=description(run),
             classes=metrics.get("data", {}).get("classes") if settings["denoiser.condition"] in {"all", "class"} else 0,
@@ -76,7 +77,8 @@ def write_model_card(folder: Path) -> Path:
     Raises:
         UserError: there is no finished run here, or the folder holds a README.md that is no model card.
     """
-    card, path = model_card(read_workspace(), Path()), folder / FILE
+    pipeline = (folder / "model_index.json").exists()
+    card, path = model_card(read_workspace(), Path(), pipeline=pipeline), folder / FILE
     if path.exists() and not path.read_text(encoding="utf-8", errors="replace").startswith("---\n"):
         raise UserError(f"DIR ({folder}) must not hold a README.md of another kind; take the folder of the weights")
     try:

@@ -21,11 +21,33 @@ MAY_IMPORT: dict[str, set[str]] = {
     "samplers": {"core", "diffusion", "denoisers"},
     "feature_extractors": {"core", "data", "latents", "nn", "runtime", "training"},
     "interop": {"core", "nn", "autoencoders"},
-    "tools": {"core", "autoencoders", "denoisers", "diffusion", "interop", "latents", "runtime", "samplers"},
+    "tools": {"core", "autoencoders", "data", "denoisers", "diffusion", "interop", "latents", "runtime", "samplers"},
     "report": {"core", "tools"},
     "web": {"core", "diffusion", "editing", "latents", "probes", "tools"},
+    "explorer": {
+        "autoencoders",
+        "core",
+        "data",
+        "denoisers",
+        "diffusion",
+        "editing",
+        "feature_extractors",
+        "figures",
+        "latents",
+        "probes",
+        "report",
+        "runtime",
+        "samplers",
+    },
 }
-"""Packages of latentline that each may import, besides itself. Stages import none of the last three."""
+"""Packages of latentline that each may import, besides itself.
+
+Stages may import all but ``tools``, ``report``, ``web`` and ``explorer``.
+"""
+PUBLIC_NAMES = {"TrainedModel", "load"}
+"""Names of ``latentline`` itself, above all packages: :mod:`latentline.trained_model`."""
+MAY_IMPORT_PUBLIC_NAMES = {"explorer"}
+"""Packages above the public names, which may therefore import them."""
 
 _BEGIN, _END = "<!-- imports -->", "<!-- /imports -->"
 
@@ -35,9 +57,9 @@ def table(source: Path) -> str:
     rows = ["| package | holds | may import |", "|---|---|---|"]
     for package, allowed in MAY_IMPORT.items():
         docstring = ast.get_docstring(ast.parse((source / package / "__init__.py").read_text(encoding="utf-8"))) or ""
-        rows.append(
-            f"| `{package}` | {docstring.splitlines()[0]} | {', '.join(sorted(allowed)) or 'nothing of ours'} |"
-        )
+        above = ["`from latentline import load`"] if package in MAY_IMPORT_PUBLIC_NAMES else []
+        names = ", ".join([*sorted(allowed), *above]) or "nothing of ours"
+        rows.append(f"| `{package}` | {docstring.splitlines()[0]} | {names} |")
     return "\n".join(rows)
 
 

@@ -195,10 +195,6 @@ def _trained_modules(
     def build(
         network: nn.Module, loss: Loss, optimizer: Optimizer, first_step: int, section: str, remedy: str
     ) -> TrainedModule:
-        beta1, beta2 = optimizer.betas
-        adamw = torch.optim.AdamW(
-            network.parameters(), lr=optimizer.lr, betas=(beta1, beta2), weight_decay=optimizer.weight_decay, fused=True
-        )
         learning_rate = partial(optimizer.rate, total_steps=config.total_steps, steps_per_epoch=config.steps_per_epoch)
         gradients = GradientBuckets(network, ranks, config.micro_batches)
         if optimizer.precision == "fp16":
@@ -206,7 +202,7 @@ def _trained_modules(
         return TrainedModule(
             network,
             loss,
-            adamw,
+            optimizer.of(network),
             gradients,
             learning_rate,
             optimizer.clip_norm,

@@ -110,7 +110,8 @@ class TrainedModule:
         weights = _below(f"{prefix}model.", tensors)
         self.network.load_state_dict({name: shard_like(value, own[name]) for name, value in weights.items()})
         slots: dict[int, dict[str, Tensor]] = {}
-        parameters = list(self.network.parameters())
+        # As the optimizer numbers them.
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         for name, value in _below(f"{prefix}optimizer.", tensors).items():
             index, slot = name.split(".", 1)
             parameter = parameters[int(index)]

@@ -1,0 +1,205 @@
+"""Draw samples for the explorer: with the run's own settings they are those of stage ``sample``, image by image."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentline.core.arrays import save_arrays
+from latentline.core.attributes import CLASS
+from latentline.core.errors import UserError
+from latentline.core.finite import require_finite
+from latentline.core.inputs import attribute_values, require_integer, require_number
+from latentline.core.labels import LabelTable, class_names
+from latentline.denoisers.conditioning import labels_for_samples
+from latentline.denoisers.guidance import Guidance
+from latentline.denoisers.sampling import SamplingConfig, draw_latents
+from latentline.diffusion.time_grid import build_time_grid
+from latentline.explorer.session import Session
+from latentline.figures.grids import save_grid
+from latentline.samplers.registry import SAMPLERS, SamplerOptions, build_sampler, require_serves
+
+MAX_COUNT, MAX_STEPS, MAX_SCALE = 100, 250, 20.0
+_NAME = "sample"  # of the stage's series of images: equal settings give equal images
+_BATCH = 50  # images at a time; does not change the images
+_TIMES = 8  # columns of the trajectory
+_SHOWN = 4  # images with a trajectory
+
+Progress = Callable[[float], None]
+"""Receives the finished share, from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """Settings of a draw; the names are those of section ``sample``."""
+
+    count: int = 40
+    seed: int = 0
+    values: dict[str, Any] = field(default_factory=dict)
+    """Attribute -> value; the others come in turn (the class) or from training images."""
+    prompt: str = ""
+    negative_prompt: str = ""
+    sampler: str = "dpmpp_2m"
+    steps: int = 16
+    guidance_scale: float = 1.0
+    guidance_start: float = 0.0
+    guidance_end: float = 1.0
+
+    @classmethod
+    def of_run(cls, session: Session, **changes: Any) -> "SampleRequest":
+        """Return the settings of the run's params.yaml, with some ``changes``."""
+        own = cls(seed=session.setting("seed", 0))
+        names = ("sampler", "steps", "guidance_scale", "guidance_start", "guidance_end")
+        found = {name: session.setting(f"sample.{name}", getattr(own, name)) for name in names}
+        return replace(own, **(found | changes))
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Drawn images."""
+
+    images: Tensor
+    """uint8 (N, C, H, W)."""
+    z0: Tensor
+    """Standardised (N, *latent_shape)."""
+    labels: LabelTable
+    times: tuple[float, ...]
+    """Of the trajectory, from 1 (noise) to 0 (data)."""
+    trajectory: Tensor
+    """uint8 (n, times, C, H, W): the decoded states of the first n images."""
+
+    def save(self, folder: Path) -> tuple[Path, Path]:
+        """Write samples.png, a grid without texts, and samples.safetensors, as in data/generated."""
+        columns = max(1, round(len(self.images) ** 0.5))
+        save_grid(folder / "samples.png", self.images, columns)
+        save_arrays(
+            folder / "samples.safetensors", {"images": self.images, **self.labels.arrays()}, {"kind": "samples"}
+        )
+        return folder / "samples.png", folder / "samples.safetensors"
+
+
+def samplers(session: Session) -> list[str]:
+    """Return the samplers that can serve the denoiser."""
+    serving = []
+    process = session.model.denoiser.process
+    for name in SAMPLERS:
+        try:
+            require_serves(name, process.path.name, process.prediction, averages=process.mean_flow is not None)
+        except UserError:
+            continue
+        serving.append(name)
+    return serving
+
+
+def draw(session: Session, request: SampleRequest, progress: Progress | None = None, first: int = 0) -> Samples:
+    """Draw samples of index ``first`` and up.
+
+    Args:
+        session: with a denoiser.
+        request: settings.
+        progress: of the steps.
+        first: index of the first image. With a class fixed, the images are those that this class has in turn.
+
+    Raises:
+        UserError: a value out of range, or a sampler that cannot serve the denoiser.
+    """
+    config = _config(session, request)
+    labels, indices = _labels(session, request, first)
+    tokens = _tokens(session, request, len(indices))
+    batches = torch.arange(len(indices)).split(_BATCH)
+    done, total = 0, len(batches) * len(config.times)
+    states: list[tuple[float, Tensor]] = []
+
+    def callback(number: int, t: float, z: Tensor) -> None:
+        nonlocal done
+        done += 1
+        if number == 0:
+            states.append((t, z[:_SHOWN].clone()))
+        if progress:
+            progress(min(1.0, done / total))
+
+    drawn = [
+        draw_latents(
+            session.model.denoiser,
+            config,
+            request.seed,
+            _NAME,
+            indices[rows],
+            labels[rows],
+            partial(callback, number),
+            None if tokens is None else tokens[rows],
+        )
+        for number, rows in enumerate(batches)
+    ]
+    z0 = require_finite(torch.cat(drawn), f"guidance_scale ({request.guidance_scale})", "lower it")
+    kept = torch.linspace(0, len(states) - 1, min(_TIMES, len(states))).round().long().tolist()
+    stack = torch.stack([states[index][1] for index in kept], dim=1)  # (n, times, *latent_shape)
+    restore, decode = session.model.stats.normalizer.restore, session.model.autoencoder.decode
+    trajectory = decode(restore(stack.flatten(0, 1))).unflatten(0, stack.shape[:2])
+    images = torch.cat([decode(restore(z0[rows]), first=int(indices[rows][0])) for rows in batches])
+    return Samples(images, z0.cpu(), labels, tuple(states[index][0] for index in kept), trajectory)
+
+
+def _config(session: Session, request: SampleRequest) -> SamplingConfig:
+    require_integer("count", request.count, 1)
+    require_integer("steps", request.steps, 1)
+    require_integer("seed", request.seed, 0)
+    for name, largest in (("count", MAX_COUNT), ("steps", MAX_STEPS), ("seed", 2**53)):
+        require_number(name, getattr(request, name), 0, largest)
+    scale = require_number("guidance_scale", request.guidance_scale, 0, MAX_SCALE)
+    start, end = (require_number(name, getattr(request, name), 0, 1) for name in ("guidance_start", "guidance_end"))
+    denoiser = session.model.denoiser
+    process, conditioning = denoiser.process, denoiser.conditioning
+    field_of_averages = process.mean_flow
+    require_serves(request.sampler, process.path.name, process.prediction, averages=field_of_averages is not None)
+    scale = conditioning.guidance(scale, "guidance_scale")
+    if request.sampler == "mean_flow" and field_of_averages is not None:
+        most = field_of_averages.max_guidance_scale
+        if not (scale == 0 or 1 <= scale <= most):
+            raise UserError(
+                f"guidance_scale ({scale}) must be 0 or from 1 to {most:g} with sampler mean_flow; change it"
+            )
+        start, end = field_of_averages.guidance_start, field_of_averages.guidance_end  # as it was learnt
+    options = SamplerOptions(
+        eta=session.setting("sample.eta", 0.0),
+        variance=session.setting("sample.variance", "posterior"),
+        sigma_scale=session.setting("sample.sigma_scale", 1.0),
+        diffusion=session.setting("sample.diffusion", 0.5),
+    )
+    grid = session.setting("sample.time_grid", "uniform")
+    times = build_time_grid(grid, request.steps, process.path, session.setting("sample.time_shift", 1.0))
+    negative = None
+    if conditioning.tokenizer is not None and request.negative_prompt.strip():
+        negative = conditioning.tokenizer.encode([request.negative_prompt.strip()], "prompts")
+    rescale = session.setting("sample.guidance_rescale", 0.0)
+    sampler = partial(build_sampler, request.sampler, options)
+    return SamplingConfig(sampler, times, Guidance(scale, start, end, rescale), negative)
+
+
+def _labels(session: Session, request: SampleRequest, first: int) -> tuple[LabelTable, Tensor]:
+    """Return the labels and the indices of the images."""
+    schema, training = session.schema, session.training_labels
+    given = {name: value for name, value in request.values.items() if value is not None}
+    stride, offset = 1, first
+    if CLASS in given:
+        classes = class_names(schema)
+        (label,) = attribute_values(schema[0], given[CLASS]).tolist()
+        stride, offset = len(classes), int(label) + first * len(classes)
+    indices = offset + stride * torch.arange(request.count)
+    labels = labels_for_samples(training, int(indices[-1]) + 1)[indices]
+    values = labels.values.clone()
+    for column, attribute in enumerate(schema):
+        if attribute.name in given:
+            values[:, column] = attribute_values(attribute, given[attribute.name])
+    return LabelTable(schema, values), indices
+
+
+def _tokens(session: Session, request: SampleRequest, count: int) -> Tensor | None:
+    tokenizer = session.model.denoiser.conditioning.tokenizer
+    if tokenizer is None or not request.prompt.strip():
+        return None
+    return tokenizer.encode([request.prompt.strip()[:1000]], "prompts").expand(count, -1)

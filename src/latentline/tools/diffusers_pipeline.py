@@ -1,0 +1,214 @@
+"""Draw images with a latent diffusion model of Latentline, in diffusers.
+
+from diffusers import DiffusionPipeline
+
+pipe = DiffusionPipeline.from_pretrained(FOLDER, trust_remote_code=True)
+pipe(8, seed=0).images
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from diffusers import DiffusionPipeline, ImagePipelineOutput, ModelMixin
+from torch import Tensor
+
+from latentline.autoencoders.load import noise_for_index
+from latentline.core.condition import Condition
+from latentline.core.errors import UserError
+from latentline.core.inputs import require_integer
+from latentline.core.labels import LabelTable, class_names, schema_from_json
+from latentline.core.seeds import start_noise
+from latentline.data.store import to_uint8
+from latentline.denoisers.averages import with_averages
+from latentline.denoisers.condition_values import condition_of
+from latentline.denoisers.conditioning import Conditioning
+from latentline.denoisers.guidance import Guidance, guided_model
+from latentline.diffusion.process import DenoiserModel, build_process
+from latentline.diffusion.time_grid import build_time_grid
+from latentline.latents.normalizer import Normalizer
+from latentline.latents.tokenizer import PADDING
+from latentline.samplers.registry import SamplerOptions, build_sampler, require_serves
+
+_OUTPUTS = ("pil", "np", "pt", "latent")
+
+
+class LatentlinePipeline(DiffusionPipeline):  # type: ignore[misc]
+    """Autoencoder, denoiser and sampler, which draw the images that Latentline itself draws.
+
+    Args:
+        vae: the autoencoder.
+        denoiser: the network that predicts from noisy latents.
+        tokenizer: of captions; None = the denoiser is not conditioned on captions.
+        text_encoder: pretrained CLIP or T5; None = the denoiser reads the tokens itself.
+        guide: weaker denoiser that guidance leads away from; None = the denoiser itself, without its condition.
+        settings: process, sampler, labels and shapes, as in model_index.json.
+    """
+
+    _optional_components = ["tokenizer", "text_encoder", "guide"]  # noqa: RUF012 - as diffusers expects it
+
+    def __init__(
+        self,
+        vae: ModelMixin,
+        denoiser: ModelMixin,
+        tokenizer: Any = None,
+        text_encoder: Any = None,
+        guide: Any = None,
+        settings: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        for network in (vae, denoiser, text_encoder, guide):
+            if network is not None:
+                network.float()  # ours compute in it or in autocast's type, and T5 overflows in float16
+        captions = {"tokenizer": tokenizer, "text_encoder": text_encoder}
+        self.register_modules(vae=vae, denoiser=denoiser, **captions, guide=guide)
+        self.register_to_config(settings=settings)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        num_images: int | None = None,
+        condition: Mapping[str, Any] | None = None,
+        prompt: str | Sequence[str] | None = None,
+        negative_prompt: str | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        seed: int | None = None,
+        latents: Tensor | None = None,
+        output_type: str = "pil",
+    ) -> Any:
+        """Draw images; without arguments, one.
+
+        Image i follows from the seed and i alone, as in Latentline's stage ``sample``.
+
+        Args:
+            num_images: how many; None = one for each value of the condition.
+            condition: every label by name, one value or one for each image. None = the classes in turn, with other
+                labels unknown.
+            prompt: a caption, or one for each image.
+            negative_prompt: caption that guidance leads away from; None = that of the settings.
+            num_inference_steps: of the sampler; None = that of the settings, and so for the next two.
+            guidance_scale: of classifier-free guidance; 1 = off.
+            seed: of the noise.
+            latents: noise to start from, (N, *latent_shape), in place of the seed's.
+            output_type: pil, np (N, H, W, C) in [0, 1], pt (N, C, H, W) in [0, 1], or latent (standardised latents).
+
+        Returns:
+            ``ImagePipelineOutput``, whose ``images`` are the images.
+
+        Raises:
+            ValueError: an argument has an impossible value.
+        """
+        settings = self.config.settings
+        if output_type not in _OUTPUTS:
+            raise UserError(f"output_type ({output_type}) must be one of {', '.join(_OUTPUTS)}; correct it")
+        values = {**(condition or {}), **({} if prompt is None else {"prompt": prompt})}
+        count = num_images if latents is None else len(latents)
+        if count is not None:
+            require_integer("num_images", count, 1)
+        chosen = self._condition(values, count)
+        indices = torch.arange(chosen.size)
+        seed = settings["seed"] if seed is None else seed
+        shape = tuple(settings["latent_shape"])
+        noise = start_noise(seed, "sample", indices, shape) if latents is None else latents
+        if tuple(noise.shape) != (len(indices), *shape):
+            raise UserError(f"latents {tuple(noise.shape)} must have the shape {(len(indices), *shape)}; correct them")
+        noise = noise.to(self.device, torch.float32)
+
+        def noise_fn(step: int) -> Tensor:
+            return start_noise(seed, f"sample/step {step}", indices, shape).to(noise)
+
+        sampling = settings["sampling"]
+        scale = sampling["guidance_scale"] if guidance_scale is None else guidance_scale
+        steps = sampling["steps"] if num_inference_steps is None else num_inference_steps
+        require_integer("num_inference_steps", steps, 1)
+        model = self._model(chosen, scale, sampling["negative_prompt"] if negative_prompt is None else negative_prompt)
+        times = build_time_grid(sampling["time_grid"], steps, model.path, sampling["time_shift"])
+        sampler = build_sampler(sampling["sampler"], SamplerOptions(**sampling["options"]), noise_fn)
+        z0 = sampler(model, noise, times)
+        images = z0 if output_type == "latent" else self._decoded(z0, indices, output_type)
+        return ImagePipelineOutput(images=images)
+
+    def _condition(self, values: Mapping[str, Any], count: int | None) -> Condition:
+        """Return the condition of ``count`` images, on the CPU."""
+        conditioning = self._conditioning()
+        if not values and class_names(conditioning.attributes):
+            rows = torch.full((1 if count is None else count, len(conditioning.attributes)), torch.nan)
+            rows[:, 0] = torch.arange(len(rows)) % len(class_names(conditioning.attributes))
+            return conditioning.encode(LabelTable(conditioning.attributes, rows))
+        found = condition_of(conditioning, values)
+        if count is not None and found.size not in (1, count):
+            raise UserError(f"num_images ({count}) must be {found.size}, one for each value; leave it out")
+        return found.expanded(found.size if count is None else count)
+
+    def _conditioning(self) -> Conditioning:
+        captions = None if self.tokenizer is None else self.tokenizer.captions
+        states = None if self.text_encoder is None else _States(self.text_encoder)
+        attributes = schema_from_json(self.config.settings["attributes"])
+        return Conditioning(attributes, captions, cast(Any, states))  # which has what Conditioning uses of its own
+
+    def _model(self, condition: Condition, scale: float, negative_prompt: str) -> DenoiserModel:
+        """Return the guided denoiser, conditioned on ``condition``."""
+        settings, conditioning = self.config.settings, self._conditioning()
+        sampling, process = settings["sampling"], build_process(**settings["process"])
+        averages = process.mean_flow is not None
+        require_serves(sampling["sampler"], process.path.name, process.prediction, averages=averages)
+        scale = conditioning.guidance(scale, "guidance_scale")
+        if sampling["sampler"] == "mean_flow" and process.mean_flow is not None:
+            largest = process.mean_flow.max_guidance_scale
+            if negative_prompt or not (scale == 0 or 1 <= scale <= largest):
+                raise UserError(
+                    f"guidance_scale ({scale}) must be 0 or from 1 to {largest:g}, and negative_prompt empty, with "
+                    "sampler mean_flow, whose network has learnt its guidance; change them"
+                )
+        away_from = condition.null()
+        if negative_prompt:
+            captioned = condition_of(conditioning, {"prompt": negative_prompt}).expanded(condition.size)
+            away_from = captioned._replace(vector=condition.vector)  # with the labels of the images
+        guide = self.guide if scale else None  # at scale 0 the denoiser itself draws without its condition
+        given = self.denoiser.encoded(condition.to(self.device))
+        negative = (guide or self.denoiser).encoded(away_from.to(self.device))
+        guidance = Guidance(scale, sampling["guidance_start"], sampling["guidance_end"], sampling["guidance_rescale"])
+        model = guided_model(self.denoiser, process, given, guidance, negative, guide)
+        return with_averages(model, self.denoiser, given if scale else negative, scale or 1.0)
+
+    def _decoded(self, z0: Tensor, indices: Tensor, output_type: str) -> Any:
+        """Return the images of standardised latents (N, *latent_shape)."""
+        settings, config = self.config.settings, self.vae.config
+        per_channel = (-1, *[1] * (z0.ndim - 2))
+        mean, std = (torch.tensor(config[name]).reshape(per_channel) for name in ("latents_mean", "latents_std"))
+        raw, noise = Normalizer(mean, std).restore(z0), settings["decoder_noise_shape"]
+        drawn = () if noise is None else (noise_for_index(tuple(noise), indices).to(raw),)
+        height, width = settings["image_shape"][1:]
+        pixels = self.vae.decode(raw, *drawn).sample[..., :height, :width]
+        images = to_uint8(pixels).float() / 255
+        if output_type == "pt":
+            return images
+        arrays = images.permute(0, 2, 3, 1).cpu().numpy()  # (N, H, W, C)
+        return arrays if output_type == "np" else self.numpy_to_pil(arrays)
+
+
+class _States:
+    """Map the tokens of captions to the states of a pretrained encoder.
+
+    Args:
+        encoder: of transformers, in float32.
+    """
+
+    def __init__(self, encoder: Any) -> None:
+        self._encoder = encoder
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """Return float16 (B, L, D) of tokens (B, L), both on the CPU; zeros for padding."""
+        states, mask = self.padding(*tokens.shape), tokens != PADDING
+        if (filled := mask.any(dim=1)).any():
+            ids, attended = (tokens[filled] - 1).clamp(min=0).long(), mask[filled].long()
+            device = self._encoder.device
+            output = self._encoder(input_ids=ids.to(device), attention_mask=attended.to(device)).last_hidden_state
+            states[mask] = output[attended.bool().to(device)].to(states)
+        return states
+
+    def padding(self, count: int, length: int) -> Tensor:
+        """Return the states (``count``, L, D) of empty captions."""
+        config = self._encoder.config
+        return torch.zeros(count, length, getattr(config, "d_model", None) or config.hidden_size, dtype=torch.float16)
