@@ -26,6 +26,7 @@ def test_the_notebook_is_small_and_its_outputs_have_no_error_and_no_path():
     assert NOTEBOOK.stat().st_size < 300_000
     outputs = [output for cell in CELLS for output in cell.get("outputs", [])]
     assert all(output["output_type"] != "error" for output in outputs)
+    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 5
     assert not any(str(place) in json.dumps(outputs) for place in (Path.home(), tempfile.gettempdir()))
 
 
