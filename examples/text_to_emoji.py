@@ -3,7 +3,7 @@
     npm pack emoji-datasource-google@16.0.0 emoji-datasource-apple@16.0.0 emoji-datasource-facebook@16.0.0
     python examples/text_to_emoji.py pictures emoji-datasource-*-16.0.0.tgz    # data/emoji and data/emoji.csv
     make recipe NAME=text_to_emoji && make repro
-    python examples/text_to_emoji.py measure                                   # retrieval.json and retrieval.png
+    python examples/text_to_emoji.py measure                                   # retrieval.json and two pictures
 
 The caption is the emoji's name and its skin tone; the vendor is an attribute. Held out for the test are one skin tone
 of each (person, occupation), such as "woman farmer: dark skin tone", and three of the nine expressions of the cat. Each
@@ -43,7 +43,7 @@ TONES = {
 }
 PERSON = re.compile(r"(?:(man|woman|person)(?: in| with| wearing)?|) ?(.*?)(?: facing right)?")
 BATCH = 100  # pictures at a time
-STEPS, GUIDANCE = 16, 3.0
+STEPS, GUIDANCE = 16, 2.0
 SHOWN, SAMPLES = 12, 5  # captions of the figure, and samples of each
 CATS = ("crying cat face", "kissing cat face with closed eyes", "smiling cat face with heart-shaped eyes")
 
@@ -194,7 +194,7 @@ class Retrieval:
 
 @torch.no_grad()
 def measure() -> None:
-    """Draw all held-out captions and as many training captions; write retrieval.json and retrieval.png."""
+    """Draw all held-out captions and as many training captions; write retrieval.json and pictures."""
     model, extractor = load("."), load_feature_extractor(torch.device("cpu"))
     test, train = read_examples("test"), read_examples("train")
     count = len(test.captions)
@@ -221,7 +221,7 @@ def measure() -> None:
 
 
 def show(model: TrainedModel, test: Examples) -> None:
-    """Draw captions of the test in the style of Google, whose drawings may be shown, to retrieval.png."""
+    """Draw captions of the test to retrieval.png and samples.png, in Google's style, since that may be shown."""
     google = test.rows([row for row, vendor in enumerate(test.vendors) if vendor == "google"])
     cats = [row for row, caption in enumerate(google.captions) if caption in CATS]
     others = [row for row in range(len(google.captions)) if row not in cats]
@@ -238,6 +238,13 @@ def show(model: TrainedModel, test: Examples) -> None:
             rows=shown.captions,
             columns=["true picture", *(f"sample {number + 1}" for number in range(SAMPLES))],
         ),
+    )
+    save_grid(
+        Path("samples.png"),
+        drawn[0],
+        columns=SHOWN // 2,
+        scale=2,
+        text=GridText("Drawn from captions that no training picture has", cells=shown.captions),
     )
 
 
