@@ -1,4 +1,4 @@
-"""Images to start from, hostile uploads, the map, and runs of which only a part is there."""
+"""Images to start from, hostile uploads, the map, and incomplete runs."""
 
 import shutil
 import struct
