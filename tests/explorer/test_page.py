@@ -104,14 +104,14 @@ def test_every_tab_shows_its_picture_to_two_users(browsers):
         for user in browsers:
             for place in places:
                 user.picture(place)
-    _look_at_the_map(browsers[0])
+    _use_the_map(browsers[0])
     _paint(browsers[1])
     for user in browsers:
         assert user.errors == []
         assert user.outside == []
 
 
-def _look_at_the_map(user: Browser) -> None:
+def _use_the_map(user: Browser) -> None:
     user.open("Map")
     user.page.wait_for_selector("#map-points circle[data-i]")
     point = user.page.locator("#map-points circle[data-i='3']")

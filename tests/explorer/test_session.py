@@ -1,4 +1,4 @@
-"""Images to start from, hostile uploads, the map, and runs of which only a part is there."""
+"""Images to start from, hostile uploads, the map, and incomplete runs."""
 
 import shutil
 import struct
@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from latentline.core.errors import UserError
+from latentline.explorer import compare as compare_module
 from latentline.explorer.compare import HERE, compare, revisions
 from latentline.explorer.editing import EditRequest, edit
 from latentline.explorer.latent_map import around, latent_map
@@ -152,8 +153,18 @@ def test_two_revisions_show_the_same_seeds_and_what_differs(finished, monkeypatc
     assert found.settings == []
     assert found.scores
     assert all(first == second for _, first, second in found.scores)
-    older = compare(session, ("HEAD", "HEAD~1"))  # before the run: settings, and no networks
-    assert older.images[1] is None
-    for bad in ("--upload-pack=x", "no such revision", ""):
+    for bad in ("HEAD~1", "--upload-pack=x", "no such revision", ""):  # the first is from before the run
         with pytest.raises(UserError):
             compare(session, (HERE, bad))
+
+
+def test_without_the_networks_of_a_revision_the_pictures_in_git_are_shown(finished, monkeypatch):
+    def absent(*_: object, **__: object) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.chdir(finished.folder)
+    monkeypatch.setattr("dvc.api.DVCFileSystem", absent)
+    compare_module._session.cache_clear()
+    found = compare(open_session(CPU), (HERE, "HEAD"))
+    assert found.images[1] is None
+    assert all(picture and picture.startswith(b"\x89PNG") for picture in found.pictures)

@@ -56,6 +56,9 @@ def compare(session: Session, names: tuple[str, str], seed: int = 0) -> Comparis
     Raises:
         UserError: there is no such revision, or it holds no run.
     """
+    for name in names:
+        if not name.strip() or name.startswith("-"):
+            raise UserError(f"revision ({name!r}) must be a git revision or an experiment; take one from the list")
     runs = [read_workspace() if name == HERE else read_revision(name.strip()) for name in names]
     columns = [run.settings for run in runs]
     settings = [(one.name, *one.values) for one in differences(columns, runs[0].settings_text)]

@@ -115,7 +115,7 @@ def edit(session: Session, source: StartImage, request: EditRequest, other: Star
         z0 = z0 + session.model.prompt_direction(images, before, after, strength=strength, seed=request.seed).cpu()
     if renoise:
         towards = [direction.target for direction, strength in chosen if strength > 0]
-        z0 = _renoised(session, z0, source.labels, towards, renoise, request.seed)
+        z0 = _sdedit(session, z0, source.labels, towards, renoise, request.seed)
     require_finite(z0, "strengths", "lower them")
     edited = decoded(session, z0, noise)
     difference = (edited.int() - plain.int()).abs().to(torch.uint8)
@@ -144,9 +144,7 @@ def _own_noise(session: Session, source: StartImage, request: EditRequest) -> Te
     return start_noise(request.seed, "explorer/x_T", torch.zeros(1, dtype=torch.int64), shape)
 
 
-def _renoised(
-    session: Session, z0: Tensor, labels: LabelTable, towards: Sequence[Target], t: float, seed: int
-) -> Tensor:
+def _sdedit(session: Session, z0: Tensor, labels: LabelTable, towards: Sequence[Target], t: float, seed: int) -> Tensor:
     """Noise z0 (1, *latent_shape) up to t and denoise it, conditioned on the image's labels with these targets set."""
     denoiser = session.model.denoiser
     values = labels.values

@@ -73,8 +73,8 @@ def _colored(gallery: Gallery, attribute: Attribute | None) -> tuple[list[str], 
 
 def _shaded(name: str, values: Tensor) -> tuple[list[str], list[str], list[tuple[str, str]]]:
     """Return colours from dark (the lowest number) to light, names and legend for values (N,); grey without one."""
-    known = values[~values.isnan()]
-    low, high = (float(end) for end in known.aminmax()) if len(known) else (0.0, 0.0)
+    present = values[~values.isnan()]
+    low, high = (float(end) for end in present.aminmax()) if len(present) else (0.0, 0.0)
     colormap = matplotlib.colormaps["viridis"]
     colors = [
         _OTHERS if math.isnan(value) else to_hex(colormap((value - low) / ((high - low) or 1.0)))

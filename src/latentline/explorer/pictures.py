@@ -22,6 +22,11 @@ def scale_of(images: Tensor, columns: int, side: int = _SIDE) -> int:
     return max(1, min(side // width, _WIDTH // (columns * (width + 2))))
 
 
+def columns_for(images: Tensor) -> int:
+    """Return how many of the images (N, C, H, W) fit into a row, each enlarged at least twice: 4 to 10."""
+    return min(len(images), max(4, min(10, _WIDTH // (2 * (images.shape[-1] + 2)))))
+
+
 def grid(
     images: Tensor,
     columns: int,

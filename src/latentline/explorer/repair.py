@@ -21,7 +21,7 @@ def can_repair(session: Session) -> bool:
 
 
 def mask_of_layers(layers: list[NDArray[Any]], sides: tuple[int, int]) -> Tensor:
-    """Return the painted pixels, bool (H, W): those of which a layer covers any part.
+    """Return the painted pixels, bool (H, W): those that a layer covers by more than a quarter.
 
     Args:
         layers: RGBA uint8 (h, w, 4) each, of any size.

@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 
 from latentline.explorer.interpolation import MAX_IMAGES, WAYS, interpolate
-from latentline.explorer.pictures import animation, grid
+from latentline.explorer.pictures import animation, columns_for, grid
 from latentline.explorer.session import Session
 from latentline.explorer.tabs.common import ImagePicker, Outbox, friendly, hint, picture, whole
 
@@ -37,6 +37,6 @@ def build(session: Session, outbox: Outbox) -> None:
         images = interpolate(
             session, first.pick(*values[:3]), last.pick(*values[3:6]), whole(values[7], "images"), values[6]
         )
-        return grid(images, min(len(images), 8)), str(animation(outbox.folder() / "interpolation.gif", images))
+        return grid(images, min(8, columns_for(images))), str(animation(outbox.folder() / "interpolation.gif", images))
 
     button.click(action, [*first.inputs, *last.inputs, way, count], [strip, loop], api_name="interpolate")

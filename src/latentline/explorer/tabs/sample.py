@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 
 from latentline.core.attributes import CLASS, Attribute
-from latentline.explorer.pictures import grid
+from latentline.explorer.pictures import columns_for, grid
 from latentline.explorer.sampling import MAX_COUNT, MAX_SCALE, MAX_STEPS, SampleRequest, draw, samplers
 from latentline.explorer.session import Session
 from latentline.explorer.tabs.common import IN_TURN, Outbox, friendly, hint, picture, whole
@@ -66,11 +66,10 @@ def build(session: Session, outbox: Outbox) -> Any:
             *guidance,
         )
         drawn = draw(session, request, lambda share: progress(share, desc="Drawing"))
-        columns = min(request.count, 10)
         files = drawn.save(outbox.folder())
         times = [f"t = {t:.2f}" for t in drawn.times]
         return (
-            grid(drawn.images, columns),
+            grid(drawn.images, columns_for(drawn.images)),
             grid(drawn.trajectory.flatten(0, 1), len(times), heads=times),
             *map(str, files),
         )
