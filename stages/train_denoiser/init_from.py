@@ -5,11 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from latentline.core.errors import UserError
 from latentline.core.files import refusing_earlier_versions, sha256_bytes, sha256_file
-from latentline.denoisers.load import Denoiser, without_guide
+from latentline.denoisers.load import Denoiser, load_guide, without_guide
 from latentline.interop.diffusers_folder import CONFIG, read_diffusers_folder
 from latentline.interop.published_dit import CONVENTIONS, from_published, published_names, published_settings
 from latentline.latents.cache import LatentStats
@@ -29,7 +29,7 @@ def begin_with(
     settings: dict[str, Any],
     constructor: dict[str, Any],
     stats: LatentStats,
-) -> str:
+) -> tuple[str, nn.Module | None]:
     """Copy the weights in ``params.init_from`` into ``denoiser``.
 
     They are a checkpoint of another run, or published weights of DiT or SiT. The log has a warning where another run's
@@ -43,7 +43,7 @@ def begin_with(
         stats: of the latents that it will train on.
 
     Returns:
-        sha256 of the file of weights.
+        sha256 of the file of weights, and the guide that a checkpoint may have.
 
     Raises:
         UserError: the path holds neither a checkpoint of a denoiser nor published weights, or not the one of
@@ -51,7 +51,7 @@ def begin_with(
     """
     folder = Path(params.init_from)
     if folder.suffix in _FILES or (folder / CONFIG).is_file():
-        return _begin_with_published(denoiser, params, constructor, folder)
+        return _begin_with_published(denoiser, params, constructor, folder), None
     checkpoint = initial_checkpoint("denoiser", folder, params.init_from_sha256)
     with refusing_earlier_versions(checkpoint.path, "train_denoiser"):
         found = _shaping(checkpoint.name, checkpoint.constructor, checkpoint.settings)
@@ -66,7 +66,7 @@ def begin_with(
         new = {name: own for name, own in denoiser.network.state_dict().items() if "embedding.interval." in name}
         checkpoint = replace(checkpoint, tensors=new | checkpoint.tensors)  # they start at zero, as velocities
     without_guide(checkpoint).load_into(denoiser.network)
-    return checkpoint.sha256
+    return checkpoint.sha256, load_guide(checkpoint, denoiser.device)
 
 
 def _begin_with_published(denoiser: Denoiser, params: DenoiserParams, constructor: dict[str, Any], path: Path) -> str:

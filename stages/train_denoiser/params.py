@@ -105,14 +105,6 @@ class TextEncoderParams(Section):
     """Attention heads, a divisor of the width; text.encoder transformer only."""
 
 
-class DenoiserOptimizerParams(OptimizerParams):
-    """The optimizer and its learning rate schedule. A setting that the choice does not use has no effect."""
-
-    name: Literal["adamw", "muon"] = "muon"
-    """adamw | muon (matrices and kernels between the first and the last layer by Muon, all else by AdamW); see
-    docs/denoisers.md."""
-
-
 class DenoiserParams(Section):
     """Settings of stage ``train_denoiser``."""
 
@@ -174,7 +166,10 @@ class DenoiserParams(Section):
     text: TextEncoderParams = TextEncoderParams()
     process: ProcessParams = ProcessParams()
     preview: PreviewParams = PreviewParams()
-    optimizer: DenoiserOptimizerParams = DenoiserOptimizerParams(batch_size=64, warmup_steps=200, decay_fraction=0.4)
+    muon: bool = True
+    """Whether Muon moves the matrices and kernels between the first and the last layer; AdamW moves all else. See
+    docs/denoisers.md."""
+    optimizer: OptimizerParams = OptimizerParams(batch_size=64, warmup_steps=200, decay_fraction=0.4)
 
     def constructor(self) -> dict[str, Any]:
         """Return the arguments of the network ``name``, without the latent's shape and the condition's width."""

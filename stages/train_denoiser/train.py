@@ -115,7 +115,8 @@ def build(
         settings["text"] = {"tokenizer": tokenizer.json, "length": tokenizer.length, **encoder}
         trained_on["tokens"] = tokens_digest()
     if params.init_from != NO_WEIGHTS:
-        trained_on["init_from"] = begin_with(denoiser, params, settings, constructor, stats)
+        trained_on["init_from"], guide = begin_with(denoiser, params, settings, constructor, stats)
+        denoiser = replace(denoiser, guide=guide)
     checkpoint = {"kind": "denoiser", "name": params.name, "constructor": constructor, "settings": settings}
     return denoiser, {**checkpoint, "trained_on": trained_on}
 
@@ -189,18 +190,18 @@ def train(
 
     if params.epochs == 0:
         row = {"epoch": 0, "loss": math.nan, **on_epoch(denoiser.network.eval(), 0)}
-        return {params.ema_decays[0]: denoiser}, None, [row]
+        return {params.ema_decays[0]: denoiser}, denoiser.guide, [row]
     averages, guides = [Ema(denoiser.network, decay) for decay in params.ema_decays], []
-    if 0 < params.guide_epochs < params.epochs and denoiser.conditioning.is_conditional:
+    if params.guide_epochs and denoiser.conditioning.is_conditional:  # a longer run may use what this one does not
         steps = params.guide_epochs * order.steps_per_epoch
         guides.append(Ema(denoiser.network, params.ema_decays[0], steps))
-    by_muon = is_hidden_matrix if params.optimizer.name == "muon" else None
-    optimizer = replace(optimizer_of(params.optimizer), by_muon=by_muon)
+    optimizer = replace(optimizer_of(params.optimizer), by_muon=is_hidden_matrix if params.muon else None)
     size = order.batch_size
     config = TrainConfig("denoiser", params.epochs, order.steps_per_epoch, optimizer, saving, len(parts), size)
     _, history = fit(denoiser.network, loss, config, averages=[*averages, *guides], on_epoch=on_epoch, ranks=ranks)
     trained = {average.decay: replace(denoiser, network=average.model) for average in averages}
-    return trained, guides[0].model if guides else None, history
+    guide = guides[0].model if guides and params.guide_epochs < params.epochs else None
+    return trained, guide, history
 
 
 def best_average(averaged: dict[float, Denoiser], val: Latents, seed: int) -> tuple[Denoiser, dict[str, Any]]:

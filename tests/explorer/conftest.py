@@ -13,7 +13,7 @@ Open = Callable[[str], Session]
 
 
 @pytest.fixture
-def opened(small_runs: Callable[[str], SmallRun], monkeypatch: pytest.MonkeyPatch) -> Open:
+def opened(machine: None, small_runs: Callable[[str], SmallRun], monkeypatch: pytest.MonkeyPatch) -> Open:
     """Return a function that enters the folder of a kind of run and opens it."""
 
     def enter(kind: str) -> Session:

@@ -29,9 +29,10 @@ def test_a_class_has_the_images_that_it_has_in_turn(session):
     assert (drawn.labels.values[:, 0] == 1).all()
 
 
-def test_attributes_are_set_and_change_the_images(session):
-    level = SampleRequest.of_run(session, count=3, values={"level": 200.0, "colour": "blue", "dotted": 1})
-    drawn = draw(session, level)
+def test_attributes_are_set_and_change_the_images(session, awake):
+    awake(session.model.denoiser.network)  # it has hardly been trained
+    values = {"level": 200.0, "colour": "blue", "dotted": 1}
+    drawn = draw(session, SampleRequest.of_run(session, count=3, values=values))
     names = drawn.labels.names
     assert drawn.labels.values[:, names.index("level")].tolist() == [200.0] * 3
     assert drawn.labels.values[:, names.index("dotted")].tolist() == [1.0] * 3
@@ -95,12 +96,13 @@ def test_bad_values_are_refused(session, bad):
 
 
 @pytest.mark.slow
-def test_a_prompt_changes_the_samples(captioned, monkeypatch):
+def test_a_prompt_changes_the_samples(captioned, monkeypatch, awake):
     from latentline.explorer.session import open_session
 
     monkeypatch.chdir(captioned.folder)
     session = open_session(torch.device("cpu"))
     assert session.takes_captions
+    awake(session.model.denoiser.network)  # it has hardly been trained
     plain, red, blue = (
         draw(session, SampleRequest.of_run(session, count=2, prompt=prompt)).images
         for prompt in ("", "a red square", "a blue bar")

@@ -104,7 +104,7 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("denoiser.blocks", 0),
     ("denoiser.label_dropout", 1.0),
     ("denoiser.guide_epochs", -1),
-    ("denoiser.optimizer.name", "sgd"),
+    ("denoiser.muon", "always"),
     ("sample.guide", "late"),
     ("denoiser.preview.every_epochs", -1),
     ("denoiser.preview.guidance_scale", -1.0),

@@ -36,6 +36,7 @@ SHAPE_NO_NETWORK = {
         "process",
         "objective",  # sets the constructor's average_velocity
         "mean_flow",
+        "muon",
         "preview",
         "optimizer",
     },

@@ -48,6 +48,18 @@ def without_guide(checkpoint: Checkpoint) -> Checkpoint:
     return replace(checkpoint, tensors=tensors)
 
 
+def load_guide(checkpoint: Checkpoint, device: torch.device) -> nn.Module | None:
+    """Build the guide of a denoiser's checkpoint; None where it has none."""
+    tensors = {
+        name.removeprefix(_GUIDE): value for name, value in checkpoint.tensors.items() if name.startswith(_GUIDE)
+    }
+    if not tensors:
+        return None
+    guide = build_denoiser(checkpoint.name, **checkpoint.constructor)
+    replace(checkpoint, tensors=tensors).load_into(guide)
+    return to_device(guide.eval().requires_grad_(False), device)
+
+
 def load_denoiser(device: torch.device, stats: LatentStats, root: Path = Path()) -> Denoiser:
     """Load the denoiser in ``root``/checkpoints/denoiser.
 
@@ -75,12 +87,7 @@ def load_denoiser(device: torch.device, stats: LatentStats, root: Path = Path())
         encoder = None if text is None or "encoder" not in text else EncoderInfo(**text["encoder"])
         states = None if encoder is None else CaptionStates(encoder, root, device)
         conditioning = conditioning_on(checkpoint.settings["condition"], stats.schema, tokenizer, states)
-    guiding = {
-        name.removeprefix(_GUIDE): tensor for name, tensor in checkpoint.tensors.items() if name.startswith(_GUIDE)
-    }
-    guide = build_denoiser(checkpoint.name, **checkpoint.constructor) if guiding else None
-    for part, weights in ((network, without_guide(checkpoint)), (guide, replace(checkpoint, tensors=guiding))):
-        if part is not None:
-            weights.load_into(part)
-            to_device(part.eval().requires_grad_(False), device)
-    return Denoiser(network, process, conditioning, tuple(checkpoint.constructor["latent_shape"]), device, guide)
+    without_guide(checkpoint).load_into(network)
+    to_device(network.eval().requires_grad_(False), device)
+    shape, guide = tuple(checkpoint.constructor["latent_shape"]), load_guide(checkpoint, device)
+    return Denoiser(network, process, conditioning, shape, device, guide)

@@ -23,8 +23,8 @@ _SHARE_OF_A_GPU = 4  # a quarter of its memory may hold them
 
 
 def optimizer_of(params: OptimizerParams) -> Optimizer:
-    """Return the loop's optimizer settings from an ``optimizer`` section: AdamW's."""
-    return Optimizer(**params.model_dump(include=OptimizerParams.model_fields.keys() - {"batch_size", "accumulate"}))
+    """Return the loop's optimizer settings from an ``optimizer`` section."""
+    return Optimizer(**params.model_dump(exclude={"batch_size", "accumulate"}))
 
 
 def resident(rows: ShardedArray, device: torch.device) -> RowSource:

@@ -28,6 +28,7 @@ class Muon(torch.optim.AdamW):
         lr: learning rate of both.
         betas: of AdamW.
         weight_decay: decoupled, of both.
+        dtype: in which momenta are orthogonalised, float32 or bfloat16.
     """
 
     def __init__(
@@ -37,9 +38,11 @@ class Muon(torch.optim.AdamW):
         lr: float,
         betas: tuple[float, float],
         weight_decay: float,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         groups = [{"params": list(others)}, {"params": list(matrices)}]
         super().__init__(groups, lr=lr, betas=betas, weight_decay=weight_decay, fused=True)
+        self._dtype = dtype
         self._shapes: dict[tuple[int, int], list[nn.Parameter]] = defaultdict(list)
         for parameter in groups[1]["params"]:
             self._shapes[len(parameter), parameter[0].numel()].append(parameter)
@@ -67,7 +70,8 @@ class Muon(torch.optim.AdamW):
             taken = gradient.new_ones(()) if found_inf is None else 1 - found_inf
             gradient = gradient.where(taken > 0, 0)
             momentum = momentum.lerp(gradient, (1 - _MOMENTUM) * taken)
-            update = orthogonalised(gradient.lerp(momentum, _MOMENTUM))  # Nesterov's
+            nesterov = gradient.lerp(momentum, _MOMENTUM)
+            update = orthogonalised(nesterov.to(self._dtype)).to(nesterov.dtype)
             rate = group["lr"] * taken
             scaled = update * (rate * _RMS * max(shape) ** 0.5)
             for row, parameter in enumerate(moved):
@@ -80,14 +84,13 @@ class Muon(torch.optim.AdamW):
 def orthogonalised(matrices: Tensor) -> Tensor:
     """Return matrices (N, rows, columns) with about the same singular vectors, and singular values from 0.7 to 1.2.
 
-    Five steps of a Newton-Schulz iteration; a zero matrix stays zero. On a GPU it computes in bfloat16.
+    Five steps of a Newton-Schulz iteration; a zero matrix stays zero.
     """
     a, b, c = _COEFFICIENTS
     x = matrices / (torch.linalg.matrix_norm(matrices)[:, None, None] + 1e-7)
-    x = x.bfloat16() if x.is_cuda else x
     wide = x.shape[1] <= x.shape[2]
     x = x if wide else x.mT
     for _ in range(_ITERATIONS):
         gram = x @ x.mT  # (N, r, r) with the fewer rows or columns r
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x if wide else x.mT).to(matrices.dtype)
+    return x if wide else x.mT

@@ -39,7 +39,8 @@ class Optimizer:
         others: list[nn.Parameter] = []
         for name, parameter in network.named_parameters():
             (matrices if self.by_muon(name, parameter) else others).append(parameter)
-        return Muon(matrices, others, self.lr, (beta1, beta2), self.weight_decay)
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        return Muon(matrices, others, self.lr, (beta1, beta2), self.weight_decay, dtype)
 
     def rate(self, step: int, total_steps: int, steps_per_epoch: int) -> float:
         """Return the learning rate at ``step``, counted from 0."""
