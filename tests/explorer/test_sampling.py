@@ -1,6 +1,8 @@
 """The explorer draws the images of stage ``sample``, and refuses bad values."""
 
+import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -21,6 +23,19 @@ def test_with_the_settings_of_the_run_the_samples_are_those_of_the_stage(session
     stored = _generated(session)
     assert torch.equal(drawn.images, stored.images[torch.arange(12)])
     assert torch.equal(drawn.labels.values, stored.labels.values[:12])
+
+
+def test_the_guide_guides_where_the_run_says_so(session, awake):
+    denoiser = session.model.denoiser
+    guided = replace(denoiser, guide=awake(copy.deepcopy(denoiser.network)))
+    session.model = replace(session.model, trained_denoiser=guided)
+    request = SampleRequest.of_run(session, count=3)
+    images = {}
+    for guide in ("early", "own"):
+        session.settings["sample.guide"] = guide
+        images[guide] = draw(session, request).images
+    assert torch.equal(images["own"], _generated(session).images[:3])
+    assert not torch.equal(images["own"], images["early"])
 
 
 def test_a_class_has_the_images_that_it_has_in_turn(session):

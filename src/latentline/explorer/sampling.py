@@ -177,7 +177,8 @@ def _config(session: Session, request: SampleRequest) -> SamplingConfig:
         negative = conditioning.tokenizer.encode([request.negative_prompt.strip()], "prompts")
     rescale = session.setting("sample.guidance_rescale", 0.0)
     sampler = partial(build_sampler, request.sampler, options)
-    return SamplingConfig(sampler, times, Guidance(scale, start, end, rescale), negative)
+    early = session.setting("sample.guide", "own") == "early"
+    return SamplingConfig(sampler, times, Guidance(scale, start, end, rescale, early), negative)
 
 
 def _labels(session: Session, request: SampleRequest, first: int) -> tuple[LabelTable, Tensor]:
