@@ -1,8 +1,6 @@
 """Choose what images are edited towards, and the direction of each such target in the latents."""
 
 import logging
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,13 +8,12 @@ from torch import Tensor
 
 from latentline.core.labels import LabelTable, Schema
 from latentline.core.seeds import generator
-from latentline.editing.directions import mean_differences, random_directions, spread, unit
-from latentline.editing.targets import Target, all_targets, require_names
-from latentline.latents.cache import LatentStats, read_latents
+from latentline.editing.directions import random_directions, spread, unit
+from latentline.editing.measured import measured_latents
+from latentline.editing.targets import Target, all_targets, evenly_spaced, require_names, target_differences
+from latentline.latents.cache import LatentStats
 from latentline.probes.load import load_latent_classifiers
 from stages.manipulate.params import ManipulateParams
-
-_MAX_NUMBERS = 1 << 28  # of the training latents that directions are measured on: 1 GiB
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +42,7 @@ def edit_directions(
     Raises:
         UserError: an unknown target name, or latent classifiers of other latents.
     """
-    z0, train_values = _training_latents(seed, stats)
+    z0, train_values = measured_latents(seed, stats)
     targets, normals = _choose_targets(params, stats.schema, z0, train_values, labels.values)
     if not targets:
         none = Directions(normals, torch.empty(0))
@@ -54,14 +51,6 @@ def edit_directions(
     scales = spread(z0, vectors)
     random = random_directions(vectors, generator(seed, "manipulate", "random"))
     return targets, Directions(vectors, scales), Directions(random, scales)
-
-
-def _training_latents(seed: int, stats: LatentStats) -> tuple[Tensor, Tensor]:
-    """Read standardised flat training latents (N, F), at most 1 GiB of them, and the values (N, A) of their labels."""
-    train = read_latents("train")
-    most = _MAX_NUMBERS // math.prod(stats.shape)
-    rows = torch.randperm(len(train.labels), generator=generator(seed, "manipulate", "measured"))[:most].sort()[0]
-    return stats.normalizer.standardise(train.latents[rows]).flatten(1), train.labels.values[rows]
 
 
 def _choose_targets(
@@ -83,11 +72,7 @@ def _choose_targets(
     if params.direction == "classifier":
         normals = load_latent_classifiers().probe.weight  # (K, F), one per target
     elif every:
-        matches, unknown = (
-            torch.stack([found(target, train_values) for target in every], dim=1)
-            for found in (Target.matches, Target.unknown)
-        )  # (N, K) each
-        normals = mean_differences(z0, matches, unknown)
+        normals = target_differences(every, z0, train_values)
     else:
         normals = z0[:0]
     rows = [row for row, target in enumerate(every) if len(target.non_matching(values, 1)) and normals[row].any()]
@@ -100,8 +85,3 @@ def _choose_targets(
         log.info("editing towards %d of %d targets (manipulate.targets)", params.targets, len(rows))
         rows = evenly_spaced(rows, params.targets)
     return [every[row] for row in rows], normals[rows]
-
-
-def evenly_spaced(rows: Sequence[int], count: int) -> list[int]:
-    """Return ``count`` of more ``rows``, evenly spaced, beginning with the first."""
-    return [rows[index * len(rows) // count] for index in range(count)]

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from latentline.core.attributes import CLASS, Attribute
 from latentline.core.errors import UserError
+from latentline.editing.directions import mean_differences
 
 _MAX_LISTED = 60  # names in an error
 
@@ -76,3 +78,22 @@ def require_names(setting: str, wanted: Sequence[str], names: Sequence[str]) -> 
                 raise UserError(f"{setting} ({name!r}) must be empty for images without labels; remove the name")
             listed = ", ".join([*names[:_MAX_LISTED], *(["..."] if len(names) > _MAX_LISTED else [])])
             raise UserError(f"{setting} ({name!r}) must be one of {listed}; correct it")
+
+
+def target_differences(targets: Sequence[Target], latents: Tensor, values: Tensor) -> Tensor:
+    """Return :func:`mean_differences` of the targets, (K, F), K > 0.
+
+    Args:
+        targets: K of them.
+        latents: (N, F).
+        values: of the labels of the same images, (N, A).
+    """
+    matches, unknown = (
+        torch.stack([found(target, values) for target in targets], dim=1) for found in (Target.matches, Target.unknown)
+    )  # (N, K) each
+    return mean_differences(latents, matches, unknown)
+
+
+def evenly_spaced(rows: Sequence[int], count: int) -> list[int]:
+    """Return ``count`` of more ``rows``, evenly spaced, beginning with the first."""
+    return [rows[index * len(rows) // count] for index in range(count)]

@@ -16,8 +16,8 @@ from latentline.denoisers.guidance import Guidance
 from latentline.denoisers.sampling import conditioned_model
 from latentline.diffusion.dpmpp_2m import dpmpp_2m
 from latentline.diffusion.sdedit import sdedit
-from latentline.editing.directions import mean_differences, spread, unit
-from latentline.editing.targets import Target, all_targets, require_names
+from latentline.editing.directions import spread, unit
+from latentline.editing.targets import Target, all_targets, require_names, target_differences
 from latentline.explorer.session import Session
 from latentline.explorer.start_images import StartImage, decoded, named
 
@@ -77,9 +77,8 @@ def directions(session: Session) -> tuple[Direction, ...]:
     if session.classifiers is not None:
         targets, normals = all_targets(session.classifiers.schema), session.classifiers.probe.weight
     else:
-        targets, values = all_targets(session.schema), gallery.labels.values
-        found = ([one.matches(values) for one in targets], [one.unknown(values) for one in targets])
-        normals = mean_differences(gallery.flat, *(torch.stack(columns, dim=1) for columns in found))
+        targets = all_targets(session.schema)
+        normals = target_differences(targets, gallery.flat, gallery.labels.values)
     rows = [row for row in range(len(targets)) if bool(normals[row].any())]
     vectors = unit(normals[rows])
     scales = spread(gallery.flat, vectors).tolist()

@@ -9,8 +9,9 @@ import matplotlib
 import torch
 import torch.nn.functional as F
 from matplotlib.colors import to_hex
-from PIL import Image
 from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
+from torchvision.utils import make_grid
 
 from latentline.core.attributes import Attribute, most_frequent
 from latentline.explorer.latent_map import LatentMap
@@ -88,13 +89,9 @@ def _thumbnails(images: Tensor) -> tuple[int, int, str]:
     """Return columns, rows and the PNG in base64 of all images (N, C, H, W) side by side."""
     if max(images.shape[-2:]) > _THUMBNAIL:
         images = F.interpolate(images.float(), (_THUMBNAIL, _THUMBNAIL), mode="area").round().to(torch.uint8)
-    count, channels, height, width = images.shape
-    columns = max(1, round(count**0.5))
-    rows = -(-count // columns)
-    cells = torch.zeros(rows * columns, channels, height, width, dtype=torch.uint8)
-    cells[:count] = images
-    sheet = cells.reshape(rows, columns, channels, height, width).permute(0, 3, 1, 4, 2)  # (rows, H, columns, W, C)
-    pixels = sheet.reshape(rows * height, columns * width, channels).numpy()
+    columns = max(1, round(len(images) ** 0.5))
+    rows = -(-len(images) // columns)
+    sheet = to_pil_image(make_grid(images, columns, padding=0))
     file = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if channels == 1 else pixels).save(file, "PNG")
+    sheet.save(file, "PNG")
     return columns, rows, base64.b64encode(file.getvalue()).decode()

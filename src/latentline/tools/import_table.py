@@ -11,7 +11,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "diffusion": {"core"},
     "evaluation": {"core"},
     "figures": {"core"},
-    "editing": {"core"},
+    "editing": {"core", "latents"},
     "probes": {"core"},
     "latents": {"core"},
     "runtime": {"core"},

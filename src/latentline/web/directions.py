@@ -1,6 +1,5 @@
 """The directions of the page's sliders: those of stage ``manipulate``."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +8,13 @@ import torch
 from torch import Tensor
 
 from latentline.core.paths import LATENT_CLASSIFIERS, LATENT_SHARDS
-from latentline.core.seeds import generator
-from latentline.editing.directions import mean_differences, spread, unit
-from latentline.editing.targets import Target, all_targets, require_names
-from latentline.latents.cache import LatentStats, read_latents
+from latentline.editing.directions import spread, unit
+from latentline.editing.measured import measured_latents
+from latentline.editing.targets import Target, all_targets, evenly_spaced, require_names, target_differences
+from latentline.latents.cache import LatentStats
 from latentline.probes.load import load_latent_classifiers
 from latentline.tools import onnx_run
 
-_MAX_NUMBERS = 1 << 28  # of the training latents that are measured: 1 GiB, as in manipulate
 _DRAWN = 512  # latents that are measured in place of missing training latents
 _BATCH = 64
 
@@ -45,22 +43,14 @@ def page_directions(settings: Any, seed: int, stats: LatentStats, exported: Path
     by_classifier = settings.direction == "classifier"
     if not targets or not (LATENT_CLASSIFIERS.exists() if by_classifier else trained):
         return None
-    z0, values = _training_latents(seed, stats) if trained else (_drawn_latents(exported), torch.empty(0))
-    normals = load_latent_classifiers().probe.weight if by_classifier else _differences(targets, z0, values)
+    z0, values = measured_latents(seed, stats) if trained else (_drawn_latents(exported), torch.empty(0))
+    normals = load_latent_classifiers().probe.weight if by_classifier else target_differences(targets, z0, values)
     wanted = set(settings.target_names or names)
     rows = [row for row, name in enumerate(names) if name in wanted and normals[row].any()]
     if len(rows) > settings.targets:
-        rows = [rows[index * len(rows) // settings.targets] for index in range(settings.targets)]
+        rows = evenly_spaced(rows, settings.targets)
     vectors = unit(normals[rows])
     return [targets[row] for row in rows], vectors * spread(z0, vectors)[:, None]
-
-
-def _training_latents(seed: int, stats: LatentStats) -> tuple[Tensor, Tensor]:
-    """Read standardised flat training latents (N, F), and the values (N, A) of their labels."""
-    train = read_latents("train")
-    chosen = torch.randperm(len(train.labels), generator=generator(seed, "manipulate", "measured"))
-    rows = chosen[: _MAX_NUMBERS // math.prod(stats.shape)].sort()[0]
-    return stats.normalizer.standardise(train.latents[rows]).flatten(1), train.labels.values[rows]
 
 
 def _drawn_latents(exported: Path) -> Tensor:
@@ -72,10 +62,3 @@ def _drawn_latents(exported: Path) -> Tensor:
     batches = [slice(start, start + _BATCH) for start in range(0, _DRAWN, _BATCH)]
     drawn = np.concatenate([pipeline.latents(noise[rows], condition[rows]) for rows in batches])
     return torch.from_numpy(drawn).flatten(1)
-
-
-def _differences(targets: list[Target], z0: Tensor, values: Tensor) -> Tensor:
-    """Return the mean latent of each target's images minus the mean of all others, (K, F)."""
-    matches = torch.stack([target.matches(values) for target in targets], dim=1)
-    unknown = torch.stack([target.unknown(values) for target in targets], dim=1)
-    return mean_differences(z0, matches, unknown)
