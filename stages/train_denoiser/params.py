@@ -148,7 +148,7 @@ class DenoiserParams(Section):
     is conditioned on."""
     label_dropout: Fraction = 0.1
     """Fraction of training examples with the null condition, for classifier-free guidance."""
-    ema_decays: Annotated[list[Fraction], Field(min_length=1)] = Field(default=[0.999])
+    ema_decays: Annotated[list[Fraction], Field(min_length=1)] = Field(default=[0.999, 0.997])
     """Decays per step of averaged weights (EMA), after a warm-up. Of several averages, sampling uses the one with the
     lowest validation loss; loss curves and previews use the first."""
     guide_epochs: Count = 1
