@@ -17,17 +17,22 @@ from latentline.diffusion.mean_flow import MeanFlow
 from latentline.diffusion.path import NoisePath
 from latentline.diffusion.process import Process
 from latentline.diffusion.time_grid import build_time_grid
+from latentline.samplers.ddpm import Variance
 from latentline.samplers.registry import SamplerOptions, build_sampler, require_serves
 
 
 @dataclass(frozen=True)
-class SamplingSettings(SamplerOptions):
+class SamplingSettings:
     """The settings of section ``sample`` that one sample depends on; stages/sample/params.py describes each."""
 
     sampler: str = "dpmpp_2m"
     steps: int = 16
     time_grid: str = "uniform"
     time_shift: float = 1.0
+    eta: float = 0.0
+    variance: Variance = "posterior"
+    sigma_scale: float = 1.0
+    diffusion: float = 0.5
     guidance_scale: float = 1.0
     guidance_start: float = 0.0
     guidance_end: float = 1.0
@@ -39,6 +44,11 @@ class SamplingSettings(SamplerOptions):
     def of(cls, section: object) -> "SamplingSettings":
         """Return the settings in section ``sample`` of params.yaml."""
         return cls(**{field.name: getattr(section, field.name) for field in fields(cls)})
+
+    @property
+    def options(self) -> SamplerOptions:
+        """The options of all samplers."""
+        return SamplerOptions(self.eta, self.variance, self.sigma_scale, self.diffusion)
 
     def times(self, path: NoisePath) -> Tensor:
         """Return the time grid (K + 1,) for a denoiser of this path."""
@@ -74,7 +84,7 @@ class SamplingSettings(SamplerOptions):
                 )
             negative = conditioning.tokenizer.encode([self.negative_prompt], "prompts")
         return SamplingConfig(
-            partial(build_sampler, self.sampler, self),
+            partial(build_sampler, self.sampler, self.options),
             self.times(process.path),
             Guidance(scale, self.guidance_start, self.guidance_end, self.guidance_rescale, early=self.guide == "early"),
             negative,

@@ -123,7 +123,7 @@ class LatentlinePipeline(DiffusionPipeline):  # type: ignore[misc]
             "negative_prompt": negative_prompt,
         }
         given = {name: value for name, value in changes.items() if value is not None}
-        sampling = SamplingSettings(**settings["sampling"] | given)
+        sampling = SamplingSettings(**{**settings["sampling"], **given})
         require_integer("num_inference_steps", sampling.steps, 1)
         config = sampling.config(denoiser)
         away_from = None

@@ -97,8 +97,10 @@ def pipeline_json(
         )
     sampling = SamplingSettings.of(settings)
     guidance = sampling.config(denoiser, "sample.").guidance
-    if settings.sampler == "mean_flow" or is_stochastic(settings.sampler, sampling):
-        plain = ", ".join(name for name in SAMPLERS if name != "mean_flow" and not is_stochastic(name, sampling))
+    if settings.sampler == "mean_flow" or is_stochastic(settings.sampler, sampling.options):
+        plain = ", ".join(
+            name for name in SAMPLERS if name != "mean_flow" and not is_stochastic(name, sampling.options)
+        )
         raise UserError(
             f"sample.sampler ({settings.sampler}) must be one of {plain} for an export, whose sampler is a table "
             "without noise of its own or average velocities; set it to unipc"
@@ -155,7 +157,7 @@ def table_of_steps(settings: Any, process: Process, steps: int) -> dict[str, Any
     """
     sampling = replace(SamplingSettings.of(settings), steps=steps)
     times = sampling.times(process.path)
-    sampler = build_sampler(sampling.sampler, sampling, lambda step: torch.empty(0))
+    sampler = build_sampler(sampling.sampler, sampling.options, lambda step: torch.empty(0))
     return {"times": times.tolist(), **sampler_table(sampler, process, times)}
 
 
