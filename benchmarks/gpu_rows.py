@@ -44,12 +44,12 @@ from latentline.runtime.parallel import Ranks, init_distributed
 from latentline.runtime.peak import peak_tflops
 from latentline.runtime.precision import Precision, inference
 from latentline.runtime.resume import ResumeFile
+from latentline.samplers.settings import SamplingSettings
 from latentline.tools.params_file import read_recipe
 from latentline.training.flops import FlopCounter
 from latentline.training.loop import Saving
 from latentline.training.progress import Speed
 from latentline.training.step_inputs import RowSource
-from stages.sample.draw import sampling_config
 from stages.train_autoencoder.train import TrainingContext, train_autoencoder
 from stages.train_denoiser.latents import Latents
 from stages.train_denoiser.train import train as train_denoiser
@@ -153,7 +153,7 @@ def _denoiser(row: Row, effort: Effort, device: torch.device, ranks: Ranks) -> R
 
     if row.task == "sample":
         labels, indices = split(_images(row, effort)).labels, torch.arange(_images(row, effort))
-        config = sampling_config(params.sample, denoiser)
+        config = SamplingSettings.of(params.sample).config(denoiser, "sample.")
         network.eval().requires_grad_(False)
         with compiled(row.compiled, device, graph_modules(network)):
             return _called(row, effort, device, lambda: draw_latents(denoiser, config, 0, "gpu", indices, labels))

@@ -20,6 +20,7 @@ from latentline.diffusion.process import PATHS, require_compatible
 from latentline.diffusion.time_grid import build_time_grid
 from latentline.editing.targets import all_targets, require_names
 from latentline.samplers.registry import require_serves
+from latentline.samplers.settings import SamplingSettings
 from latentline.training.params import OptimizerParams
 from stages.download.params import DataParams
 from stages.encode_and_cache_latents.params import LatentsParams
@@ -117,7 +118,6 @@ class Params(Section):
                 "denoiser.attention_levels ([]) must name a level for a unet that is conditioned on captions; "
                 f"set it to [{len(denoiser.channels) - 1}], or denoiser.condition to class or none"
             )
-
         if captions and (accumulate := self.feature_extractor.optimizer.accumulate) > 1:
             raise UserError(
                 f"feature_extractor.optimizer.accumulate ({accumulate}) must be 1 for images with captions, since the "
@@ -181,7 +181,8 @@ class Params(Section):
                 raise ValueError(f"{section}.{error}") from None
         if sample.sampler == "mean_flow":
             try:
-                sample.require_learnt(MeanFlow(**self.denoiser.mean_flow.field()), sample.guidance_scale)
+                field = MeanFlow(**self.denoiser.mean_flow.field())
+                SamplingSettings.of(sample).require_learnt(field, sample.guidance_scale, "sample.")
             except UserError as error:
                 raise ValueError(str(error)) from None
         inner = self.autoencoder.name == "diffae"

@@ -10,9 +10,8 @@ from latentline.data.captions import read_captions
 from latentline.data.store import read_card
 from latentline.latents.cache import read_latents
 from latentline.latents.tokens import write_tokens
-from latentline.runtime.compute import set_up
-from latentline.runtime.parallel import init_distributed
 from latentline.runtime.resumable_map import resumable_map
+from latentline.runtime.start import start
 from stages.encode_and_cache_latents.captions import EncodedCaptions
 from stages.encode_and_cache_latents.encode import encode_splits, resume_file
 from stages.encode_and_cache_latents.export import export_latents, require_exportable
@@ -28,9 +27,7 @@ def main() -> None:
     """
     params, seed, compute = load("latents", LatentsParams)
     text, _, _ = load("text", TextParams)
-    device, ranks = init_distributed(
-        set_up(compute.device, compute.threads, compute.deterministic), compute.devices, compute.nodes
-    )
+    device, ranks = start(compute)
     trained, card = load_autoencoder(device), read_card(PREPARED)
     if params.export:
         require_exportable(params.export, card, trained.network.latent_shape)

@@ -11,10 +11,9 @@ from latentline.data.samples import read_samples
 from latentline.data.store import ImageSplit, read_split
 from latentline.feature_extractors.load import load_feature_extractor
 from latentline.latents.cache import read_latents, read_stats
-from latentline.runtime.compute import set_up
-from latentline.runtime.parallel import init_distributed
 from latentline.runtime.resumable_map import resumable_map
 from latentline.runtime.resume import ResumeFile
+from latentline.runtime.start import start
 from stages.evaluate.accuracy_score import accuracy_scores, require_classes
 from stages.evaluate.caption_scores import caption_scores
 from stages.evaluate.diffusion_classifier import class_shares, diffusion_classifier_scores, load_class_conditional
@@ -33,9 +32,7 @@ def main() -> None:
     split (perfect latents) and decoded noise (an untrained denoiser).
     """
     params, seed, compute = load("evaluate", EvaluateParams)
-    device, ranks = init_distributed(
-        set_up(compute.device, compute.threads, compute.deterministic), compute.devices, compute.nodes
-    )
+    device, ranks = start(compute)
     autoencoder, extractor, stats = load_autoencoder(device), load_feature_extractor(device), read_stats()
     stats.require_autoencoder(autoencoder.sha256)
     generated = read_samples(GENERATED, autoencoder.sha256)

@@ -16,10 +16,9 @@ from latentline.core.paths import (
 from latentline.core.stage import run_stage
 from latentline.feature_extractors.load import load_feature_extractor
 from latentline.latents.cache import read_stats
-from latentline.runtime.compute import set_up
-from latentline.runtime.parallel import init_distributed
 from latentline.runtime.resumable_map import resumable_map
 from latentline.runtime.resume import ResumeFile
+from latentline.runtime.start import start
 from stages.manipulate.directions import edit_directions
 from stages.manipulate.edit import build_editor, edited_images
 from stages.manipulate.edit_inputs import image_files, read_edit_pool, select_batch, select_rows
@@ -35,9 +34,7 @@ def main() -> None:
     """Read section ``manipulate``, data, latents and checkpoints; write fig/manipulate and metrics/manipulate.json."""
     params, seed, compute = load("manipulate", ManipulateParams)
     files = image_files(Path(params.files))
-    device, ranks = init_distributed(
-        set_up(compute.device, compute.threads, compute.deterministic), compute.devices, compute.nodes
-    )
+    device, ranks = start(compute)
     autoencoder, extractor, stats = load_autoencoder(device), load_feature_extractor(device), read_stats()
     stats.require_autoencoder(autoencoder.sha256)
 

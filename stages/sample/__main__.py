@@ -13,10 +13,10 @@ from latentline.core.timing import record_timing
 from latentline.data.samples import write_samples
 from latentline.denoisers.build import graph_modules
 from latentline.runtime.compile import compiled, require_compiler
-from latentline.runtime.compute import peak_memory_mib, set_up
-from latentline.runtime.parallel import init_distributed
+from latentline.runtime.compute import peak_memory_mib
 from latentline.runtime.resumable_map import resumable_map
 from latentline.runtime.resume import ResumeFile
+from latentline.runtime.start import start
 from stages.sample.draw import STAGE, draw_images, load_image_sampler
 from stages.sample.params import SampleParams
 from stages.sample.report import write_report
@@ -25,9 +25,7 @@ from stages.sample.report import write_report
 def main() -> None:
     """Read section ``sample``, checkpoints and encoded_img; write data/generated, fig/sample, metrics/sample.json."""
     params, seed, compute = load("sample", SampleParams)
-    device, ranks = init_distributed(
-        set_up(compute.device, compute.threads, compute.deterministic), compute.devices, compute.nodes
-    )
+    device, ranks = start(compute)
     require_compiler(compute.compile, device)
     sampler = load_image_sampler(params, seed, device)
     autoencoder, labels = sampler.autoencoder.sha256, sampler.labels.select(sampler.denoiser.conditioning.names)

@@ -3,28 +3,23 @@
 The key of finished chunks covers this module and its imports. It therefore imports nothing that draws figures.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from latentline.autoencoders.load import TrainedAutoencoder, load_autoencoder
-from latentline.core.errors import UserError
 from latentline.core.finite import require_finite
 from latentline.core.labels import LabelTable
 from latentline.denoisers.conditioning import labels_for_samples
-from latentline.denoisers.guidance import Guidance
 from latentline.denoisers.load import Denoiser, load_denoiser
 from latentline.denoisers.sampling import SamplingConfig, draw_latents
 from latentline.diffusion.steps import Callback
-from latentline.diffusion.time_grid import build_time_grid
 from latentline.latents.cache import LatentStats, read_labels, read_stats
 from latentline.runtime.precision import Precision, inference
 from latentline.runtime.resumable_map import Chunk, ResumableMap
-from latentline.samplers.registry import SamplerOptions, build_sampler, require_serves
+from latentline.samplers.settings import SamplingSettings
 from stages.sample.params import SampleParams
 from stages.sample.prompts import read_prompts
 
@@ -83,7 +78,7 @@ def load_image_sampler(params: SampleParams, seed: int, device: torch.device) ->
     stats = read_stats()
     stats.require_autoencoder(autoencoder.sha256)
     denoiser = load_denoiser(device, stats)
-    config = sampling_config(params, denoiser)
+    config = SamplingSettings.of(params).config(denoiser, "sample.")
     cause, tokenizer = _probable_cause(params), denoiser.conditioning.tokenizer
     prompts, own = (None, None) if tokenizer is None else read_prompts(params, tokenizer, stats.schema)
     labels = labels_for_samples(read_labels(stats.schema), params.count)
@@ -91,37 +86,6 @@ def load_image_sampler(params: SampleParams, seed: int, device: torch.device) ->
         labels = own[torch.arange(params.count) % len(own)]
     in_turn = own is None
     return ImageSampler(autoencoder, denoiser, stats, config, labels, seed, cause, params.precision, prompts, in_turn)
-
-
-def sampling_config(params: SampleParams, denoiser: Denoiser) -> SamplingConfig:
-    """Return sampler, grid and guidance.
-
-    Raises:
-        UserError: the sampler cannot serve the denoiser's process, or one value has no standard deviation to rescale.
-    """
-    process = denoiser.process
-    require_serves(params.sampler, process.path.name, process.prediction, averages=process.mean_flow is not None)
-    scale = denoiser.conditioning.guidance(params.guidance_scale, "sample.guidance_scale")
-    if params.guidance_rescale and scale != 1 and math.prod(denoiser.latent_shape) == 1:
-        raise UserError(
-            f"sample.guidance_rescale ({params.guidance_rescale}) must be 0 for latents of a single value, which has "
-            "no standard deviation; set it to 0"
-        )
-    options = SamplerOptions(
-        eta=params.eta, variance=params.variance, sigma_scale=params.sigma_scale, diffusion=params.diffusion
-    )
-    if params.sampler == "mean_flow" and process.mean_flow is not None:
-        params.require_learnt(process.mean_flow, scale)
-    tokenizer = denoiser.conditioning.tokenizer
-    negative = tokenizer.encode([params.negative_prompt]) if tokenizer and params.negative_prompt else None
-    return SamplingConfig(
-        partial(build_sampler, params.sampler, options),
-        build_time_grid(params.time_grid, params.steps, process.path, params.time_shift),
-        Guidance(
-            scale, params.guidance_start, params.guidance_end, params.guidance_rescale, early=params.guide == "early"
-        ),
-        negative,
-    )
 
 
 def _probable_cause(params: SampleParams) -> str:

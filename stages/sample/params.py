@@ -4,9 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from latentline.core.errors import UserError
 from latentline.core.params import NO_PROMPTS, Positive, Scale, Section, Steps
-from latentline.diffusion.mean_flow import MeanFlow
 from latentline.runtime.precision import Precision
 
 
@@ -74,31 +72,3 @@ class SampleParams(Section):
         names = ("prompts", "prompts_file", "negative_prompt")
         given = [(name, getattr(self, name)) for name in names if getattr(self, name) != default[name].default]
         return given[0] if given else ("", None)
-
-    def require_learnt(self, field: MeanFlow, scale: float) -> None:
-        """Refuse guidance that sampler ``mean_flow`` cannot have, since its network guides itself.
-
-        Args:
-            field: whose averages the network has learnt.
-            scale: of guidance; 1 where the denoiser is unconditional.
-
-        Raises:
-            UserError: one line with the reason and the remedy.
-        """
-        if not (scale == 0 or 1 <= scale <= field.max_guidance_scale):
-            raise UserError(
-                f"sample.guidance_scale ({scale}) must be 0 or from 1 to {field.max_guidance_scale:g} with sampler "
-                "mean_flow; change it, or denoiser.mean_flow.max_guidance_scale"
-            )
-        for name, value, learnt in (
-            ("guidance_rescale", self.guidance_rescale, 0.0),
-            ("negative_prompt", self.negative_prompt, ""),
-            ("guidance_start", self.guidance_start, field.guidance_start),
-            ("guidance_end", self.guidance_end, field.guidance_end),
-        ):
-            if value != learnt and scale not in (0, 1):
-                remedy = f", or denoiser.mean_flow.{name}" if name in ("guidance_start", "guidance_end") else ""
-                raise UserError(
-                    f"sample.{name} ({value}) must be {learnt!r} with sampler mean_flow, whose network has learnt its "
-                    f"guidance; set it so{remedy}"
-                )

@@ -9,8 +9,7 @@ from latentline.core.stage import run_stage
 from latentline.data.store import read_card, read_split
 from latentline.runtime.checkpoint import save_checkpoint
 from latentline.runtime.compile import require_compiler
-from latentline.runtime.compute import set_up
-from latentline.runtime.parallel import init_distributed
+from latentline.runtime.start import start
 from stages.train_autoencoder.auxiliary_losses import save_discriminator
 from stages.train_autoencoder.auxiliary_report import draw_auxiliary_losses, perceptual_scores, report_perceptual
 from stages.train_autoencoder.diffae_report import draw_noise, noise_scores
@@ -23,13 +22,12 @@ from stages.train_autoencoder.train import TrainingContext, build_initial, const
 def main() -> None:
     """Read data/prepared; write the checkpoints, metrics and figures of the autoencoder and its discriminator."""
     params, seed, compute = load("autoencoder", AutoencoderParams)
-    device, ranks = init_distributed(
-        set_up(compute.device, compute.threads, compute.deterministic), compute.devices, compute.nodes, compute.strategy
-    )
+    device, ranks = start(compute, compute.strategy)
     require_compiler(compute.compile, device)
     card = read_card(PREPARED)
-    keeps_activations = not (compute.compile or compute.gradient_checkpointing)
-    autoencoder, trained_on = build_initial(params, card, device, seed, ranks, keeps_activations=keeps_activations)
+    autoencoder, trained_on = build_initial(
+        params, card, device, seed, ranks, keeps_activations=compute.keeps_activations
+    )
     perceptual = report_perceptual(params, device)
     test = read_split(PREPARED, "test")
     untrained, _ = score(autoencoder.eval(), test, device, seed)

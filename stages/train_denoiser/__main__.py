@@ -10,8 +10,7 @@ from latentline.latents.cache import read_stats
 from latentline.nn.gradient_checkpointing import checkpoint_blocks
 from latentline.runtime.checkpoint import save_checkpoint
 from latentline.runtime.compile import compiled, require_compiler
-from latentline.runtime.compute import set_up
-from latentline.runtime.parallel import init_distributed
+from latentline.runtime.start import start
 from latentline.training.config import saving_of
 from stages.train_denoiser.evaluate import evaluate
 from stages.train_denoiser.latents import read_split
@@ -23,13 +22,10 @@ from stages.train_denoiser.train import STAGE, best_average, build, train
 def main() -> None:
     """Read section ``denoiser`` and encoded_img; write checkpoints/denoiser, fig/denoiser and metrics/denoiser.json."""
     params, seed, compute = load("denoiser", DenoiserParams)
-    device, ranks = init_distributed(
-        set_up(compute.device, compute.threads, compute.deterministic), compute.devices, compute.nodes, compute.strategy
-    )
+    device, ranks = start(compute, compute.strategy)
     require_compiler(compute.compile, device)
     stats = read_stats()
-    keeps_activations = not (compute.compile or compute.gradient_checkpointing)
-    denoiser, checkpoint = build(params, stats, seed, device, ranks, keeps_activations=keeps_activations)
+    denoiser, checkpoint = build(params, stats, seed, device, ranks, keeps_activations=compute.keeps_activations)
     if compute.gradient_checkpointing:
         checkpoint_blocks(denoiser.network)
     splits = {name: read_split(name, stats, denoiser.conditioning, device) for name in ("train", "val", "test")}

@@ -43,7 +43,8 @@ def begin_with(
         stats: of the latents that it will train on.
 
     Returns:
-        sha256 of the file of weights, and the guide that a checkpoint may have.
+        sha256 of the file of weights; and the guide that a checkpoint may have, but with ``params.epochs`` above 0
+        None, since a training moves the weights away from it.
 
     Raises:
         UserError: the path holds neither a checkpoint of a denoiser nor published weights, or not the one of
@@ -66,7 +67,7 @@ def begin_with(
         new = {name: own for name, own in denoiser.network.state_dict().items() if "embedding.interval." in name}
         checkpoint = replace(checkpoint, tensors=new | checkpoint.tensors)  # they start at zero, as velocities
     without_guide(checkpoint).load_into(denoiser.network)
-    return checkpoint.sha256, load_guide(checkpoint, denoiser.device)
+    return checkpoint.sha256, None if params.epochs else load_guide(checkpoint, denoiser.device)
 
 
 def _begin_with_published(denoiser: Denoiser, params: DenoiserParams, constructor: dict[str, Any], path: Path) -> str:

@@ -12,8 +12,7 @@ from latentline.data.store import read_card, read_split
 from latentline.feature_extractors.load import with_pair
 from latentline.runtime.checkpoint import save_checkpoint
 from latentline.runtime.compile import compiled, require_compiler
-from latentline.runtime.compute import set_up
-from latentline.runtime.parallel import init_distributed
+from latentline.runtime.start import start
 from stages.train_feature_extractor.captions import read_tokens
 from stages.train_feature_extractor.params import FeatureExtractorParams
 from stages.train_feature_extractor.report import report, report_untrained
@@ -23,9 +22,7 @@ from stages.train_feature_extractor.train import build, saving_for, train, train
 def main() -> None:
     """Read section ``feature_extractor`` and data/prepared; write the checkpoint, fig/ and metrics/ of this stage."""
     params, seed, compute = load("feature_extractor", FeatureExtractorParams)
-    device, ranks = init_distributed(
-        set_up(compute.device, compute.threads, compute.deterministic), compute.devices, compute.nodes
-    )
+    device, ranks = start(compute)
     require_compiler(compute.compile, device)
     card, train_split = read_card(PREPARED), read_split(PREPARED, "train")
     captions = read_tokens(params.captions)

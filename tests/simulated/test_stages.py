@@ -1,6 +1,5 @@
 """Every stage that computes with a network runs on another device, mixes no devices, and draws nothing there."""
 
-import importlib
 import shutil
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -13,6 +12,7 @@ from latentline.core.load_params import load
 from latentline.core.paths import PREPARED
 from latentline.data.store import read_card, read_split
 from latentline.latents.cache import read_stats
+from latentline.runtime import start
 from latentline.runtime.parallel import SINGLE_PROCESS
 from latentline.training.config import saving_of
 from latentline.training.loop import Saving
@@ -26,6 +26,7 @@ from stages.train_denoiser.latents import read_split as read_latents
 from stages.train_denoiser.params import DenoiserParams
 from stages.train_feature_extractor import train as extractor_training
 from stages.train_feature_extractor.params import FeatureExtractorParams
+from stages.train_latent_classifiers import __main__ as train_latent_classifiers
 from support.checkout import STAGES
 from support.simulated_device import counting, simulated_device, simulated_pinning
 from support.stage_runs import DIGITS, run_stages, use_small_chunks
@@ -165,9 +166,9 @@ def test_every_stage_runs_on_another_device(prepared, tmp_path, monkeypatch):
     prepared(**DISCRIMINATOR, **AT_ONCE)
     use_small_chunks(monkeypatch)
     device = simulated_device()
+    for module in (start, train_latent_classifiers):
+        monkeypatch.setattr(module, "set_up", lambda *settings: device)
     for stage in STAGES[2:]:  # those after download
-        main = importlib.import_module(f"stages.{stage}.__main__")
-        monkeypatch.setattr(main, "set_up", lambda *settings: device)
         with counting() as counts:
             run_stages(tmp_path, stage)
         assert (counts.operations.total() > 0) == (stage != "train_latent_classifiers"), stage

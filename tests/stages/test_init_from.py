@@ -13,11 +13,17 @@ import torch
 
 from latentline.core.errors import UserError
 from latentline.core.files import sha256_file
+from latentline.core.load_params import load
 from latentline.core.paths import AUTOENCODER, DENOISER
+from latentline.denoisers.load import load_denoiser
+from latentline.latents.cache import read_stats
 from latentline.runtime.checkpoint import Checkpoint, load_checkpoint
+from latentline.runtime.parallel import SINGLE_PROCESS
 from stages.encode_and_cache_latents import __main__ as encode_and_cache_latents
 from stages.train_autoencoder import __main__ as train_autoencoder
 from stages.train_denoiser import __main__ as train_denoiser
+from stages.train_denoiser.params import DenoiserParams
+from stages.train_denoiser.train import build
 from support.stage_runs import DIGITS
 
 pytestmark = pytest.mark.usefixtures("machine")
@@ -88,6 +94,17 @@ def test_no_epochs_use_the_weights_as_they_are(first, second):
         assert all(torch.equal(kept[name], tensor) for name, tensor in given.items())
         assert metrics["test_loss"] == _metrics(first, path.stem)["test_loss"]
         assert pd.read_csv(f"fig/{path.stem}/loss.csv")["epoch"].tolist() == [0]
+
+
+def test_the_guide_comes_along_where_no_training_moves_the_weights_away_from_it(first, second, write_params):
+    for epochs, keeps in ((0, True), (1, False)):
+        changes = {"denoiser.init_from": str((first / DENOISER).parent), "denoiser.epochs": epochs}
+        write_params(Path(), {**DIGITS, **changes})
+        params, seed, _ = load("denoiser", DenoiserParams)
+        denoiser, _ = build(params, read_stats(), seed, torch.device("cpu"), SINGLE_PROCESS)
+        assert (denoiser.guide is not None) == keeps
+    second(train_denoiser, **changes)  # ends before guide_epochs
+    assert load_denoiser(torch.device("cpu"), read_stats()).guide is None
 
 
 def test_a_setting_that_shapes_no_weights_may_differ(first, second):

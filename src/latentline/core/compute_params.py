@@ -42,3 +42,8 @@ class ComputeParams(Section):
     ones always stay."""
     trackers: list[Literal["tensorboard", "wandb", "mlflow", "dvclive"]] = Field(default=[])
     """tensorboard, wandb, mlflow, dvclive: trackers that also get each epoch's metrics; see docs/library.md."""
+
+    @property
+    def keeps_activations(self) -> bool:
+        """Whether a training keeps all activations of a forward pass until its backward pass."""
+        return not (self.compile or self.gradient_checkpointing)

@@ -12,6 +12,7 @@ from latentline.core.files import refusing_earlier_versions, sha256_file
 from latentline.core.paths import DENOISER, LATENT_STATS
 from latentline.denoisers.build import build_denoiser
 from latentline.denoisers.conditioning import Conditioning, conditioning_on
+from latentline.denoisers.guidance import Guidance
 from latentline.diffusion.process import Process, build_process
 from latentline.latents.cache import LatentStats
 from latentline.latents.caption_states import CaptionStates
@@ -34,6 +35,13 @@ class Denoiser:
     device: torch.device
     guide: nn.Module | None = None
     """The network as it was early in its training, for autoguidance (Karras et al., arXiv 2406.02507)."""
+
+    def guide_for(self, guidance: Guidance) -> nn.Module | None:
+        """Return the network whose prediction ``guidance`` leads away from; None = ``network`` itself.
+
+        At scale 0 it is ``network``, which then samples alone, without its condition.
+        """
+        return self.guide if guidance.early and guidance.scale else None
 
 
 def with_guide(tensors: Mapping[str, Tensor], guide: nn.Module | None) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from latentline.core.condition import Condition
 from latentline.core.labels import LabelTable
 from latentline.core.seeds import start_noise
 from latentline.denoisers.averages import with_averages
@@ -81,6 +82,16 @@ def conditioned_model(
     if negative is not None:
         shared = negative.expand(condition.size, -1)
         away_from = denoiser.conditioning.encode(labels, shared).to(denoiser.device)
-    guide = denoiser.guide if guidance.early else None
-    model = guided_model(denoiser.network, denoiser.process, condition, guidance, away_from, guide)
-    return with_averages(model, denoiser.network, condition, guidance.scale)
+    return model_under(denoiser, condition, guidance, away_from)
+
+
+def model_under(
+    denoiser: Denoiser, condition: Condition, guidance: Guidance, away_from: Condition | None = None
+) -> DenoiserModel:
+    """Return the guided denoiser, conditioned on ``condition`` of B examples, on its device.
+
+    ``away_from``, of B examples, is what guidance leads away from; None = the null condition.
+    """
+    network, guide = denoiser.network, denoiser.guide_for(guidance)
+    model = guided_model(network, denoiser.process, condition, guidance, away_from, guide)
+    return with_averages(model, network, condition, guidance.scale)

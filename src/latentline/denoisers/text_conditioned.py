@@ -1,5 +1,7 @@
 """A denoiser behind a text encoder: one network, which trains, is averaged and is stored as one."""
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from latentline.core.condition import Condition
@@ -48,5 +50,7 @@ def encoded_condition(network: object, condition: Condition) -> Condition:
     """Return the condition as ``network`` takes it fastest, for many evaluations of one condition.
 
     The text encoder does not depend on the latent or the time, so that one evaluation serves all steps of a sampler.
+    A network that has one has a method ``encoded``, as :class:`TextConditioned` does.
     """
-    return network.encoded(condition) if isinstance(network, TextConditioned) else condition
+    encoded: Callable[[Condition], Condition] | None = getattr(network, "encoded", None)
+    return condition if encoded is None else encoded(condition)

@@ -16,12 +16,11 @@ from latentline.core.finite import require_finite
 from latentline.core.inputs import attribute_values, require_integer, require_number
 from latentline.core.labels import LabelTable, class_names
 from latentline.denoisers.conditioning import labels_for_samples
-from latentline.denoisers.guidance import Guidance
 from latentline.denoisers.sampling import SamplingConfig, draw_latents
-from latentline.diffusion.time_grid import build_time_grid
 from latentline.explorer.session import Session
 from latentline.figures.grids import save_grid
-from latentline.samplers.registry import SAMPLERS, SamplerOptions, build_sampler, require_serves
+from latentline.samplers.registry import SAMPLERS, require_serves
+from latentline.samplers.settings import SamplingSettings
 
 MAX_COUNT, MAX_STEPS, MAX_SCALE = 100, 250, 20.0
 _NAME = "sample"  # of the stage's series of images: equal settings give equal images
@@ -150,35 +149,14 @@ def _config(session: Session, request: SampleRequest) -> SamplingConfig:
     require_integer("seed", request.seed, 0)
     for name, largest in (("count", MAX_COUNT), ("steps", MAX_STEPS), ("seed", 2**53)):
         require_number(name, getattr(request, name), 0, largest)
-    scale = require_number("guidance_scale", request.guidance_scale, 0, MAX_SCALE)
-    start, end = (require_number(name, getattr(request, name), 0, 1) for name in ("guidance_start", "guidance_end"))
+    require_number("guidance_scale", request.guidance_scale, 0, MAX_SCALE)
+    for name in ("guidance_start", "guidance_end"):
+        require_number(name, getattr(request, name), 0, 1)
+    own = {name: session.setting(f"sample.{name}", default) for name, default in vars(SamplingSettings()).items()}
+    asked = {name: value for name, value in vars(request).items() if name in own}
+    settings = SamplingSettings(**own | asked | {"negative_prompt": request.negative_prompt.strip()})
     denoiser = session.model.denoiser
-    process, conditioning = denoiser.process, denoiser.conditioning
-    field_of_averages = process.mean_flow
-    require_serves(request.sampler, process.path.name, process.prediction, averages=field_of_averages is not None)
-    scale = conditioning.guidance(scale, "guidance_scale")
-    if request.sampler == "mean_flow" and field_of_averages is not None:
-        most = field_of_averages.max_guidance_scale
-        if not (scale == 0 or 1 <= scale <= most):
-            raise UserError(
-                f"guidance_scale ({scale}) must be 0 or from 1 to {most:g} with sampler mean_flow; change it"
-            )
-        start, end = field_of_averages.guidance_start, field_of_averages.guidance_end  # as it was learnt
-    options = SamplerOptions(
-        eta=session.setting("sample.eta", 0.0),
-        variance=session.setting("sample.variance", "posterior"),
-        sigma_scale=session.setting("sample.sigma_scale", 1.0),
-        diffusion=session.setting("sample.diffusion", 0.5),
-    )
-    grid = session.setting("sample.time_grid", "uniform")
-    times = build_time_grid(grid, request.steps, process.path, session.setting("sample.time_shift", 1.0))
-    negative = None
-    if conditioning.tokenizer is not None and request.negative_prompt.strip():
-        negative = conditioning.tokenizer.encode([request.negative_prompt.strip()], "prompts")
-    rescale = session.setting("sample.guidance_rescale", 0.0)
-    sampler = partial(build_sampler, request.sampler, options)
-    early = session.setting("sample.guide", "own") == "early"
-    return SamplingConfig(sampler, times, Guidance(scale, start, end, rescale, early), negative)
+    return settings.with_learnt_guidance(denoiser.process).config(denoiser)
 
 
 def _labels(session: Session, request: SampleRequest, first: int) -> tuple[LabelTable, Tensor]:

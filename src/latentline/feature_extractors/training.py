@@ -129,7 +129,6 @@ def train_classifier(
         torch.manual_seed(derive_seed(seed, name, "dropout", step))
         inputs = inputs_of(step)
         batch, targets = source.batch(inputs), inputs["targets"]
-        counts = targets.isnan().logical_not().sum(dim=0).clamp(min=1)  # (A,), of the batch
         vectors: tuple[Tensor, Tensor, Tensor] | None
         for weight, part in micro_batches(len(targets), training.optimizer.accumulate):
             x = batch[part] if pretrained else channels_last(to_unit_range(batch[part]))
@@ -140,6 +139,7 @@ def train_classifier(
             if complete:
                 losses = [column.complete_loss(own, labels, smoothing) for column, own, labels in by_column]
             else:  # a micro-batch counts by its share of the batch's values
+                counts = targets.isnan().logical_not().sum(dim=0).clamp(min=1)  # (A,)
                 rows = [column.losses(own, labels, smoothing) for column, own, labels in by_column]
                 losses = [row.sum() / count / weight for row, count in zip(rows, counts, strict=True)]
             terms = {"label_loss": torch.stack(losses).mean()} if columns else {}

@@ -4,8 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from latentline.core.errors import UserError
-
 _STD = 0.02  # of new embeddings
 
 
@@ -19,18 +17,11 @@ class TextEncoder(nn.Module):
         length: L, tokens of a caption.
         width: D of the states.
         depth: number of blocks.
-        heads: attention heads of each block.
-
-    Raises:
-        UserError: the heads do not divide the width.
+        heads: attention heads of each block, a divisor of the width.
     """
 
     def __init__(self, num_ids: int, length: int, width: int, depth: int, heads: int) -> None:
         super().__init__()
-        if width % heads:
-            raise UserError(
-                f"denoiser.text.width ({width}) must be divisible by denoiser.text.heads ({heads}); change one of them"
-            )
         self.embedding = nn.Embedding(num_ids, width)
         nn.init.normal_(self.embedding.weight, std=_STD)
         self.null = nn.Parameter(_STD * torch.randn(width))

@@ -20,15 +20,14 @@ from latentline.core.inputs import require_integer
 from latentline.core.labels import LabelTable, class_names, schema_from_json
 from latentline.core.seeds import start_noise
 from latentline.data.store import to_uint8
-from latentline.denoisers.averages import with_averages
 from latentline.denoisers.condition_values import condition_of
 from latentline.denoisers.conditioning import Conditioning
-from latentline.denoisers.guidance import Guidance, guided_model
-from latentline.diffusion.process import DenoiserModel, build_process
-from latentline.diffusion.time_grid import build_time_grid
+from latentline.denoisers.load import Denoiser
+from latentline.denoisers.sampling import model_under
+from latentline.diffusion.process import build_process
 from latentline.latents.normalizer import Normalizer
 from latentline.latents.tokenizer import PADDING
-from latentline.samplers.registry import SamplerOptions, build_sampler, require_serves
+from latentline.samplers.settings import SamplingSettings
 
 _OUTPUTS = ("pil", "np", "pt", "latent")
 
@@ -106,10 +105,10 @@ class LatentlinePipeline(DiffusionPipeline):  # type: ignore[misc]
         count = num_images if latents is None else len(latents)
         if count is not None:
             require_integer("num_images", count, 1)
-        chosen = self._condition(values, count)
+        denoiser = self._trained()
+        chosen, shape = _condition_of(denoiser.conditioning, values, count), denoiser.latent_shape
         indices = torch.arange(chosen.size)
         seed = settings["seed"] if seed is None else seed
-        shape = tuple(settings["latent_shape"])
         noise = start_noise(seed, "sample", indices, shape) if latents is None else latents
         if tuple(noise.shape) != (len(indices), *shape):
             raise UserError(f"latents {tuple(noise.shape)} must have the shape {(len(indices), *shape)}; correct them")
@@ -118,59 +117,33 @@ class LatentlinePipeline(DiffusionPipeline):  # type: ignore[misc]
         def noise_fn(step: int) -> Tensor:
             return start_noise(seed, f"sample/step {step}", indices, shape).to(noise)
 
-        sampling = settings["sampling"]
-        scale = sampling["guidance_scale"] if guidance_scale is None else guidance_scale
-        steps = sampling["steps"] if num_inference_steps is None else num_inference_steps
-        require_integer("num_inference_steps", steps, 1)
-        model = self._model(chosen, scale, sampling["negative_prompt"] if negative_prompt is None else negative_prompt)
-        times = build_time_grid(sampling["time_grid"], steps, model.path, sampling["time_shift"])
-        sampler = build_sampler(sampling["sampler"], SamplerOptions(**sampling["options"]), noise_fn)
-        z0 = sampler(model, noise, times)
+        changes = {
+            "steps": num_inference_steps,
+            "guidance_scale": guidance_scale,
+            "negative_prompt": negative_prompt,
+        }
+        given = {name: value for name, value in changes.items() if value is not None}
+        sampling = SamplingSettings(**{**settings["sampling"], **given})
+        require_integer("num_inference_steps", sampling.steps, 1)
+        config = sampling.config(denoiser)
+        away_from = None
+        if config.negative is not None:  # with the labels of the images
+            captioned = denoiser.conditioning.of_captions(config.negative).expanded(chosen.size)
+            away_from = captioned._replace(vector=chosen.vector).to(self.device)
+        model = model_under(denoiser, chosen.to(self.device), config.guidance, away_from)
+        z0 = config.sampler(noise_fn)(model, noise, config.times)
         images = z0 if output_type == "latent" else self._decoded(z0, indices, output_type)
         return ImagePipelineOutput(images=images)
 
-    def _condition(self, values: Mapping[str, Any], count: int | None) -> Condition:
-        """Return the condition of ``count`` images, on the CPU."""
-        conditioning = self._conditioning()
-        if not values and class_names(conditioning.attributes):
-            rows = torch.full((1 if count is None else count, len(conditioning.attributes)), torch.nan)
-            rows[:, 0] = torch.arange(len(rows)) % len(class_names(conditioning.attributes))
-            return conditioning.encode(LabelTable(conditioning.attributes, rows))
-        found = condition_of(conditioning, values)
-        if count is not None and found.size not in (1, count):
-            raise UserError(f"num_images ({count}) must be {found.size}, one for each value; leave it out")
-        return found.expanded(found.size if count is None else count)
-
-    def _conditioning(self) -> Conditioning:
+    def _trained(self) -> Denoiser:
+        """Return the denoiser as Latentline has it after loading."""
+        settings = self.config.settings
         captions = None if self.tokenizer is None else self.tokenizer.captions
         states = None if self.text_encoder is None else _States(self.text_encoder)
-        attributes = schema_from_json(self.config.settings["attributes"])
-        return Conditioning(attributes, captions, cast(Any, states))  # which has what Conditioning uses of its own
-
-    def _model(self, condition: Condition, scale: float, negative_prompt: str) -> DenoiserModel:
-        """Return the guided denoiser, conditioned on ``condition``."""
-        settings, conditioning = self.config.settings, self._conditioning()
-        sampling, process = settings["sampling"], build_process(**settings["process"])
-        averages = process.mean_flow is not None
-        require_serves(sampling["sampler"], process.path.name, process.prediction, averages=averages)
-        scale = conditioning.guidance(scale, "guidance_scale")
-        if sampling["sampler"] == "mean_flow" and process.mean_flow is not None:
-            largest = process.mean_flow.max_guidance_scale
-            if negative_prompt or not (scale == 0 or 1 <= scale <= largest):
-                raise UserError(
-                    f"guidance_scale ({scale}) must be 0 or from 1 to {largest:g}, and negative_prompt empty, with "
-                    "sampler mean_flow, whose network has learnt its guidance; change them"
-                )
-        away_from = condition.null()
-        if negative_prompt:
-            captioned = condition_of(conditioning, {"prompt": negative_prompt}).expanded(condition.size)
-            away_from = captioned._replace(vector=condition.vector)  # with the labels of the images
-        guide = self.guide if scale else None  # at scale 0 the denoiser itself draws without its condition
-        given = self.denoiser.encoded(condition.to(self.device))
-        negative = (guide or self.denoiser).encoded(away_from.to(self.device))
-        guidance = Guidance(scale, sampling["guidance_start"], sampling["guidance_end"], sampling["guidance_rescale"])
-        model = guided_model(self.denoiser, process, given, guidance, negative, guide)
-        return with_averages(model, self.denoiser, given if scale else negative, scale or 1.0)
+        attributes = schema_from_json(settings["attributes"])
+        conditioning = Conditioning(attributes, captions, cast(Any, states))  # which has what it uses of CaptionStates
+        process, shape = build_process(**settings["process"]), tuple(settings["latent_shape"])
+        return Denoiser(self.denoiser, process, conditioning, shape, self.device, self.guide)
 
     def _decoded(self, z0: Tensor, indices: Tensor, output_type: str) -> Any:
         """Return the images of standardised latents (N, *latent_shape)."""
@@ -186,6 +159,18 @@ class LatentlinePipeline(DiffusionPipeline):  # type: ignore[misc]
             return images
         arrays = images.permute(0, 2, 3, 1).cpu().numpy()  # (N, H, W, C)
         return arrays if output_type == "np" else self.numpy_to_pil(arrays)
+
+
+def _condition_of(conditioning: Conditioning, values: Mapping[str, Any], count: int | None) -> Condition:
+    """Return the condition of ``count`` images, on the CPU."""
+    if not values and class_names(conditioning.attributes):
+        rows = torch.full((1 if count is None else count, len(conditioning.attributes)), torch.nan)
+        rows[:, 0] = torch.arange(len(rows)) % len(class_names(conditioning.attributes))
+        return conditioning.encode(LabelTable(conditioning.attributes, rows))
+    found = condition_of(conditioning, values)
+    if count is not None and found.size not in (1, count):
+        raise UserError(f"num_images ({count}) must be {found.size}, one for each value; leave it out")
+    return found.expanded(found.size if count is None else count)
 
 
 class _States:

@@ -10,6 +10,7 @@ config.json diffusion_pytorch_model.safetensors    an ``AutoencoderKL`` again, f
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +25,7 @@ from latentline.core.labels import schema_to_json
 from latentline.core.load_params import read_params, validate
 from latentline.core.paths import AUTOENCODER, DENOISER
 from latentline.denoisers.conditioning import Conditioning
+from latentline.denoisers.guidance import Guidance
 from latentline.denoisers.load import Denoiser, load_denoiser, without_guide
 from latentline.interop.diffusers_folder import write_diffusers_folder
 from latentline.interop.diffusers_interop import diffusers_config, to_diffusers
@@ -31,7 +33,7 @@ from latentline.latents.cache import LatentStats, read_stats
 from latentline.latents.pretrained_text import EncoderInfo, PretrainedTextEncoder
 from latentline.latents.tokenizer import CaptionTokenizer
 from latentline.runtime.checkpoint import Checkpoint, load_checkpoint
-from latentline.samplers.registry import require_serves
+from latentline.samplers.settings import SamplingSettings
 from latentline.tools.single_file import single_file
 
 _TEXT_MODELS = {"clip": "CLIPTextModel", "t5": "T5EncoderModel"}
@@ -69,8 +71,8 @@ def export_diffusers(folder: Path) -> None:
         "tokenizer": _write_tokenizer(folder / "tokenizer", conditioning),
         "text_encoder": _ABSENT,
     }
-    if params.sample.guide == "early" and denoiser.guide is not None:
-        components["guide"] = _write_denoiser(folder / "guide", trained, denoiser.guide.state_dict())
+    if (guide := denoiser.guide_for(Guidance(early=params.sample.guide == "early"))) is not None:  # for any scale
+        components["guide"] = _write_denoiser(folder / "guide", trained, guide.state_dict())
     if encoder is not None and text_encoder is not None:
         _copy(text_encoder, folder / "text_encoder")
         components["text_encoder"] = ("transformers", _TEXT_MODELS[encoder.kind])
@@ -85,27 +87,18 @@ def _settings(
     """Return all that the pipeline needs besides its networks; ``params`` are all of params.yaml.
 
     Raises:
-        UserError: the sampler does not serve the denoiser.
+        UserError: the settings do not fit the denoiser.
     """
-    sample, process, conditioning = params.sample, denoiser.process, denoiser.conditioning
-    averages = process.mean_flow
-    require_serves(sample.sampler, process.path.name, process.prediction, averages=averages is not None)
-    if sample.sampler == "mean_flow":
-        sample.require_learnt(averages, conditioning.guidance(sample.guidance_scale, "sample.guidance_scale"))
-    names = ("sampler", "steps", "time_grid", "time_shift")
-    guidance = ("guidance_scale", "guidance_start", "guidance_end", "guidance_rescale")
+    sampling = SamplingSettings.of(params.sample)
+    sampling.config(denoiser, "sample.")  # refuses
     noise_shape = autoencoder.network.noise_shape
     return {
         "image_shape": list(autoencoder.image_shape),
         "latent_shape": list(denoiser.latent_shape),
         "decoder_noise_shape": None if noise_shape is None else list(noise_shape),
         "process": checkpoint.settings["process"],
-        "attributes": schema_to_json(conditioning.attributes),
-        "sampling": {
-            **{name: getattr(sample, name) for name in (*names, *guidance)},
-            "negative_prompt": sample.negative_prompt if conditioning.tokenizer else "",
-            "options": {name: getattr(sample, name) for name in ("eta", "variance", "sigma_scale", "diffusion")},
-        },
+        "attributes": schema_to_json(denoiser.conditioning.attributes),
+        "sampling": asdict(sampling.with_learnt_guidance(denoiser.process)),
         "seed": params.seed,
     }
 

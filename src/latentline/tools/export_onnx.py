@@ -6,10 +6,9 @@ run.py                                     draws images with numpy and onnxrunti
 """
 
 import importlib.util
-import math
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,13 @@ from latentline.core.errors import UserError
 from latentline.core.files import replaced_file, write_json
 from latentline.core.labels import schema_to_json
 from latentline.core.load_params import read_params, validate
-from latentline.denoisers.guidance import Guidance
 from latentline.denoisers.load import Denoiser, load_denoiser
 from latentline.diffusion.euler import euler
 from latentline.diffusion.process import Process
-from latentline.diffusion.time_grid import build_time_grid, time_grid
+from latentline.diffusion.time_grid import time_grid
 from latentline.latents.cache import LatentStats, read_stats
-from latentline.samplers.registry import SAMPLERS, SamplerOptions, build_sampler, is_stochastic, require_serves
+from latentline.samplers.registry import SAMPLERS, build_sampler, is_stochastic
+from latentline.samplers.settings import SamplingSettings
 from latentline.tools.onnx_networks import OPSET, export_autoencoder, export_denoiser
 from latentline.tools.onnx_sampler import sampler_table
 
@@ -96,21 +95,19 @@ def pipeline_json(
             "denoiser.condition (captions) must be class or none for an export, which has no text encoder; "
             "train with one of them"
         )
-    require_serves(settings.sampler, process.path.name, process.prediction, averages=process.mean_flow is not None)
-    options = SamplerOptions(settings.eta, settings.variance, settings.sigma_scale, settings.diffusion)
-    if settings.sampler == "mean_flow" or is_stochastic(settings.sampler, options):
-        plain = ", ".join(name for name in SAMPLERS if name != "mean_flow" and not is_stochastic(name, options))
+    sampling = SamplingSettings.of(settings)
+    guidance = sampling.config(denoiser, "sample.").guidance
+    if settings.sampler == "mean_flow" or is_stochastic(settings.sampler, sampling.options):
+        plain = ", ".join(
+            name for name in SAMPLERS if name != "mean_flow" and not is_stochastic(name, sampling.options)
+        )
         raise UserError(
             f"sample.sampler ({settings.sampler}) must be one of {plain} for an export, whose sampler is a table "
             "without noise of its own or average velocities; set it to unipc"
         )
-    if settings.guidance_rescale and math.prod(denoiser.latent_shape) == 1:
-        raise UserError(f"sample.guidance_rescale ({settings.guidance_rescale}) must be 0 for latents of one value")
-    scale = conditioning.guidance(settings.guidance_scale, "sample.guidance_scale")
-    guidance = Guidance(scale, settings.guidance_start, settings.guidance_end, settings.guidance_rescale)
     table = table_of_steps(settings, process, settings.steps)
     for evaluation in table["evaluations"]:
-        evaluation["guided"] = scale != 1 and guidance.covers(evaluation["t"])
+        evaluation["guided"] = guidance.scale != 1 and guidance.covers(evaluation["t"])
     return {
         "format": 1,
         "opset": OPSET,
@@ -143,7 +140,7 @@ def pipeline_json(
         "guidance": {
             "about": "output where guided: uncond + scale * (cond - uncond), then rescaled (arXiv 2305.08891, eq. 15); "
             "uncond is the output of this network for the null condition",
-            "network": "guide" if settings.guide == "early" and denoiser.guide is not None else "denoiser",
+            "network": "denoiser" if denoiser.guide_for(guidance) is None else "guide",
             "scale": guidance.scale,
             "start": guidance.start,
             "end": guidance.end,
@@ -158,9 +155,9 @@ def table_of_steps(settings: Any, process: Process, steps: int) -> dict[str, Any
     Raises:
         UserError: the time grid has fewer steps.
     """
-    times = build_time_grid(settings.time_grid, steps, process.path, settings.time_shift)
-    options = SamplerOptions(settings.eta, settings.variance, settings.sigma_scale, settings.diffusion)
-    sampler = build_sampler(settings.sampler, options, lambda step: torch.empty(0))
+    sampling = replace(SamplingSettings.of(settings), steps=steps)
+    times = sampling.times(process.path)
+    sampler = build_sampler(sampling.sampler, sampling.options, lambda step: torch.empty(0))
     return {"times": times.tolist(), **sampler_table(sampler, process, times)}
 
 

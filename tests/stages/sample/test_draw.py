@@ -14,6 +14,7 @@ from latentline.core.arrays import load_arrays
 from latentline.core.closure import module_closure
 from latentline.core.errors import UserError
 from latentline.diffusion.process import build_process
+from latentline.samplers.settings import SamplingSettings
 from stages.download import __main__ as download
 from stages.encode_and_cache_latents import __main__ as encode_and_cache_latents
 from stages.sample import __main__ as sample
@@ -109,7 +110,7 @@ def test_a_sampler_that_cannot_serve_the_checkpoint_is_refused(trained, monkeypa
     denoiser = draw.load_image_sampler(SampleParams(count=4), 0, torch.device("cpu")).denoiser
     other = replace(denoiser, process=build_process("vp_cosine", "v"))
     with pytest.raises(UserError, match=r"^sampler \(flow_sde\) must be one of .* on path vp_cosine, "):
-        draw.sampling_config(SampleParams(sampler="flow_sde"), other)
+        SamplingSettings.of(SampleParams(sampler="flow_sde")).config(other)
 
 
 @pytest.mark.parametrize(
@@ -133,9 +134,9 @@ def test_one_value_has_no_deviation_to_rescale_to(trained, monkeypatch):
     single = replace(denoiser, latent_shape=(1,))
     message = r"^sample\.guidance_rescale \(0\.5\) must be 0 for latents of a single value"
     with pytest.raises(UserError, match=message):
-        draw.sampling_config(SampleParams(guidance_rescale=0.5), single)
-    draw.sampling_config(SampleParams(guidance_rescale=0.5, guidance_scale=1.0), single)
-    draw.sampling_config(SampleParams(guidance_rescale=0.5), denoiser)
+        SamplingSettings.of(SampleParams(guidance_rescale=0.5)).config(single, "sample.")
+    SamplingSettings.of(SampleParams(guidance_rescale=0.5, guidance_scale=1.0)).config(single, "sample.")
+    SamplingSettings.of(SampleParams(guidance_rescale=0.5)).config(denoiser, "sample.")
 
 
 def test_what_draws_images_imports_nothing_that_draws_figures(root):

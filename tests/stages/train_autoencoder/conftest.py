@@ -10,6 +10,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from latentline.latents.cache import LatentStats, read_stats
+from latentline.runtime import start
 from latentline.runtime.checkpoint import Checkpoint, load_checkpoint
 from stages.download import __main__ as download
 from stages.encode_and_cache_latents import __main__ as encode_and_cache_latents
@@ -31,8 +32,8 @@ def prepared(tmp_path_factory, root) -> Path:
 @pytest.fixture
 def run(prepared, workplace, root, monkeypatch) -> Callable[..., tuple[Checkpoint, dict, LatentStats]]:
     """Runs both stages with other settings; returns the checkpoint, the metrics and the statistics of the latents."""
-    for stage in (train_autoencoder, encode_and_cache_latents):  # set_up would change this process for later tests
-        monkeypatch.setattr(stage, "set_up", lambda device, *settings: torch.device(device))
+    # set_up would change this process for later tests
+    monkeypatch.setattr(start, "set_up", lambda device, *settings: torch.device(device))
     shutil.copytree(prepared / "data", workplace / "data")
 
     def both(latents: dict | None = None, **autoencoder: object) -> tuple[Checkpoint, dict, LatentStats]:
