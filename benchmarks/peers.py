@@ -46,7 +46,7 @@ from latentline.figures.grids import save_grid
 from stages.evaluate.distances import Gaussian, fit_gaussian, frechet_distance
 
 _BATCH, _EPOCHS = 128, 4  # of the classifiers
-_TUNED = 200  # images of each guidance scale
+_TUNED = 100  # images of each guidance scale
 _OURS = "latentline"
 
 

@@ -57,7 +57,8 @@ def main() -> None:
     metrics: dict[str, Any] = {"feature_extractor": extractor.name, "judge": extractor.name, "count": len(samples)}
     features = {name: found.features for name, found in extracted.items()}
     distances, neighbours = distance_scores(params, seed, features, device)
-    labels = {"samples": samples.labels, "real_test": real_test.labels}
+    real = real_test.labels
+    labels = {"samples": samples.labels, "real_test": real, "reconstructions": real[: len(latents)]}
     metrics |= distances | agreement_scores(extractor.schema, predicted, labels)
     metrics |= caption_scores(extractor, features, seed)
     if extractor.name == "inception":

@@ -158,7 +158,7 @@ def agreement_scores(
 
     Args:
         columns: attributes that the feature extractor predicts.
-        predicted: labels (N, A) of ``samples`` and ``real_test``.
+        predicted: labels (N, A) of ``samples``, ``real_test`` and ``reconstructions``.
         labels: their conditions or labels; samples may have only some of the ``columns``.
 
     Missing values are left out. A score without any value is None, and ``not_computed`` beside it has the reason.
@@ -168,10 +168,11 @@ def agreement_scores(
         if column.name not in labels["samples"].names:
             continue
         scores: dict[str, Any] = {
-            name: agreement(column, predicted[name][:, index], labels[name].column(column.name)) for name in _COMPARED
+            name: agreement(column, predicted[name][:, index], labels[name].column(column.name)) for name in labels
         }
         if column.name == CLASS:
-            metrics |= {"class_accuracy": scores["samples"], "class_accuracy_of_real_test": scores["real_test"]}
+            of_real = {f"class_accuracy_of_{name}": score for name, score in scores.items() if name != "samples"}
+            metrics |= {"class_accuracy": scores["samples"], **of_real}
         else:
             if reasons := {name: NO_VALUE for name, score in scores.items() if score is None}:
                 scores["not_computed"] = reasons

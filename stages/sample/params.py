@@ -27,7 +27,7 @@ class SampleParams(Section):
     sampler: Literal["euler", "heun", "dpmpp_2m", "unipc", "ddim", "ddpm", "flow_sde", "mean_flow"] = "unipc"
     """euler | heun (2 network evaluations per step) | dpmpp_2m | unipc | ddim | ddpm | flow_sde | mean_flow
     (1 step is enough; only with denoiser.objective mean_flow); see docs/diffusion.md."""
-    steps: Steps = 7
+    steps: Steps = 8
     """Solver steps from noise to data."""
     time_grid: Literal["uniform", "shifted", "karras", "discrete"] = "uniform"
     """uniform (in t) | shifted (by time_shift) | karras (denser near data) | discrete (the 1000 times of DDPM)."""
@@ -41,7 +41,7 @@ class SampleParams(Section):
     """Factor of the standard deviation of that noise; ddpm only."""
     diffusion: Scale = 0.5
     """Noise level divided by t; flow_sde only."""
-    guidance_scale: Scale = 2.4
+    guidance_scale: Scale = 2.8
     """Scale of classifier-free guidance; 1 = off."""
     guidance_start: Annotated[float, Field(ge=0, le=1)] = 0.15
     """Smallest t with guidance."""

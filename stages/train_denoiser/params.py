@@ -151,8 +151,8 @@ class DenoiserParams(Section):
     ema_decays: Annotated[list[Fraction], Field(min_length=1)] = Field(default=[0.999])
     """Decays per step of averaged weights (EMA), after a warm-up. Of several averages, sampling uses the one with the
     lowest validation loss; loss curves and previews use the first."""
-    guide_epochs: Count = 2
-    """Epochs after which a copy of the first average is kept, for sample.guide: about a quarter of all epochs; 0 =
+    guide_epochs: Count = 1
+    """Epochs after which a copy of the first average is kept, for sample.guide: about an eighth of all epochs; 0 =
     none."""
     init_from: Annotated[str, Field(min_length=1)] = NO_WEIGHTS
     """Initial weights: checkpoints/denoiser of another run, or published weights of DiT or SiT (a .pt or .safetensors

@@ -88,10 +88,13 @@ def test_a_score_is_null_only_where_no_image_has_a_value_and_its_reason_is_besid
     nulls = {name for stem in names for name in _nulls(run.metrics(stem), stem)}
     assert nulls - {name for name in nulls if name.startswith("autoencoder.")} == {
         "evaluate.by_attribute.rare.real_test",
+        "evaluate.by_attribute.rare.reconstructions",
         "feature_extractor.by_column.rare",
         "feature_extractor.by_column_of_the_best_constant.rare",
     }
-    assert run.metrics("evaluate")["by_attribute"]["rare"]["not_computed"] == {"real_test": reason}
+    assert run.metrics("evaluate")["by_attribute"]["rare"]["not_computed"] == dict.fromkeys(
+        ("real_test", "reconstructions"), reason
+    )
     assert run.metrics("feature_extractor")["not_computed"] == {"rare": reason}
     assert run.metrics("latent_classifiers")["by_attribute"]["rare"] == {"not_computed": reason}
     assert run.metrics("latent_classifiers")["by_attribute"].keys() == {"smiling", "hair", "age", "rare"}

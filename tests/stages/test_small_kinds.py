@@ -103,7 +103,8 @@ def test_samples_are_scored_beside_their_references_and_against_their_conditions
     has_classes = "label" in small_run.columns
     assert ("class_accuracy" in metrics) == ("class_accuracy_of_real_test" in metrics) == has_classes
     assert metrics.get("by_attribute", {}).keys() == small_run.attributes
-    assert all(scores.keys() == {"samples", "real_test"} for scores in metrics.get("by_attribute", {}).values())
+    compared = {"samples", "real_test", "reconstructions"}
+    assert all(scores.keys() == compared for scores in metrics.get("by_attribute", {}).values())
 
 
 def test_both_stages_that_classify_real_images_give_the_same_scores(small_run):

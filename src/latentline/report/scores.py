@@ -42,6 +42,7 @@ _REFERENCES = {  # pattern of the reference's key -> what it was measured on
     "{file}.{key}_of_real_test": "real test images",
     "{file}.{key}_real_test": "real test images",
     "{file}.{key}_reconstruction": "reconstructions",
+    "{file}.{key}_of_reconstructions": "reconstructions",
     "{file}.{key}_of_decoded_noise": "decoded noise",
     "{file}.{key}_of_real_train": "trained on real images",
     "{file}.{key}_random": "random directions",

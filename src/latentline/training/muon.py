@@ -11,7 +11,7 @@ from latentline.runtime.sharding import full_tensor, shard_like
 
 _MOMENTUM = 0.95  # of Jordan et al.
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of their quintic iteration
-_ITERATIONS = 5
+_STEPS_OF_A_GRAM_MATRIX = (2, 3)
 _RMS = 0.2  # root mean square of an update, about that of AdamW's
 
 
@@ -84,13 +84,28 @@ class Muon(torch.optim.AdamW):
 def orthogonalised(matrices: Tensor) -> Tensor:
     """Return matrices (N, rows, columns) with about the same singular vectors, and singular values from 0.7 to 1.2.
 
-    Five steps of a Newton-Schulz iteration; a zero matrix stays zero.
+    Five steps of a Newton-Schulz iteration; a zero matrix stays zero. A step multiplies X by a polynomial of its Gram
+    matrix G = X X^T, which commutes with G. So steps go over G and their product Q alone, and only Q X touches the
+    longer axis: half the time for kernels of 64 x 576. In bfloat16 the error in G grows from step to step, so G is
+    computed anew after two.
     """
-    a, b, c = _COEFFICIENTS
     x = matrices / (torch.linalg.matrix_norm(matrices)[:, None, None] + 1e-7)
     wide = x.shape[1] <= x.shape[2]
     x = x if wide else x.mT
-    for _ in range(_ITERATIONS):
+    for steps in _STEPS_OF_A_GRAM_MATRIX:
         gram = x @ x.mT  # (N, r, r) with the fewer rows or columns r
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        product = factor = _factor(gram)
+        for _ in range(steps - 1):
+            gram = factor @ gram @ factor
+            factor = _factor(gram)
+            product = factor @ product
+        x = product @ x
     return x if wide else x.mT
+
+
+def _factor(gram: Tensor) -> Tensor:
+    """Return the polynomial (N, r, r) of Gram matrices (N, r, r) that one step multiplies by."""
+    a, b, c = _COEFFICIENTS
+    factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+    factor.diagonal(dim1=1, dim2=2).add_(a)
+    return factor

@@ -69,12 +69,16 @@ def test_predicted_labels_are_compared_with_the_conditions_that_samples_have():
     predicted = {
         "samples": torch.tensor([[0.0, 1.0, 30.0], [0.0, 1.0, 30.0]]),
         "real_test": real.values.clone(),
+        "reconstructions": real.values[:3].clone(),
     }
     predicted["real_test"][0, 1] = 0
-    assert agreement_scores(SCHEMA, predicted, {"samples": samples, "real_test": real}) == {
+    predicted["reconstructions"][:2, 0] = 1
+    labels = {"samples": samples, "real_test": real, "reconstructions": real[:3]}
+    assert agreement_scores(SCHEMA, predicted, labels) == {
         "class_accuracy": 0.5,
         "class_accuracy_of_real_test": 1.0,
-        "by_attribute": {"smiling": {"samples": 1.0, "real_test": 0.75}},
+        "class_accuracy_of_reconstructions": pytest.approx(2 / 3),
+        "by_attribute": {"smiling": {"samples": 1.0, "real_test": 0.75, "reconstructions": 1.0}},
     }
 
 
