@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from common import timed
 from ruamel.yaml import YAML
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from latentline.core.attributes import CLASS
 from latentline.core.load_params import PARAMS_FILE, read_params, validate
@@ -43,7 +43,7 @@ _BATCH, _DRAWN, _DROPPED, _AVERAGED = 64, 250, 0.1, 0.999
 
 def fit(network: nn.Module, loss: Callable[[nn.Module, Tensor], Tensor], count: int, seconds: float, lr: float) -> Any:
     """Train for ``seconds`` of processor time per thread, on rows of ``count`` images; return the averaged network."""
-    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(_AVERAGED))
+    averaged = AveragedModel(network, multi_avg_fn=_average)
     optimizer, begun = torch.optim.AdamW(network.train().parameters()), time.process_time()
     while (done := (time.process_time() - begun) / torch.get_num_threads() / seconds) < 1:
         optimizer.param_groups[0]["lr"] = lr * min(done / 0.02, 1) * (1 + math.cos(math.pi * done)) / 2
@@ -53,6 +53,12 @@ def fit(network: nn.Module, loss: Callable[[nn.Module, Tensor], Tensor], count: 
         optimizer.step()
         averaged.update_parameters(network)
     return averaged.module.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def _average(averaged: list[Tensor], current: list[Tensor], steps: Tensor) -> None:
+    """Move the average; in the first steps further, as EMAModel of diffusers, so that no initial weights stay in it."""
+    torch._foreach_lerp_(averaged, current, 1 - min(_AVERAGED, (1 + int(steps)) / (10 + int(steps))))
 
 
 class Peer:
@@ -83,7 +89,7 @@ def user_lines(peer: type[Peer]) -> int:
     if peer is Latentline:
         return 1
     classes = [kind for kind in peer.__mro__ if issubclass(kind, Peer) and kind is not Peer]
-    source = [line.strip() for part in (fit, *classes) for line in inspect.getsource(part).splitlines()]
+    source = [line.strip() for part in (fit, _average, *classes) for line in inspect.getsource(part).splitlines()]
     return sum(bool(line) and not line.startswith(("#", '"""')) for line in source)
 
 
