@@ -1,13 +1,14 @@
 """Few steps: Frechet distance of samples against network evaluations per image, for each sampler of the denoiser.
 
     dvc repro                              # the checkpoints that are measured
-    python benchmarks/samplers.py --count 2000 --guidance 1.0 2.4 --time-grids uniform karras shifted:2
+    python benchmarks/samplers.py --count 2000 --guidance 1.0 2.8 --time-grids uniform karras shifted:2
 
 Each point is a line of the CSV file. A line that exists is not measured again, so an interrupted benchmark continues.
 All points start from the same noise. A guided evaluation counts two, and a step of Heun two evaluations. A sampler that
 cannot spend a budget exactly is left out of it. Distances are to the train split, and grow as images get fewer: the
 reference is the distance of as many real test images, or of all of them. The samplers' own settings (eta, variance,
-sigma_scale, diffusion), the guided times, the seed and the batch size are those of params.yaml.
+sigma_scale, diffusion), the guided times, what guidance leads away from, the seed and the batch size are
+those of params.yaml.
 """
 
 import argparse
@@ -46,7 +47,8 @@ from latentline.diffusion.time_grid import TIME_GRIDS, build_time_grid
 from latentline.feature_extractors.load import load_feature_extractor
 from latentline.latents.cache import LatentStats, read_labels, read_stats
 from latentline.runtime.compute import set_up
-from latentline.samplers.registry import SAMPLERS, SamplerOptions, build_sampler, network_evaluations, require_serves
+from latentline.samplers.registry import SAMPLERS, build_sampler, network_evaluations, require_serves
+from latentline.samplers.settings import SamplingSettings
 from stages.evaluate.distances import frechet_distance
 from stages.sample.params import SampleParams
 
@@ -121,12 +123,9 @@ def _plan(setting: Setting, sample: SampleParams, process: Process) -> SamplingC
     """Return how to spend the setting's evaluations exactly; None where that cannot be done."""
     kind, _, shift = setting.time_grid.partition(":")
     grid = partial(build_time_grid, kind, path=process.path, shift=float(shift or 1))
-    guidance = Guidance(setting.guidance, sample.guidance_start, sample.guidance_end, sample.guidance_rescale)
-    sampler = partial(
-        build_sampler,
-        setting.sampler,
-        SamplerOptions(sample.eta, sample.variance, sample.sigma_scale, sample.diffusion),
-    )
+    early = sample.guide == "early"
+    guidance = Guidance(setting.guidance, sample.guidance_start, sample.guidance_end, sample.guidance_rescale, early)
+    sampler = partial(build_sampler, setting.sampler, SamplingSettings.of(sample).options)
     for steps in range(setting.evaluations, 0, -1):
         if network_evaluations(setting.sampler, grid(steps), guidance) == setting.evaluations:
             return SamplingConfig(sampler, grid(steps), guidance)
@@ -202,9 +201,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=2000, help="images of each point")
     parser.add_argument(
-        "--evaluations", type=int, nargs="+", default=[4, 8, 10, 16, 32, 64], help="of the network, per image"
+        "--evaluations", type=int, nargs="+", default=[4, 8, 11, 16, 32, 64], help="of the network, per image"
     )
-    parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 2.4])
+    parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 2.8])
     parser.add_argument("--time-grids", type=_grid, nargs="+", default=["uniform"])
     parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=list(SAMPLERS))
     parser.add_argument(
@@ -223,7 +222,16 @@ def main() -> None:
     denoiser = load_denoiser(device, stats)
     pipeline = Pipeline(autoencoder, denoiser, stats, params.sample)
 
-    names = ("eta", "variance", "sigma_scale", "diffusion", "guidance_start", "guidance_end", "guidance_rescale")
+    names = (
+        "eta",
+        "variance",
+        "sigma_scale",
+        "diffusion",
+        "guidance_start",
+        "guidance_end",
+        "guidance_rescale",
+        "guide",
+    )
     own = {name: getattr(params.sample, name) for name in names}
     own_settings = " ".join(f"{name}={value}" for name, value in own.items())
     run = Run(
