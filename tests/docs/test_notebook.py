@@ -32,7 +32,7 @@ def test_the_notebook_is_small_and_its_outputs_have_no_error_and_no_path():
 
 @pytest.mark.slow
 def test_the_whole_notebook_runs(tmp_path, monkeypatch):
-    """Train the digits recipe and run every cell: six minutes of a free core; needs requirements-notebook.lock."""
+    """Train the digits recipe and run every cell: ten minutes of a free core; needs requirements-notebook.lock."""
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # the notebook clones the repository there
