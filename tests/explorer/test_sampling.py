@@ -26,16 +26,16 @@ def test_with_the_settings_of_the_run_the_samples_are_those_of_the_stage(session
 
 
 def test_the_guide_guides_where_the_run_says_so(session, awake):
-    denoiser = session.model.denoiser
-    guided = replace(denoiser, guide=awake(copy.deepcopy(denoiser.network)))
-    session.model = replace(session.model, trained_denoiser=guided)
-    request = SampleRequest.of_run(session, count=3)
-    images = {}
-    for guide in ("early", "own"):
-        session.settings["sample.guide"] = guide
-        images[guide] = draw(session, request).images
-    assert torch.equal(images["own"], _generated(session).images[:3])
-    assert not torch.equal(images["own"], images["early"])
+    denoiser, request = session.model.denoiser, SampleRequest.of_run(session, count=3)
+    session.settings["sample.guide"] = "early"
+    images = []
+    for guide in (None, denoiser.guide, awake(copy.deepcopy(denoiser.network))):
+        session.model = replace(session.model, trained_denoiser=replace(denoiser, guide=guide))
+        images.append(draw(session, request).images)
+    assert torch.equal(images[1], _generated(session).images[:3])
+    assert not torch.equal(images[2], images[1])
+    session.settings["sample.guide"] = "own"
+    assert torch.equal(draw(session, request).images, images[0])
 
 
 def test_a_class_has_the_images_that_it_has_in_turn(session):
