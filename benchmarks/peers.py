@@ -2,7 +2,7 @@
 
     python -m venv venv && venv/bin/pip install -e '.[dev]' denoising-diffusion-pytorch==2.3.4 smalldiffusion==0.5.0
     dvc repro download                                    # the images, which need classes
-    venv/bin/python benchmarks/peers.py --minutes 20      # of each training; four hours in all, half of them to draw
+    venv/bin/python benchmarks/peers.py --minutes 20      # of each training; about three hours in all
     venv/bin/python benchmarks/peers.py --quick           # does it run? numbers mean nothing
 
 ``peer_libraries.py`` has what each library trains and how it draws. A library that is not installed is left out.

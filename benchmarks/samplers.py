@@ -14,8 +14,7 @@ those of params.yaml.
 import argparse
 import sys
 import time
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import matplotlib
@@ -39,15 +38,14 @@ from latentline.core.load_params import PARAMS_FILE, read_params, validate
 from latentline.core.paths import DENOISER, FEATURE_EXTRACTOR, PREPARED
 from latentline.data.store import read_split
 from latentline.denoisers.conditioning import labels_for_samples
-from latentline.denoisers.guidance import Guidance
 from latentline.denoisers.load import Denoiser, load_denoiser
 from latentline.denoisers.sampling import SamplingConfig, draw_latents
 from latentline.diffusion.process import Process
-from latentline.diffusion.time_grid import TIME_GRIDS, build_time_grid
+from latentline.diffusion.time_grid import TIME_GRIDS
 from latentline.feature_extractors.load import load_feature_extractor
 from latentline.latents.cache import LatentStats, read_labels, read_stats
 from latentline.runtime.compute import set_up
-from latentline.samplers.registry import SAMPLERS, build_sampler, network_evaluations, require_serves
+from latentline.samplers.registry import SAMPLERS, network_evaluations, require_serves
 from latentline.samplers.settings import SamplingSettings
 from stages.evaluate.distances import frechet_distance
 from stages.sample.params import SampleParams
@@ -119,16 +117,21 @@ def _grid(name: str) -> str:
     return name
 
 
-def _plan(setting: Setting, sample: SampleParams, process: Process) -> SamplingConfig | None:
+def _plan(setting: Setting, sample: SampleParams, denoiser: Denoiser) -> SamplingConfig | None:
     """Return how to spend the setting's evaluations exactly; None where that cannot be done."""
     kind, _, shift = setting.time_grid.partition(":")
-    grid = partial(build_time_grid, kind, path=process.path, shift=float(shift or 1))
-    early = sample.guide == "early"
-    guidance = Guidance(setting.guidance, sample.guidance_start, sample.guidance_end, sample.guidance_rescale, early)
-    sampler = partial(build_sampler, setting.sampler, SamplingSettings.of(sample).options)
+    asked = replace(
+        SamplingSettings.of(sample),
+        sampler=setting.sampler,
+        guidance_scale=setting.guidance,
+        time_grid=kind,
+        time_shift=float(shift or 1),
+        negative_prompt="",
+    )
     for steps in range(setting.evaluations, 0, -1):
-        if network_evaluations(setting.sampler, grid(steps), guidance) == setting.evaluations:
-            return SamplingConfig(sampler, grid(steps), guidance)
+        plan = replace(asked, steps=steps).config(denoiser)
+        if network_evaluations(setting.sampler, plan.times, plan.guidance) == setting.evaluations:
+            return plan
     return None
 
 
@@ -250,7 +253,7 @@ def main() -> None:
         for evaluations in arguments.evaluations
     ]
     done = recorded(arguments.csv, Setting, Result)
-    plans = {setting: _plan(setting, params.sample, denoiser.process) for setting in settings if setting not in done}
+    plans = {setting: _plan(setting, params.sample, denoiser) for setting in settings if setting not in done}
     reference = features_of(extractor, read_split(PREPARED, "train"))
     real = read_split(PREPARED, "test").images[: arguments.count]
     real_distance = frechet_distance(extractor.extract(real)[0], reference)
