@@ -82,8 +82,11 @@ def test_every_autoencoders_loss_encoding_and_decoding(kind):
 
 def test_the_feature_extractors_loss():
     network, x, labels = ConvClassifier(IMAGE, 3, 8, 6, 0.1), torch.rand(2, *IMAGE), torch.tensor([0, 2])
+    mask = network.draw_mask(2, generator(0))
     network.eval()
     _assert_one_graph(lambda x: nn.functional.cross_entropy(network(x), labels), x)
+    network.train()
+    _assert_one_graph(lambda x, mask: nn.functional.cross_entropy(network(x, mask), labels), x, mask)
 
 
 def test_the_loss_of_images_and_captions():

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from torch import nn
 
-from latentline.feature_extractors.classifier import ConvClassifier
+from latentline.core.seeds import generator
+from latentline.feature_extractors.classifier import ConvClassifier, _Dropout
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (1, 8, 8), (2, 7, 9), (1, 1, 1), (1, 5, 13)])
@@ -34,6 +36,18 @@ def test_in_evaluation_mode_the_logits_of_an_image_depend_on_it_alone():
     x = torch.randn(4, 1, 8, 8)
     assert torch.equal(network(x), network(x))
     torch.testing.assert_close(network(x[2:3])[0], network(x)[2])
+
+
+def test_a_mask_drops_what_torchs_dropout_drops():
+    network = ConvClassifier((1, 8, 8), outputs=6, channels=8, features=12, dropout=0.25)
+    mask = network.draw_mask(50, torch.Generator().manual_seed(3))
+    torch.manual_seed(3)
+    assert torch.equal(mask, nn.functional.dropout(torch.ones_like(mask), 0.25))
+    dropped = [layer(torch.ones(50, 64), mask) for layer in network.layers if isinstance(layer, _Dropout)]
+    assert torch.equal(dropped[0], mask)
+    assert (
+        ConvClassifier((1, 8, 8), outputs=6, channels=8, features=12, dropout=0.0).draw_mask(50, generator(0)) is None
+    )
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4])

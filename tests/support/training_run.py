@@ -39,6 +39,7 @@ class Run:
     optimizer: Optimizer = OPTIMIZER
     extendable: bool = False
     keep_bytes: int = 2 << 30
+    device: str = "cpu"
     steps_done: list[int] = field(default_factory=list)
     epochs_reported: list[tuple[int, bool]] = field(default_factory=list)
 
@@ -54,8 +55,9 @@ class Run:
             nn.Dropout(0.3),
             nn.Linear(64, 3),
         ]
-        network = to_device(nn.Sequential(*layers), torch.device("cpu"))
+        network = to_device(nn.Sequential(*layers), torch.device(self.device))
         images, labels = torch.randn(20, 1, 6, 6, generator=generator(0, "images")), torch.arange(20) % 3
+        images, labels = images.to(self.device), labels.to(self.device)
         order = EpochSampler(20, 5, seed=1)
 
         def loss(step: int) -> list[MicroBatch]:
@@ -94,7 +96,7 @@ def reference(train: Callable[[], T]) -> T:
 def bytes_of(*modules: nn.Module) -> list[dict[str, bytes]]:
     """Return the bytes of each tensor of the modules."""
     return [
-        {name: tensor.contiguous().numpy().tobytes() for name, tensor in module.state_dict().items()}
+        {name: tensor.cpu().contiguous().numpy().tobytes() for name, tensor in module.state_dict().items()}
         for module in modules
     ]
 

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from latentline.nn.blocks import conv3x3
-from latentline.runtime.compute import pinned
 
 
 class Head(nn.Module):
@@ -44,25 +43,20 @@ class _BatchNorm(nn.BatchNorm2d):
 
 
 class _Dropout(nn.Module):
-    """Dropout (Srivastava et al., JMLR 15, 2014) whose mask torch's generator of the CPU draws, whatever the device.
+    """Dropout (Srivastava et al., JMLR 15, 2014) by a mask from :meth:`ConvClassifier.draw_mask`; None = keep all."""
 
-    On the CPU it computes the bytes of nn.Dropout.
-
-    Args:
-        fraction: of the inputs that are set to 0 in training, in [0, 1).
-    """
-
-    def __init__(self, fraction: float) -> None:
-        super().__init__()
-        self.fraction = fraction
-
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Features (B, D) -> the same shape, with the same expected value."""
-        if not self.training or self.fraction == 0:
-            return x
-        kept = 1 - self.fraction
-        mask = torch.empty(x.shape, dtype=x.dtype, device="cpu").bernoulli_(kept).div_(kept)
-        return x * pinned(mask, x.device).to(x.device, non_blocking=True)
+        return x if mask is None else x * mask
+
+
+class _Layers(nn.Sequential):
+    """Layers one after the other, among them a :class:`_Dropout`."""
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        for layer in self:
+            x = layer(x, mask) if isinstance(layer, _Dropout) else layer(x)
+        return x
 
 
 class ConvClassifier(nn.Module):
@@ -81,8 +75,8 @@ class ConvClassifier(nn.Module):
     def __init__(self, shape: Sequence[int], outputs: int, channels: int, features: int, dropout: float) -> None:
         super().__init__()
         image_channels, height, width = shape
-        positions = _quarter(height) * _quarter(width)
-        self.layers = nn.Sequential(
+        self._dropout, self._maps = dropout, 2 * channels * _quarter(height) * _quarter(width)
+        self.layers = _Layers(
             nn.Conv2d(image_channels, channels, kernel_size=5, stride=2, padding=2),  # (B, channels, H/2, W/2)
             _BatchNorm(channels),
             nn.ReLU(),
@@ -96,19 +90,24 @@ class ConvClassifier(nn.Module):
             _BatchNorm(2 * channels),
             nn.ReLU(),
             nn.Flatten(),
-            _Dropout(dropout),
-            nn.Linear(2 * channels * positions, features),
+            _Dropout(),
+            nn.Linear(self._maps, features),
             nn.ReLU(),
         )
         self.head = Head(features, outputs)
 
-    def features(self, x: Tensor) -> Tensor:
-        """X (B, C, H, W) in [-1, 1] -> (B, features)."""
-        return self.layers(x)
+    def draw_mask(self, count: int, generator: torch.Generator) -> Tensor | None:
+        """Return the factors (count, D) of the convolutions' outputs in a training step, on the CPU; None = none."""
+        kept = 1 - self._dropout
+        return None if kept == 1 else torch.empty(count, self._maps).bernoulli_(kept, generator=generator).div_(kept)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """X (B, C, H, W) in [-1, 1] -> (B, outputs)."""
-        return self.head(self.features(x))
+    def features(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """X (B, C, H, W) in [-1, 1] -> (B, features). ``mask``: of :meth:`draw_mask`, in training."""
+        return self.layers(x, mask)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """X (B, C, H, W) in [-1, 1] -> (B, outputs). ``mask``: of :meth:`draw_mask`, in training."""
+        return self.head(self.features(x, mask))
 
 
 def _quarter(size: int) -> int:

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from latentline.core.attributes import Attribute, num_logits, predict, split_logits
-from latentline.core.seeds import derive_seed
+from latentline.core.seeds import derive_seed, generator
 from latentline.core.shards import ShardedArray
 from latentline.data.batches import EpochSampler
 from latentline.data.store import to_unit_range
 from latentline.feature_extractors.build import ExtractorNetwork, PretrainedExtractor
+from latentline.feature_extractors.classifier import ConvClassifier
 from latentline.feature_extractors.contrastive import ContrastivePair, caption_groups, contrastive_loss
 from latentline.feature_extractors.features import extract_features
 from latentline.runtime.compute import channels_last
@@ -65,8 +66,8 @@ class _WithPair(nn.Module):
         self.head = network.head
         self.pair = pair
 
-    def forward(self, x: Tensor, tokens: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-        features = self.layers(x)
+    def forward(self, x: Tensor, tokens: Tensor, *mask: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        features = self.layers(x, *mask)
         return self.head(features), self.pair(features, tokens)
 
 
@@ -121,18 +122,21 @@ def train_classifier(
     def draw(step: int) -> Inputs:
         rows = order.rows(step)
         captions = {"tokens": captioned.tokens[rows], "groups": groups[rows]} if captioned else {}
-        return {**source.inputs(rows), "targets": values[rows], **captions}
+        random = generator(seed, name, "dropout", step)
+        mask = network.draw_mask(len(rows), random) if isinstance(network, ConvClassifier) else None
+        masks = {} if mask is None else {"mask": mask}
+        return {**source.inputs(rows), "targets": values[rows], **captions, **masks}
 
     inputs_of = StepInputs(draw, device)
 
     def loss(step: int) -> Iterator[MicroBatch]:
-        torch.manual_seed(derive_seed(seed, name, "dropout", step))
         inputs = inputs_of(step)
         batch, targets = source.batch(inputs), inputs["targets"]
         vectors: tuple[Tensor, Tensor, Tensor] | None
         for weight, part in micro_batches(len(targets), training.optimizer.accumulate):
             x = batch[part] if pretrained else channels_last(to_unit_range(batch[part]))
-            logits, vectors = trained(x, inputs["tokens"][part]) if captioned else (trained(x), None)
+            mask = [inputs["mask"][part]] if "mask" in inputs else []
+            logits, vectors = trained(x, inputs["tokens"][part], *mask) if captioned else (trained(x, *mask), None)
             logits = logits.float()
             by_column = zip(columns, split_logits(columns, logits), targets[part].T, strict=True)
             smoothing = training.label_smoothing

@@ -4,12 +4,14 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from latentline.core.errors import UserError
 
@@ -48,7 +50,8 @@ def compiled(
     those of a network that is not compiled.
 
     On CUDA, small networks run as CUDA graphs, which start all kernels at once. A CUDA graph writes gradients to the
-    same memory each time, so a step may walk through it only once.
+    same memory each time, so a step may walk through it only once. What it computes without gradients is copied, since
+    the next call of any graph overwrites it: guidance needs the outputs of two networks.
 
     Args:
         enabled: ``compute.compile``; False = do nothing.
@@ -64,12 +67,15 @@ def compiled(
 
     # Tracing reads this attribute of every input, also of one that an earlier graph computed.
     warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a leaf Tensor")
+    warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")  # a choice: precision
 
     weights = sum(parameter.numel() for network in networks for parameter in network.parameters())
     graphs = device.type == "cuda" and walks_graph_once and weights < _SMALL
     options: dict[str, str | int | bool] = {"fallback_random": True, "triton.cudagraphs": graphs}
     for network in networks:
         network.compile(dynamic=False, options=options)
+        if graphs and network._compiled_call_impl:
+            network._compiled_call_impl = _copied(network._compiled_call_impl)
     try:
         # A donated buffer is overwritten by the first walk.
         with torch._functorch.config.patch(donated_buffer=walks_graph_once):
@@ -77,3 +83,11 @@ def compiled(
     finally:
         for network in networks:
             network._compiled_call_impl = None
+
+
+def _copied(call: Callable[..., Any]) -> Callable[..., Any]:
+    def compute(*args: Any, **kwargs: Any) -> Any:
+        computed = call(*args, **kwargs)
+        return computed if torch.is_grad_enabled() else tree_map_only(Tensor, torch.clone, computed)
+
+    return compute

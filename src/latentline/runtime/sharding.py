@@ -74,7 +74,7 @@ def shard_like(whole: Tensor, like: Tensor) -> Tensor:
 
     Where ``like`` is no DTensor, return a copy of ``whole`` in the memory layout of ``like``.
     """
-    if _is_sharded(like):
+    if is_sharded(like):
         from torch.distributed.tensor import distribute_tensor
 
         return distribute_tensor(whole.detach().to(like.device), like.device_mesh, like.placements, src_data_rank=None)
@@ -83,7 +83,7 @@ def shard_like(whole: Tensor, like: Tensor) -> Tensor:
 
 def full_tensor(tensor: Tensor) -> Tensor:
     """Return a sharded tensor whole, and any other as it is. All ranks must call this."""
-    return tensor.full_tensor().detach() if _is_sharded(tensor) else tensor
+    return tensor.full_tensor().detach() if is_sharded(tensor) else tensor
 
 
 def gather_to_rank0(tensor: Tensor) -> Tensor:
@@ -91,13 +91,14 @@ def gather_to_rank0(tensor: Tensor) -> Tensor:
 
     All ranks must call this.
     """
-    if not _is_sharded(tensor):
+    if not is_sharded(tensor):
         return tensor
     whole = full_tensor(tensor)
     return whole.cpu() if tensor.device_mesh.get_rank() == 0 else whole.new_empty(0)
 
 
-def _is_sharded(tensor: Tensor) -> "TypeGuard[DTensor]":
+def is_sharded(tensor: Tensor) -> "TypeGuard[DTensor]":
+    """Return whether a tensor is sharded over ranks."""
     loaded = sys.modules.get("torch.distributed.tensor")  # not loaded = no tensor is sharded
     return loaded is not None and isinstance(tensor, loaded.DTensor)
 
