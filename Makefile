@@ -34,7 +34,7 @@ clean-state:  ## forget the saved state of interrupted trainings
 
 show:  ## open the latest grid of samples on screen
 	@test -f fig/sample/grid.png || { echo "error: fig/sample/grid.png is missing; run \`dvc repro sample\`" >&2; exit 2; }
-	$(PYTHON) -m webbrowser -t "file://$(CURDIR)/fig/sample/grid.png"
+	@echo "$(CURDIR)/fig/sample/grid.png"; $(PYTHON) -m webbrowser -t "file://$(CURDIR)/fig/sample/grid.png"
 
 report: $(INSTALLED)  ## write the run as one file, report.html; beside another revision or experiment: make report BASE=main
 	@python -m latentline.report "$(DIR)" "$(BASE)"

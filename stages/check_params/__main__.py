@@ -1,6 +1,7 @@
 """Stage ``check_params``: check the whole of params.yaml and the folders that it names, before any other stage."""
 
 import logging
+import os
 from operator import attrgetter
 from pathlib import Path
 
@@ -29,7 +30,12 @@ _WATCHED = (
 
 def main() -> None:
     """Check params.yaml; write data/params_checked.json, which is always the same, so that no stage follows."""
-    params = validate(read_params())
+    try:
+        params = validate(read_params())
+    except UserError:
+        if "DVC_EXP_NAME" in os.environ:
+            _log.warning("params.yaml keeps the values of this experiment, until you change them there")
+        raise
     defaults = Params()
     for setting in _WATCHED:
         path, default = (Path(attrgetter(setting)(one)) for one in (params, defaults))

@@ -48,7 +48,7 @@ def main() -> None:
     with replaced_folder(FIGURES / "download") as folder:
         train = read_split(PREPARED, "train")
         draw_figures(folder, train)
-        write_tables(folder, result.unreadable, repeated, source)
+        write_tables(folder, result, repeated, source)
         write_caption_figures(folder, train, source, result)
 
 
@@ -60,6 +60,9 @@ def _warn(result: PrepareResult, duplicates: Duplicates, left_out: dict[str, str
     if result.unreadable:
         count = len(result.unreadable)
         log.warning("%d unreadable images were left out; fig/download/unreadable.csv lists them", count)
+    if result.cropped:
+        message = "%d images have other proportions than %d x %d and lost their edges; see fig/download/cropped.csv"
+        log.warning(message, len(result.cropped), *result.shape[:0:-1])
     if duplicates.across:
         message = "%d images of val or test are also in another split; fig/download/duplicates.csv lists them"
         log.warning(message, duplicates.across)

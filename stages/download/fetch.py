@@ -110,6 +110,7 @@ def _downloaded(file: RemoteFile, downloads: Path, timeout_seconds: float) -> Pa
     for url in file.urls:
         try:
             http_download(url, path, file.checksum, timeout_seconds)
+            log.info("%s came from %s", file.name, url)
             return path
         except SourceError as error:
             log.warning("source failed: %s", error)

@@ -4,6 +4,7 @@ The number of workers changes no byte.
 """
 
 import logging
+from collections import ChainMap
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -25,7 +26,7 @@ from latentline.data.decode import Shape, UnreadableError, ValueRange
 from stages.download.captions import require_captions
 from stages.download.images import Images, content_digest
 from stages.download.params import DataParams
-from stages.download.scan import require_all_classes, scan_images, target_shape
+from stages.download.scan import cropped, require_all_classes, scan_images, target_shape
 from stages.download.source import Source
 from stages.download.splits import SplitRows, content_keys, cut_splits
 from stages.download.workers import ordered_map
@@ -93,6 +94,7 @@ class PrepareResult:
     stats: dict[str, SplitStats]
     unreadable: dict[str, str]  # name -> reason
     shape: Shape
+    cropped: dict[str, float]  # name -> fraction that was cut off
     captions: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Split -> description of its captions; empty = there are none."""
 
@@ -149,7 +151,8 @@ def prepare(
         if captions:
             card["captions"] = captions
         write_sealed_json(folder / "card.json", card)
-    return PrepareResult(stats, unreadable, shape, captions)
+    cut = [cropped(source.splits[name].images, scan, shape) for name, scan in scans.items()]
+    return PrepareResult(stats, unreadable, shape, dict(ChainMap(*cut)), captions)
 
 
 @dataclass(frozen=True)

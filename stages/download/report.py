@@ -26,7 +26,7 @@ _PER_ROW = 10  # images of a class or attribute in the grid
 _MAX_ROWS = 40  # classes or attributes in the grid
 _THUMBNAIL = 64  # pixels
 _MAX_KINDS = 20  # kinds of files in the metrics
-_MAX_LISTED = 1000  # unreadable files, files left out, or groups of duplicates, in their tables
+_MAX_LISTED = 1000  # unreadable or cropped files, files left out, or groups of duplicates, in their tables
 
 
 def metrics(result: PrepareResult, duplicates: Duplicates, classes: Sequence[str], source: Source) -> dict[str, Any]:
@@ -49,6 +49,7 @@ def metrics(result: PrepareResult, duplicates: Duplicates, classes: Sequence[str
         "width": width,
         "duplicates_across_splits": duplicates.across,
         "unreadable": len(result.unreadable),
+        "cropped": len(result.cropped),
         "left_out": {"files": len(source.left_out), **_counts(source.left_out.values())},
         "lowest_value": low,
         "highest_value": high,
@@ -82,16 +83,19 @@ def duplicate_rows(duplicates: Duplicates, result: PrepareResult, source: Source
     ]
 
 
-def write_tables(folder: Path, unreadable: dict[str, str], repeated: list[dict[str, Any]], source: Source) -> None:
-    """Write unreadable.csv (name and reason of each image), duplicates.csv, and left_out.csv (name and kind).
+def write_tables(folder: Path, result: PrepareResult, repeated: list[dict[str, Any]], source: Source) -> None:
+    """Write unreadable.csv (name and reason of each image), cropped.csv, duplicates.csv, and left_out.csv.
 
     Of a CSV of labels also attributes.csv.
     """
     left_out = source.left_out
     if source.columns:
         write_table(folder / "attributes.csv", [asdict(column) for column in source.columns])
-    listed = [{"image": name, "reason": reason} for name, reason in sorted(unreadable.items())[:_MAX_LISTED]]
+    listed = [{"image": name, "reason": reason} for name, reason in sorted(result.unreadable.items())[:_MAX_LISTED]]
     write_table(folder / "unreadable.csv", listed or [{"image": "none", "reason": ""}])
+    worst = sorted(result.cropped.items(), key=lambda cut: -cut[1])[:_MAX_LISTED]
+    lost = [{"image": name, "cut_off": share} for name, share in worst]
+    write_table(folder / "cropped.csv", lost or [{"image": "none", "cut_off": 0.0}])
     write_table(folder / "duplicates.csv", repeated or [{"group": 0, "split": "none", "image": ""}])
     files = [{"file": name, "kind": kind} for name, kind in sorted(left_out.items())[:_MAX_LISTED]]
     write_table(folder / "left_out.csv", files or [{"file": "none", "kind": ""}])

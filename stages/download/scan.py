@@ -15,6 +15,7 @@ from stages.download.source import Source
 from stages.download.workers import ordered_map
 
 _CHUNK = 256  # images that a worker scans at a time
+_ROUNDING = 0.01  # of an image that is cut off
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Scan:
 
     rows: NDArray[np.int64]  # (N,) of images with a readable header
     digests: list[bytes]  # of the N images' stored content
-    shapes: Counter[Shape]
+    shapes: list[Shape]  # of the N images
     unreadable: dict[str, str]  # name -> reason
 
 
@@ -31,7 +32,7 @@ def scan_images(images: Images, workers: int) -> Scan:
     """Scan all ``images`` in ``workers`` processes."""
     rows: list[int] = []
     digests: list[bytes] = []
-    shapes: Counter[Shape] = Counter()
+    shapes: list[Shape] = []
     unreadable: dict[str, str] = {}
     chunks = [range(start, min(start + _CHUNK, len(images))) for start in range(0, len(images), _CHUNK)]
     with tqdm(total=len(images), desc="scan", unit=" images", disable=None, mininterval=1) as bar:
@@ -52,7 +53,7 @@ def target_shape(scans: list[Scan], image_size: tuple[int, int] | None, channels
     Without an ``image_size`` it is the commonest size, the largest of equally common ones. Without ``channels`` it is
     colour if any image is in colour.
     """
-    shapes = sum((found.shapes for found in scans), Counter[Shape]())
+    shapes = sum((Counter(found.shapes) for found in scans), Counter[Shape]())
     if not shapes:
         raise UserError("data (0 readable images) must have at least one; mend or add images")
     sizes: Counter[tuple[int, int]] = Counter()
@@ -60,6 +61,14 @@ def target_shape(scans: list[Scan], image_size: tuple[int, int] | None, channels
         sizes[height, width] += count
     height, width = image_size or max(sizes, key=lambda size: (sizes[size], size[0] * size[1], size))
     return channels or max(shape[0] for shape in shapes), height, width
+
+
+def cropped(images: Images, scan: Scan, shape: Shape) -> dict[str, float]:
+    """Return name -> fraction that is cut off, of images with other proportions than ``shape``, rounding aside."""
+    _, height, width = shape
+    stretch = np.array([own[2] * height / (own[1] * width) for own in scan.shapes])
+    lost = 1 - np.minimum(stretch, 1 / stretch)
+    return {images.name(int(scan.rows[index])): float(lost[index]) for index in np.flatnonzero(lost > _ROUNDING)}
 
 
 def require_all_classes(scans: dict[str, Scan], source: Source) -> None:
@@ -77,8 +86,7 @@ def require_all_classes(scans: dict[str, Scan], source: Source) -> None:
 
 def _scan_rows(images: Images, chunk: range) -> Scan:
     """Scan some rows; runs in a worker."""
-    rows, digests, unreadable = [], [], {}
-    shapes: Counter[Shape] = Counter()
+    rows, digests, shapes, unreadable = [], [], [], {}
     for row in chunk:
         try:
             info = images.info(row)
@@ -87,5 +95,5 @@ def _scan_rows(images: Images, chunk: range) -> Scan:
             continue
         rows.append(row)
         digests.append(info.digest)
-        shapes[info.shape] += 1
+        shapes.append(info.shape)
     return Scan(np.array(rows, np.int64), digests, shapes, unreadable)

@@ -26,6 +26,7 @@ _TITLES = {
     "recall": "recall",
     "r2": "R\u00b2",
 }
+_CHANCE = 0.5  # area under the ROC curve
 _NOTHING_TO_LEARN = "nothing to learn: these images have neither labels nor attributes"
 _CAPTIONS = "probes learn no captions; where there are captions, manipulate.prompts edits from one to another"
 
@@ -102,6 +103,10 @@ def _score(
             "calibration_error": calibration_error(reliability(*decisions[attribute.name])),
             **detection(attribute, probability, predicted, truth),
         }
+        if (area := by_column[attribute.name].get("auroc", 1.0)) <= _CHANCE:
+            log.warning(
+                "%s: AUROC %.2f of test images is no better than chance, nor are its edits", attribute.name, area
+            )
         if attribute.name in fitted:
             counts = {"classes": len(attribute.classes), "classes_fitted": fitted[attribute.name]}
             by_column[attribute.name] |= counts

@@ -137,6 +137,15 @@ def test_make_recipe_works_before_anything_is_installed(checkout, root):
     assert text == complete_text("digits", root)
     assert parse_params(text)["data"]["name"] == "digits"
     assert not list(checkout.glob(".partial-*"))
+    assert done.stdout.endswith("recipe digits; what it was, with your changes, is in params.yaml.orig\n")
+    assert (checkout / "params.yaml.orig").read_text() == "mine\n"
+
+
+def test_make_recipe_keeps_no_copy_of_a_recipe(checkout):
+    _make(checkout, "digits")
+    (checkout / "params.yaml.orig").unlink()
+    assert _make(checkout, "icons").stdout == "params.yaml is now recipe icons\n"
+    assert not (checkout / "params.yaml.orig").exists()
 
 
 @pytest.mark.parametrize(("name", "text"), [("nothing", None), ("", None), ("bad", "sed: 1\n"), ("bad", "data: 3\n")])

@@ -175,12 +175,29 @@ def main(arguments: list[str]) -> int:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+        kept = _keep_edited(root)
         temporary.replace(root / "params.yaml")
     except OSError as error:
         sys.stderr.write(f"error: params.yaml must be a file that can be written ({error}); check the folder\n")
         return 2
-    sys.stdout.write(f"params.yaml is now recipe {' '.join(arguments)}\n")
+    sys.stdout.write(f"params.yaml is now recipe {' '.join(arguments)}{kept}\n")
     return 0
+
+
+def _keep_edited(root: Path) -> str:
+    """Copy a params.yaml that is no recipe to params.yaml.orig; return the words that say so."""
+    params = root / "params.yaml"
+    if not params.is_file():
+        return ""
+    own = params.read_bytes()
+    names = sorted(path.stem for path in (root / "recipes").glob("*.yaml"))
+    try:
+        if own in [complete_text(name, root).encode() for name in names]:
+            return ""
+    except RecipeError:  # of another recipe
+        pass
+    (root / "params.yaml.orig").write_bytes(own)
+    return "; what it was, with your changes, is in params.yaml.orig"
 
 
 if __name__ == "__main__":

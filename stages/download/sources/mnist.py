@@ -1,5 +1,6 @@
 """MNIST and its family: Fashion-MNIST and EMNIST, all in four gzipped IDX files."""
 
+import logging
 import shutil
 import zipfile
 from pathlib import Path
@@ -15,6 +16,8 @@ from stages.download.source import Card, Source, SourceOptions, SourceSplit
 from stages.download.sources.debian import debian_files
 from stages.download.sources.files import publisher_files, unavailable
 from stages.download.sources.idx import read_idx
+
+log = logging.getLogger(__name__)
 
 FASHION_SHA256 = {  # of the unpacked content, since mirrors packed it anew
     "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
@@ -90,6 +93,7 @@ def read_fashion_mnist(options: SourceOptions) -> Source:
             raise unavailable("Fashion-MNIST", files, _FASHION_PAGE, error) from None
         try:
             paths = _from_debian(files, options)
+            log.info("Fashion-MNIST came from the Debian package %s", _DEBIAN_PACKAGE)
         except SourceError as second:
             raise unavailable(
                 "Fashion-MNIST",

@@ -55,6 +55,15 @@ def test_a_name_of_nothing_is_refused(workplace: Path, write_params) -> None:
         check_params.main()
 
 
+def test_a_refused_experiment_says_that_params_yaml_keeps_its_values(workplace, write_params, monkeypatch, caplog):
+    write_params(workplace, {"sample.guidance_scale": "abc"})
+    for expected in ([], ["params.yaml keeps the values of this experiment, until you change them there"]):
+        with pytest.raises(UserError, match=r"sample\.guidance_scale \('abc'\) must"):
+            check_params.main()
+        assert caplog.messages == expected
+        monkeypatch.setenv("DVC_EXP_NAME", "scaly-name")
+
+
 def test_folders_that_are_fine_and_missing_placeholders_pass(workplace: Path, write_params) -> None:
     write_params(workplace, {})
     check_params.main()

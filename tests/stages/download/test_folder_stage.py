@@ -74,6 +74,7 @@ def test_a_labelled_folder_shows_its_classes(place):
         "unreadable.csv",
         "duplicates.csv",
         "left_out.csv",
+        "cropped.csv",
     }
     assert not list(place.rglob(".partial-*"))
 
@@ -94,6 +95,7 @@ def test_attributes_are_shown_and_an_unlabelled_folder_shows_images_only(place):
         "unreadable.csv",
         "duplicates.csv",
         "left_out.csv",
+        "cropped.csv",
     }
     assert [attribute.kind for attribute in read_card(place / "data" / "prepared").schema] == [
         "binary",
@@ -107,7 +109,18 @@ def test_attributes_are_shown_and_an_unlabelled_folder_shows_images_only(place):
     assert columns["hair"]["categories"] == 4
     frame[["file"]].to_csv(place / "labels.csv", index=False)
     download.main()
-    assert _figures(place) == {"images.png", "unreadable.csv", "duplicates.csv", "left_out.csv"}
+    assert _figures(place) == {"images.png", "unreadable.csv", "duplicates.csv", "left_out.csv", "cropped.csv"}
+
+
+def test_images_of_other_proportions_are_counted_logged_and_listed(place, caplog):
+    for name, size in {"long.png": (70, 9), "large.png": (70, 90)}.items():
+        Image.new("RGB", size).save(place / "pictures" / "cat" / name)
+    _set(place)
+    download.main()
+    assert json.loads((place / "metrics" / "data.json").read_text())["cropped"] == 1
+    assert "1 images have other proportions than 7 x 9 and lost their edges; see fig/download/crop" in caplog.text
+    listed = pd.read_csv(place / "fig" / "download" / "cropped.csv").to_numpy().tolist()
+    assert listed == [["cat/long.png", pytest.approx(0.9)]]
 
 
 def test_what_is_left_out_is_counted_logged_and_listed(place, caplog):

@@ -18,6 +18,7 @@ from latentline.core.closure import module_closure
 from latentline.core.labels import LabelTable, build_schema, schema_from_json
 from latentline.latents.cache import LatentSplit, read_latents, write_cache
 from stages.train_latent_classifiers import __main__ as train_latent_classifiers
+from stages.train_latent_classifiers import report
 
 pytestmark = pytest.mark.usefixtures("machine")
 
@@ -87,6 +88,15 @@ def _standardised(name: str) -> torch.Tensor:
     """Latents (N, F) of a split, minus mean, by standard deviation, of each channel of the training split."""
     train, latents = (read_latents(split).latents.to_memory() for split in ("train", name))
     return ((latents - train.mean(dim=(0, 2, 3), keepdim=True)) / train.std(dim=(0, 2, 3), keepdim=True)).flatten(1)
+
+
+def test_a_probe_no_better_than_chance_is_named_in_the_log(stage, monkeypatch, caplog):
+    areas = iter([0.42, 0.9, 0.9])
+    monkeypatch.setattr(report, "detection", lambda *inputs: {"auroc": next(areas, 0.9)})
+    stage(_splits())
+    assert [one.getMessage() for one in caplog.records if "chance" in one.getMessage()] == [
+        "label: AUROC 0.42 of test images is no better than chance, nor are its edits"
+    ]
 
 
 def test_labels_that_are_linear_in_the_latents_are_learnt_whatever_their_kind(stage, workplace):
