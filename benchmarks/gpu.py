@@ -143,15 +143,15 @@ def main(given: Sequence[str] | None = None) -> None:
         arguments.compiled, arguments.devices = "no", [1]
         arguments.precisions = arguments.precisions or ["float32", "bf16"]
     about = machine(device, effort)
-    lines = []
+    lines, text = [], ""
     for row in rows(arguments, device):
         lines.append(line(row, effort))
         print(" | ".join(lines[-1]), file=sys.stderr, flush=True)
-    text = f"{about}\n\n{markdown_table([*_HEAD, *_MEASURED], lines)}"
+        text = f"{about}\n\n{markdown_table([*_HEAD, *_MEASURED], lines)}"
+        if arguments.out is not None:  # after each row: a run that is cut off has its table
+            arguments.out.write_text(f"# Measured: {gpu_name(device) or 'a CPU'}\n\n{text}")
     if arguments.out is None:
         print(text, end="")
-    else:
-        arguments.out.write_text(f"# Measured: {gpu_name(device) or 'a CPU'}\n\n{text}")
 
 
 if __name__ == "__main__":

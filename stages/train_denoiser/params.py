@@ -110,7 +110,7 @@ class DenoiserParams(Section):
 
     name: Literal["unet", "dit", "mlp"] = "unet"
     """unet | dit (both for latent maps) | mlp (for latent vectors); see docs/denoisers.md."""
-    epochs: Count = 8
+    epochs: Count = 10
     """Passes over the cached latents; 0 only with init_from. A larger number continues from the step where the
     learning rate began to fall."""
     channels: Widths = Field(default=[64, 64])
