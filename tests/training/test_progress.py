@@ -57,6 +57,14 @@ def eager_backend():
     torch.compiler.reset()
 
 
+def test_a_log_says_once_in_a_while_how_far_a_training_is(monkeypatch, caplog):
+    monkeypatch.setattr("latentline.training.progress._LOG_SECONDS", -1.0)
+    with caplog.at_level("INFO"):
+        reference(_train)
+    lines = [line for line in caplog.messages if line.startswith("test: step")]
+    assert lines == ["test: step 2 of 3, 00:00 left", "test: step 3 of 3, 00:00 left"]
+
+
 def test_a_training_reports_its_speed():
     _, (speed,) = reference(_train)
     assert speed["images_per_second"] > 0

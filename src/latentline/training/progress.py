@@ -14,12 +14,13 @@ from latentline.runtime.precision import Precision
 
 log = logging.getLogger(__name__)
 
+_LOG_SECONDS = 60.0  # between two lines of a log, where no bar is drawn
 Speed = dict[str, float | None]
 """Values of metrics/timing.json by name; None = unknown."""
 
 
 class Progress:
-    """Progress bar and speed of the steps of one training.
+    """Progress bar and speed of the steps of one training. Where the output is no terminal, a line a minute.
 
     The first step of the process warms up and is not timed. Validation, figures and saves are not timed either. Clocks
     are read only where the loop has waited for the device anyway.
@@ -51,7 +52,8 @@ class Progress:
         self._new: list[float] = []  # FLOPs of each step since the last reading
         self._warm = False
         self._steps, self._flops, self._seconds = 0, 0.0, 0.0  # that are timed
-        self._since = time.monotonic()
+        self._since = self._logged = time.monotonic()
+        self._section, self._total_steps, self._step = section, total_steps, first_step
         hidden = None if ranks.is_main else True  # None = where the output is no terminal
         self._bar = tqdm(total=total_steps, initial=first_step, desc=section, disable=hidden, mininterval=1)
 
@@ -64,6 +66,7 @@ class Progress:
     def advance(self, flops: float) -> None:
         """Count a step of ``flops`` on this rank; waits for nothing."""
         self._bar.update()
+        self._step += 1
         self._step_flops = flops
         self._new.append(flops)
 
@@ -79,6 +82,10 @@ class Progress:
         if not self._bar.disable:
             self._bar.set_postfix({**row, **_in_short(self.speed())}, refresh=False)
         self._since = time.monotonic()
+        if self._bar.disable and self._ranks.is_main and self._steps and self._since - self._logged > _LOG_SECONDS:
+            self._logged = self._since
+            left = tqdm.format_interval(self._seconds / self._steps * (self._total_steps - self._step))
+            log.info("%s: step %d of %d, %s left", self._section, self._step, self._total_steps, left)
 
     def report(self, receive: Callable[[Speed], None]) -> None:
         """Pass the speed on and log it, on rank 0 and where steps were timed."""
