@@ -65,6 +65,6 @@ def test_editing_the_loss_or_the_network_costs_all_steps_and_the_log_names_the_f
     _edit(copy, path)
     log = copy.log_of(stage)
     assert "resumed" not in log
-    (line,) = (line for line in log.splitlines() if " not used: " in line)
-    assert re.fullmatch(rf"{stage}: state of {stage} \(\w+\) not used: {re.escape(path)} changed since", line)
+    (line,) = (line for line in log.splitlines() if ": starts anew: " in line)
+    assert re.fullmatch(rf"{stage}: starts anew: {re.escape(path)} changed since state \w+", line)
     assert _checkpoints(copy, stage) == before  # the same bytes, computed again

@@ -115,7 +115,7 @@ def test_the_log_names_which_code_changed_since_the_newest_state(repository, cap
     old = _file()
     old.save({}, {"step": 1})
     (repository / "loss.py").write_text("loss = 2\n")
-    expected = f"train_x starts anew: stages/made_up/loss.py changed since state {old.folder.name}"
+    expected = f"starts anew: stages/made_up/loss.py changed since state {old.folder.name}"
     assert _log_of_loading(_file(), caplog) == [expected]
 
 
@@ -127,22 +127,22 @@ def test_the_log_names_three_changes_and_counts_the_others(repository, caplog):
         (repository / f"{name}.py").write_text(f"{name} = 2\n")
     (message,) = _log_of_loading(_file({"lr": 2e-3, "widths": [8, 16]}), caplog)
     changed = "settings.lr, stages/made_up/a_fifth.py, stages/made_up/another.py and 2 more"
-    assert message.startswith(f"train_x starts anew: {changed} changed since")
+    assert message.startswith(f"starts anew: {changed} changed since")
 
 
 def test_the_log_names_which_setting_or_input_changed(repository, caplog):
     _file().save({}, {"step": 1})
     (message,) = _log_of_loading(_file({"lr": 1e-3, "heads": 2}), caplog)
-    assert message.startswith("train_x starts anew: settings.heads, settings.widths changed since")
+    assert message.startswith("starts anew: settings.heads, settings.widths changed since")
     other = ResumeFile("train_x", {**IDENTITY, "inputs": {"data": "cd" * 32}}, ["stages.made_up.train"])
     (message,) = _log_of_loading(other, caplog)
-    assert message.startswith("train_x starts anew: inputs.data changed since")
+    assert message.startswith("starts anew: inputs.data changed since")
 
 
 def test_equal_settings_in_tuples_are_no_change_and_empty_ones_are_one(repository, caplog):
     _file({"betas": (0.5, 0.9), "heads": {}}).save({}, {"step": 1})
     (message,) = _log_of_loading(_file({"betas": (0.5, 0.9), "heads": {"first": {}}}), caplog)
-    assert message.startswith("train_x starts anew: settings.heads, settings.heads.first changed since")
+    assert message.startswith("starts anew: settings.heads, settings.heads.first changed since")
 
 
 def test_the_newest_state_of_the_same_part_is_the_one_compared(repository, caplog):
@@ -151,7 +151,7 @@ def test_the_newest_state_of_the_same_part_is_the_one_compared(repository, caplo
         file.save({}, {"step": 1})
         os.utime(file.folder / "state.safetensors", (1e9 + age, 1e9 + age))
     (message,) = _log_of_loading(_file({"depth": 1}), caplog)
-    assert message.startswith("train_x starts anew: settings.depth, settings.heads changed since")
+    assert message.startswith("starts anew: settings.depth, settings.heads changed since")
 
 
 def test_where_no_other_state_can_be_compared_the_log_is_empty(repository, caplog):

@@ -184,7 +184,7 @@ class ResumeFile:
                 changed += _differing(other["code"], self._key_parts["code"])
             except (UserError, AttributeError, KeyError, TypeError):  # damaged
                 continue
-            log.info("%s starts anew: %s changed since state %s", self.stage, _listed(changed), folder.name)
+            log.info("starts anew: %s changed since state %s", _listed(changed), folder.name)
             return
 
 
