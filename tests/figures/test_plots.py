@@ -1,5 +1,6 @@
 """Plots and tables are complete and have the same bytes every time."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -75,7 +76,7 @@ def test_a_confusion_matrix_of_thousands_of_classes_is_drawn_in_blocks_and_says_
 def test_drawing_leaves_no_figure_open(tmp_path):
     for draw in DRAWINGS.values():
         draw(tmp_path / "x.png")
-    assert plots.plt.get_fignums() == []
+    assert plt.get_fignums() == []
 
 
 def test_a_table_reads_back_to_six_digits(tmp_path):
