@@ -136,7 +136,7 @@ def _draw_edits(
     left_out = first_of(len(shown), len(targets), "targets").strip()
     note = f"{_strength_0(editor.sdedit)} {left_out}".strip()
     # A random direction has no target; SDEdit has.
-    conditioned = " Denoised for the targets of strips.png." if editor.sdedit else ""
+    conditioned = " Denoising is conditioned as in strips.png." if editor.sdedit else ""
     numbers = [f"random {number + 1}" for number in range(len(shown))]
     for name, directions, rows, title, how in (
         ("strips", learnt, names, "learnt directions", note),

@@ -137,9 +137,20 @@ def relation(
             if bands and name in bands:
                 _band(axes, [x for x, _ in points], bands[name], color)
         first = next(iter(lines.values()))
+        lowest = min(y for _, y in first)
         for mark, (x, y) in zip(marks, first, strict=False):
-            offset = (5, 5 if y > min(y for _, y in first) else -14)  # of the lowest points below, out of the line
-            axes.annotate(short_name(mark), (x, y), offset, textcoords="offset points", fontsize=10, path_effects=_HALO)
+            # The lowest points have theirs to the left, since lines often run together above them.
+            offset, align = ((5, 5), ("left", "baseline")) if y > lowest else ((-7, 0), ("right", "center"))
+            axes.annotate(
+                short_name(mark),
+                (x, y),
+                offset,
+                textcoords="offset points",
+                fontsize=10,
+                ha=align[0],
+                va=align[1],
+                path_effects=_HALO,
+            )
         if diagonal:
             axes.plot([0, 1], [0, 1], linestyle="--", color=MUTED, marker="")
         axes.set(xlabel=drawable(xlabel), ylabel=drawable(ylabel))
