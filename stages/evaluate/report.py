@@ -11,7 +11,7 @@ from latentline.figures.grids import GridText, alternating_rows, save_grid
 from latentline.figures.plots import bars, confusion
 
 _COLUMNS = 16
-_BARS = {"test images": "fd_real_test", "reconstructed test images": "fd_reconstruction", "samples": "fd"}
+_BARS = {"test images": "fd_real_test", "their reconstructions": "fd_reconstruction", "samples": "fd"}
 
 
 def draw(

@@ -150,16 +150,17 @@ def draw_figures(
     columns = min(params.width, count)
     shown = min(params.height // 2 * columns, count)
     chosen = {
-        "reconstructions": (torch.arange(shown), f"The first {shown} test images and their reconstructions"),
+        "reconstructions": (torch.arange(shown), f"The first {shown} test images and their reconstructions", ""),
         # evenly spaced percentiles of the error
         "best_to_worst": (
             by_error[torch.linspace(0, count - 1, shown).round().long()],
-            f"{shown} of {count} test images, from the lowest squared error of the reconstruction "
-            f"({error.min():.2g}, top left) to the highest ({error.max():.2g})",
+            f"{shown} of {count} test images, from the best reconstruction to the worst",
+            f"Mean squared error: {error.min():.2g} (top left) to {error.max():.2g} (bottom right).",
         ),
         "worst_reconstructions": (
             by_error[-shown:],
             f"The {shown} of {count} test images with the largest squared error",
+            "",
         ),
     }
     names = image_names(test.labels[: 2 * params.height])
@@ -194,9 +195,9 @@ def draw_figures(
                 curves(made / f"{name}.png", history, "epoch", lines, "loss", title=title, note=note, log=True)
         for preview in sorted(previews.glob("preview_*.png")):
             shutil.copy(preview, made)
-        for name, (rows, title) in chosen.items():
+        for name, (rows, title, note) in chosen.items():
             images = alternating_rows([test.images[rows], decoded[rows]], columns)
-            text = GridText(title, rows=_PAIR * (len(images) // columns // 2))
+            text = GridText(title, note, _PAIR * (len(images) // columns // 2))
             save_grid(made / f"{name}.png", images, columns, params.scale, text)
         numbers = [str(number + 1) for number in range(columns)]
         save_latents(made / "latents.png", latents[:columns], 4 * params.scale, "Latents of test images", numbers)

@@ -187,7 +187,7 @@ def draw_partial_denoising(
     z0 = test.z0(columns)
     model = conditional_model(denoiser.network, denoiser.process, test.condition(columns))
     noise = torch.randn(z0.shape, generator=generator(seed, "from the middle")).to(z0)
-    rows, names = [z0], ["clean latent, decoded"]
+    rows, names = [z0], ["clean latent"]
     for t in _TIMES:
         names += [f"t = {t:g}: noised", "estimate", "denoised"]
         z_t = add_noise_at(model.path, z0, noise, t)
