@@ -25,7 +25,7 @@ def draw_figures(folder: Path, raw: ShardedArray, stats: LatentStats) -> None:
     latents = stats.normalizer.standardise(raw[:_MAX_COUNTED])  # (N, C, H, W) or (N, D)
     with replaced_folder(folder) as temporary:
         by_channel = latents[:, :_HISTOGRAMS].transpose(0, 1).flatten(1)  # (C, N H W) or (D, N)
-        titles = [f"channel {channel}" for channel in range(len(by_channel))]
+        titles = [f"channel {channel + 1}" for channel in range(len(by_channel))]
         title = f"Standardised latents of {len(latents)} test images"
         left_out = first_of(len(by_channel), latents.shape[1], "channels")
         histograms_against_normal(

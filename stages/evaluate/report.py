@@ -11,7 +11,7 @@ from latentline.figures.grids import GridText, alternating_rows, save_grid
 from latentline.figures.plots import bars, confusion
 
 _COLUMNS = 16
-_BARS = {"real test images": "fd_real_test", "reconstructions": "fd_reconstruction", "samples": "fd"}
+_BARS = {"test images": "fd_real_test", "their reconstructions": "fd_reconstruction", "samples": "fd"}
 
 
 def draw(
@@ -33,10 +33,9 @@ def draw(
         confusions: of the diffusion classifier; None = it is off.
     """
     heights = {name: metrics[score] for name, score in _BARS.items() if metrics[score] is not None}
-    title = f"Fr\u00e9chet distance of {metrics['count']} samples to the training images"
-    bars(
-        folder / "fd.png", list(heights), list(heights.values()), "Fr\u00e9chet distance (lower is closer)", title=title
-    )
+    names = [f"{metrics['count']} samples" if name == "samples" else name for name in heights]
+    title, label = "Frechet distance to the training images", "Frechet distance (lower is closer)"
+    bars(folder / "fd.png", names, list(heights.values()), label, title=title)
     if "caption_retrieval" in metrics:
         recall = metrics["caption_retrieval"]["recall_at_1"]
         present = {name: value for name, value in recall.items() if value is not None}

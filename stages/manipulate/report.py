@@ -22,6 +22,7 @@ from stages.manipulate.mixtures_report import draw_mixtures
 from stages.manipulate.params import ManipulateParams
 from stages.manipulate.prompts import PromptEdits
 from stages.manipulate.prompts_report import report_prompts
+from stages.manipulate.sdedit import SDEdit
 
 _NOTHING_TO_CHANGE = "nothing to change: these images have neither labels nor attributes that differ"
 _ALWAYS = ("flip_rate", "ssim")  # columns of curves.csv in every run, each with its reference
@@ -73,7 +74,7 @@ def report(
     names = [target.name for target in targets]
     with replaced_folder(FIGURES / "manipulate") as folder:
         edits = sum(len(target.non_matching(batch.labels.values, params.count)) for target in targets)
-        _draw_scores(folder, table, edits)
+        _draw_scores(folder, table, edits, editor.sdedit)
         _draw_edits(folder, params, targets, learnt, random, batch, editor)
         draw_mixtures(folder, targets, batch, editor, seed)
         prompt_scores = report_prompts(folder, prompt_edits)
@@ -83,14 +84,20 @@ def report(
     )
 
 
-def _draw_scores(folder: Path, table: list[dict[str, float]], edits: int) -> None:
+def _strength_0(sdedit: SDEdit | None) -> str:
+    """Return a sentence on the images at strength 0, which are not the originals."""
+    done = f"noised to t = {sdedit.t:g} and denoised" if sdedit else "encoded and decoded"
+    return f"Strength 0: the original {done}, without a shift."
+
+
+def _draw_scores(folder: Path, table: list[dict[str, float]], edits: int, sdedit: SDEdit | None) -> None:
     """Write curves.csv, flip_rate.png, kept.png and trade_off.png, of so many ``edits`` at each strength."""
     write_table(folder / "curves.csv", table)
     flips = {f"flip_rate{end}": name for end, name in _DIRECTIONS.items()}
     spread = {column: [share_interval(row[column], edits) for row in table] for column in flips}
     title = f"How many of {edits} edits reach their target (band: 95 % interval)"
-    label, strength = "share predicted as the target", _STRENGTH
-    curves(folder / "flip_rate.png", table, "strength", flips, label, title=title, xlabel=strength, bands=spread)
+    reached, strength = "share predicted as the target", _STRENGTH
+    curves(folder / "flip_rate.png", table, "strength", flips, reached, title=title, xlabel=strength, bands=spread)
     kept = {
         f"{column}{end}": f"{score}, {name}"
         for column, score in (("ssim", "SSIM"), ("identity", "identity"))
@@ -98,13 +105,16 @@ def _draw_scores(folder: Path, table: list[dict[str, float]], edits: int) -> Non
         for end, name in _DIRECTIONS.items()
     }
     title = f"What {edits} edits keep of the original"
-    curves(folder / "kept.png", table, "strength", kept, "similarity to the original", title=title, xlabel=strength)
+    label, note = "similarity to the original", _strength_0(sdedit)
+    curves(folder / "kept.png", table, "strength", kept, label, title=title, note=note, xlabel=strength)
     lines = {name: [(row[f"ssim{end}"], row[f"flip_rate{end}"]) for row in table] for end, name in _DIRECTIONS.items()}
-    marks = [f"{row['strength']:g}" for row in table]
+    # Each second point, counted from the strongest, so that the texts do not collide.
+    marks = ["" if (len(table) - number) % 2 == 0 else f"{row['strength']:g}" for number, row in enumerate(table)]
     bands = {name: spread[column] for column, name in flips.items()}
     title = f"Targets reached against originals kept, of {edits} edits"
-    label += "; numbers: strength"
-    relation(folder / "trade_off.png", lines, "SSIM to the original", label, title=title, marks=marks, bands=bands)
+    note = "Numbers: strength in standard deviations along the direction; bands: 95 % interval."
+    path, label = folder / "trade_off.png", "SSIM to the original"
+    relation(path, lines, label, reached, title=title, note=note, marks=marks, bands=bands)
 
 
 def _draw_edits(
@@ -124,18 +134,22 @@ def _draw_edits(
     names = [f"to {target.name}" for target in shown]
     columns = ["original", *(f"{strength:g}" for strength in params.strengths)]
     left_out = first_of(len(shown), len(targets), "targets").strip()
-    for name, directions, kind in (
-        ("strips", learnt, "learnt directions"),
-        ("strips_random", random, "random directions of the same length (reference)"),
+    note = f"{_strength_0(editor.sdedit)} {left_out}".strip()
+    # A random direction has no target; SDEdit has.
+    conditioned = " Denoising is conditioned as in strips.png." if editor.sdedit else ""
+    numbers = [f"random {number + 1}" for number in range(len(shown))]
+    for name, directions, rows, title, how in (
+        ("strips", learnt, names, "learnt directions", note),
+        ("strips_random", random, numbers, "random directions of the same length (reference)", note + conditioned),
     ):
         strips = _strips(params.strengths, shown, directions, starts, batch, editor)  # (targets, strengths, C, H, W)
         images = torch.cat([originals[:, None], strips], dim=1)
-        text = GridText(f"Edits along {kind}", left_out, names, columns, _STRENGTH)
+        text = GridText(f"Edits along {title}", how, rows, columns, _STRENGTH)
         save_grid(folder / f"{name}.png", images.flatten(0, 1), len(columns), _SCALE, text)
     strengths = torch.linspace(0, params.strengths[-1], _FRAMES).tolist()
     frames = _strips(strengths, shown, learnt, starts, batch, editor)
     moments = [f"strength {strength:.1f}" for strength in strengths]
-    text = GridText("Edits towards targets", left_out, cells=[target.name for target in shown])
+    text = GridText("Edits towards targets", left_out, cells=names)
     save_animation(folder / "edits.gif", frames.transpose(0, 1), _PER_FRAME_ROW, _SCALE, text, moments)
     images, pairs = _before_after(params, shown, learnt, batch, editor)
     rows = [label for name in names for label in ("original", name)]

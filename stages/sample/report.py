@@ -54,8 +54,12 @@ def write_report(params: SampleParams, sampler: ImageSampler) -> None:
 
 
 def _settings(params: SampleParams, sampler: ImageSampler) -> str:
-    guidance = sampler.config.guidance.scale
-    guided = "" if guidance == 1 else f", guidance scale {guidance:g}"
+    """Return a sentence on how the samples were drawn: sampler, steps, and guidance where there is any."""
+    guidance, guided = sampler.config.guidance, ""
+    if guidance.scale != 1:
+        early = sampler.denoiser.guide_for(guidance) is not None
+        guided = f", guidance scale {guidance.scale:g} for {guidance.start:g} <= t <= {guidance.end:g}"
+        guided += ", away from an early denoiser" if early else ""
     return f"Sampler {params.sampler}, {len(sampler.config.times) - 1} steps{guided}."
 
 
@@ -85,7 +89,7 @@ def _draw_trajectories(folder: Path, params: SampleParams, sampler: ImageSampler
     text = GridText("From noise to samples", note, rows, [f"{t:.2g}" for t in times], _TIME)
     save_grid(folder / "trajectory.png", states, len(times), params.figures.scale, text)
     frames = states.unflatten(0, (count, 3, len(times)))[:, :2].permute(2, 1, 0, 3, 4, 5).flatten(1, 2)
-    text = GridText("From noise to samples", "", ["state", "estimate"], names)
+    text = GridText("From noise (t = 1) to samples (t = 0)", "", ["state at time t", "estimated sample"], names)
     save_animation(folder / "sampling.gif", frames, count, params.figures.scale, text, [f"t = {t:.2f}" for t in times])
 
 

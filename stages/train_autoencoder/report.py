@@ -28,6 +28,7 @@ _STRENGTHS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)  # of perturbations, in standard de
 # Images that an autoencoder with a sampler decodes: 100 steps take 0.13 s of CPU time per image at 28x28.
 _FEW = 100
 _PAIR = ("original", "reconstruction")
+_ERRORS = {"l1": "mean absolute error", "mse": "mean squared error"}  # a run of l1 reports the squared one, too
 _FEWEST = 2  # images that can differ in a latent
 
 log = logging.getLogger(__name__)
@@ -149,15 +150,17 @@ def draw_figures(
     columns = min(params.width, count)
     shown = min(params.height // 2 * columns, count)
     chosen = {
-        "reconstructions": (torch.arange(shown), f"The first {shown} test images and their reconstructions"),
+        "reconstructions": (torch.arange(shown), f"The first {shown} test images and their reconstructions", ""),
         # evenly spaced percentiles of the error
         "best_to_worst": (
             by_error[torch.linspace(0, count - 1, shown).round().long()],
-            f"Reconstructions of {count} test images, from the best (top left) to the worst",
+            f"{shown} of {count} test images, from the best reconstruction to the worst",
+            f"Mean squared error: {error.min():.2g} (top left) to {error.max():.2g} (bottom right).",
         ),
         "worst_reconstructions": (
             by_error[-shown:],
             f"The {shown} of {count} test images with the largest squared error",
+            "",
         ),
     }
     names = image_names(test.labels[: 2 * params.height])
@@ -188,18 +191,25 @@ def draw_figures(
             if history[-1]["epoch"] > 0:
                 lines = {"loss": "training", "val_loss": "validation"}
                 title = f"Training of the autoencoder{name.removeprefix('loss').replace('_', ': ')}"
-                curves(made / f"{name}.png", history, "epoch", lines, "loss", title=title, log=True)
+                note = _loss_terms(history[-1])
+                curves(made / f"{name}.png", history, "epoch", lines, "loss", title=title, note=note, log=True)
         for preview in sorted(previews.glob("preview_*.png")):
             shutil.copy(preview, made)
-        for name, (rows, title) in chosen.items():
+        for name, (rows, title, note) in chosen.items():
             images = alternating_rows([test.images[rows], decoded[rows]], columns)
-            text = GridText(title, rows=_PAIR * (len(images) // columns // 2))
+            text = GridText(title, note, _PAIR * (len(images) // columns // 2))
             save_grid(made / f"{name}.png", images, columns, params.scale, text)
         numbers = [str(number + 1) for number in range(columns)]
         save_latents(made / "latents.png", latents[:columns], 4 * params.scale, "Latents of test images", numbers)
         for name, (strip, text) in strips.items():
             images = _decode_strips(strip, autoencoder, device, test.images.shape[1:])
             save_grid(made / f"{name}.png", images, strip.shape[1], params.scale, text)
+
+
+def _loss_terms(row: dict[str, float]) -> str:
+    """Return a sentence on the terms of the loss in a row of a training's history."""
+    error = next((text for name, text in _ERRORS.items() if f"val_{name}" in row), "denoising loss")
+    return f"Loss: {error}{' + weighted KL divergence' if 'val_kl' in row else ''}."
 
 
 def _interpolated(latents: Tensor, rows: int, columns: int) -> Tensor:

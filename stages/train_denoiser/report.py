@@ -161,7 +161,7 @@ def _draw_preview(
     if CLASS in denoiser.conditioning.names and tokens is None:
         names = list(stats.classes[: params.height])
         title += ", one class per row"
-    note = f"{params.steps} steps, guidance scale {params.guidance_scale:g}."
+    note = f"Sampler dpmpp_2m, {params.steps} steps, guidance scale {params.guidance_scale:g}."
     note += first_of(len(names), len(stats.classes), "classes") if names else ""
     images = autoencoder.decode(stats.normalizer.restore(z0))
     save_grid(path, images, params.width, params.scale, GridText(title, note, names))
@@ -187,7 +187,7 @@ def draw_partial_denoising(
     z0 = test.z0(columns)
     model = conditional_model(denoiser.network, denoiser.process, test.condition(columns))
     noise = torch.randn(z0.shape, generator=generator(seed, "from the middle")).to(z0)
-    rows, names = [z0], ["decoded"]
+    rows, names = [z0], ["clean latent"]
     for t in _TIMES:
         names += [f"t = {t:g}: noised", "estimate", "denoised"]
         z_t = add_noise_at(model.path, z0, noise, t)

@@ -21,8 +21,8 @@ from stages.train_feature_extractor.train import NewExtractor
 _NOTHING = "nothing to learn: these images have neither labels nor attributes"
 _DRAWN = {
     "loss": "training loss",
-    "val_agreement": "agreement with the labels (validation)",
-    "val_caption_retrieval": "own caption is the nearest (validation)",
+    "val_agreement": "validation agreement",  # of numbers; of classes and attributes it is the accuracy
+    "val_caption_retrieval": "validation R@1 of captions",
 }
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,8 @@ def report(
     write_metrics(metrics_file, metrics)
     # `dvc plots` needs the column of agreement, also where there is none.
     write_table(folder / "loss.csv", history, list(dict.fromkeys([*history[0], "val_agreement"])))
-    panels = {label: [name] for name, label in _DRAWN.items() if name in history[0]}
+    accuracy = {} if any(column.kind == "continuous" for column in schema) else {"val_agreement": "validation accuracy"}
+    panels = {label: [name] for name, label in {**_DRAWN, **accuracy}.items() if name in history[0]}
     curve_panels(folder / "loss.png", history, "epoch", panels, title="Training of the feature extractor")
     for column, answers, targets in columns:
         if column.name == CLASS:

@@ -135,8 +135,13 @@ def _draw_reliability(path: Path, bins: list[Bin], count: int) -> None:
         "share of all predictions": [(part.confidence, part.share) for part in bins],
     }
     bands = {predictions: [share_interval(part.accuracy, part.share * count) for part in bins]}
-    title = f"Linear probes: reliability of {count} predictions (band: 95 %)"
-    relation(path, lines, "confidence", "accuracy, share", title=title, diagonal="perfect calibration", bands=bands)
+    title = f"Linear probes: reliability of {count} predictions"
+    note = (
+        "ECE (expected calibration error): mean distance of accuracy from confidence, over all predictions. "
+        "Band: 95 % interval of the accuracy."
+    )
+    label, diagonal = "accuracy, share", "perfect calibration"
+    relation(path, lines, "confidence", label, title=title, note=note, diagonal=diagonal, bands=bands)
 
 
 def _means(by_column: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -102,3 +102,8 @@ def test_images_are_named_by_class_or_number():
 def test_the_interval_of_a_share_is_wilsons(hits, count):
     expected = binomtest(hits, count).proportion_ci(method="wilson")
     assert share_interval(hits / count, count) == pytest.approx((expected.low, expected.high), abs=1e-6)
+
+
+def test_a_figure_is_as_wide_as_its_grid_where_its_texts_fit():
+    short, long = (labelled(_images(), 2, 3, GridText(title), "t = 0.5") for title in ("x", "a long title " * 3))
+    assert short.pixels.shape[1] < long.pixels.shape[1]

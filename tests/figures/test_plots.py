@@ -1,5 +1,6 @@
 """Plots and tables are complete and have the same bytes every time."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -45,6 +46,16 @@ def test_plots_depend_on_their_numbers(tmp_path):
     assert (tmp_path / "one.png").read_bytes() != (tmp_path / "other.png").read_bytes()
 
 
+def test_the_legend_of_ordered_curves_has_the_order_of_their_ends(tmp_path, monkeypatch):
+    legends = []
+    monkeypatch.setattr(Axes, "legend", lambda axes, lines, names, **_: legends.append((names, lines)))
+    rows = [{"epoch": 1, "a": 3.0, "b": 1.0}, {"epoch": 2, "a": 0.5, "b": 0.9}]
+    for ordered in (False, True):
+        plots.curves(tmp_path / "x.png", rows, "epoch", ["a", "b"], "loss", ordered=ordered, note="How to read it")
+    assert [names for names, _ in legends] == [["a", "b"], ["b", "a"]]
+    assert [line.get_ydata()[-1] for line in legends[1][1]] == [0.9, 0.5]
+
+
 def test_of_too_many_bars_the_lowest_are_drawn(tmp_path):
     names = [f"class {index}" for index in range(1000)]
     values = np.random.default_rng(0).permutation(1000) / 1000
@@ -75,7 +86,7 @@ def test_a_confusion_matrix_of_thousands_of_classes_is_drawn_in_blocks_and_says_
 def test_drawing_leaves_no_figure_open(tmp_path):
     for draw in DRAWINGS.values():
         draw(tmp_path / "x.png")
-    assert plots.plt.get_fignums() == []
+    assert plt.get_fignums() == []
 
 
 def test_a_table_reads_back_to_six_digits(tmp_path):

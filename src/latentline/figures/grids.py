@@ -24,7 +24,8 @@ _WHITE = 255
 _SMALLEST_FONT = 13  # pixels; larger in a wide grid, which a page shrinks to its width
 _LARGEST_FONT = 96
 _PER_FONT = 55  # a grid is at most as many times as wide as its letters are high
-_FEWEST_LETTERS = 28  # width of a figure in heights of its letters, so that the title has room
+_FEWEST_LETTERS = 28  # width of a figure in heights of its letters, where its texts need that
+_MOMENT = 12  # width of the line that changes from frame to frame, in heights of its letters
 _SMALLEST_LABEL = 8  # pixels
 _LONGEST_TEXT = 400  # characters of a title or a note
 _LONGEST_CAPTION = 72  # characters below an image
@@ -117,7 +118,13 @@ def labelled(images: Tensor, columns: int, scale: int, text: GridText, moment: s
         widest = page.widest(names, column_font)
         overhang = 0.75 * widest if widest > pitch_x - gap else 0.0  # of labels that are turned: upwards, to the right
         right = max(pad, round(overhang - pitch_x / 2) + pad)
-        width = max(left + grid_width + right, _FEWEST_LETTERS * font)
+        needed = [
+            page.width(texts["title"], 1.2 * font, "bold") + 2 * pad,
+            page.width(texts["note"], font) + 2 * pad,
+            page.width(texts["across"], font) + left + pad,
+            left + _MOMENT * font if moment is not None else 0,  # equal in all frames
+        ]
+        width = max(left + grid_width + right, min(round(max(needed)), _FEWEST_LETTERS * font))
 
         y = page.block(page.wrapped(texts["title"], 1.2 * font, width - 2 * pad, "bold"), pad, pad, 1.2 * font, "bold")
         y = page.block(page.wrapped(texts["note"], font, width - 2 * pad), pad, y, font, color=MUTED) + pad / 2

@@ -30,6 +30,6 @@ def save_latents(path: Path, latents: Tensor, scale: int, title: str, columns: S
         return
     channels = min(latents.shape[1], _MAX_CHANNELS)
     rows = latents[:, :channels].transpose(0, 1).flatten(0, 1)  # (C N, H, W)
-    names = [f"channel {channel}" for channel in range(channels)]
+    names = [f"channel {channel + 1}" for channel in range(channels)]
     note = f"Each map has its own range. {_BLACK}{first_of(channels, latents.shape[1], 'channels')}"
     save_grid(path, heat(rows), count, scale, GridText(title, note, names, columns, "image"))

@@ -1,27 +1,19 @@
 """Plots of numbers: curves, bars, histograms, matrices; and tables for ``dvc plots``."""
 
-import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")  # draws without a screen
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.patheffects import withStroke
 from numpy.typing import ArrayLike
 
 from latentline.core.files import replaced_file
-from latentline.figures.style import MUTED, PALETTE, ordered_colors, style
+from latentline.figures.canvas import SIZE, figure_axes, figure_panels
+from latentline.figures.style import MUTED, PALETTE, ordered_colors
 from latentline.figures.text import PlainLogFormatter, drawable, short_name
 
-_DPI = 100
-_SIZE = (8, 4.2)  # inches: 800 pixels wide, as a page shows it
-_TITLE_LINE, _LONGEST_TITLE = 66, 200  # characters
 _MAX_BARS = 62
 _MAX_VALUES = 12  # bars with their value above them
 _WIDEST = 12  # inches
@@ -29,6 +21,8 @@ _LETTERS = 70  # below bars, side by side
 _MAX_CELLS = 500  # along a side of a confusion matrix
 _MAX_NAMES = 26  # of classes, in a confusion matrix
 _DARK_CELL = 0.5  # share of the row from which on a cell is dark
+
+_HALO = (withStroke(linewidth=3, foreground="white"),)  # around texts, where a line would cross them
 
 Lines = Mapping[str, str] | Sequence[str]  # columns to draw; a mapping has their names in the legend
 Bands = Mapping[str, Sequence[tuple[float, float]]]  # lowest and highest likely value of each row, by column
@@ -48,6 +42,7 @@ def curves(
     ylabel: str,
     *,
     title: str = "",
+    note: str = "",
     xlabel: str = "",
     log: bool = False,
     ordered: bool = False,
@@ -62,14 +57,17 @@ def curves(
         y: names of columns.
         ylabel: of the y axis, with its unit.
         title: of the figure.
+        note: how to read it, below the title.
         xlabel: of the x axis, with its unit; "" = ``x``.
-        log: whether the y axis is logarithmic.
-        ordered: whether the columns have an order, which their colours then show.
+        log: whether the y axis is logarithmic, which its label then says.
+        ordered: whether the columns have an order, which their colours then show. The legend has the order of the
+            curves' ends, from above.
         bands: the spread of some columns, drawn behind their curves.
     """
     names = _names(y)
     colors = ordered_colors(len(names)) if ordered else _colors(len(names))
-    with _axes(path, _SIZE, title, [x, *names.values(), ylabel, xlabel]) as axes:
+    ylabel += " (log scale)" if log else ""
+    with figure_axes(path, SIZE, title, [x, *names.values(), ylabel, xlabel], note) as axes:
         for (column, _), color in zip(names.items(), colors, strict=True):
             positions = [row[x] for row in rows]
             axes.plot(positions, [row[column] for row in rows], color=color)
@@ -81,7 +79,10 @@ def curves(
             axes.yaxis.set_minor_formatter(PlainLogFormatter())
             axes.grid(which="minor", axis="y", alpha=0.15)
         _whole_epochs(axes, x)
-        _legend(axes, axes.lines, names.values())
+        shown = list(zip(axes.lines, names.values(), strict=True))
+        if ordered:
+            shown.sort(key=lambda line: -line[0].get_ydata()[-1])
+        _legend(axes, [line for line, _ in shown], [name for _, name in shown])
 
 
 def curve_panels(
@@ -92,8 +93,8 @@ def curve_panels(
     A row that lacks a column is left out of its curve.
     """
     texts = [x, *panels, *(text for names in panels.values() for text in _names(names).values())]
-    size = (max(4, _SIZE[0] / len(panels)), 3.8)
-    with _panels(path, (1, len(panels)), size, title, texts) as (_, drawn):
+    size = (max(4, SIZE[0] / len(panels)), 3.8)
+    with figure_panels(path, (1, len(panels)), size, title, texts) as (_, drawn):
         for axes, (label, columns) in zip(drawn.flat, panels.items(), strict=True):
             names = _names(columns)
             for name in names:
@@ -112,6 +113,7 @@ def relation(
     ylabel: str,
     *,
     title: str = "",
+    note: str = "",
     marks: Sequence[str] = (),
     diagonal: str = "",
     bands: Bands | None = None,
@@ -124,17 +126,31 @@ def relation(
         xlabel: of the x axis.
         ylabel: of the y axis.
         title: of the figure.
+        note: how to read it, below the title.
         marks: texts beside the points of the first line.
         diagonal: what the dashed line y = x means; "" = no such line.
         bands: the spread of the points of some lines.
     """
-    with _axes(path, (8, 5), title, [*lines, xlabel, ylabel, *marks, diagonal]) as axes:
+    with figure_axes(path, (8, 5), title, [*lines, xlabel, ylabel, *marks, diagonal], note) as axes:
         for (name, points), color in zip(lines.items(), _colors(len(lines)), strict=True):
             axes.plot(*zip(*points, strict=True), color=color)
             if bands and name in bands:
                 _band(axes, [x for x, _ in points], bands[name], color)
-        for mark, point in zip(marks, next(iter(lines.values())), strict=False):
-            axes.annotate(short_name(mark), point, xytext=(5, 5), textcoords="offset points", fontsize=10)
+        first = next(iter(lines.values()))
+        lowest = min(y for _, y in first)
+        for mark, (x, y) in zip(marks, first, strict=False):
+            # The lowest points have theirs to the left, since lines often run together above them.
+            offset, align = ((5, 5), ("left", "baseline")) if y > lowest else ((-7, 0), ("right", "center"))
+            axes.annotate(
+                short_name(mark),
+                (x, y),
+                offset,
+                textcoords="offset points",
+                fontsize=10,
+                ha=align[0],
+                va=align[1],
+                path_effects=_HALO,
+            )
         if diagonal:
             axes.plot([0, 1], [0, 1], linestyle="--", color=MUTED, marker="")
         axes.set(xlabel=drawable(xlabel), ylabel=drawable(ylabel))
@@ -143,7 +159,7 @@ def relation(
 
 def shares(path: Path, values: Mapping[str, ArrayLike], xlabel: str, *, title: str = "") -> None:
     """Draw histograms of several sets of numbers in [0, 1], superimposed."""
-    with _axes(path, _SIZE, title, [*values, xlabel]) as axes:
+    with figure_axes(path, SIZE, title, [*values, xlabel]) as axes:
         for numbers, color in zip(values.values(), PALETTE, strict=False):
             axes.hist(np.asarray(numbers), bins=np.linspace(0, 1, 41), density=True, alpha=0.5, color=color)
         axes.set(xlabel=drawable(xlabel), ylabel="density", xlim=(0, 1))
@@ -162,23 +178,24 @@ def bars(
 ) -> None:
     """Draw a bar per name; of more than 62 only the lowest values, in ascending order, and ``ylabel`` notes it.
 
-    ``mean`` adds the mean of all values and their standard deviation, behind the bars and in the title.
+    ``mean`` adds the mean of all values and their standard deviation, behind the bars and below the title.
     """
+    note = ""
     if mean and len(names) > 1:
         average, deviation = float(np.mean(values)), float(np.std(values))
-        title += f"; mean {average:.3g} \u00b1 {deviation:.2g} (band: standard deviation)"
+        note = f"Dashed: mean {average:.3g}; band: standard deviation {deviation:.2g}."
     if len(names) > _MAX_BARS:
         lowest = np.argsort(values, kind="stable")[:_MAX_BARS]
         ylabel = f"{ylabel}, lowest {_MAX_BARS} of {len(names)}"
         names, values = [names[index] for index in lowest], [values[index] for index in lowest]
     shown, few = list(map(short_name, names)), len(names) <= _MAX_VALUES
     upright, slanted = {"rotation": 0}, {"rotation": 45 if few else 90, "ha": "right" if few else "center"}
-    with _axes(path, (min(_WIDEST, max(_SIZE[0], 0.4 * len(names))), 4.2), title, [*names, ylabel, xlabel]) as axes:
+    size = (min(_WIDEST, max(SIZE[0], 0.4 * len(names))), SIZE[1])
+    with figure_axes(path, size, title, [*names, ylabel, xlabel], note) as axes:
         drawn = axes.bar(range(len(names)), values, width=0.7, color=PALETTE[0])
         if few:
-            axes.bar_label(
-                drawn, [f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}" for value in values], padding=2
-            )
+            texts = [f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}" for value in values]
+            axes.bar_label(drawn, texts, padding=2, path_effects=_HALO)
             axes.margins(y=0.1)
         fits = max(map(len, shown)) * len(shown) < _LETTERS
         axes.set_xticks(range(len(names)), shown, **(upright if fits else slanted))
@@ -194,7 +211,7 @@ def histogram(path: Path, names: Sequence[str], counts: Sequence[int], ylabel: s
     if len(names) <= _MAX_BARS:
         bars(path, names, counts, ylabel, title=title)
         return
-    with _axes(path, _SIZE, title, [ylabel]) as axes:
+    with figure_axes(path, SIZE, title, [ylabel]) as axes:
         axes.fill_between(range(1, len(counts) + 1), sorted(counts, reverse=True), step="mid", color=PALETTE[0])
         axes.set(xlabel=f"rank among {len(counts)}", ylabel=drawable(ylabel), ylim=(0, None))
 
@@ -210,7 +227,7 @@ def confusion(path: Path, matrix: ArrayLike, names: Sequence[str], note: str = "
         starts = range(0, len(names), together)
         counts = np.add.reduceat(np.add.reduceat(counts, starts, axis=0), starts, axis=1)
     per_cell = f", {together} classes per cell" if together > 1 else ""
-    with _panels(path, (1, 1), (8, 6.8), title, names if len(names) <= _MAX_NAMES else []) as (figure, panels):
+    with figure_panels(path, (1, 1), (8, 6.8), title, names if len(names) <= _MAX_NAMES else []) as (figure, panels):
         axes, part = panels[0, 0], counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         image = axes.imshow(part, cmap="Blues", vmin=0, vmax=1)
         figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
@@ -227,7 +244,7 @@ def confusion(path: Path, matrix: ArrayLike, names: Sequence[str], note: str = "
 
 def notice(path: Path, text: str) -> None:
     """Draw a line of text, in place of a figure that has no data."""
-    with _axes(path, (8, 0.8), "", [text]) as axes:
+    with figure_axes(path, (8, 0.8), "", [text]) as axes:
         axes.text(0.5, 0.5, drawable(text), ha="center", va="center")
         axes.set_axis_off()
 
@@ -237,8 +254,8 @@ def histograms_against_normal(path: Path, values: ArrayLike, titles: Sequence[st
     rows = np.asarray(values)
     columns = min(4, len(rows))
     x = np.linspace(-4, 4, 161)
-    size = (max(2.4, _SIZE[0] / columns), 2)
-    with _panels(path, (-(-len(rows) // columns), columns), size, title, titles) as (figure, panels):
+    size = (max(2.4, SIZE[0] / columns), 2)
+    with figure_panels(path, (-(-len(rows) // columns), columns), size, title, titles) as (figure, panels):
         for panel in panels.flat[len(rows) :]:
             panel.set_axis_off()
         for panel, row, name in zip(panels.flat, rows, titles, strict=False):
@@ -273,28 +290,3 @@ def _legend(axes: Any, handles: Sequence[Any], names: Iterable[str]) -> None:
     shown = list(map(short_name, names))
     if len(shown) > 1:
         axes.legend(handles, shown, loc="upper left", bbox_to_anchor=(1, 1))
-
-
-@contextmanager
-def _axes(path: Path, size: tuple[float, float], title: str, texts: Iterable[str]) -> Iterator[Any]:
-    """Yield axes of ``size`` inches, drawn with fonts that have the characters of ``texts``; then write the figure."""
-    with _panels(path, (1, 1), size, title, texts) as (_, panels):
-        yield panels[0, 0]
-
-
-@contextmanager
-def _panels(
-    path: Path, grid: tuple[int, int], size: tuple[float, float], title: str, texts: Iterable[str]
-) -> Iterator[tuple[Any, Any]]:
-    """Yield a figure and its grid (rows, columns) of axes, each of ``size`` inches; see :func:`_axes`."""
-    shown = drawable(title, _LONGEST_TITLE)
-    with style([shown, *texts]):
-        inches = size[0] * grid[1], size[1] * grid[0]
-        figure, panels = plt.subplots(*grid, figsize=inches, squeeze=False, layout="constrained")
-        try:
-            yield figure, panels
-            figure.suptitle(textwrap.fill(shown, round(_TITLE_LINE * inches[0] / _SIZE[0])))
-            with replaced_file(path) as temporary:
-                figure.savefig(temporary, dpi=_DPI, format="png", metadata={"Software": None, "Title": shown})
-        finally:
-            plt.close(figure)
