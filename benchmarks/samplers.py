@@ -25,6 +25,7 @@ from tqdm import tqdm
 matplotlib.use("Agg")  # no screen needed
 
 import matplotlib.pyplot as plt
+from matplotlib.ticker import LogLocator
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
@@ -191,10 +192,13 @@ def _plot(path: Path, found: Found, reference: float) -> None:
             )
         axes.axhline(reference, linestyle="--", color="grey", label="real test images")
         axes.set(xscale="log", yscale="log", xlabel="network evaluations per image", ylabel="Frechet distance to train")
-        axes.set_title(f"{grid}, guidance {guidance:g}", fontsize=9)
+        axes.set_title(f"Samples: {grid} grid, guidance {guidance:g}", fontsize=9)
         axes.set_xticks(budgets, map(str, budgets))
         axes.minorticks_off()
-        axes.grid(alpha=0.3)
+        axes.yaxis.set_minor_locator(LogLocator(subs=range(2, 10)))  # one decade at most: powers of ten name too few
+        for formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            formatter("{x:g}")
+        axes.grid(alpha=0.3, which="both")
         axes.legend(fontsize=7)
     figure.tight_layout()
     figure.savefig(path, dpi=100, metadata={"Software": None})
