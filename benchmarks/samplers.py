@@ -25,7 +25,6 @@ from tqdm import tqdm
 matplotlib.use("Agg")  # no screen needed
 
 import matplotlib.pyplot as plt
-from matplotlib.ticker import LogLocator
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
@@ -44,6 +43,7 @@ from latentline.denoisers.sampling import SamplingConfig, draw_latents
 from latentline.diffusion.process import Process
 from latentline.diffusion.time_grid import TIME_GRIDS
 from latentline.feature_extractors.load import load_feature_extractor
+from latentline.figures.text import PlainLogFormatter
 from latentline.latents.cache import LatentStats, read_labels, read_stats
 from latentline.runtime.compute import set_up
 from latentline.samplers.registry import SAMPLERS, network_evaluations, require_serves
@@ -194,10 +194,9 @@ def _plot(path: Path, found: Found, reference: float) -> None:
         axes.set(xscale="log", yscale="log", xlabel="network evaluations per image", ylabel="Frechet distance to train")
         axes.set_title(f"Samples: {grid} grid, guidance {guidance:g}", fontsize=9)
         axes.set_xticks(budgets, map(str, budgets))
-        axes.minorticks_off()
-        axes.yaxis.set_minor_locator(LogLocator(subs=range(2, 10)))  # one decade at most: powers of ten name too few
-        for formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-            formatter("{x:g}")
+        axes.xaxis.minorticks_off()
+        axes.yaxis.set_major_formatter(PlainLogFormatter())
+        axes.yaxis.set_minor_formatter(PlainLogFormatter())
         axes.grid(alpha=0.3, which="both")
         axes.legend(fontsize=7)
     figure.tight_layout()

@@ -28,19 +28,14 @@ from latentline.training.micro_batches import MicroBatch
 from latentline.training.step_log import StepLog
 from stages.train_autoencoder.adversarial import LOSSES, adaptive_weight, last_layer
 from stages.train_autoencoder.discriminator import PatchDiscriminator
-from support.small_networks import AUTOENCODERS, DENOISERS, IMAGE, small_autoencoder, small_denoiser
-from support.training_run import NEVER, OPTIMIZER, Run, asked_to_stop, assert_same, killed, reference
+from support.small_networks import AUTOENCODERS, DENOISERS, IMAGE, distance, small_autoencoder, small_denoiser
+from support.training_run import NEVER, OPTIMIZER, Run, assert_a_stop_and_a_kill_change_nothing, reference
 
 CPU = torch.device("cpu")
 PRECISIONS = ("bf16", "fp16")
 LOSS_TOLERANCE = 0.02  # relative; bf16 has 8 bits of mantissa
 GRADIENT_TOLERANCE = 0.08  # relative, of the whole gradient's norm
 IMAGE_TOLERANCE = 0.04  # of the root mean square
-
-
-def distance(one: Tensor, other: Tensor) -> float:
-    """Return the relative distance of two tensors."""
-    return float((one.float() - other.float()).norm() / other.float().norm())
 
 
 def assert_agrees(network: nn.Module, loss_of, precision: str, gradient_tolerance: float = GRADIENT_TOLERANCE) -> None:
@@ -153,13 +148,7 @@ def test_a_training_learns_as_well_and_keeps_its_weights_in_float32(workplace, p
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_stopped_and_a_killed_training_end_with_the_same_bytes(workplace, precision):
-    optimizer = replace(OPTIMIZER, precision=precision)
-    uninterrupted = reference(Run((0.9,), optimizer=optimizer).fit)
-    with pytest.raises(BaseException):  # noqa: B017 - of either kind
-        Run((0.9,), optimizer=optimizer, at_step=asked_to_stop(4)).fit()
-    with pytest.raises(RuntimeError, match="killed"):
-        Run((0.9,), optimizer=optimizer, at_step=killed(9)).fit()
-    assert_same(Run((0.9,), optimizer=optimizer).fit(), uninterrupted)
+    assert_a_stop_and_a_kill_change_nothing(Run((0.9,), optimizer=replace(OPTIMIZER, precision=precision)))
 
 
 class _Training:

@@ -3,13 +3,13 @@
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from latentline.report.run import flattened
 from support.checkout import STAGES
 from support.small_kinds import KINDS, SmallRun
 from support.trainings import DISCRIMINATOR
@@ -46,15 +46,9 @@ def on_cpu(request: pytest.FixtureRequest, small_runs: Callable[[str], SmallRun]
 def scores(run: SmallRun) -> dict[str, float]:
     """Return every number of the metrics but those of the timing."""
 
-    def leaves(name: str, value: Any) -> Iterator[tuple[str, float]]:
-        if isinstance(value, dict):
-            for key, part in value.items():
-                yield from leaves(f"{name}.{key}", part)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield name, float(value)
-
     files = [path for path in (run.folder / "metrics").glob("*.json") if path.stem != "timing"]
-    return {name: value for path in files for name, value in leaves(path.stem, json.loads(path.read_text()))}
+    found = flattened({path.stem: json.loads(path.read_text()) for path in files})
+    return {name: value for name, value in found.items() if type(value) in (int, float)}
 
 
 def assert_agree(one: SmallRun, other: SmallRun, relative: float = RELATIVE, absolute: float = ABSOLUTE) -> None:

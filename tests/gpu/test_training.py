@@ -1,5 +1,6 @@
 """Steps on a GPU: they wait for nothing, compute the numbers of the CPU, and go on after a stop with the same bytes."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -12,12 +13,12 @@ from latentline.diffusion.objective import denoising_loss
 from latentline.diffusion.process import build_process
 from latentline.diffusion.time_grid import time_grid
 from latentline.runtime.compute import set_up
-from latentline.runtime.precision import autocast, inference
+from latentline.runtime.precision import Precision, autocast, inference
 from latentline.samplers.registry import SAMPLERS, SamplerOptions, build_sampler
 from latentline.training.state import TrainedModule
 from latentline.training.step_log import StepLog
-from support.small_networks import AUTOENCODERS, DENOISERS, IMAGE, small_autoencoder, small_denoiser
-from support.training_run import OPTIMIZER, Run, asked_to_stop, assert_same, killed, reference
+from support.small_networks import AUTOENCODERS, DENOISERS, IMAGE, distance, small_autoencoder, small_denoiser
+from support.training_run import OPTIMIZER, Run, assert_a_stop_and_a_kill_change_nothing
 from support.trainings import (
     DISCRIMINATOR,
     ONE_EPOCH,
@@ -37,46 +38,37 @@ def _deterministic(gpu) -> None:
     set_up("cuda", 1)
 
 
-def distance(one: Tensor, other: Tensor) -> float:
-    """Return the relative distance of two tensors."""
-    return float((one.float().cpu() - other.float().cpu()).norm() / other.float().norm())
-
-
-def loss_and_gradient(network: nn.Module, loss: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the loss, and all gradients as one vector."""
-    loss.backward()
-    return loss.detach(), torch.cat([part.grad.flatten() for part in network.parameters() if part.grad is not None])
+def assert_agrees(network: nn.Module, loss_on: Callable[[torch.device], Tensor], precision: Precision) -> None:
+    """Compare loss and gradient on the GPU with those on the CPU in float32; ``loss_on`` moves its own inputs."""
+    found = []
+    for device, own in ((CPU, "float32"), (torch.device("cuda"), precision)):
+        network.zero_grad(set_to_none=True)
+        network.to(device)
+        with autocast(device, own):
+            loss = loss_on(device)
+        loss.backward()
+        gradients = [part.grad.flatten() for part in network.parameters() if part.grad is not None]
+        found.append((loss.detach(), torch.cat(gradients)))
+    for computed, expected in zip(found[1], found[0], strict=True):
+        assert distance(computed, expected) < TOLERANCES[precision]
 
 
 @each_precision
 @pytest.mark.parametrize("name", DENOISERS)
-def test_loss_and_gradient_of_every_denoiser(gpu, name, precision):
+def test_loss_and_gradient_of_every_denoiser(name, precision):
     network, z0, t, condition = small_denoiser(name)
-    process, noise, found = build_process("flow", "velocity"), torch.randn_like(z0), []
-    for device, own in ((CPU, "float32"), (gpu, precision)):
-        network.zero_grad(set_to_none=True)
-        network.to(device)
-        with autocast(device, own):
-            inputs = (z0.to(device), condition.to(device), t.to(device), noise.to(device))
-            loss = denoising_loss(network, process, *inputs).mean()
-        found.append(loss_and_gradient(network, loss))
-    for computed, expected in zip(found[1], found[0], strict=True):
-        assert distance(computed, expected) < TOLERANCES[precision]
+    process, inputs = build_process("flow", "velocity"), (z0, condition, t, torch.randn_like(z0))
+    assert_agrees(
+        network, lambda to: denoising_loss(network, process, *(part.to(to) for part in inputs)).mean(), precision
+    )
 
 
 @each_precision
 @pytest.mark.parametrize("kind", [kind for kind in AUTOENCODERS if kind != "identity"])
-def test_loss_and_gradient_of_every_autoencoder(gpu, kind, precision):
+def test_loss_and_gradient_of_every_autoencoder(kind, precision):
     network, x = small_autoencoder(kind), torch.rand(4, *IMAGE) * 2 - 1
-    noise, found = network.sample_training_noise(4, generator(0)), []
-    for device, own in ((CPU, "float32"), (gpu, precision)):
-        network.zero_grad(set_to_none=True)
-        network.to(device)
-        with autocast(device, own):
-            loss = network.loss(x.to(device), tuple(part.to(device) for part in noise))[0]
-        found.append(loss_and_gradient(network, loss))
-    for computed, expected in zip(found[1], found[0], strict=True):
-        assert distance(computed, expected) < TOLERANCES[precision]
+    noise = network.sample_training_noise(4, generator(0))
+    assert_agrees(network, lambda to: network.loss(x.to(to), tuple(part.to(to) for part in noise))[0], precision)
 
 
 @each_precision
@@ -96,14 +88,9 @@ def test_samples_of_every_sampler(gpu, name, precision):
 
 @pytest.mark.parametrize("precision", ["float32", "bf16", "fp16"])
 @pytest.mark.parametrize("decays", [(), (0.9, 0.99)], ids=["", "averages"])
-def test_a_stopped_and_a_killed_training_end_with_the_same_bytes(gpu, workplace, decays, precision):
-    run = Run(decays, optimizer=replace(OPTIMIZER, precision=precision), device="cuda")
-    uninterrupted = reference(replace(run).fit)
-    with pytest.raises(BaseException):  # noqa: B017 - of either kind
-        replace(run, at_step=asked_to_stop(4)).fit()
-    with pytest.raises(RuntimeError, match="killed"):
-        replace(run, at_step=killed(9)).fit()
-    assert_same(replace(run).fit(), uninterrupted)
+def test_a_stopped_and_a_killed_training_end_with_the_same_bytes(workplace, decays, precision):
+    optimizer = replace(OPTIMIZER, precision=precision)
+    assert_a_stop_and_a_kill_change_nothing(Run(decays, optimizer=optimizer, device="cuda"))
 
 
 @pytest.mark.parametrize("deterministic", [True, False], ids=["deterministic", "fastest"])

@@ -65,3 +65,8 @@ def small_denoiser(name: str) -> tuple[nn.Module, Tensor, Tensor, Condition]:
 def small_autoencoder(kind: str) -> Autoencoder:
     """Return an autoencoder of the images ``IMAGE``."""
     return awake(build_autoencoder(kind.partition(" ")[0], image_shape=IMAGE, **AUTOENCODERS[kind]))
+
+
+def distance(one: Tensor, other: Tensor) -> float:
+    """Return the relative distance of two tensors, on any devices."""
+    return float((one.float().cpu() - other.float().cpu()).norm() / other.float().norm())

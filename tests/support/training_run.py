@@ -4,7 +4,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import pytest
@@ -127,3 +127,13 @@ def assert_same(one: Result, other: Result) -> None:
     assert bytes_of(one[1]) == bytes_of(other[1])
     rows, other_rows = ([list(row.items()) for row in result[2]] for result in (one, other))
     assert rows == other_rows  # in the order of the table's columns, too
+
+
+def assert_a_stop_and_a_kill_change_nothing(run: Run) -> None:
+    """Compare a training that is stopped, then killed, then ended, with one that nothing interrupts."""
+    uninterrupted = reference(replace(run).fit)
+    with pytest.raises(BaseException):  # noqa: B017 - of either kind
+        replace(run, at_step=asked_to_stop(4)).fit()
+    with pytest.raises(RuntimeError, match="killed"):
+        replace(run, at_step=killed(9)).fit()
+    assert_same(replace(run).fit(), uninterrupted)
