@@ -57,12 +57,11 @@ def _warn(result: PrepareResult, duplicates: Duplicates, left_out: dict[str, str
     if kinds := Counter(left_out.values()):
         level = logging.INFO if set(kinds) == {LITTER} else logging.WARNING
         log.log(level, "left out of data.path: %s; fig/download/left_out.csv lists them", in_words(kinds))
-    if result.unreadable:
-        count = len(result.unreadable)
+    if count := result.unreadable.count:
         log.warning("%d unreadable images were left out; fig/download/unreadable.csv lists them", count)
-    if result.cropped:
+    if count := result.cropped.count:
         message = "%d images have other proportions than %d x %d and lost their edges; see fig/download/cropped.csv"
-        log.warning(message, len(result.cropped), *result.shape[:0:-1])
+        log.warning(message, count, *result.shape[:0:-1])
     if duplicates.across:
         message = "%d images of val or test are also in another split; fig/download/duplicates.csv lists them"
         log.warning(message, duplicates.across)

@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,13 @@ import numpy as np
 from latentline.data.store import ImageSplit
 from latentline.figures.grids import GridText, save_grid
 from latentline.figures.plots import write_table
+from stages.download.listed import MAX_LISTED
 from stages.download.prepare import PrepareResult
 from stages.download.source import Source
 
 log = logging.getLogger(__name__)
 
 _NAMED = 3  # examples in a message
-_MAX_LISTED = 1000  # names without an image or a caption, in their table
 _PER_SPLIT = 30  # captions in their table
 _LONGEST_LISTED = 200  # characters
 _DRAWN = 12  # images
@@ -42,11 +43,12 @@ def log_captions(source: Source, result: PrepareResult) -> None:
         return
     count = sum(split["count"] for split in result.captions.values())
     log.info("captions: found in %s, for %d images; data.captions: none ignores them", source.captions.found_in, count)
-    if missing := [name for _, name, caption in _captions(source, result) if not caption]:
+    if missing := sum(split["missing"] for split in result.captions.values()):
+        examples = islice((name for _, name, caption in _captions(source, result) if not caption), _NAMED)
         counts = ", ".join(f"{name} {split['missing']}" for name, split in result.captions.items())
         log.warning(
             "captions: %d of %d images have none (%s), such as %s; they are stored as empty",
-            *(len(missing), count, counts, ", ".join(missing[:_NAMED])),
+            *(missing, count, counts, ", ".join(examples)),
         )
     if stray := source.captions.without_image:
         log.warning(
@@ -63,14 +65,15 @@ def write_caption_figures(folder: Path, train: ImageSplit, source: Source, resul
     unmatched: list[dict[str, str]] = []
     listed: Counter[str] = Counter()
     for split, name, caption in _captions(source, result):
-        if not caption:
+        if not caption and len(unmatched) < MAX_LISTED:
             unmatched.append({"name": name, "kind": "image without a caption"})
         if listed[split] < _PER_SPLIT:
             listed[split] += 1
             rows.append({"split": split, "image": name, "caption": _short(caption)})
-    unmatched += [{"name": name, "kind": "caption without an image"} for name in source.captions.without_image]
+    stray = source.captions.without_image[: MAX_LISTED - len(unmatched)]
+    unmatched += [{"name": name, "kind": "caption without an image"} for name in stray]
     write_table(folder / "captions.csv", [row | {"found_in": source.captions.found_in} for row in rows])
-    write_table(folder / "captions_unmatched.csv", unmatched[:_MAX_LISTED], ["name", "kind"])
+    write_table(folder / "captions_unmatched.csv", unmatched, ["name", "kind"])
     shown = [row["caption"] for row in rows if row["split"] == "train"][:_DRAWN]
     images = train.images[: len(shown)]
     text = GridText("Training images and their captions", f"The first {len(shown)} of {len(train)}.", cells=shown)

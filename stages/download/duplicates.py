@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.download.listed import MAX_LISTED
+
 
 @dataclass(frozen=True)
 class Duplicates:
@@ -15,7 +17,7 @@ class Duplicates:
     across: int
     """Number of images of val and test that are also in an earlier split (train, val, test)."""
     groups: list[list[tuple[str, int]]]
-    """Groups of equal images as (split, position), the largest group first."""
+    """The :data:`MAX_LISTED` largest groups of equal images as (split, position), the largest first."""
 
 
 def find_duplicates(digests: dict[str, NDArray[np.void]]) -> Duplicates:
@@ -31,9 +33,11 @@ def find_duplicates(digests: dict[str, NDArray[np.void]]) -> Duplicates:
 
     repeated = np.flatnonzero(sizes[group] > 1)
     repeated = repeated[np.lexsort((repeated, group[repeated], -sizes[group[repeated]]))]
-    edges = np.flatnonzero(np.diff(group[repeated])) + 1
+    edges = (np.flatnonzero(np.diff(group[repeated])) + 1)[:MAX_LISTED]
     splits = list(digests)
     groups = [
-        [(splits[names[row]], int(positions[row])) for row in rows] for rows in np.split(repeated, edges) if len(rows)
+        [(splits[names[row]], int(positions[row])) for row in rows]
+        for rows in np.split(repeated, edges)[:MAX_LISTED]
+        if len(rows)
     ]
     return Duplicates(within, across, groups)

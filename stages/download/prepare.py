@@ -4,7 +4,6 @@ The number of workers changes no byte.
 """
 
 import logging
-from collections import ChainMap
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -25,6 +24,7 @@ from latentline.data.captions import write_captions
 from latentline.data.decode import Shape, UnreadableError, ValueRange
 from stages.download.captions import require_captions
 from stages.download.images import Images, content_digest
+from stages.download.listed import Cropped, Unreadable
 from stages.download.params import DataParams
 from stages.download.scan import cropped, require_all_classes, scan_images, target_shape
 from stages.download.source import Source
@@ -92,9 +92,9 @@ class PrepareResult:
     """Statistics of the prepared images."""
 
     stats: dict[str, SplitStats]
-    unreadable: dict[str, str]  # name -> reason
+    unreadable: Unreadable
     shape: Shape
-    cropped: dict[str, float]  # name -> fraction that was cut off
+    cropped: Cropped
     captions: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Split -> description of its captions; empty = there are none."""
 
@@ -118,7 +118,9 @@ def prepare(
             value in the training images.
     """
     scans = {name: scan_images(split.images, options.workers) for name, split in source.splits.items()}
-    unreadable = {name: reason for scan in scans.values() for name, reason in scan.unreadable.items()}
+    unreadable = Unreadable()
+    for scan in scans.values():
+        unreadable.update(scan.unreadable)
     total = sum(len(split.images) for split in source.splits.values())
     _check_unreadable(unreadable, total, options.max_unreadable)
     require_all_classes(scans, source)
@@ -151,8 +153,8 @@ def prepare(
         if captions:
             card["captions"] = captions
         write_sealed_json(folder / "card.json", card)
-    cut = [cropped(source.splits[name].images, scan, shape) for name, scan in scans.items()]
-    return PrepareResult(stats, unreadable, shape, dict(ChainMap(*cut)), captions)
+    lost = cropped(((source.splits[name].images, scan) for name, scan in scans.items()), shape)
+    return PrepareResult(stats, unreadable, shape, lost, captions)
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,7 @@ class _Prepared:
     extents: NDArray[np.uint8]  # (n, 2)
     totals: NDArray[np.int64]  # (n,)
     squares: NDArray[np.int64]  # (n,)
-    unreadable: dict[str, str]
+    unreadable: Unreadable
 
     def head(self, count: int) -> "_Prepared":
         """Return the first ``count`` images."""
@@ -182,25 +184,25 @@ class _Prepared:
 
 def _prepare_rows(images: Images, shape: Shape, value_range: ValueRange | None, rows: NDArray[np.int64]) -> _Prepared:
     """Decode some rows; runs in a worker."""
-    kept, pixels, unreadable = [], [], {}
+    kept, pixels, reasons = [], [], {}
     for row in rows.tolist():
         try:
             pixels.append(images.pixels(row, shape, value_range))
             kept.append(row)
         except UnreadableError as error:
-            unreadable[images.name(row)] = str(error)
+            reasons[images.name(row)] = str(error)
     block = np.stack(pixels) if pixels else np.empty((0, *shape), np.uint8)
     digests = np.array([content_digest(image.tobytes()) for image in block], np.dtype("V16"))
     flat = block.reshape(len(block), -1)
     extents = np.stack([flat.min(axis=1), flat.max(axis=1)], axis=1)
     values = flat.astype(np.int64)
-    return _Prepared(
-        block, np.array(kept, np.int64), digests, extents, values.sum(axis=1), np.square(values).sum(axis=1), unreadable
-    )
+    totals, squares = values.sum(axis=1), np.square(values).sum(axis=1)
+    unreadable = Unreadable(len(reasons), reasons)
+    return _Prepared(block, np.array(kept, np.int64), digests, extents, totals, squares, unreadable)
 
 
 def _batches(
-    source: Source, rows: SplitRows, shape: Shape, options: Options, stats: SplitStats, unreadable: dict[str, str]
+    source: Source, rows: SplitRows, shape: Shape, options: Options, stats: SplitStats, unreadable: Unreadable
 ) -> Iterator[tuple[Tensor, LabelTable]]:
     """Yield the split's images and their labels in order, up to the limit; update its statistics."""
     left = min(options.limit or len(rows.rows), len(rows.rows))
@@ -210,7 +212,7 @@ def _batches(
     with tqdm(total=left, desc="prepare", unit=" images", disable=None, mininterval=1) as bar:
         for chunk in ordered_map(partial(_prepare_rows, split.images, shape, options.value_range), chunks, workers):
             done = chunk.head(left)
-            unreadable |= done.unreadable
+            unreadable.update(done.unreadable)
             stats.rows.append(done.rows)
             stats.digests.append(done.digests)
             stats.extents.append(done.extents)
@@ -245,13 +247,13 @@ def _labels(source: Source, published: str) -> LabelTable:
     return LabelTable.from_arrays(schema, given, len(split.images))
 
 
-def _check_unreadable(unreadable: dict[str, str], total: int, allowed: float) -> None:
+def _check_unreadable(unreadable: Unreadable, total: int, allowed: float) -> None:
     """Raise UserError when more than the fraction ``allowed`` of ``total`` images is unreadable; log the first few."""
-    if len(unreadable) <= allowed * total:
+    if unreadable.count <= allowed * total:
         return
-    for name, reason in list(unreadable.items())[:_MAX_LOGGED]:
+    for name, reason in list(unreadable.reasons.items())[:_MAX_LOGGED]:
         log.warning("unreadable: %s: %s", name, reason)
     raise UserError(
-        f"data.max_unreadable ({allowed}) must be at least the unreadable fraction, {len(unreadable)} of {total}; "
+        f"data.max_unreadable ({allowed}) must be at least the unreadable fraction, {unreadable.count} of {total}; "
         "mend or remove them (the first ones are listed above), or raise data.max_unreadable"
     )

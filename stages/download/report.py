@@ -18,6 +18,7 @@ from latentline.data.store import ImageSplit
 from latentline.figures.grids import GridText, save_grid
 from latentline.figures.plots import bars, histogram, write_table
 from stages.download.duplicates import Duplicates
+from stages.download.listed import MAX_LISTED
 from stages.download.prepare import PrepareResult, SplitStats
 from stages.download.source import Source
 from stages.download.value_range import prepared_range
@@ -26,7 +27,6 @@ _PER_ROW = 10  # images of a class or attribute in the grid
 _MAX_ROWS = 40  # classes or attributes in the grid
 _THUMBNAIL = 64  # pixels
 _MAX_KINDS = 20  # kinds of files in the metrics
-_MAX_LISTED = 1000  # unreadable or cropped files, files left out, or groups of duplicates, in their tables
 
 
 def metrics(result: PrepareResult, duplicates: Duplicates, classes: Sequence[str], source: Source) -> dict[str, Any]:
@@ -48,8 +48,8 @@ def metrics(result: PrepareResult, duplicates: Duplicates, classes: Sequence[str
         "height": height,
         "width": width,
         "duplicates_across_splits": duplicates.across,
-        "unreadable": len(result.unreadable),
-        "cropped": len(result.cropped),
+        "unreadable": result.unreadable.count,
+        "cropped": result.cropped.count,
         "left_out": {"files": len(source.left_out), **_counts(source.left_out.values())},
         "lowest_value": low,
         "highest_value": high,
@@ -78,7 +78,7 @@ def duplicate_rows(duplicates: Duplicates, result: PrepareResult, source: Source
     images = {name: source.splits[split.published].images for name, split in result.stats.items()}
     return [
         {"group": number, "split": split, "image": images[split].name(int(rows[split][position]))}
-        for number, group in enumerate(duplicates.groups[:_MAX_LISTED])
+        for number, group in enumerate(duplicates.groups)
         for split, position in group
     ]
 
@@ -91,13 +91,12 @@ def write_tables(folder: Path, result: PrepareResult, repeated: list[dict[str, A
     left_out = source.left_out
     if source.columns:
         write_table(folder / "attributes.csv", [asdict(column) for column in source.columns])
-    listed = [{"image": name, "reason": reason} for name, reason in sorted(result.unreadable.items())[:_MAX_LISTED]]
+    listed = [{"image": name, "reason": reason} for name, reason in sorted(result.unreadable.reasons.items())]
     write_table(folder / "unreadable.csv", listed or [{"image": "none", "reason": ""}])
-    worst = sorted(result.cropped.items(), key=lambda cut: -cut[1])[:_MAX_LISTED]
-    lost = [{"image": name, "cut_off": share} for name, share in worst]
+    lost = [{"image": name, "cut_off": share} for name, share in result.cropped.worst]
     write_table(folder / "cropped.csv", lost or [{"image": "none", "cut_off": 0.0}])
     write_table(folder / "duplicates.csv", repeated or [{"group": 0, "split": "none", "image": ""}])
-    files = [{"file": name, "kind": kind} for name, kind in sorted(left_out.items())[:_MAX_LISTED]]
+    files = [{"file": name, "kind": kind} for name, kind in sorted(left_out.items())[:MAX_LISTED]]
     write_table(folder / "left_out.csv", files or [{"file": "none", "kind": ""}])
 
 

@@ -1,6 +1,7 @@
 """Scan of all images without decoding them: digest, shape, and whether the file is an image."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,6 +12,7 @@ from tqdm import tqdm
 from latentline.core.errors import UserError
 from latentline.data.decode import Shape, UnreadableError
 from stages.download.images import Images
+from stages.download.listed import MAX_LISTED, Cropped, Unreadable
 from stages.download.source import Source
 from stages.download.workers import ordered_map
 
@@ -25,7 +27,7 @@ class Scan:
     rows: NDArray[np.int64]  # (N,) of images with a readable header
     digests: list[bytes]  # of the N images' stored content
     shapes: list[Shape]  # of the N images
-    unreadable: dict[str, str]  # name -> reason
+    unreadable: Unreadable
 
 
 def scan_images(images: Images, workers: int) -> Scan:
@@ -33,7 +35,7 @@ def scan_images(images: Images, workers: int) -> Scan:
     rows: list[int] = []
     digests: list[bytes] = []
     shapes: list[Shape] = []
-    unreadable: dict[str, str] = {}
+    unreadable = Unreadable()
     chunks = [range(start, min(start + _CHUNK, len(images))) for start in range(0, len(images), _CHUNK)]
     with tqdm(total=len(images), desc="scan", unit=" images", disable=None, mininterval=1) as bar:
         for chunk, found in zip(
@@ -42,7 +44,7 @@ def scan_images(images: Images, workers: int) -> Scan:
             rows += found.rows.tolist()
             digests += found.digests
             shapes += found.shapes
-            unreadable |= found.unreadable
+            unreadable.update(found.unreadable)
             bar.update(len(chunk))
     return Scan(np.array(rows, np.int64), digests, shapes, unreadable)
 
@@ -63,12 +65,17 @@ def target_shape(scans: list[Scan], image_size: tuple[int, int] | None, channels
     return channels or max(shape[0] for shape in shapes), height, width
 
 
-def cropped(images: Images, scan: Scan, shape: Shape) -> dict[str, float]:
-    """Return name -> fraction that is cut off, of images with other proportions than ``shape``, rounding aside."""
+def cropped(scanned: Iterable[tuple[Images, Scan]], shape: Shape) -> Cropped:
+    """Return the images of all splits with other proportions than ``shape``, rounding aside."""
     _, height, width = shape
-    stretch = np.array([own[2] * height / (own[1] * width) for own in scan.shapes])
-    lost = 1 - np.minimum(stretch, 1 / stretch)
-    return {images.name(int(scan.rows[index])): float(lost[index]) for index in np.flatnonzero(lost > _ROUNDING)}
+    count, worst = 0, list[tuple[str, float]]()
+    for images, scan in scanned:
+        stretch = np.array([own[2] * height / (own[1] * width) for own in scan.shapes])
+        lost = 1 - np.minimum(stretch, 1 / stretch)
+        order = np.argsort(-lost, kind="stable")[: int((lost > _ROUNDING).sum())]
+        count += len(order)
+        worst += [(images.name(int(scan.rows[index])), float(lost[index])) for index in order[:MAX_LISTED]]
+    return Cropped(count, sorted(worst, key=lambda image: -image[1])[:MAX_LISTED])
 
 
 def require_all_classes(scans: dict[str, Scan], source: Source) -> None:
@@ -86,14 +93,14 @@ def require_all_classes(scans: dict[str, Scan], source: Source) -> None:
 
 def _scan_rows(images: Images, chunk: range) -> Scan:
     """Scan some rows; runs in a worker."""
-    rows, digests, shapes, unreadable = [], [], [], {}
+    rows, digests, shapes, reasons = [], [], [], {}
     for row in chunk:
         try:
             info = images.info(row)
         except UnreadableError as error:
-            unreadable[images.name(row)] = str(error)
+            reasons[images.name(row)] = str(error)
             continue
         rows.append(row)
         digests.append(info.digest)
         shapes.append(info.shape)
-    return Scan(np.array(rows, np.int64), digests, shapes, unreadable)
+    return Scan(np.array(rows, np.int64), digests, shapes, Unreadable(len(reasons), reasons))

@@ -157,8 +157,8 @@ def test_unreadable_files_are_left_out_and_listed_until_there_are_too_many(tmp_p
         _prepared(many, tmp_path)
     assert not (tmp_path / "prepared").exists()
     result, splits = _prepared(many, tmp_path, max_unreadable=0.05)
-    assert set(result.unreadable) == {"cat/05.png", "dog/05.png"}
-    assert "not a PNG" in result.unreadable["cat/05.png"]
+    assert set(result.unreadable.reasons) == {"cat/05.png", "dog/05.png"}
+    assert "not a PNG" in result.unreadable.reasons["cat/05.png"]
     assert sorted(chain(*_levels(splits).values())) == [level for level in range(60) if level not in (5, 35)]
 
 
@@ -166,7 +166,7 @@ def test_a_file_that_cannot_be_read_counts_as_unreadable(tmp_path, many):
     (many / "cat" / "05.png").unlink()
     (many / "cat" / "05.png").symlink_to(many / "gone.png")
     result, _ = _prepared(many, tmp_path, max_unreadable=0.05)
-    assert result.unreadable == {"cat/05.png": "No such file or directory"}
+    assert result.unreadable.reasons == {"cat/05.png": "No such file or directory"}
 
 
 def test_equal_images_share_a_split_and_equal_pixels_are_found_wherever_they_are(tmp_path, many):

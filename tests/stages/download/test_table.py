@@ -67,7 +67,7 @@ def test_a_row_without_a_file_counts_as_unreadable(tmp_path):
         "file,age\n" + "".join(f"{name},1.5\n" for name in ("a.png", "b.png", "sub/c.png", "d.png", "gone.png")),
     )
     result = prepare(source, tmp_path / "prepared", replace(PREPARE_OPTIONS, max_unreadable=0.2))
-    assert result.unreadable == {"gone.png": "No such file or directory"}
+    assert result.unreadable.reasons == {"gone.png": "No such file or directory"}
     assert read_split(tmp_path / "prepared", "val").labels.column("age").tolist() == [1.5]
 
 
