@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from latentline.report.run import flattened
+from latentline.core.nested import by_dotted_name
 from support.checkout import STAGES
 from support.small_kinds import KINDS, SmallRun
 from support.trainings import DISCRIMINATOR
@@ -47,7 +47,7 @@ def scores(run: SmallRun) -> dict[str, float]:
     """Return every number of the metrics but those of the timing."""
 
     files = [path for path in (run.folder / "metrics").glob("*.json") if path.stem != "timing"]
-    found = flattened({path.stem: json.loads(path.read_text()) for path in files})
+    found = by_dotted_name({path.stem: json.loads(path.read_text()) for path in files})
     return {name: value for name, value in found.items() if type(value) in (int, float)}
 
 

@@ -12,10 +12,11 @@ from torch import Tensor
 from latentline import load
 from latentline.core.errors import UserError
 from latentline.core.load_params import parse_params
+from latentline.core.nested import by_dotted_name
 from latentline.core.paths import AUTOENCODER, DENOISER, LATENT_LABELS, LATENT_STATS, LATENT_TEXT
 from latentline.explorer.sampling import SampleRequest, draw
 from latentline.explorer.session import Session
-from latentline.report.run import Run, flattened, read_revision, read_workspace
+from latentline.report.run import Run, read_revision, read_workspace
 from latentline.report.scores import headline_scores
 from latentline.report.settings import differences
 
@@ -97,7 +98,7 @@ def _session(revision: str, device: torch.device) -> Session | None:
             (root / "checkpoints").mkdir()
             for name in names:
                 files.get(name.as_posix(), str(root / name), recursive=True)
-            settings = flattened(parse_params(files.read_text("params.yaml")))
+            settings = by_dotted_name(parse_params(files.read_text("params.yaml")))
             session = Session(load(root, device), settings)
             _ = session.training_labels  # read before the folder is removed
         except (DvcException, OSError, UserError):  # not in the cache, or of an earlier version

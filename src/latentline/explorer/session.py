@@ -16,6 +16,7 @@ from latentline.core.errors import UserError
 from latentline.core.inputs import attribute_values
 from latentline.core.labels import LabelTable, Schema
 from latentline.core.load_params import parse_params
+from latentline.core.nested import by_dotted_name
 from latentline.core.paths import AUTOENCODER, DENOISER, FEATURE_EXTRACTOR, LATENT_CLASSIFIERS, LATENT_STATS, PREPARED
 from latentline.data.decode import ValueRange
 from latentline.data.store import ImageSplit, StoreCard, read_card, read_split, to_unit_range
@@ -25,7 +26,6 @@ from latentline.latents.cache import LatentStats, read_labels
 from latentline.latents.normalizer import Normalizer
 from latentline.latents.tokens import read_tokens
 from latentline.probes.load import LatentClassifiers, load_latent_classifiers
-from latentline.report.run import flattened
 
 _MEASURED = 400  # test images whose latents measure distances and make the map
 _DRAWN = 200  # samples in their place, where the data are not here
@@ -157,7 +157,7 @@ def open_session(device: torch.device) -> Session:
     notes = []
     card = read_card(PREPARED) if (PREPARED / "card.json").exists() else None
     test = read_split(PREPARED, "test") if card is not None else None
-    settings = flattened(parse_params(Path("params.yaml").read_text())) if Path("params.yaml").exists() else {}
+    settings = by_dotted_name(parse_params(Path("params.yaml").read_text())) if Path("params.yaml").exists() else {}
     model = load(device=device) if LATENT_STATS.exists() else _without_latents(device, card, test)
     if model.trained_denoiser is None:
         notes.append(f"No denoiser: {DENOISER} is missing. Run `dvc repro train_denoiser` to draw new images.")

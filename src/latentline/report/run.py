@@ -10,6 +10,7 @@ from typing import Any
 
 from latentline.core.errors import UserError
 from latentline.core.load_params import parse_params
+from latentline.core.nested import by_dotted_name
 
 _READ = ("params.yaml", "metrics", "fig")
 _CARD = Path("data/prepared/card.json")
@@ -35,7 +36,7 @@ class Run:
     @property
     def settings(self) -> dict[str, Any]:
         """Every setting by its dotted name."""
-        return flattened(parse_params(self.settings_text))
+        return by_dotted_name(parse_params(self.settings_text))
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -83,16 +84,6 @@ def read_revision(name: str) -> Run:
         with tarfile.open(fileobj=archive) as tar:
             files = {member.name: tar.extractfile(member).read() for member in tar if member.isfile()}  # type: ignore[union-attr]
     return _complete(Run(name, revision, (), files, {}))
-
-
-def flattened(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested dictionaries as one, with dotted names; lists stay values."""
-    flat: dict[str, Any] = {}
-    for name, value in content.items():
-        flat |= (
-            flattened(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {f"{prefix}{name}": value}
-        )
-    return flat
 
 
 def _complete(run: Run) -> Run:

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from latentline.report.run import Run, flattened
+from latentline.core.nested import by_dotted_name
+from latentline.report.run import Run
 
 
 class _Named(NamedTuple):
@@ -81,13 +82,13 @@ def headline_scores(runs: list[Run]) -> list[Score]:
 
 def all_numbers(runs: list[Run], file: str) -> dict[str, tuple[Any, ...]]:
     """Return each key of metrics/``file``.json with the value of every run, None where it has none."""
-    flat = [flattened(run.metrics.get(file, {})) for run in runs]
+    flat = [by_dotted_name(run.metrics.get(file, {})) for run in runs]
     return {key: tuple(values.get(key) for values in flat) for key in dict.fromkeys(key for f in flat for key in f)}
 
 
 def _numbers(run: Run) -> dict[str, float]:
     """Return every number of a run's metrics by file and key."""
-    flat = flattened(run.metrics)
+    flat = by_dotted_name(run.metrics)
     return {key: value for key, value in flat.items() if isinstance(value, int | float)}
 
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from latentline.report.run import Run, flattened
+from latentline.core.nested import by_dotted_name
+from latentline.report.run import Run
 from latentline.tools.params_file import read_recipe, value_text
 from latentline.tools.recipe import read_settings
 
@@ -29,7 +30,7 @@ def nearest_recipe(run: Run, root: Path) -> str:
 
 def recipe_settings(name: str, root: Path) -> dict[str, Any]:
     """Return every setting of a recipe by its dotted name."""
-    return flattened(read_recipe(name, root))
+    return by_dotted_name(read_recipe(name, root))
 
 
 def differences(columns: list[dict[str, Any]], settings_text: str) -> list[Difference]:

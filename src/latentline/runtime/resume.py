@@ -25,6 +25,7 @@ from latentline.core.arrays import load_arrays, save_arrays
 from latentline.core.closure import module_closure
 from latentline.core.errors import UserError
 from latentline.core.files import canonical_json, read_json, sha256_bytes, sha256_file, write_json
+from latentline.core.nested import by_dotted_name
 from latentline.core.paths import state_folder
 from latentline.runtime.lock import lock
 
@@ -180,7 +181,8 @@ class ResumeFile:
                 other = read_json(folder / _KEY_FILE, self.stage)
                 if other["part"] != self._key_parts["part"]:
                     continue
-                changed = _differing(_flat(other["identity"]), _flat(self._key_parts["identity"]))
+                own = by_dotted_name(self._key_parts["identity"])
+                changed = _differing(by_dotted_name(other["identity"]), own)
                 changed += _differing(other["code"], self._key_parts["code"])
             except (UserError, AttributeError, KeyError, TypeError):  # damaged
                 continue
@@ -223,17 +225,6 @@ def _root_of(module: str) -> Path:
     file = Path(spec.origin).resolve()
     above = (file.parent if file.name == "__init__.py" else file).parents[module.count(".")]
     return above.parent if above.name == "src" else above
-
-
-def _flat(values: Any, name: str = "") -> dict[str, Any]:
-    """Return the leaves of nested mappings by dotted name."""
-    if not isinstance(values, dict) or not values:
-        return {name: values}
-    return {
-        key: leaf
-        for own, value in values.items()
-        for key, leaf in _flat(value, f"{name}.{own}" if name else str(own)).items()
-    }
 
 
 def _differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:

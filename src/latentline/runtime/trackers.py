@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from latentline.core.errors import UserError
+from latentline.core.nested import by_dotted_name
 
 _PROJECT = "latentline"
 
@@ -150,7 +151,7 @@ class Trackers:
                     f"compute.trackers ({name}) must be an installed package; "
                     "`.venv/bin/pip install -e '.[trackers]'`, or remove it"
                 )
-        self._names, self._stage, self._settings = names, stage, _flat(settings or {})
+        self._names, self._stage, self._settings = names, stage, by_dotted_name(settings or {})
         self._running: dict[str, Tracker] = {}
 
     def __enter__(self) -> Self:
@@ -184,11 +185,3 @@ class Trackers:
             except Exception as error:  # whatever a tracker may raise
                 log.warning("%s failed and gets no more rows: %s", name, error)
                 del self._running[name]
-
-
-def _flat(settings: dict[str, Any], above: str = "") -> dict[str, Any]:
-    """Return nested settings by dotted name."""
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        flat |= _flat(value, f"{above}{name}.") if isinstance(value, dict) else {f"{above}{name}": value}
-    return flat
