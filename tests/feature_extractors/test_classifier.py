@@ -6,6 +6,7 @@ from torch import nn
 
 from latentline.core.seeds import generator
 from latentline.feature_extractors.classifier import ConvClassifier, _Dropout
+from latentline.runtime.precision import autocast
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (1, 8, 8), (2, 7, 9), (1, 1, 1), (1, 5, 13)])
@@ -48,6 +49,23 @@ def test_a_mask_drops_what_torchs_dropout_drops():
     assert (
         ConvClassifier((1, 8, 8), outputs=6, channels=8, features=12, dropout=0.0).draw_mask(50, generator(0)) is None
     )
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("float32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)]
+)
+def test_a_mask_keeps_the_type_in_which_the_features_are_computed(precision, dtype):
+    network = ConvClassifier((1, 8, 8), outputs=6, channels=8, features=12, dropout=0.25)
+    calls: list[tuple[torch.Tensor, torch.Tensor]] = []
+    (dropout,) = (layer for layer in network.layers if isinstance(layer, _Dropout))
+    dropout.register_forward_hook(lambda layer, inputs, output: calls.append((inputs[0], output)))
+    mask = network.draw_mask(5, generator(0))
+    with autocast(torch.device("cpu"), precision):
+        network(torch.randn(5, 1, 8, 8), mask)
+    ((before, after),) = calls
+    assert before.dtype == after.dtype == dtype
+    assert torch.equal(after == 0, (before == 0) | (mask == 0))
+    torch.testing.assert_close(after.float(), before.float() * mask, rtol=1e-2, atol=0.0)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4])

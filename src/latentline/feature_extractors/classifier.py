@@ -46,8 +46,8 @@ class _Dropout(nn.Module):
     """Dropout (Srivastava et al., JMLR 15, 2014) by a mask from :meth:`ConvClassifier.draw_mask`; None = keep all."""
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Features (B, D) -> the same shape, with the same expected value."""
-        return x if mask is None else x * mask
+        """Features (B, D) -> the same shape and type, with the same expected value."""
+        return x if mask is None else x * mask.to(x.dtype)  # float32 would promote what autocast computes in 16 bits
 
 
 class _Layers(nn.Sequential):
