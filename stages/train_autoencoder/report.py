@@ -82,9 +82,9 @@ def score(
 
 
 def warn_inactive_channels(metrics: dict[str, Any]) -> None:
-    """Log one line when latent channels do not vary with the image."""
+    """Log one line when latent channels do not vary with the image; channels count from 1, as in the figures."""
     active = metrics["active_units_by_channel"]
-    inactive = [channel for channel, units in enumerate(active or []) if units == 0]
+    inactive = [channel for channel, units in enumerate(active or [], start=1) if units == 0]
     if active and len(inactive) == len(active):
         log.warning(
             "the posterior has collapsed: no latent varies with the image; lower autoencoder.kl_weight or raise "

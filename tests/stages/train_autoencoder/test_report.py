@@ -31,7 +31,7 @@ def test_grids_have_the_size_that_the_settings_give(run):
 @pytest.mark.parametrize(
     ("active", "logged"),
     [
-        ([4, 0, 2], "1 of 3 latent channels carry nothing about the image (1)"),
+        ([4, 0, 2], "1 of 3 latent channels carry nothing about the image (2)"),
         ([0, 0], "the posterior has collapsed"),
         ([1, 4], ""),
         (None, ""),
