@@ -133,6 +133,15 @@ def machine() -> Iterator[None]:
             patch.setenv(variable, "1")
         yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _numbers_near_zero() -> Iterator[None]:
+    """Keep numbers near zero after each module; a stage that a test or fixture ran here sets them to 0.
+
+    Else Hypothesis draws no floats in a later module: FloatingPointError.
+    """
+    yield
     torch.set_flush_denormal(False)
 
 
