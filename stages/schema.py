@@ -15,7 +15,7 @@ from latentline.core.errors import UserError
 from latentline.core.labels import Schema, class_names
 from latentline.core.params import NO_PROMPTS, Section
 from latentline.denoisers.conditioning import require_conditions
-from latentline.diffusion.mean_flow import MeanFlow
+from latentline.diffusion.flow_map import FlowMap
 from latentline.diffusion.process import PATHS, require_compatible
 from latentline.diffusion.time_grid import build_time_grid
 from latentline.editing.targets import all_targets, require_names
@@ -168,7 +168,7 @@ class Params(Section):
     @model_validator(mode="after")
     def _sampling_fits_the_process(self) -> "Params":
         process, sample, diffae = self.denoiser.process, self.sample, self.autoencoder.diffae
-        averages = self.denoiser.objective == "mean_flow"
+        averages = self.denoiser.objective == "flow_map"
         for section, check in (
             ("autoencoder.diffae", lambda: require_compatible(diffae.path, diffae.prediction)),
             ("denoiser.process", lambda: require_compatible(process.path, process.prediction)),
@@ -179,10 +179,9 @@ class Params(Section):
                 check()
             except UserError as error:
                 raise ValueError(f"{section}.{error}") from None
-        if sample.sampler == "mean_flow":
+        if sample.sampler == "flow_map":
             try:
-                field = MeanFlow(**self.denoiser.mean_flow.field())
-                SamplingSettings.of(sample).require_learnt(field, sample.guidance_scale, "sample.")
+                SamplingSettings.of(sample).require_learnt(FlowMap(**self.denoiser.flow_map.guidance()), "sample.")
             except UserError as error:
                 raise ValueError(str(error)) from None
         inner = self.autoencoder.name == "diffae"

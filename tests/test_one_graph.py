@@ -58,7 +58,7 @@ def test_a_guided_model_at_one_time_and_at_a_time_of_each_example(guidance):
     _assert_one_graph(lambda z, t: model.predict(z, t).z0, z_t, t)
 
 
-@pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "mean_flow"])
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "flow_map"])
 def test_every_sampler_along_a_whole_grid_with_guidance_in_an_interval(name):
     path = "vp_linear" if name in ("ddpm", "heun", "dpmpp_2m") else "flow"  # flow_sde serves the straight path only
     z, condition, times = torch.randn(2, 4), Condition(torch.ones(2, 3)), time_grid(3).tolist()

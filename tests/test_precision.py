@@ -97,7 +97,7 @@ def test_an_autoencoder_that_is_cast_whole_gives_what_it_gave(kind):
         assert network.encode(x).dtype == network.decode(latents).dtype == torch.float32
 
 
-@pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "mean_flow"])
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "flow_map"])
 def test_samples_are_float32_and_close(name):
     network, z, _, condition = small_denoiser("dit")
     noises = torch.randn(4, *z.shape)

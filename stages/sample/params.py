@@ -22,9 +22,9 @@ class SampleFiguresParams(Section):
 class SampleParams(Section):
     """Settings of stage ``sample``."""
 
-    sampler: Literal["euler", "heun", "dpmpp_2m", "unipc", "ddim", "ddpm", "flow_sde", "mean_flow"] = "unipc"
-    """euler | heun (2 network evaluations per step) | dpmpp_2m | unipc | ddim | ddpm | flow_sde | mean_flow
-    (1 step is enough; only with denoiser.objective mean_flow); see docs/diffusion.md."""
+    sampler: Literal["euler", "heun", "dpmpp_2m", "unipc", "ddim", "ddpm", "flow_sde", "flow_map"] = "unipc"
+    """euler | heun (2 network evaluations per step) | dpmpp_2m | unipc | ddim | ddpm | flow_sde | flow_map
+    (1 or 2 steps of one evaluation; only with denoiser.objective flow_map); see docs/diffusion.md."""
     steps: Steps = 8
     """Solver steps from noise to data."""
     time_grid: Literal["uniform", "shifted", "karras", "discrete"] = "uniform"

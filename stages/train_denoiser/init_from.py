@@ -43,8 +43,8 @@ def begin_with(
         stats: of the latents that it will train on.
 
     Returns:
-        sha256 of the file of weights; and the guide that a checkpoint may have, but with ``params.epochs`` above 0
-        None, since a training moves the weights away from it.
+        sha256 of the file of weights; and the guide that a checkpoint may have, but None where ``params`` train the
+        velocity, since that moves the weights away from it.
 
     Raises:
         UserError: the path holds neither a checkpoint of a denoiser nor published weights, or not the one of
@@ -57,17 +57,20 @@ def begin_with(
     with refusing_earlier_versions(checkpoint.path, "train_denoiser"):
         found = _shaping(checkpoint.name, checkpoint.constructor, checkpoint.settings)
         autoencoder = checkpoint.trained_on["autoencoder"]
-    if "mean_flow" in checkpoint.settings["process"]:  # weights of flow_matching serve both objectives
-        found["denoiser.objective"] = "mean_flow"
-    wanted = {**_shaping(params.name, constructor, settings), "denoiser.objective": params.objective}
-    require_same("denoiser", folder, found, wanted)
+    if "flow_map" in checkpoint.settings["process"]:
+        raise UserError(
+            f"denoiser.init_from ({folder}) must hold a denoiser of objective flow_matching, not of flow_map; choose "
+            "the one that it was distilled from"
+        )
+    require_same("denoiser", folder, found, _shaping(params.name, constructor, settings))
     if autoencoder != stats.autoencoder:
         log.warning("denoiser.init_from: %s was trained on the latents of another autoencoder", folder)
-    if denoiser.process.mean_flow is not None and "mean_flow" not in checkpoint.settings["process"]:
+    if denoiser.process.flow_map is not None:
         new = {name: own for name, own in denoiser.network.state_dict().items() if "embedding.interval." in name}
-        checkpoint = replace(checkpoint, tensors=new | checkpoint.tensors)  # they start at zero, as velocities
+        checkpoint = replace(checkpoint, tensors=new | checkpoint.tensors)  # they start as velocities
     without_guide(checkpoint).load_into(denoiser.network)
-    return checkpoint.sha256, None if params.epochs else load_guide(checkpoint, denoiser.device)
+    trains_velocity = params.epochs and denoiser.process.flow_map is None
+    return checkpoint.sha256, None if trains_velocity else load_guide(checkpoint, denoiser.device)
 
 
 def _begin_with_published(denoiser: Denoiser, params: DenoiserParams, constructor: dict[str, Any], path: Path) -> str:
@@ -83,10 +86,10 @@ def _begin_with_published(denoiser: Denoiser, params: DenoiserParams, constructo
             "published weights, which take no captions; change one of them"
         )
     process = denoiser.process
-    if process.mean_flow is not None:
+    if process.flow_map is not None:
         raise UserError(
-            f"denoiser.objective (mean_flow) must be flow_matching, since denoiser.init_from ({path}) holds published "
-            "weights; train with it first, and begin mean_flow with that checkpoint"
+            f"denoiser.objective (flow_map) must be flow_matching, since denoiser.init_from ({path}) holds published "
+            "weights; train with it first, and begin flow_map with that checkpoint"
         )
     if (convention := CONVENTIONS.get((process.path.name, process.prediction))) is None:
         raise UserError(

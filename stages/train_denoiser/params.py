@@ -55,23 +55,26 @@ class ProcessParams(Section):
     """uniform | min_snr: weight of the squared error at each t."""
 
 
-class MeanFlowParams(Section):
-    """Training of average velocities; used with objective mean_flow."""
+class FlowMapParams(Section):
+    """Distillation of the denoiser in init_from for sampler flow_map; used with objective flow_map."""
 
-    fraction: Fraction = 0.5
-    """Fraction of the training examples that teach averages; the others teach the velocity."""
-    loss_power: Annotated[float, Field(ge=0, le=2)] = 0.5
-    """Power p of their weight 1 / (squared error + 0.001)^p; 0 = plain squared error."""
-    max_guidance_scale: Annotated[float, Field(ge=1, le=100)] = 4.0
-    """Largest guidance_scale of sampler mean_flow."""
+    fraction: Fraction = 0.8
+    """Fraction of the training examples that are intervals of the teacher's trajectories; the others teach the velocity
+    from data."""
+    trajectories: Positive = 60_000
+    """Upper limit of the trajectories; there is one for each cached latent, under its condition."""
+    steps: Annotated[int, Field(ge=2, le=1000, multiple_of=2)] = 8
+    """UniPC steps of a trajectory, an even number."""
+    guidance_scale: Scale = 2.8
+    """Of the trajectories; sampler flow_map needs the same sample.guidance_scale."""
     guidance_start: Annotated[float, Field(ge=0, le=1)] = 0.15
-    """Smallest t with guidance; sampler mean_flow needs the same sample.guidance_start."""
+    """Smallest t with guidance; sampler flow_map needs the same sample.guidance_start."""
     guidance_end: Annotated[float, Field(ge=0, le=1)] = 0.6
-    """Largest t with guidance; sampler mean_flow needs the same sample.guidance_end."""
+    """Largest t with guidance; sampler flow_map needs the same sample.guidance_end."""
 
-    def field(self) -> dict[str, float]:
-        """Return what the checkpoint stores: the arguments of ``diffusion.mean_flow.MeanFlow``."""
-        return self.model_dump(include={"max_guidance_scale", "guidance_start", "guidance_end"})
+    def guidance(self) -> dict[str, float]:
+        """Return what the checkpoint stores: the arguments of ``diffusion.flow_map.FlowMap``."""
+        return self.model_dump(include={"guidance_scale", "guidance_start", "guidance_end"})
 
 
 class PreviewParams(Section):
@@ -159,10 +162,10 @@ class DenoiserParams(Section):
     file, or a folder of diffusers); data/no_weights = random weights."""
     init_from_sha256: Sha256 | None = None
     """Expected sha256 of the weights' file in that folder; null = any."""
-    objective: Literal["flow_matching", "mean_flow"] = "flow_matching"
-    """flow_matching (the prediction of denoiser.process) | mean_flow (average velocities too, for sampler mean_flow
-    with 1 or 2 steps): what is learnt; see docs/diffusion.md."""
-    mean_flow: MeanFlowParams = MeanFlowParams()
+    objective: Literal["flow_matching", "flow_map"] = "flow_matching"
+    """flow_matching (the prediction of denoiser.process) | flow_map (where trajectories of the denoiser in init_from
+    lead, too, for sampler flow_map with 1 or 2 steps): what is learnt; see docs/diffusion.md."""
+    flow_map: FlowMapParams = FlowMapParams()
     text: TextEncoderParams = TextEncoderParams()
     process: ProcessParams = ProcessParams()
     preview: PreviewParams = PreviewParams()
@@ -173,7 +176,7 @@ class DenoiserParams(Section):
 
     def constructor(self) -> dict[str, Any]:
         """Return the arguments of the network ``name``, without the latent's shape and the condition's width."""
-        averages = {"average_velocity": True} if self.objective == "mean_flow" else {}
+        averages = {"average_velocity": True} if self.objective == "flow_map" else {}
         return self.model_dump(include=_CONSTRUCTORS[self.name]) | averages
 
     @model_validator(mode="after")
@@ -187,10 +190,17 @@ class DenoiserParams(Section):
         return self
 
     @model_validator(mode="after")
-    def _averages_are_of_velocities(self) -> "DenoiserParams":
-        if self.objective != "mean_flow":
+    def _trajectories_are_of_velocities(self) -> "DenoiserParams":
+        if self.objective != "flow_map":
             return self
         process = self.process
+        if self.init_from == NO_WEIGHTS or not self.epochs:
+            name, value = ("epochs", 0) if self.init_from != NO_WEIGHTS else ("init_from", self.init_from)
+            expected = "at least 1" if name == "epochs" else "the checkpoints/denoiser of a trained run"
+            raise ValueError(
+                f"denoiser.{name} ({value}) must be {expected} with denoiser.objective flow_map, which distils that "
+                "denoiser; set it so, or the objective to flow_matching"
+            )
         for name, value, expected in (
             ("process.path", process.path, "flow"),
             ("process.prediction", process.prediction, "velocity"),
@@ -198,13 +208,13 @@ class DenoiserParams(Section):
         ):
             if value != expected:
                 raise ValueError(
-                    f"denoiser.{name} ({value}) must be {expected} with denoiser.objective mean_flow; set it so, or "
+                    f"denoiser.{name} ({value}) must be {expected} with denoiser.objective flow_map; set it so, or "
                     "the objective to flow_matching"
                 )
-        if self.mean_flow.guidance_start > self.mean_flow.guidance_end:
+        if self.flow_map.guidance_start > self.flow_map.guidance_end:
             raise ValueError(
-                f"denoiser.mean_flow.guidance_start ({self.mean_flow.guidance_start}) must be at most "
-                f"denoiser.mean_flow.guidance_end ({self.mean_flow.guidance_end}); lower it, or raise guidance_end"
+                f"denoiser.flow_map.guidance_start ({self.flow_map.guidance_start}) must be at most "
+                f"denoiser.flow_map.guidance_end ({self.flow_map.guidance_end}); lower it, or raise guidance_end"
             )
         return self
 

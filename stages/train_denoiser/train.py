@@ -3,6 +3,7 @@
 The resume key of the training covers this module and its imports. It therefore imports nothing that draws figures.
 """
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from latentline.core.files import sha256_file
 from latentline.core.params import NO_WEIGHTS
@@ -20,7 +21,7 @@ from latentline.data.batches import EpochSampler
 from latentline.denoisers.build import build_denoiser, is_hidden_matrix
 from latentline.denoisers.conditioning import build_conditioning
 from latentline.denoisers.load import Denoiser
-from latentline.diffusion.mean_flow import Intervals, mean_flow_loss, sample_intervals
+from latentline.diffusion.flow_map import Intervals, flow_map_loss, sample_intervals
 from latentline.diffusion.objective import denoising_loss, sample_times
 from latentline.diffusion.process import build_process
 from latentline.latents.cache import LatentStats, read_labels
@@ -39,6 +40,7 @@ from stages.train_denoiser.evaluate import evaluate
 from stages.train_denoiser.init_from import begin_with
 from stages.train_denoiser.latents import Latents
 from stages.train_denoiser.params import DenoiserParams
+from stages.train_denoiser.trajectories import draw_trajectories
 
 STAGE = "train_denoiser"
 LOSS_AT = "val_loss@"  # columns of the history: the loss by time
@@ -101,12 +103,12 @@ def build(
     torch.manual_seed(derive_seed(seed, STAGE, "weights"))
     network = to_device(build_denoiser(params.name, **constructor), device)
     path_and_prediction = params.process.model_dump(include={"path", "prediction"})
-    averages = params.mean_flow.field() if params.objective == "mean_flow" else None
-    process = build_process(**path_and_prediction, mean_flow=averages)
+    learnt = params.flow_map.guidance() if params.objective == "flow_map" else None
+    process = build_process(**path_and_prediction, flow_map=learnt)
     denoiser = Denoiser(network, process, conditioning, stats.shape, device)
     settings = {
         "condition": conditioning.names,
-        "process": path_and_prediction | ({} if averages is None else {"mean_flow": averages}),
+        "process": path_and_prediction | ({} if learnt is None else {"flow_map": learnt}),
         "precision": params.optimizer.precision,
     }
     trained_on = {"autoencoder": stats.autoencoder, "latents": sha256_file(LATENT_STATS)}
@@ -133,7 +135,7 @@ def train(
     """Train the denoiser, or with ``params.epochs`` 0 only evaluate it.
 
     Args:
-        denoiser: as built; trained in place.
+        denoiser: as built; trained in place. With objective ``flow_map`` it is the teacher's copy.
         params: of the section.
         splits: of the latents; ``train`` and ``val`` are used.
         seed: of the run.
@@ -145,7 +147,8 @@ def train(
         The denoiser with each of the averaged weights, by their decay; the network with the first average after
         ``params.guide_epochs``, or None where there is none; one row per epoch, of the first average.
     """
-    latents, device, field = splits["train"], denoiser.device, denoiser.process.mean_flow
+    latents, device, distils = splits["train"], denoiser.device, params.objective == "flow_map"
+    trajectories = _teacher_trajectories(denoiser, params, latents, seed, ranks) if distils else None
     order = EpochSampler(len(latents), params.optimizer.batch_size, derive_seed(seed, STAGE, "order"))
 
     own, parts = own_micro_batches(order.batch_size, params.optimizer.accumulate, ranks)
@@ -157,12 +160,14 @@ def train(
         t = sample_times(len(rows), params.process.time_sampling, numbers)
         noise = torch.randn((len(rows), *denoiser.latent_shape), generator=numbers)
         dropped = torch.rand(len(rows), generator=numbers) < params.label_dropout
-        inputs = {**latents.inputs(rows[own]), "t": t[own], "noise": noise[own], "dropped": dropped[own]}
-        if field is None:
-            return inputs
-        numbers = generator(seed, STAGE, "intervals", step)
-        intervals = sample_intervals(t, params.mean_flow.fraction, field.max_guidance_scale, numbers)
-        return inputs | {name: numbers[own] for name, numbers in intervals._asdict().items()}
+        inputs = {"t": t, "noise": noise, "dropped": dropped}
+        if trajectories is not None:
+            intervals = sample_intervals(t, params.flow_map.fraction, generator(seed, STAGE, "intervals", step))
+            averaged = intervals.r < intervals.t
+            # A trajectory has the condition of its row.
+            rows, dropped = torch.where(averaged, rows % len(trajectories), rows), dropped & ~averaged
+            inputs |= {"t": intervals.t, "r": intervals.r, "dropped": dropped}
+        return {**latents.inputs(rows[own]), **{name: part[own] for name, part in inputs.items()}}
 
     inputs_of = StepInputs(draw, device)
 
@@ -171,14 +176,13 @@ def train(
         z0, condition = latents.batch(inputs)
         z0, condition = channels_last(z0), condition.dropped(inputs["dropped"])
         for weight, part in parts:
-            z, rows, noise = z0[part], condition.rows(part), inputs["noise"][part]
-            if field is None:
-                batch = (z, rows, inputs["t"][part], noise)
-                losses = denoising_loss(denoiser.network, denoiser.process, *batch, params.process.loss_weighting)
+            z, t, rows, noise = z0[part], inputs["t"][part], condition.rows(part), inputs["noise"][part]
+            if trajectories is None:
+                weighting = params.process.loss_weighting
+                losses = denoising_loss(denoiser.network, denoiser.process, z, rows, t, noise, weighting)
             else:
-                intervals = Intervals(*(inputs[name][part] for name in Intervals._fields))
-                power = params.mean_flow.loss_power
-                losses = mean_flow_loss(denoiser.network, field, z, rows, intervals, noise, power)
+                states = trajectories[inputs["rows"][part] % len(trajectories)]
+                losses = flow_map_loss(denoiser.network, z, states, rows, Intervals(t, inputs["r"][part]), noise)
             value = losses.mean()
             yield weight, value, {"loss": value}
 
@@ -192,7 +196,8 @@ def train(
         row = {"epoch": 0, "loss": math.nan, **on_epoch(denoiser.network.eval(), 0)}
         return {params.ema_decays[0]: denoiser}, denoiser.guide, [row]
     averages, guides = [Ema(denoiser.network, decay) for decay in params.ema_decays], []
-    if params.guide_epochs and denoiser.conditioning.is_conditional:  # a longer run may use what this one does not
+    if params.guide_epochs and denoiser.conditioning.is_conditional and not distils:
+        # A longer run may use what this one does not.
         steps = params.guide_epochs * order.steps_per_epoch
         guides.append(Ema(denoiser.network, params.ema_decays[0], steps))
     optimizer = replace(optimizer_of(params.optimizer), by_muon=is_hidden_matrix if params.muon else None)
@@ -201,7 +206,19 @@ def train(
     _, history = fit(denoiser.network, loss, config, averages=[*averages, *guides], on_epoch=on_epoch, ranks=ranks)
     trained = {average.decay: replace(denoiser, network=average.model) for average in averages}
     guide = guides[0].model if guides and params.guide_epochs < params.epochs else None
-    return trained, guide, history
+    return trained, denoiser.guide if distils else guide, history
+
+
+def _teacher_trajectories(
+    denoiser: Denoiser, params: DenoiserParams, latents: Latents, seed: int, ranks: Ranks
+) -> Tensor:
+    """Return the trajectories that a flow map learns; the teacher is the denoiser as it was built."""
+    teacher = replace(
+        denoiser,
+        network=copy.deepcopy(denoiser.network).eval().requires_grad_(False),
+        process=replace(denoiser.process, flow_map=None),
+    )
+    return draw_trajectories(teacher, params.flow_map, latents, seed, ranks, params.optimizer.precision)
 
 
 def best_average(averaged: dict[float, Denoiser], val: Latents, seed: int) -> tuple[Denoiser, dict[str, Any]]:

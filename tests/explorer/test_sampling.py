@@ -82,7 +82,7 @@ def test_files_to_download_hold_the_images(session, tmp_path):
 def test_every_sampler_on_offer_draws(session):
     names = samplers(session)
     assert "unipc" in names
-    assert "mean_flow" not in names
+    assert "flow_map" not in names
     for name in names:
         assert len(draw(session, SampleRequest.of_run(session, count=1, steps=1, sampler=name)).images) == 1
 
@@ -99,7 +99,7 @@ def test_every_sampler_on_offer_draws(session):
         {"guidance_scale": math.nan},
         {"guidance_scale": 1e9},
         {"guidance_start": -1.0},
-        {"sampler": "mean_flow"},
+        {"sampler": "flow_map"},
         {"sampler": "../../etc/passwd"},
         {"values": {"label": "no such class"}},
         {"values": {"level": math.inf}},

@@ -72,7 +72,7 @@ def test_loss_and_gradient_of_every_autoencoder(kind, precision):
 
 
 @each_precision
-@pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "mean_flow"])
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "flow_map"])
 def test_samples_of_every_sampler(gpu, name, precision):
     network, z, _, condition = small_denoiser("dit")
     noises, samples = torch.randn(4, *z.shape), []

@@ -35,7 +35,7 @@ SHAPE_NO_NETWORK = {
         "init_from_sha256",
         "process",
         "objective",  # sets the constructor's average_velocity
-        "mean_flow",
+        "flow_map",
         "muon",
         "preview",
         "optimizer",

@@ -14,6 +14,8 @@ from support.checkout import STAGES
 from support.params import set_params
 from support.refusals import refusal, shows
 
+FLOW_MAP = {"denoiser.objective": "flow_map", "denoiser.init_from": "flow"}
+ONE_STEP = {**FLOW_MAP, "sample.sampler": "flow_map", "sample.steps": 1}
 TOGETHER: list[tuple[str, dict[str, Any]]] = [  # the setting that is named first, and all changes
     ("sample.guidance_scale", {"denoiser.label_dropout": 0.0, "denoiser.preview.guidance_scale": 1.0}),
     ("denoiser.preview.guidance_scale", {"denoiser.label_dropout": 0.0, "sample.guidance_scale": 1.0}),
@@ -79,45 +81,25 @@ TOGETHER: list[tuple[str, dict[str, Any]]] = [  # the setting that is named firs
     ),
     ("sample.sampler", {"denoiser.process.prediction": "x0", "sample.sampler": "heun"}),
     ("denoiser.objective", {"denoiser.objective": "shortcut"}),
-    ("denoiser.mean_flow.fraction", {"denoiser.mean_flow.fraction": 1.0}),
-    ("denoiser.mean_flow.loss_power", {"denoiser.mean_flow.loss_power": -0.5}),
-    ("denoiser.mean_flow.max_guidance_scale", {"denoiser.mean_flow.max_guidance_scale": 0.5}),
-    ("denoiser.mean_flow.guidance_start", {"denoiser.mean_flow.guidance_start": -0.1}),
-    ("denoiser.mean_flow.guidance_end", {"denoiser.mean_flow.guidance_end": 1.1}),
-    ("sample.sampler", {"sample.sampler": "mean_flow"}),
-    (
-        "sample.guidance_scale",
-        {"denoiser.objective": "mean_flow", "sample.sampler": "mean_flow", "sample.guidance_scale": 0.5},
-    ),
-    (
-        "sample.guidance_scale",
-        {"denoiser.objective": "mean_flow", "sample.sampler": "mean_flow", "sample.guidance_scale": 4.5},
-    ),
-    (
-        "sample.guidance_rescale",
-        {"denoiser.objective": "mean_flow", "sample.sampler": "mean_flow", "sample.guidance_rescale": 0.5},
-    ),
-    (
-        "sample.guidance_start",
-        {"denoiser.objective": "mean_flow", "sample.sampler": "mean_flow", "sample.guidance_start": 0.2},
-    ),
-    (
-        "sample.guidance_end",
-        {"denoiser.objective": "mean_flow", "sample.sampler": "mean_flow", "sample.guidance_end": 0.7},
-    ),
-    (
-        "denoiser.process.path",
-        {"denoiser.objective": "mean_flow", "denoiser.process.path": "vp_cosine", "denoiser.process.prediction": "v"},
-    ),
-    ("denoiser.process.prediction", {"denoiser.objective": "mean_flow", "denoiser.process.prediction": "v"}),
-    (
-        "denoiser.process.loss_weighting",
-        {"denoiser.objective": "mean_flow", "denoiser.process.loss_weighting": "min_snr"},
-    ),
-    (
-        "denoiser.mean_flow.guidance_start",
-        {"denoiser.objective": "mean_flow", "denoiser.mean_flow.guidance_start": 0.7},
-    ),
+    ("denoiser.flow_map.fraction", {"denoiser.flow_map.fraction": 1.0}),
+    ("denoiser.flow_map.trajectories", {"denoiser.flow_map.trajectories": 0}),
+    ("denoiser.flow_map.steps", {"denoiser.flow_map.steps": 7}),
+    ("denoiser.flow_map.guidance_scale", {"denoiser.flow_map.guidance_scale": -0.5}),
+    ("denoiser.flow_map.guidance_start", {"denoiser.flow_map.guidance_start": -0.1}),
+    ("denoiser.flow_map.guidance_end", {"denoiser.flow_map.guidance_end": 1.1}),
+    ("denoiser.flow_map.guidance_start", {**FLOW_MAP, "denoiser.flow_map.guidance_start": 0.7}),
+    ("denoiser.init_from", {"denoiser.objective": "flow_map"}),
+    ("denoiser.epochs", {**FLOW_MAP, "denoiser.epochs": 0}),
+    ("denoiser.process.path", {**FLOW_MAP, "denoiser.process.path": "vp_cosine", "denoiser.process.prediction": "v"}),
+    ("denoiser.process.prediction", {**FLOW_MAP, "denoiser.process.prediction": "v"}),
+    ("denoiser.process.loss_weighting", {**FLOW_MAP, "denoiser.process.loss_weighting": "min_snr"}),
+    ("sample.sampler", {"sample.sampler": "flow_map"}),
+    ("sample.steps", {**FLOW_MAP, "sample.sampler": "flow_map"}),
+    ("sample.time_grid", {**ONE_STEP, "sample.time_grid": "shifted"}),
+    ("sample.guidance_scale", {**ONE_STEP, "sample.guidance_scale": 2.0}),
+    ("sample.guidance_rescale", {**ONE_STEP, "sample.guidance_rescale": 0.5}),
+    ("sample.guidance_start", {**ONE_STEP, "sample.guidance_start": 0.2}),
+    ("sample.guidance_end", {**ONE_STEP, "sample.guidance_end": 0.7}),
     ("sample.steps", {"sample.time_grid": "discrete", "sample.steps": 1001}),
 ]
 

@@ -10,6 +10,7 @@ from latentline.core.errors import UserError
 from latentline.denoisers.guidance import Guidance, guided_model
 from latentline.diffusion.process import DenoiserModel, build_process
 from latentline.diffusion.time_grid import time_grid
+from latentline.diffusion.unipc import unipc
 from latentline.samplers.heun import heun
 from latentline.samplers.registry import (
     SAMPLERS,
@@ -20,7 +21,6 @@ from latentline.samplers.registry import (
     network_evaluations,
     require_serves,
 )
-from latentline.samplers.unipc import unipc
 from support.exact_models import COMBINATIONS
 
 GUIDANCES = [
@@ -46,7 +46,7 @@ class _CountingNetwork:
 
 
 @pytest.mark.parametrize("guidance", GUIDANCES, ids=str)
-@pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "mean_flow"])
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "flow_map"])
 def test_network_evaluations_are_counted_as_they_are(name, guidance):
     network, times, z = _CountingNetwork(), time_grid(10), torch.randn(3, 2)
     model = guided_model(network, build_process("flow", "velocity"), Condition(torch.ones(3, 4)), guidance)
@@ -73,8 +73,8 @@ def test_every_sampler_serves_every_process_but_for_three_reasons():
         for name in SAMPLERS:
             refusal = _refusal(name, path, prediction)
             others = ", ".join(other for other in SAMPLERS if not _refusal(other, path, prediction))
-            if name == "mean_flow":
-                expected = f"sampler (mean_flow) must be one of {others} for a denoiser without average "
+            if name == "flow_map":
+                expected = f"sampler (flow_map) must be one of {others} for a denoiser without average "
             elif name == "flow_sde" and path != "flow":
                 expected = f"sampler (flow_sde) must be one of {others} on path {path}, since "
             elif name == "heun" and prediction == "x0":
@@ -92,9 +92,9 @@ def test_heun_would_leave_half_of_the_last_noise_where_it_is_refused():
     torch.testing.assert_close(unipc(model, noise, time_grid(10)), target)
 
 
-def test_mean_flow_serves_a_network_of_averages_at_one_evaluation_per_step():
-    require_serves("mean_flow", "flow", "velocity", averages=True)
-    assert all(network_evaluations("mean_flow", time_grid(2), guidance) == 2 for guidance in GUIDANCES)
+def test_flow_map_serves_a_network_of_averages_at_one_evaluation_per_step():
+    require_serves("flow_map", "flow", "velocity", averages=True)
+    assert all(network_evaluations("flow_map", time_grid(2), guidance) == 2 for guidance in GUIDANCES)
 
 
 def test_an_unknown_sampler_is_refused():

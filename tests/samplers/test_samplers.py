@@ -17,7 +17,7 @@ from latentline.samplers.registry import SAMPLERS as ALL_SAMPLERS
 from latentline.samplers.registry import SamplerOptions, build_sampler, is_stochastic
 from support.exact_models import COMBINATIONS, Mixture, gaussian, made_up_model, mixture
 
-SAMPLERS = [name for name in ALL_SAMPLERS if name != "mean_flow"]  # which needs average velocities
+SAMPLERS = [name for name in ALL_SAMPLERS if name != "flow_map"]  # which needs average velocities
 ODE_SAMPLERS = ["euler", "heun", "ddim", "dpmpp_2m", "unipc"]
 BOTH = [
     (path, name)

@@ -10,10 +10,10 @@ from latentline.diffusion.dpmpp_2m import dpmpp_2m
 from latentline.diffusion.euler import euler
 from latentline.diffusion.process import DenoiserModel
 from latentline.diffusion.time_grid import discrete_grid, time_grid
+from latentline.diffusion.unipc import unipc
 from latentline.samplers.ddim import ddim
 from latentline.samplers.ddpm import ddpm
 from latentline.samplers.heun import heun
-from latentline.samplers.unipc import unipc
 from support.exact_models import made_up_model
 
 THEIR_NAMES = {"epsilon": "epsilon", "v": "v_prediction", "x0": "sample", "velocity": "flow_prediction"}

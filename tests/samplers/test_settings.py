@@ -14,8 +14,8 @@ from latentline.denoisers.load import Denoiser
 from latentline.diffusion.process import build_process
 from latentline.samplers.settings import SamplingSettings
 
-AVERAGES = {"max_guidance_scale": 4.0, "guidance_start": 0.15, "guidance_end": 0.6}
-PLAIN, AVERAGED = build_process("flow", "velocity"), build_process("flow", "velocity", mean_flow=AVERAGES)
+LEARNT = {"guidance_scale": 2.8, "guidance_start": 0.15, "guidance_end": 0.6}
+PLAIN, AVERAGED = build_process("flow", "velocity"), build_process("flow", "velocity", flow_map=LEARNT)
 
 
 def _denoiser(**changes: object) -> Denoiser:
@@ -27,18 +27,28 @@ def _denoiser(**changes: object) -> Denoiser:
 @pytest.mark.parametrize(
     ("settings", "changes", "message"),
     [
-        ({"sampler": "mean_flow"}, {}, "sampler (mean_flow) must be one of"),
+        ({"sampler": "flow_map"}, {}, "sampler (flow_map) must be one of"),
         ({"guidance_rescale": 0.5}, {"latent_shape": (1,)}, "{}guidance_rescale (0.5) must be 0 for latents of a"),
         ({"negative_prompt": "a bag"}, {}, "{}negative_prompt ('a bag') must be empty for a denoiser that is not"),
         (
-            {"sampler": "mean_flow", "guidance_scale": 5.0},
+            {"sampler": "flow_map", "steps": 2},
             {"process": AVERAGED},
-            "{}guidance_scale (5.0) must be 0 or from 1 to 4 with sampler mean_flow",
+            "{}guidance_scale (2.0) must be 2.8 with sampler flow_map",
         ),
         (
-            {"sampler": "mean_flow"},
+            {"sampler": "flow_map", "steps": 1, "guidance_scale": 2.8},
             {"process": AVERAGED},
-            "{}guidance_start (0.0) must be 0.15 with sampler mean_flow",
+            "{}guidance_start (0.0) must be 0.15 with sampler flow_map",
+        ),
+        (
+            {"sampler": "flow_map", "steps": 4},
+            {"process": AVERAGED},
+            "{}steps (4) must be 1 or 2 with sampler flow_map",
+        ),
+        (
+            {"sampler": "flow_map", "steps": 2, "time_grid": "karras"},
+            {"process": AVERAGED},
+            "{}time_grid (karras) must be uniform with sampler flow_map",
         ),
     ],
 )
@@ -49,10 +59,10 @@ def test_what_does_not_fit_the_denoiser_is_refused_by_the_settings_name(settings
     assert str(caught.value).startswith(message.format(section))
 
 
-def test_sampler_mean_flow_is_guided_at_the_times_that_its_network_has_learnt():
-    settings = SamplingSettings("mean_flow", guidance_scale=2.0, guidance_rescale=0.5)
+def test_sampler_flow_map_has_the_guidance_that_its_network_has_learnt():
+    settings = SamplingSettings("flow_map", steps=1, guidance_scale=2.0, guidance_rescale=0.5)
     guidance = settings.with_learnt_guidance(AVERAGED).config(_denoiser(process=AVERAGED)).guidance
-    assert guidance == Guidance(2.0, 0.15, 0.6)
+    assert guidance == Guidance(2.8, 0.15, 0.6)
     other = replace(settings, sampler="euler")
     assert other.with_learnt_guidance(AVERAGED) is other
 

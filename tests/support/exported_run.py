@@ -57,7 +57,8 @@ def write_run(
     length = cond_dim(tuple(attribute for attribute in SCHEMA if attribute.name in condition))
     constructor = {**DENOISERS[denoiser], "latent_shape": list(network.latent_shape), "cond_dim": length}
     constructor |= changed["denoiser"]
-    trained, guide = (awake(build_denoiser(denoiser, **constructor)) for _ in range(2))
+    of_velocity = {name: value for name, value in constructor.items() if name != "average_velocity"}
+    trained, guide = (awake(build_denoiser(denoiser, **arguments)) for arguments in (constructor, of_velocity))
     save_checkpoint(
         DENOISER,
         kind="denoiser",

@@ -28,7 +28,7 @@ from support.exported_run import ALL, VELOCITY, V, write_run
 
 SEED, COUNT, LENGTH = 3, 5, 6
 PROMPTS = ["A red square", "a blue bar", "a red bar"]
-AVERAGES = {"max_guidance_scale": 4.0, "guidance_start": 0.15, "guidance_end": 0.6}
+LEARNT = {"guidance_scale": 2.8, "guidance_start": 0.15, "guidance_end": 0.6}
 AUTOENCODER_KL = {
     "encoder_blocks": [1, 1],
     "decoder_blocks": [2, 2],
@@ -95,13 +95,13 @@ CASES = {
     ),
     "diffae": Case("mlp", "diffae", V, {"sampler": "dpmpp_2m", "time_grid": "karras"}, conditional=False),
     "own_noise": Case("dit", "identity", V, {"sampler": "ddpm", "steps": 9, "guide": "own"}),
-    "mean_flow": Case(
+    "flow_map": Case(
         "mlp",
         "ae of vectors",
-        VELOCITY | {"mean_flow": AVERAGES},
-        {"sampler": "mean_flow", "steps": 2},
+        VELOCITY | {"flow_map": LEARNT},
+        {"sampler": "flow_map", "steps": 2},
         changes={"denoiser": {"average_velocity": True}},
-        params={"denoiser.objective": "mean_flow"},
+        params={"denoiser.objective": "flow_map", "denoiser.init_from": "flow"},
     ),
     "captions": Case("unet", "ae", VELOCITY, {"prompts": PROMPTS, "negative_prompt": "a green bar"}, captions="own"),
 }
@@ -114,7 +114,7 @@ REFUSED = [
     ("vae", {"prompt": "a red bar"}, "condition (prompt) must name label, wide, level"),
     ("vae", {"num_inference_steps": 0}, "num_inference_steps (0) must be an integer and at least 1"),
     ("vae", {"output_type": "jpeg"}, "output_type (jpeg) must be one of pil, np, pt, latent"),
-    ("mean_flow", {"guidance_scale": 4.5}, "guidance_scale (4.5) must be 0 or from 1 to 4"),
+    ("flow_map", {"guidance_scale": 4.5}, "guidance_scale (4.5) must be 2.8"),
 ]
 
 

@@ -173,7 +173,7 @@ def test_the_program_imports_numpy_and_onnxruntime_alone():
         ({"sampler": "ddpm"}, r"sample\.sampler \(ddpm\) must be one of euler, heun, dpmpp_2m, unipc, ddim"),
         ({"sampler": "ddim", "eta": 0.5}, r"sample\.sampler \(ddim\) must be one of euler, heun, dpmpp_2m, unipc for"),
         ({"sampler": "flow_sde"}, r"sample\.sampler \(flow_sde\)"),
-        ({"sampler": "mean_flow"}, r"without average velocities"),
+        ({"sampler": "flow_map"}, r"without average velocities"),
     ],
 )
 def test_samplers_with_noise_are_refused(settings, message, tmp_path, monkeypatch):

@@ -38,7 +38,7 @@ class DiT(nn.Module):
         rope: whether queries and keys turn by their position, besides the positions that are added to the tokens.
         text_dim: length of the states of captions, to which every block attends after self-attention, as in
             PixArt-alpha (arXiv 2310.00426, section 2.3), and whose mean is embedded with the time; 0 = no captions.
-        average_velocity: whether it predicts average velocities, too: see :mod:`latentline.diffusion.mean_flow`.
+        average_velocity: whether it predicts average velocities, too: see :mod:`latentline.diffusion.flow_map`.
 
     Raises:
         UserError: the width is no such multiple, or a patch is larger than the map.
@@ -107,16 +107,14 @@ class DiT(nn.Module):
         t: Tensor,
         condition: Condition,
         r: Tensor | None = None,
-        guidance_scale: Tensor | None = None,
     ) -> Tensor:
         """Predict (B, C, H, W) from z_t (B, C, H, W), t (B,) in [0, 1] and the condition of B examples.
 
         It computes in the type of the weights; the prediction has the type of z_t.
 
-        With ``average_velocity``, r (B,) is the beginning of the interval [r, t], and ``guidance_scale`` (B,) that of
-        the averaged field; None = r is t, the scale is 1.
+        With ``average_velocity``, r (B,) is the beginning of the interval [r, t]; None = r is t.
         """
-        embedded = self.embedding(t, condition, r, guidance_scale)  # (B, D)
+        embedded = self.embedding(t, condition, r)  # (B, D)
         height, width = z_t.shape[-2:]
         p = self.patch_size
         z = z_t.to(self.stem.weight.dtype)

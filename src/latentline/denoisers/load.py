@@ -56,15 +56,22 @@ def without_guide(checkpoint: Checkpoint) -> Checkpoint:
     return replace(checkpoint, tensors=tensors)
 
 
-def load_guide(checkpoint: Checkpoint, device: torch.device) -> nn.Module | None:
-    """Build the guide of a denoiser's checkpoint; None where it has none."""
+def of_guide(checkpoint: Checkpoint) -> Checkpoint | None:
+    """Return the checkpoint of the guide alone; None where there is none. A guide has no average velocities."""
     tensors = {
         name.removeprefix(_GUIDE): value for name, value in checkpoint.tensors.items() if name.startswith(_GUIDE)
     }
-    if not tensors:
+    constructor = {name: value for name, value in checkpoint.constructor.items() if name != "average_velocity"}
+    return replace(checkpoint, tensors=tensors, constructor=constructor) if tensors else None
+
+
+def load_guide(checkpoint: Checkpoint, device: torch.device) -> nn.Module | None:
+    """Build the guide of a denoiser's checkpoint; None where it has none."""
+    found = of_guide(checkpoint)
+    if found is None:
         return None
-    guide = build_denoiser(checkpoint.name, **checkpoint.constructor)
-    replace(checkpoint, tensors=tensors).load_into(guide)
+    guide = build_denoiser(found.name, **found.constructor)
+    found.load_into(guide)
     return to_device(guide.eval().requires_grad_(False), device)
 
 

@@ -23,7 +23,7 @@ class LatentMLP(nn.Module):
         width: channels of each hidden layer.
         depth: number of hidden layers.
         text_dim: length of the states of captions, whose mean is part of the condition; 0 = no captions.
-        average_velocity: whether it predicts average velocities, too: see :mod:`latentline.diffusion.mean_flow`.
+        average_velocity: whether it predicts average velocities, too: see :mod:`latentline.diffusion.flow_map`.
     """
 
     def __init__(
@@ -50,16 +50,14 @@ class LatentMLP(nn.Module):
         t: Tensor,
         condition: Condition,
         r: Tensor | None = None,
-        guidance_scale: Tensor | None = None,
     ) -> Tensor:
         """Predict (B, D) from z_t (B, D), t (B,) in [0, 1] and the condition of B examples.
 
         It computes in the type of the weights; the prediction has the type of z_t.
 
-        With ``average_velocity``, r (B,) is the beginning of the interval [r, t], and ``guidance_scale`` (B,) that of
-        the averaged field; None = r is t, the scale is 1.
+        With ``average_velocity``, r (B,) is the beginning of the interval [r, t]; None = r is t.
         """
-        embedded = self.embedding(t, condition, r, guidance_scale)  # (B, 256)
+        embedded = self.embedding(t, condition, r)  # (B, 256)
         first, *others = self.layers
         z = z_t.to(self.out.weight.dtype)
         h = first(z, embedded)  # (B, width)

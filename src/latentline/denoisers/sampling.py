@@ -9,7 +9,7 @@ from torch import Tensor
 from latentline.core.condition import Condition
 from latentline.core.labels import LabelTable
 from latentline.core.seeds import start_noise
-from latentline.denoisers.averages import with_averages
+from latentline.denoisers.flow_map import with_averages
 from latentline.denoisers.guidance import Guidance, guided_model
 from latentline.denoisers.load import Denoiser
 from latentline.diffusion.process import DenoiserModel
@@ -94,4 +94,4 @@ def model_under(
     """
     network, guide = denoiser.network, denoiser.guide_for(guidance)
     model = guided_model(network, denoiser.process, condition, guidance, away_from, guide)
-    return with_averages(model, network, condition, guidance.scale)
+    return with_averages(model, network, condition)

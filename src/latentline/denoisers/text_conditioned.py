@@ -21,20 +21,13 @@ class TextConditioned(nn.Module):
         self.text = text
         self.network = network
 
-    def forward(
-        self,
-        z_t: Tensor,
-        t: Tensor,
-        condition: Condition,
-        r: Tensor | None = None,
-        guidance_scale: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, z_t: Tensor, t: Tensor, condition: Condition, r: Tensor | None = None) -> Tensor:
         """Predict (B, ...) from z_t (B, ...), t (B,) in [0, 1] and the condition of B examples.
 
         The condition's tokens are those of :class:`latentline.denoisers.conditioning.Conditioning`, or already states
-        (B, 1 + L, D) of :meth:`encoded`. r and the guidance scale, (B,) each, are those of the denoiser.
+        (B, 1 + L, D) of :meth:`encoded`. r (B,) is that of the denoiser.
         """
-        return self.network(z_t, t, self.encoded(condition), r, guidance_scale)
+        return self.network(z_t, t, self.encoded(condition), r)
 
     def encoded(self, condition: Condition) -> Condition:
         """Return the condition with the states that the network attends to, unless it has them already."""

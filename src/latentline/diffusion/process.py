@@ -8,7 +8,7 @@ from torch import Tensor
 
 from latentline.core.condition import Condition
 from latentline.core.errors import UserError
-from latentline.diffusion.mean_flow import MeanFlow
+from latentline.diffusion.flow_map import FlowMap
 from latentline.diffusion.path import NoisePath, flow_path
 from latentline.diffusion.prediction import PREDICTIONS, Prediction, from_output
 from latentline.diffusion.vp import vp_cosine_path, vp_linear_path
@@ -47,23 +47,23 @@ class Process:
 
     path: NoisePath
     prediction: str
-    mean_flow: MeanFlow | None = None
-    """The field whose average velocities the network has learnt, too; None = none."""
+    flow_map: FlowMap | None = None
+    """The guidance of the trajectories whose average velocities the network has learnt, too; None = none."""
 
 
-def build_process(path: str, prediction: str, mean_flow: Mapping[str, Any] | None = None) -> Process:
+def build_process(path: str, prediction: str, flow_map: Mapping[str, Any] | None = None) -> Process:
     """Return the process of these names (``denoiser.process``).
 
     Args:
         path: name.
         prediction: name.
-        mean_flow: arguments of :class:`MeanFlow`; None = the network has learnt no average velocities.
+        flow_map: arguments of :class:`FlowMap`; None = the network has learnt no average velocities.
 
     Raises:
         UserError: see :func:`require_compatible`.
     """
     require_compatible(path, prediction)
-    return Process(PATHS[path], prediction, None if mean_flow is None else MeanFlow(**mean_flow))
+    return Process(PATHS[path], prediction, None if flow_map is None else FlowMap(**flow_map))
 
 
 @dataclass(frozen=True)

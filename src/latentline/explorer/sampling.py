@@ -87,7 +87,7 @@ def samplers(session: Session) -> list[str]:
     process = session.model.denoiser.process
     for name in SAMPLERS:
         try:
-            require_serves(name, process.path.name, process.prediction, averages=process.mean_flow is not None)
+            require_serves(name, process.path.name, process.prediction, averages=process.flow_map is not None)
         except UserError:
             continue
         serving.append(name)

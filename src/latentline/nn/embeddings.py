@@ -35,7 +35,7 @@ def transformer_frequencies(channels: int, scale: float = 1.0) -> Tensor:
     return scale * torch.exp(-math.log(10000.0) * torch.arange(half, dtype=torch.float32) / half)
 
 
-_SMOOTH = 30.0  # radians per unit of t: the fastest frequency of a network that is differentiated with respect to t
+_INTERVAL_FREQUENCY = 30.0  # radians per unit of t: the fastest feature of an interval's length
 
 
 class TimeFeatures(nn.Module):
@@ -87,9 +87,8 @@ class ConditionEmbedding(nn.Module):
         cond_dim: F, length of the condition's vector; 0 = there is none.
         channels: D, even.
         features: of the time; None = D of them, at frequencies from 1 to 1000 radians per unit of t.
-        average_velocity: whether the beginning r of an interval [r, t] and a guidance scale are inputs, too
-            (:mod:`latentline.diffusion.mean_flow`). Their layers start at zero. Features of t above 30 radians per unit
-            of t become zero.
+        average_velocity: whether the beginning r of an interval [r, t] is an input, too
+            (:mod:`latentline.diffusion.flow_map`). Its last layer starts at zero.
         text_dim: length of the states of captions; 0 = no captions.
     """
 
@@ -111,33 +110,24 @@ class ConditionEmbedding(nn.Module):
             nn.init.normal_(self.condition.weight, std=0.02)
         self.interval: nn.Sequential | None = None
         if average_velocity:
-            self.interval_features = TimeFeatures(channels, _SMOOTH)
+            self.interval_features = TimeFeatures(channels, _INTERVAL_FREQUENCY)
             last = nn.Linear(channels, channels)
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
-            self.interval = nn.Sequential(nn.Linear(2 * channels, channels), nn.SiLU(), last)
+            self.interval = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), last)
 
-    def forward(
-        self, t: Tensor, condition: Condition, r: Tensor | None = None, guidance_scale: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, t: Tensor, condition: Condition, r: Tensor | None = None) -> Tensor:
         """Embed t (B,) in [0, 1] and the condition of B examples as (B, D), in the type of the weights.
 
-        With ``average_velocity`` r (B,) in [0, t] and the guidance scale (B,), at least 1, are embedded too; None = r
-        is t, the scale is 1.
+        With ``average_velocity`` r (B,) in [0, t] is embedded too; None = r is t.
         """
         dtype = cast(nn.Linear, self.time[-1]).weight.dtype
-        features = self.features(t)
-        if self.interval is not None:
-            # A network uses faster features little, but its derivative would be mostly theirs.
-            features = features * (self.features.frequencies <= _SMOOTH).repeat(2)
-        embedded = self.time(features.to(dtype))  # (B, D)
+        embedded = self.time(self.features(t).to(dtype))  # (B, D)
         if self.condition is not None:
             embedded = embedded + self.condition(_pooled(condition).to(dtype))
         if self.interval is not None:
             length = torch.zeros_like(t) if r is None else t - r
-            guided = torch.zeros_like(t) if guidance_scale is None else 1 - 1 / guidance_scale  # in [0, 1)
-            features = torch.cat([self.interval_features(length), self.interval_features(guided)], dim=1)  # (B, 2 D)
-            embedded = embedded + self.interval(features.to(dtype))
+            embedded = embedded + self.interval(self.interval_features(length).to(dtype))
         return nn.functional.silu(embedded)
 
 

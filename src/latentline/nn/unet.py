@@ -53,7 +53,7 @@ class UNet(nn.Module):
         embedding_width: D, length of the vector that embeds time and condition; None = twice ``channels[0]``.
         text_dim: length of the states of captions, to which the levels with self-attention attend, too, and whose mean
             is embedded with the time; 0 = no captions.
-        average_velocity: whether it predicts average velocities, too: see :mod:`latentline.diffusion.mean_flow`.
+        average_velocity: whether it predicts average velocities, too: see :mod:`latentline.diffusion.flow_map`.
 
     Raises:
         UserError: there are captions and no level that attends to them.
@@ -112,16 +112,14 @@ class UNet(nn.Module):
         t: Tensor,
         condition: Condition,
         r: Tensor | None = None,
-        guidance_scale: Tensor | None = None,
     ) -> Tensor:
         """Map z_t (B, C, H, W), t (B,) in [0, 1] and the condition of B examples to a prediction (B, C, H, W).
 
         It computes in the type of the weights; the prediction has the type of z_t.
 
-        With ``average_velocity``, r (B,) is the beginning of the interval [r, t], and ``guidance_scale`` (B,) that of
-        the averaged field; None = r is t, the scale is 1.
+        With ``average_velocity``, r (B,) is the beginning of the interval [r, t]; None = r is t.
         """
-        embedded = self.embedding(t, condition, r, guidance_scale)  # (B, D)
+        embedded = self.embedding(t, condition, r)  # (B, D)
         context = (embedded, condition.tokens, condition.mask)
         height, width = z_t.shape[-2:]
         p = self.patch_size

@@ -12,12 +12,12 @@ from latentline.denoisers.guidance import Guidance
 from latentline.diffusion.dpmpp_2m import dpmpp_2m
 from latentline.diffusion.euler import euler
 from latentline.diffusion.steps import NoiseFn, Sampler
+from latentline.diffusion.unipc import unipc
 from latentline.samplers.ddim import ddim
 from latentline.samplers.ddpm import Variance, ddpm
+from latentline.samplers.flow_map import flow_map
 from latentline.samplers.flow_sde import flow_sde
 from latentline.samplers.heun import heun
-from latentline.samplers.mean_flow import mean_flow
-from latentline.samplers.unipc import unipc
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ _KINDS: dict[str, SamplerKind] = {
         is_stochastic=lambda options: options.diffusion > 0,
         only_path="flow",
     ),
-    "mean_flow": SamplerKind(lambda options, noise_fn: mean_flow, uses_averages=True),
+    "flow_map": SamplerKind(lambda options, noise_fn: flow_map, uses_averages=True),
 }
 SAMPLERS = tuple(_KINDS)
 
@@ -97,7 +97,7 @@ def require_serves(name: str, path: str, prediction: str, *, averages: bool = Fa
     if kind.uses_averages and not averages:
         raise UserError(
             f"sampler ({name}) must be one of {serving} for a denoiser without average velocities; "
-            "set it to unipc, or denoiser.objective to mean_flow"
+            "set it to unipc, or denoiser.objective to flow_map"
         )
     if kind.only_path not in (None, path):
         raise UserError(

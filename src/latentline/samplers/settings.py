@@ -4,7 +4,7 @@ Stage ``sample``, the explorer and the exports share them.
 """
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 
 from torch import Tensor
@@ -13,7 +13,7 @@ from latentline.core.errors import UserError
 from latentline.denoisers.guidance import Guidance
 from latentline.denoisers.load import Denoiser
 from latentline.denoisers.sampling import SamplingConfig
-from latentline.diffusion.mean_flow import MeanFlow
+from latentline.diffusion.flow_map import FlowMap
 from latentline.diffusion.path import NoisePath
 from latentline.diffusion.process import Process
 from latentline.diffusion.time_grid import build_time_grid
@@ -66,15 +66,15 @@ class SamplingSettings:
                 takes no captions to guide away from, or one value has no standard deviation to rescale.
         """
         process, conditioning = denoiser.process, denoiser.conditioning
-        require_serves(self.sampler, process.path.name, process.prediction, averages=process.mean_flow is not None)
+        require_serves(self.sampler, process.path.name, process.prediction, averages=process.flow_map is not None)
         scale = conditioning.guidance(self.guidance_scale, f"{section}guidance_scale")
         if self.guidance_rescale and scale != 1 and math.prod(denoiser.latent_shape) == 1:
             raise UserError(
                 f"{section}guidance_rescale ({self.guidance_rescale}) must be 0 for latents of a single value, which "
                 "has no standard deviation; set it to 0"
             )
-        if self.sampler == "mean_flow" and process.mean_flow is not None:
-            self.require_learnt(process.mean_flow, scale, section)
+        if self.sampler == "flow_map" and process.flow_map is not None:
+            self.require_learnt(process.flow_map, section, guided=conditioning.is_conditional)
         negative = None
         if self.negative_prompt:
             if conditioning.tokenizer is None:
@@ -90,38 +90,32 @@ class SamplingSettings:
             negative,
         )
 
-    def require_learnt(self, field: MeanFlow, scale: float, section: str = "") -> None:
-        """Refuse guidance that sampler ``mean_flow`` cannot have, since its network guides itself.
+    def require_learnt(self, learnt: FlowMap, section: str = "", *, guided: bool = True) -> None:
+        """Refuse steps and guidance that sampler ``flow_map`` cannot have, since its network has not learnt them.
 
         Args:
-            field: whose averages the network has learnt.
-            scale: of guidance; 1 where the denoiser is unconditional.
+            learnt: by the network.
             section: ``sample.`` where messages are about params.yaml.
+            guided: False where the denoiser is unconditional, so that guidance has no effect.
 
         Raises:
             UserError: one line with the reason and the remedy.
         """
-        if not (scale == 0 or 1 <= scale <= field.max_guidance_scale):
-            raise UserError(
-                f"{section}guidance_scale ({scale}) must be 0 or from 1 to {field.max_guidance_scale:g} with sampler "
-                "mean_flow; change it, or denoiser.mean_flow.max_guidance_scale"
-            )
-        for name, value, learnt in (
-            ("guidance_rescale", self.guidance_rescale, 0.0),
-            ("negative_prompt", self.negative_prompt, ""),
-            ("guidance_start", self.guidance_start, field.guidance_start),
-            ("guidance_end", self.guidance_end, field.guidance_end),
-        ):
-            if value != learnt and scale not in (0, 1):
-                remedy = f", or denoiser.mean_flow.{name}" if name in ("guidance_start", "guidance_end") else ""
+        if self.steps not in (1, 2):
+            raise UserError(f"{section}steps ({self.steps}) must be 1 or 2 with sampler flow_map; set it so")
+        if self.time_grid != "uniform":
+            raise UserError(f"{section}time_grid ({self.time_grid}) must be uniform with sampler flow_map; set it so")
+        guidance = {"guidance_rescale": 0.0, "negative_prompt": "", **asdict(learnt)}
+        for name, expected in guidance.items() if guided else ():
+            if (value := getattr(self, name)) != expected:
+                remedy = f", or denoiser.flow_map.{name} for another training" if hasattr(learnt, name) else ""
                 raise UserError(
-                    f"{section}{name} ({value}) must be {learnt!r} with sampler mean_flow, whose network has learnt "
+                    f"{section}{name} ({value}) must be {expected!r} with sampler flow_map, whose network has learnt "
                     f"its guidance; set it so{remedy}"
                 )
 
     def with_learnt_guidance(self, process: Process) -> "SamplingSettings":
-        """Return the settings with the times of guidance that a network has learnt, if sampler ``mean_flow`` draws."""
-        field = process.mean_flow
-        if self.sampler != "mean_flow" or field is None:
+        """Return the settings with the guidance that a network has learnt, if sampler ``flow_map`` draws."""
+        if self.sampler != "flow_map" or process.flow_map is None:
             return self
-        return replace(self, guidance_start=field.guidance_start, guidance_end=field.guidance_end, guidance_rescale=0.0)
+        return replace(self, **asdict(process.flow_map), guidance_rescale=0.0)

@@ -27,7 +27,7 @@ class LatentlineDenoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]
     def forward(self, z_t: Tensor, t: Tensor, condition: Condition, *average: Tensor) -> Tensor:
         """Predict (B, ...) from z_t (B, ...), t (B,) in [0, 1] and the condition of B examples.
 
-        ``average``: r and the guidance scale, (B,) each, where the network has learnt average velocities.
+        ``average``: r (B,) where the network has learnt average velocities.
         """
         return self.network(z_t, t, condition, *average)
 

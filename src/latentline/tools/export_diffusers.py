@@ -25,8 +25,7 @@ from latentline.core.labels import schema_to_json
 from latentline.core.load_params import read_params, validate
 from latentline.core.paths import AUTOENCODER, DENOISER
 from latentline.denoisers.conditioning import Conditioning
-from latentline.denoisers.guidance import Guidance
-from latentline.denoisers.load import Denoiser, load_denoiser, without_guide
+from latentline.denoisers.load import Denoiser, load_denoiser, of_guide, without_guide
 from latentline.interop.diffusers_folder import write_diffusers_folder
 from latentline.interop.diffusers_interop import diffusers_config, to_diffusers
 from latentline.latents.cache import LatentStats, read_stats
@@ -66,13 +65,13 @@ def export_diffusers(folder: Path) -> None:
     text_encoder = None if encoder is None else _text_encoder(encoder)  # refuses before anything is written
     components = {
         "vae": _write_vae(folder, checkpoint, autoencoder, stats),
-        "denoiser": _write_denoiser(folder / "denoiser", trained, without_guide(trained).tensors),
+        "denoiser": _write_denoiser(folder / "denoiser", without_guide(trained)),
         "guide": _ABSENT,
         "tokenizer": _write_tokenizer(folder / "tokenizer", conditioning),
         "text_encoder": _ABSENT,
     }
-    if (guide := denoiser.guide_for(Guidance(early=params.sample.guide == "early"))) is not None:  # for any scale
-        components["guide"] = _write_denoiser(folder / "guide", trained, guide.state_dict())
+    if params.sample.guide == "early" and (guide := of_guide(trained)) is not None:
+        components["guide"] = _write_denoiser(folder / "guide", guide)
     if encoder is not None and text_encoder is not None:
         _copy(text_encoder, folder / "text_encoder")
         components["text_encoder"] = ("transformers", _TEXT_MODELS[encoder.kind])
@@ -141,9 +140,9 @@ def _write_vae(
     return "diffusers", "AutoencoderKL"
 
 
-def _write_denoiser(folder: Path, checkpoint: Checkpoint, weights: dict[str, Tensor]) -> tuple[str, str]:
+def _write_denoiser(folder: Path, checkpoint: Checkpoint) -> tuple[str, str]:
     config = {"name": checkpoint.name, "constructor": checkpoint.constructor}
-    return _write_network(folder, "LatentlineDenoiser", config, weights)
+    return _write_network(folder, "LatentlineDenoiser", config, checkpoint.tensors)
 
 
 def _write_network(

@@ -97,10 +97,8 @@ def pipeline_json(
         )
     sampling = SamplingSettings.of(settings)
     guidance = sampling.config(denoiser, "sample.").guidance
-    if settings.sampler == "mean_flow" or is_stochastic(settings.sampler, sampling.options):
-        plain = ", ".join(
-            name for name in SAMPLERS if name != "mean_flow" and not is_stochastic(name, sampling.options)
-        )
+    if settings.sampler == "flow_map" or is_stochastic(settings.sampler, sampling.options):
+        plain = ", ".join(name for name in SAMPLERS if name != "flow_map" and not is_stochastic(name, sampling.options))
         raise UserError(
             f"sample.sampler ({settings.sampler}) must be one of {plain} for an export, whose sampler is a table "
             "without noise of its own or average velocities; set it to unipc"

@@ -1,4 +1,4 @@
-"""Stages ``train_denoiser`` and ``sample`` with average velocities, on the pixels of a few digits."""
+"""Stages ``train_denoiser`` and ``sample`` with a flow map, on the pixels of a few digits."""
 
 import json
 import logging
@@ -14,13 +14,17 @@ from torch import Tensor
 from latentline.core.errors import UserError
 from latentline.core.interrupt import InterruptedRunError
 from latentline.core.paths import DENOISER
+from latentline.core.seeds import start_noise
+from latentline.denoisers.load import load_denoiser
+from latentline.latents.cache import read_latents, read_stats
 from latentline.runtime.checkpoint import load_checkpoint
 from stages.download import __main__ as download
 from stages.encode_and_cache_latents import __main__ as encode_and_cache_latents
 from stages.sample import __main__ as sample
 from stages.train_autoencoder import __main__ as train_autoencoder
 from stages.train_denoiser import __main__ as train_denoiser
-from stages.train_denoiser import train
+from stages.train_denoiser import train, trajectories
+from stages.train_denoiser.latents import read_split
 from support.training_run import save_after_each_step
 
 pytestmark = pytest.mark.usefixtures("machine")
@@ -42,15 +46,15 @@ PARAMS = {
     "compute.threads": 1,
     "compute.workers": 0,
 }
-MEAN_FLOW = {"denoiser.objective": "mean_flow", "denoiser.init_from": "flow"}
+FLOW_MAP = {"denoiser.objective": "flow_map", "denoiser.init_from": "flow"}
 Run = Callable[..., dict[str, Tensor]]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, write_params) -> Path:
     """Return a folder with encoded digits, and in ``flow`` a denoiser of velocities."""
-    folder = tmp_path_factory.mktemp("mean_flow")
-    write_params(folder, PARAMS)
+    folder = tmp_path_factory.mktemp("flow_map")
+    write_params(folder, {**PARAMS, "denoiser.epochs": 60, "denoiser.optimizer.lr": 1e-2})
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for stage in (download, train_autoencoder, encode_and_cache_latents, train_denoiser):
@@ -66,25 +70,68 @@ def run(folder: Path, write_params, monkeypatch, tmp_path) -> Run:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
 
     def train_with(**changes: object) -> dict[str, Tensor]:
-        write_params(folder, {**PARAMS, **MEAN_FLOW, **changes})
+        write_params(folder, {**PARAMS, **FLOW_MAP, **changes})
         train_denoiser.main()
         return load_checkpoint(DENOISER, kind="denoiser", made_by="").tensors
 
     return train_with
 
 
-def test_one_step_draws_a_sample_from_averages_that_began_as_velocities(run, folder, write_params):
+def test_it_begins_as_the_teacher_and_one_step_draws_a_sample(run, folder, write_params):
     tensors = run()
     started = load_checkpoint(Path("flow/denoiser.safetensors"), kind="denoiser", made_by="").tensors
     assert {name for name in tensors if name not in started} == {
         f"embedding.interval.{layer}.{part}" for layer in (0, 2) for part in ("weight", "bias")
     }
-    write_params(folder, {**PARAMS, **MEAN_FLOW, "sample.sampler": "mean_flow"})
+    guides = [name for name in started if name.startswith("guide.")]
+    assert guides
+    assert all(torch.equal(tensors[name], started[name]) for name in guides)
+    write_params(folder, {**PARAMS, **FLOW_MAP, "sample.sampler": "flow_map"})
     sample.main()
     assert json.loads(Path("metrics/sample.json").read_text()) == {"count": 20, "network_evaluations": 1}
-    write_params(folder, {**PARAMS, **MEAN_FLOW, "sample.sampler": "mean_flow", "sample.guidance_start": 0.3})
+    write_params(folder, {**PARAMS, **FLOW_MAP, "sample.sampler": "flow_map", "sample.guidance_start": 0.3})
     with pytest.raises(UserError, match=r"sample.guidance_start \(0.3\) must be 0.15"):
         sample.main()
+
+
+@pytest.fixture
+def drawn(run, monkeypatch) -> list[Tensor]:
+    """Return a list that receives the trajectories of each training."""
+    kept: list[Tensor] = []
+
+    def draw(*args: Any) -> Tensor:
+        kept.append(trajectories.draw_trajectories(*args))
+        return kept[-1]
+
+    monkeypatch.setattr(train, "draw_trajectories", draw)
+    return kept
+
+
+def test_training_brings_one_evaluation_near_the_end_of_the_trajectories(run, drawn):
+    def error() -> Tensor:
+        denoiser = load_denoiser(torch.device("cpu"), read_stats())
+        states, ones = drawn[-1].float(), torch.ones(len(drawn[-1]))
+        condition = read_split("train", read_stats(), denoiser.conditioning, denoiser.device).condition(slice(None))
+        with torch.no_grad():
+            average = denoiser.network(states[:, 0], ones, condition, 0 * ones)
+        return (states[:, 0] - average - states[:, 2]).square().mean()
+
+    run(**{"denoiser.optimizer.lr": 1e-12})
+    before = error()
+    run(**{"denoiser.epochs": 60, "denoiser.optimizer.lr": 1e-2})
+    assert error() < 0.6 * before
+
+
+def test_trajectories_do_not_depend_on_batches_and_there_are_as_many_as_asked_for(run, drawn, monkeypatch):
+    run()
+    monkeypatch.setattr(trajectories, "_BATCH", 7)
+    run(**{"denoiser.flow_map.trajectories": 10})
+    assert drawn[0].shape == (len(read_latents("train").labels), 3, 1, 8, 8)
+    assert drawn[0].dtype == torch.float16
+    assert len(drawn[1]) == 10
+    torch.testing.assert_close(drawn[1], drawn[0][:10], atol=2e-3, rtol=2e-3)
+    noise = start_noise(0, "train_denoiser/trajectories", torch.arange(10), (1, 8, 8))
+    torch.testing.assert_close(drawn[1][:, 0], noise.half())
 
 
 @pytest.mark.slow
@@ -98,7 +145,7 @@ def test_micro_batches_and_checkpointed_activations_give_the_same_weights(run):
 
 @pytest.mark.slow
 def test_a_training_killed_at_a_step_ends_with_the_same_bytes(run, monkeypatch, tmp_path, caplog):
-    whole, loss = run(), train.mean_flow_loss
+    whole, loss = run(), train.flow_map_loss
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "other"))
     calls: list[Any] = []
 
@@ -108,7 +155,7 @@ def test_a_training_killed_at_a_step_ends_with_the_same_bytes(run, monkeypatch, 
             raise InterruptedRunError
         return loss(*args)
 
-    monkeypatch.setattr(train, "mean_flow_loss", killed)
+    monkeypatch.setattr(train, "flow_map_loss", killed)
     save_after_each_step(monkeypatch)
     with pytest.raises(InterruptedRunError):
         run()
@@ -118,10 +165,9 @@ def test_a_training_killed_at_a_step_ends_with_the_same_bytes(run, monkeypatch, 
     assert all(torch.equal(again[name], tensor) for name, tensor in whole.items())
 
 
-@pytest.mark.slow
-def test_averages_do_not_start_a_training_of_velocities(run, folder):
+@pytest.mark.parametrize("objective", ["flow_matching", "flow_map"])
+def test_a_flow_map_starts_no_training(run, folder, objective):
     run()
-    shutil.copytree("checkpoints/denoiser", "averages", dirs_exist_ok=True)
-    with pytest.raises(UserError, match=r"denoiser.objective \(mean_flow, here flow_matching\)"):
-        run(**{"denoiser.objective": "flow_matching", "denoiser.init_from": "averages"})
-    run(**{"denoiser.init_from": "averages"})
+    shutil.copytree("checkpoints/denoiser", "distilled", dirs_exist_ok=True)
+    with pytest.raises(UserError, match=r"denoiser.init_from \(distilled\) must hold a denoiser of objective flow_mat"):
+        run(**{"denoiser.objective": objective, "denoiser.init_from": "distilled"})
