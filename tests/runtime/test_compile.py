@@ -87,3 +87,25 @@ def test_stages_with_compiled_networks_end_where_they_end_without(copy):
     assert copy.metrics("denoiser")["val_loss"] == pytest.approx(metrics["denoiser"]["val_loss"], rel=1e-2)
     accuracy = copy.metrics("feature_extractor")["accuracy"]
     assert accuracy == pytest.approx(metrics["feature_extractor"]["accuracy"], abs=0.02)
+
+
+@pytest.mark.parametrize("grad", [False, True], ids=["evaluation", "training"])
+def test_a_cuda_graphs_next_call_does_not_overwrite_what_was_computed_without_gradients(grad):
+    memory = torch.empty(2, 3)  # of the outputs of all calls, as a CUDA graph has it
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., object]:
+        return lambda *args: (memory.copy_(graph(*args)[0]),)
+
+    frozen = nn.Linear(3, 3).requires_grad_(False)
+    first, second = torch.randn(2, 2, 3)
+    expected = frozen(first)
+    torch.compiler.reset()
+    with (
+        torch.set_grad_enabled(grad),
+        torch.compiler.set_stance("default", force_backend=backend),
+        compiled(True, torch.device("cuda"), [frozen]),
+    ):
+        computed = frozen(first)
+        frozen(second)
+    torch.compiler.reset()
+    torch.testing.assert_close(computed, expected)

@@ -87,7 +87,7 @@ def compiled(
 
 def _copied(call: Callable[..., Any]) -> Callable[..., Any]:
     def compute(*args: Any, **kwargs: Any) -> Any:
-        computed = call(*args, **kwargs)
-        return computed if torch.is_grad_enabled() else tree_map_only(Tensor, torch.clone, computed)
+        # A frozen network has none in a training, either.
+        return tree_map_only(Tensor, lambda part: part if part.requires_grad else part.clone(), call(*args, **kwargs))
 
     return compute
