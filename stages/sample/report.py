@@ -60,7 +60,8 @@ def _settings(params: SampleParams, sampler: ImageSampler) -> str:
         early = sampler.denoiser.guide_for(guidance) is not None
         guided = f", guidance scale {guidance.scale:g} for {guidance.start:g} <= t <= {guidance.end:g}"
         guided += ", away from an early denoiser" if early else ""
-    return f"Sampler {params.sampler}, {len(sampler.config.times) - 1} steps{guided}."
+    steps = len(sampler.config.times) - 1
+    return f"Sampler {params.sampler}, {steps} step{'' if steps == 1 else 's'}{guided}."
 
 
 def _row_names(sampler: ImageSampler, prompts: Sequence[str], num_rows: int) -> list[str]:
