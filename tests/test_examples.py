@@ -1,22 +1,18 @@
 """examples/repair.py scores and draws fills of hidden parts, beside a small run."""
 
 import json
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 
+from support.examples import load_example
 from support.pictures import grid_size
 
 
 @pytest.fixture(scope="module")
 def repair() -> ModuleType:
-    spec = spec_from_file_location("repair", Path(__file__).parents[1] / "examples" / "repair.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_example("repair")
 
 
 def test_a_third_of_an_image_is_hidden_by_a_rectangle_of_its_own(repair):

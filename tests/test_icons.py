@@ -1,24 +1,20 @@
 """examples/icons.py sorts the pictures of packages, and holds whole emoji out."""
 
 import csv
-import io
 import json
-import tarfile
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from support.examples import load_example, write_package
 
 EMOJI = 60
 
 
 @pytest.fixture(scope="module")
 def example() -> ModuleType:
-    spec = spec_from_file_location("icons", Path(__file__).parents[1] / "examples" / "icons.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_example("icons")
 
 
 def package(folder: Path, vendor: str, lacks: int) -> Path:
@@ -34,19 +30,11 @@ def package(folder: Path, vendor: str, lacks: int) -> Path:
         for number in range(EMOJI)
     ]
     listed.append({"image": "skin.png", "category": "Component", f"has_img_{vendor}": True})
-    path = folder / f"emoji-datasource-{vendor}-16.0.0.tgz"
-    with tarfile.open(path, "w:gz") as archive:
-
-        def add(name: str, content: bytes) -> None:
-            member = tarfile.TarInfo(f"package/{name}")
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-
-        add("emoji.json", json.dumps(listed).encode())
-        for size in ("64", "20"):
-            for item in listed:
-                add(f"img/{vendor}/{size}/{item['image']}", f"{vendor} {size} {item['image']}".encode())
-    return path
+    files = {"emoji.json": json.dumps(listed).encode()}
+    for size in ("64", "20"):
+        for item in listed:
+            files[f"img/{vendor}/{size}/{item['image']}"] = f"{vendor} {size} {item['image']}".encode()
+    return write_package(folder / f"emoji-datasource-{vendor}-16.0.0.tgz", files)
 
 
 def test_all_drawings_of_an_emoji_are_in_one_split(example, tmp_path, monkeypatch):

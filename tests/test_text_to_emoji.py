@@ -3,8 +3,6 @@
 import csv
 import io
 import json
-import tarfile
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
@@ -12,16 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
+from support.examples import load_example, write_package
+
 TONES = ["1F3FB", "1F3FC", "1F3FD", "1F3FE", "1F3FF"]
 NAMES = ("MAN FARMER", "WOMAN FARMER", "FARMER", "WAVING HAND SIGN", "CRYING CAT FACE", "CAT FACE")
 
 
 @pytest.fixture(scope="module")
 def example() -> ModuleType:
-    spec = spec_from_file_location("text_to_emoji", Path(__file__).parents[1] / "examples" / "text_to_emoji.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_example("text_to_emoji")
 
 
 def package(path: Path) -> Path:
@@ -38,19 +35,12 @@ def package(path: Path) -> Path:
     images |= {f"1-{tone}.png": (1, 0, 0) for tone in TONES}
     listed.append({"name": "SKIN", "category": "Component", "image": "skin.png", "has_img_google": True})
     images["skin.png"] = (0, 0, 9)
-    with tarfile.open(path, "w:gz") as archive:
-
-        def add(name: str, content: bytes) -> None:
-            member = tarfile.TarInfo(f"package/{name}")
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-
-        add("emoji.json", json.dumps(listed).encode())
-        for name, colour in images.items():
-            buffer = io.BytesIO()
-            Image.new("RGB", (64, 64), colour).save(buffer, "PNG")
-            add(f"img/google/64/{name}", buffer.getvalue())
-    return path
+    files = {"emoji.json": json.dumps(listed).encode()}
+    for name, colour in images.items():
+        buffer = io.BytesIO()
+        Image.new("RGB", (64, 64), colour).save(buffer, "PNG")
+        files[f"img/google/64/{name}"] = buffer.getvalue()
+    return write_package(path, files)
 
 
 def test_each_person_of_an_occupation_lacks_another_skin_tone_in_training(example, tmp_path, monkeypatch):
