@@ -61,8 +61,8 @@ class FlowMapParams(Section):
     fraction: Fraction = 0.8
     """Fraction of the training examples that are intervals of the teacher's trajectories; the others teach the velocity
     from data."""
-    trajectories: Positive = 60_000
-    """Upper limit of the trajectories; there is one for each cached latent, under its condition."""
+    trajectories: Positive = 120_000
+    """Number of trajectories, under the conditions of the cached latents in turn; each costs as much as 4 examples."""
     steps: Annotated[int, Field(ge=2, le=1000, multiple_of=2)] = 8
     """UniPC steps of a trajectory, an even number."""
     guidance_scale: Scale = 2.8

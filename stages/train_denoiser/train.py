@@ -164,9 +164,10 @@ def train(
         if trajectories is not None:
             intervals = sample_intervals(t, params.flow_map.fraction, generator(seed, STAGE, "intervals", step))
             averaged = intervals.r < intervals.t
-            # A trajectory has the condition of its row.
-            rows, dropped = torch.where(averaged, rows % len(trajectories), rows), dropped & ~averaged
-            inputs |= {"t": intervals.t, "r": intervals.r, "dropped": dropped}
+            # Each pass over the latents takes other trajectories, where there are more of them.
+            taken = (rows + step // order.steps_per_epoch * len(latents)) % len(trajectories)
+            rows, dropped = torch.where(averaged, taken % len(latents), rows), dropped & ~averaged
+            inputs |= {"t": intervals.t, "r": intervals.r, "dropped": dropped, "trajectory": taken}
         return {**latents.inputs(rows[own]), **{name: part[own] for name, part in inputs.items()}}
 
     inputs_of = StepInputs(draw, device)
@@ -181,7 +182,7 @@ def train(
                 weighting = params.process.loss_weighting
                 losses = denoising_loss(denoiser.network, denoiser.process, z, rows, t, noise, weighting)
             else:
-                states = trajectories[inputs["rows"][part] % len(trajectories)]
+                states = trajectories[inputs["trajectory"][part]]
                 losses = flow_map_loss(denoiser.network, z, states, rows, Intervals(t, inputs["r"][part]), noise)
             value = losses.mean()
             yield weight, value, {"loss": value}

@@ -4,12 +4,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from latentline.core.seeds import start_noise
 from latentline.denoisers.guidance import Guidance
 from latentline.denoisers.load import Denoiser
-from latentline.denoisers.sampling import SamplingConfig, draw_latents
+from latentline.denoisers.sampling import conditioned_model
 from latentline.diffusion.flow_map import TRAJECTORY_TIMES
 from latentline.diffusion.time_grid import time_grid
 from latentline.diffusion.unipc import unipc
+from latentline.runtime.compute import channels_last
 from latentline.runtime.parallel import Ranks
 from latentline.runtime.precision import Precision, inference
 from stages.train_denoiser.latents import Latents
@@ -22,10 +24,11 @@ _BATCH = 500
 def draw_trajectories(
     teacher: Denoiser, params: FlowMapParams, latents: Latents, seed: int, ranks: Ranks, precision: Precision
 ) -> Tensor:
-    """Return states float16 (N, 3, *latent_shape) of guided trajectories at ``TRAJECTORY_TIMES``, on the device.
+    """Return guided trajectories, float16 (N, 4, *latent_shape), on the device.
 
-    Trajectory i has noise of its own and the condition of the i-th of ``latents``. Guidance leads away from the
-    teacher's early network, where it has one.
+    They are the states at ``TRAJECTORY_TIMES`` and the clean latents predicted at the start. Trajectory i has noise of
+    its own and the condition of latent i modulo their number. Guidance leads away from the teacher's early network,
+    where it has one.
 
     Args:
         teacher: a trained denoiser of velocities.
@@ -37,12 +40,12 @@ def draw_trajectories(
     """
     scale = teacher.conditioning.guidance(params.guidance_scale, "denoiser.flow_map.guidance_scale")
     guidance = Guidance(scale, params.guidance_start, params.guidance_end, early=True)
-    config = SamplingConfig(lambda noise_fn: unipc, time_grid(params.steps), guidance)
-    count = min(params.trajectories, len(latents))
-    own, parts = ranks.slice_of(count), []
+    times = time_grid(params.steps)
+    own, parts = ranks.slice_of(params.trajectories), []
     disable = None if ranks.is_main else True
     for start in tqdm(range(own.start, own.stop, _BATCH), desc="trajectories", disable=disable, mininterval=1):
-        rows = torch.arange(start, min(start + _BATCH, own.stop))
+        indices = torch.arange(start, min(start + _BATCH, own.stop))
+        rows = indices % len(latents)
         states: list[Tensor] = []
 
         def keep(t: float, z: Tensor, states: list[Tensor] = states) -> None:
@@ -50,7 +53,10 @@ def draw_trajectories(
                 states.append(z.half())
 
         tokens = None if latents.tokens is None else latents.tokens[rows]
-        with inference(teacher.device, precision, "denoiser.optimizer.precision"):
-            draw_latents(teacher, config, seed, _NAME, rows, latents.labels[rows], keep, tokens)
-        parts.append(torch.stack(states, dim=1))  # (B, 3, *latent_shape)
-    return ranks.all_gather(torch.cat(parts), count).to(teacher.device)
+        noise = channels_last(start_noise(seed, _NAME, indices, teacher.latent_shape).to(teacher.device))
+        with torch.no_grad(), inference(teacher.device, precision, "denoiser.optimizer.precision"):
+            model = conditioned_model(teacher, latents.labels[rows], guidance, tokens)
+            unipc(model, noise, times, keep)
+            predicted = model.predict_at(noise, 1.0).z0
+        parts.append(torch.stack([*states, predicted.half()], dim=1))  # (B, 4, *latent_shape)
+    return ranks.all_gather(torch.cat(parts), params.trajectories).to(teacher.device)

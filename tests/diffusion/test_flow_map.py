@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from latentline.core.condition import Condition
-from latentline.diffusion.flow_map import TRAJECTORY_TIMES, Intervals, flow_map_loss, sample_intervals
+from latentline.diffusion.flow_map import TRAJECTORY_TIMES, Intervals, flow_map_loss, lengthened, sample_intervals
 from latentline.diffusion.path import add_noise, flow_path
 from latentline.diffusion.time_grid import time_grid
 from latentline.diffusion.unipc import unipc
@@ -29,11 +29,12 @@ def _exact(z_t: Tensor, t: Tensor, condition: Condition, r: Tensor) -> Tensor:
 
 
 def _batch() -> tuple[Tensor, Tensor, Tensor]:
-    """Return latents and noise, (6, 2) each, and states (6, 3, 2) of trajectories in closed form."""
+    """Return latents and noise, (6, 2) each, and trajectories (6, 4, 2) in closed form."""
     numbers = torch.Generator().manual_seed(3)
     z0, noise, start = torch.randn(3, 6, 2, generator=numbers, dtype=torch.float64)
     one = torch.ones(6, dtype=torch.float64)
-    return z0, noise, torch.stack([_at(start, one, time * one) for time in TRAJECTORY_TIMES], dim=1)
+    states = [_at(start, one, time * one) for time in TRAJECTORY_TIMES]
+    return z0, noise, torch.stack([*states, torch.full_like(start, MEAN)], dim=1)
 
 
 def _intervals() -> Intervals:
@@ -52,7 +53,8 @@ def test_unipc_draws_the_trajectories_of_the_closed_form():
     states = []
     unipc(gaussian(2).model("flow"), trajectories[:, 0], time_grid(16), lambda t, z: states.append((t, z)))
     drawn = torch.stack([z for t, z in states if t in TRAJECTORY_TIMES], dim=1)
-    torch.testing.assert_close(drawn, trajectories, atol=2e-2, rtol=0)
+    torch.testing.assert_close(drawn[:, 1], trajectories[:, 1], atol=1e-4, rtol=0)  # 3e-4 without the corrector
+    torch.testing.assert_close(drawn[:, 2], trajectories[:, 2], atol=5e-3, rtol=0)
 
 
 def test_where_r_is_t_the_loss_is_the_error_of_the_velocity_from_data():
@@ -72,6 +74,31 @@ def test_where_r_is_t_the_loss_is_the_error_of_the_velocity_from_data():
     assert torch.equal(r, t)
 
 
+def test_a_target_is_lengthened_by_what_its_direction_lost():
+    velocity, wanted = torch.randn(2, 5, 8, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = wanted * (torch.arange(8) < 6)[:, None]
+    target = lengthened(velocity + wanted, velocity, velocity + 0.3 * found)
+    along = ((target - velocity) * found).sum(dim=(1, 2)) / found.flatten(1).norm(dim=1)
+    torch.testing.assert_close(along, wanted.flatten(1).norm(dim=1))
+    torch.testing.assert_close(lengthened(target, velocity, target), target)
+
+
+def test_outputs_learn_to_vary_as_much_as_targets_that_they_cannot_predict():
+    noise, unpredictable = torch.randn(2, 200, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    one, mean = torch.ones(200, dtype=torch.float64), torch.zeros(200, 64, dtype=torch.float64)
+    ends = noise + 0.7 * unpredictable  # least squares predict the noise, of variance 1 instead of 1.49
+    trajectories, factor = torch.stack([noise, mean, ends, mean], dim=1), torch.tensor(0.0, requires_grad=True)
+
+    def network(z_t, t, condition, r):
+        return z_t - factor * z_t
+
+    for _ in range(60):
+        loss = flow_map_loss(network, mean, trajectories, CONDITION, Intervals(one, 0 * one), noise).mean()
+        (gradient,) = torch.autograd.grad(loss, factor)
+        factor = (factor - 0.2 * gradient).detach().requires_grad_()
+    assert abs(factor.item() - 1.49**0.5) < 0.02
+
+
 @pytest.mark.parametrize(("fraction", "averaged"), [(0.0, 0), (0.5, 3000), (0.25, 1500), (0.8, 4800)])
 def test_intervals_are_the_wanted_fraction_of_a_batch_in_turn(fraction, averaged):
     times = torch.rand(6000)
@@ -81,6 +108,6 @@ def test_intervals_are_the_wanted_fraction_of_a_batch_in_turn(fraction, averaged
     assert abs(is_average[:20].sum() - 20 * fraction) <= 1
     assert torch.equal(t[~is_average], times[~is_average])
     assert torch.equal(r[~is_average], times[~is_average])
-    for interval, share in (((1.0, 0.0), 0.625), ((1.0, 0.5), 0.1875), ((0.5, 0.0), 0.1875)):
+    for interval, share in (((1.0, 0.0), 0.5), ((1.0, 0.5), 0.25), ((0.5, 0.0), 0.25)):
         found = ((t == interval[0]) & (r == interval[1])).sum() / max(averaged, 1)
         assert abs(found - share * bool(averaged)) < 0.03

@@ -106,6 +106,21 @@ def test_a_signal_after_the_last_chunk_ends_the_run_too(whole):
     assert second.made == []
 
 
+def test_a_signal_while_stored_chunks_are_in_use_ends_the_run_before_the_next(whole):
+    with pytest.raises(RuntimeError):
+        _run(Job(fail_at=COUNT - 1))
+    used = []
+    with (
+        pytest.raises(InterruptedRunError),
+        resumable_map(ResumeFile("sample", IDENTITY, ()), 0.0) as chunks,
+    ):
+        for chunk in chunks.map(COUNT, Job()):
+            used.append(chunk)
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert len(used) == 1
+    assert _equal(_run(Job()), whole)
+
+
 def test_a_process_that_is_killed_outright_loses_the_chunk_under_way_at_most(whole):
     made: list[int] = []
     for killed_at in range(1, COUNT):

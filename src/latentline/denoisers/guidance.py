@@ -12,6 +12,7 @@ from torch import Tensor
 
 from latentline.core.condition import Condition, Mixture, concatenate
 from latentline.denoisers.text_conditioned import encoded_condition
+from latentline.diffusion.path import expand
 from latentline.diffusion.process import DenoiserModel, Network, Process, conditional_model
 
 _ROUNDING = 1e-7  # of a time in [0, 1] in float32
@@ -99,7 +100,7 @@ def guided_model(
     first, last = guidance.interval
 
     def output(z_t: Tensor, t: Tensor) -> Tensor:
-        inside = ((t >= first) & (t <= last)).reshape(-1, *(1,) * (z_t.ndim - 1))
+        inside = expand((t >= first) & (t <= last), z_t.ndim)
         return torch.where(inside, guided.output(z_t, t), conditional.output(z_t, t))
 
     return DenoiserModel(process, output, lambda time: (guided if guidance.covers(time) else conditional).output)

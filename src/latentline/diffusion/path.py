@@ -7,6 +7,11 @@ import torch
 from torch import Tensor
 
 
+def expand(values: Tensor, dimensions: int) -> Tensor:
+    """Append axes of length 1 to ``values`` until they have ``dimensions`` axes, to broadcast over (B, ...)."""
+    return values.reshape(values.shape + (1,) * (dimensions - values.ndim))
+
+
 @dataclass(frozen=True)
 class Coefficients:
     """alpha, sigma and their derivatives with respect to t, each of t's shape."""
@@ -18,12 +23,8 @@ class Coefficients:
 
     def expand(self, dimensions: int) -> "Coefficients":
         """Append axes of length 1 until each coefficient has ``dimensions`` axes, to broadcast over (B, ...)."""
-        return Coefficients(
-            *(
-                c.reshape(c.shape + (1,) * (dimensions - c.ndim))
-                for c in (self.alpha, self.sigma, self.d_alpha, self.d_sigma)
-            )
-        )
+        coefficients = (self.alpha, self.sigma, self.d_alpha, self.d_sigma)
+        return Coefficients(*(expand(values, dimensions) for values in coefficients))
 
     @property
     def snr(self) -> Tensor:

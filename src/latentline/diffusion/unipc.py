@@ -40,7 +40,7 @@ class _Step:
 def unipc(model: DenoiserModel, z: Tensor, times: Times, callback: Callback | None = None) -> Tensor:
     """Integrate d(z / sigma) = z0 d(alpha / sigma) along falling ``times``: see :class:`steps.Sampler`.
 
-    ``callback`` receives predicted states, since each is corrected one step later.
+    ``callback`` receives corrected states, so each comes after the evaluation that corrects it.
     """
     last: _Step | None = None
 
@@ -49,11 +49,16 @@ def unipc(model: DenoiserModel, z: Tensor, times: Times, callback: Callback | No
         here, end = Evaluation(model.predict_at(z, now).z0, model.path.at_time(now)), model.path.at_time(after)
         if last is not None:
             z = _corrected(last, here)
+        if callback:
+            callback(now, z)
         before = last.here if last else None
         last = _Step(z, here, before)
         return exponential_step(z, extrapolate(before, here, end, after), here.point, end)
 
-    return integrate(step, z, times, callback)
+    z = integrate(step, z, times, None)
+    if callback:
+        callback(float(times[-1]), z)
+    return z
 
 
 def _corrected(last: _Step, arrived: Evaluation) -> Tensor:

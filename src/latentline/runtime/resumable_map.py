@@ -80,6 +80,7 @@ class ResumableMap:
 
     def _in_order(self, count: int, compute: Compute) -> Iterator[Chunk]:
         for number in range(count):
+            self.stop_if_requested()  # what is done with stored chunks may take long, too
             yield self._read(number) if number in self._saved else self._compute(number, compute)
 
     def save(self) -> None:
@@ -107,11 +108,16 @@ class ResumableMap:
         self.computed += 1
         self._unsaved_bytes += sum(tensor.nbytes for tensor in chunk.values())
         save_due = time.monotonic() - self._last_save > self._every_seconds
-        if self._stop_requested() or save_due or self._unsaved_bytes > _MAX_BYTES:
+        if save_due or self._unsaved_bytes > _MAX_BYTES:
             self.save()
-        if self._stop_requested():
-            raise InterruptedRunError
+        self.stop_if_requested()
         return chunk
+
+    def stop_if_requested(self) -> None:
+        """Save, and raise InterruptedRunError, if a signal has come."""
+        if self._stop_requested():
+            self.save()
+            raise InterruptedRunError
 
     def _read(self, number: int) -> Chunk:
         path = self._saved[number]
@@ -128,7 +134,7 @@ class ResumableMap:
 def resumable_map(file: ResumeFile, every_seconds: float, ranks: Ranks = SINGLE_PROCESS) -> Iterator[ResumableMap]:
     """Yield the chunks of a job, with those of an interrupted run.
 
-    Within the block Ctrl-C and SIGTERM end the job after the current chunk.
+    Within the block Ctrl-C and SIGTERM end the job after the current chunk, and what is done with it.
 
     Args:
         file: where finished chunks are stored; ``file.finish()`` deletes them, once the stage has written its outs.
@@ -143,6 +149,4 @@ def resumable_map(file: ResumeFile, every_seconds: float, ranks: Ranks = SINGLE_
     with deferred_interrupts() as stop_requested:
         chunks = ResumableMap(file, every_seconds, stop_requested, ranks)
         yield chunks
-        if stop_requested():
-            chunks.save()
-            raise InterruptedRunError
+        chunks.stop_if_requested()
