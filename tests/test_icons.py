@@ -1,4 +1,4 @@
-"""examples/icons.py sorts the pictures of packages, and holds whole emoji out."""
+"""examples/icons.py sorts the pictures of packages, and holds drawings of single vendors out."""
 
 import csv
 import json
@@ -10,6 +10,7 @@ import pytest
 from support.examples import load_example, write_package
 
 EMOJI = 60
+ALIKE = {f"{number}.png" for number in range(20)}  # all vendors have the same picture of these
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +24,7 @@ def package(folder: Path, vendor: str, lacks: int) -> Path:
         {
             "image": f"{number}.png",
             "short_name": f"{'+' * (number == 0)}emoji-{number}",
+            "name": f"EMOJI {number}",
             "category": "Animals & Nature",
             "subcategory": f"animal-{number % 3}",
             f"has_img_{vendor}": number != lacks,
@@ -33,21 +35,38 @@ def package(folder: Path, vendor: str, lacks: int) -> Path:
     files = {"emoji.json": json.dumps(listed).encode()}
     for size in ("64", "20"):
         for item in listed:
-            files[f"img/{vendor}/{size}/{item['image']}"] = f"{vendor} {size} {item['image']}".encode()
+            of_all = item["image"] in ALIKE
+            files[f"img/{vendor}/{size}/{item['image']}"] = f"{of_all or vendor} {size} {item['image']}".encode()
     return write_package(folder / f"emoji-datasource-{vendor}-16.0.0.tgz", files)
 
 
-def test_all_drawings_of_an_emoji_are_in_one_split(example, tmp_path, monkeypatch):
+def test_at_most_one_vendor_of_an_emoji_is_held_out_and_never_a_picture_that_training_has(
+    example, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
-    example.main([package(tmp_path, "google", lacks=3), package(tmp_path, "twitter", lacks=4)])
+    example.main([package(tmp_path, "google", lacks=23), package(tmp_path, "twitter", lacks=24)])
     rows = list(csv.DictReader(Path("data/icons.csv").read_text(encoding="utf-8").splitlines()))
     assert len(rows) == 2 * (EMOJI - 1) == len(list(Path("data/icons").rglob("*.png")))
-    splits: dict[str, set[str]] = {}
+    splits: dict[str, list[str]] = {}
     for row in rows:
-        splits.setdefault(Path(row["file"]).name, set()).add(row["split"])
-    assert all(len(found) == 1 for found in splits.values())
-    assert {"train", "test"} <= {row["split"] for row in rows}
+        splits.setdefault(Path(row["file"]).stem, []).append(row["split"])
+    assert all("train" in found for found in splits.values())
+    held_out = [name for name, found in splits.items() if set(found) != {"train"}]
+    assert not {"emoji-23", "emoji-24", *(f"emoji-{number}" for number in range(20))} & set(held_out)
+    assert {"train", "val", "test"} == {row["split"] for row in rows}
+    assert {row["vendor"] for row in rows if row["split"] != "train"} == {"google", "twitter"}
+
+
+def test_the_table_has_what_each_picture_shows(example, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    example.main([package(tmp_path, "google", lacks=23), package(tmp_path, "twitter", lacks=24)])
+    rows = list(csv.DictReader(Path("data/icons.csv").read_text(encoding="utf-8").splitlines()))
     first = next(row for row in rows if row["file"] == "twitter/_emoji-0.png")
-    assert (first["label"], first["kind"], first["vendor"]) == ("animals_nature", "animal-0", "twitter")
-    assert Path("data/icons/twitter/_emoji-0.png").read_bytes() == b"twitter 64 0.png"
-    assert not any("emoji-3." in row["file"] and row["vendor"] == "google" for row in rows)
+    assert {name: first[name] for name in ("label", "kind", "vendor", "caption")} == {
+        "label": "animals_nature",
+        "kind": "animal-0",
+        "vendor": "twitter",
+        "caption": "emoji 0",
+    }
+    assert Path("data/icons/twitter/_emoji-0.png").read_bytes() == b"True 64 0.png"
+    assert not any("emoji-23." in row["file"] and row["vendor"] == "google" for row in rows)
