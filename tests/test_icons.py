@@ -35,17 +35,20 @@ def package(folder: Path, vendor: str, lacks: int) -> Path:
     files = {"emoji.json": json.dumps(listed).encode()}
     for size in ("64", "20"):
         for item in listed:
-            of_all = item["image"] in ALIKE
-            files[f"img/{vendor}/{size}/{item['image']}"] = f"{of_all or vendor} {size} {item['image']}".encode()
+            drawn_by = "all" if item["image"] in ALIKE else vendor
+            files[f"img/{vendor}/{size}/{item['image']}"] = f"{drawn_by} {size} {item['image']}".encode()
     return write_package(folder / f"emoji-datasource-{vendor}-16.0.0.tgz", files)
 
 
-def test_at_most_one_vendor_of_an_emoji_is_held_out_and_never_a_picture_that_training_has(
-    example, tmp_path, monkeypatch
-):
+@pytest.fixture
+def rows(example, tmp_path, monkeypatch) -> list[dict[str, str]]:
+    """Write the pictures of two packages below the working folder; return the rows of their table."""
     monkeypatch.chdir(tmp_path)
     example.main([package(tmp_path, "google", lacks=23), package(tmp_path, "twitter", lacks=24)])
-    rows = list(csv.DictReader(Path("data/icons.csv").read_text(encoding="utf-8").splitlines()))
+    return list(csv.DictReader(Path("data/icons.csv").read_text(encoding="utf-8").splitlines()))
+
+
+def test_at_most_one_vendor_of_an_emoji_is_held_out_and_never_a_picture_that_training_has(rows):
     assert len(rows) == 2 * (EMOJI - 1) == len(list(Path("data/icons").rglob("*.png")))
     splits: dict[str, list[str]] = {}
     for row in rows:
@@ -57,10 +60,7 @@ def test_at_most_one_vendor_of_an_emoji_is_held_out_and_never_a_picture_that_tra
     assert {row["vendor"] for row in rows if row["split"] != "train"} == {"google", "twitter"}
 
 
-def test_the_table_has_what_each_picture_shows(example, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    example.main([package(tmp_path, "google", lacks=23), package(tmp_path, "twitter", lacks=24)])
-    rows = list(csv.DictReader(Path("data/icons.csv").read_text(encoding="utf-8").splitlines()))
+def test_the_table_has_what_each_picture_shows(rows):
     first = next(row for row in rows if row["file"] == "twitter/_emoji-0.png")
     assert {name: first[name] for name in ("label", "kind", "vendor", "caption")} == {
         "label": "animals_nature",
@@ -68,5 +68,5 @@ def test_the_table_has_what_each_picture_shows(example, tmp_path, monkeypatch):
         "vendor": "twitter",
         "caption": "emoji 0",
     }
-    assert Path("data/icons/twitter/_emoji-0.png").read_bytes() == b"True 64 0.png"
+    assert Path("data/icons/twitter/_emoji-0.png").read_bytes() == b"all 64 0.png"
     assert not any("emoji-23." in row["file"] and row["vendor"] == "google" for row in rows)
