@@ -25,7 +25,7 @@ class SampleParams(Section):
     sampler: Literal["euler", "heun", "dpmpp_2m", "unipc", "ddim", "ddpm", "flow_sde", "flow_map"] = "unipc"
     """euler | heun (2 network evaluations per step) | dpmpp_2m | unipc | ddim | ddpm | flow_sde | flow_map
     (1 or 2 steps of one evaluation; only with denoiser.objective flow_map); see docs/diffusion.md."""
-    steps: Steps = 8
+    steps: Steps = 9
     """Solver steps from noise to data."""
     time_grid: Literal["uniform", "shifted", "karras", "discrete"] = "uniform"
     """uniform (in t) | shifted (by time_shift) | karras (denser near data) | discrete (the 1000 times of DDPM)."""
@@ -39,7 +39,7 @@ class SampleParams(Section):
     """Factor of the standard deviation of that noise; ddpm only."""
     diffusion: Scale = 0.5
     """Noise level divided by t; flow_sde only."""
-    guidance_scale: Scale = 2.8
+    guidance_scale: Scale = 2.4
     """Scale of classifier-free guidance; 1 = off."""
     guidance_start: Annotated[float, Field(ge=0, le=1)] = 0.15
     """Smallest t with guidance."""

@@ -2,6 +2,7 @@
 
 from latentline.autoencoders.load import load_autoencoder
 from latentline.core.load_params import load
+from latentline.core.params import NO_WEIGHTS
 from latentline.core.paths import DENOISER
 from latentline.core.stage import run_stage
 from latentline.denoisers.build import graph_modules
@@ -15,6 +16,7 @@ from latentline.training.config import saving_of
 from stages.train_denoiser.evaluate import evaluate
 from stages.train_denoiser.latents import read_split
 from stages.train_denoiser.params import DenoiserParams
+from stages.train_denoiser.prior import fit_prior
 from stages.train_denoiser.report import draw_missing_preview, preview_drawer, preview_folder, write_report
 from stages.train_denoiser.train import STAGE, best_average, build, train
 
@@ -32,6 +34,8 @@ def main() -> None:
     autoencoder = load_autoencoder(device)  # decodes the figures
     stats.require_autoencoder(autoencoder.sha256)
 
+    if params.init_from == NO_WEIGHTS:  # else the initial weights bring theirs
+        fit_prior(denoiser.network, splits["train"], seed)
     untrained, _ = evaluate(denoiser, splits["test"], seed)
     saving = saving_of(
         STAGE,

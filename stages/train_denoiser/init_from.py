@@ -137,4 +137,5 @@ def _shaping(name: str, constructor: dict[str, Any], settings: dict[str, Any]) -
 
 
 def _by_setting(constructor: dict[str, Any]) -> dict[str, Any]:
-    return {_OF_THE_LATENTS.get(key, f"denoiser.{key}"): value for key, value in constructor.items()}
+    shaping = {_OF_THE_LATENTS.get(key, f"denoiser.{key}"): value for key, value in constructor.items()}
+    return shaping | {"denoiser.gaussian_rank": shaping.pop("denoiser.gaussian", {"rank": 0})["rank"]}

@@ -65,7 +65,7 @@ class FlowMapParams(Section):
     """Number of trajectories, under the conditions of the cached latents in turn; each costs as much as 4 examples."""
     steps: Annotated[int, Field(ge=2, le=1000, multiple_of=2)] = 8
     """UniPC steps of a trajectory, an even number."""
-    guidance_scale: Scale = 2.8
+    guidance_scale: Scale = 2.4
     """Of the trajectories; sampler flow_map needs the same sample.guidance_scale."""
     guidance_start: Annotated[float, Field(ge=0, le=1)] = 0.15
     """Smallest t with guidance; sampler flow_map needs the same sample.guidance_start."""
@@ -146,6 +146,9 @@ class DenoiserParams(Section):
     """gelu (as DiT) | swiglu (as LightningDiT): feed-forward layers of equal cost; dit only."""
     rope: bool = False
     """Rotary positions in attention, as LightningDiT, besides sines and cosines added to the tokens; dit only."""
+    gaussian_rank: Annotated[int, Field(ge=0, le=4096)] = 64
+    """Near noise the network corrects the exact denoiser of Gaussian latents, with one Gaussian for each class:
+    directions of each covariance; 0 = no Gaussians."""
     condition: Literal["all", "class", "text", "none"] = "all"
     """all (class, attributes and captions, as far as there are any) | class | text (captions) | none: what the network
     is conditioned on."""

@@ -40,6 +40,7 @@ from stages.train_denoiser.evaluate import evaluate
 from stages.train_denoiser.init_from import begin_with
 from stages.train_denoiser.latents import Latents
 from stages.train_denoiser.params import DenoiserParams
+from stages.train_denoiser.prior import prior_arguments
 from stages.train_denoiser.trajectories import draw_trajectories
 
 STAGE = "train_denoiser"
@@ -73,11 +74,13 @@ def build(
         UserError: the network does not fit into memory, does not fit the latents, or cannot take the initial weights.
     """
     conditioning = build_conditioning(params.condition, stats.schema, read_tokenizer(), read_states(Path(), device))
+    path_and_prediction = params.process.model_dump(include={"path", "prediction"})
     tokenizer, states = conditioning.tokenizer, conditioning.states
     constructor = {
         "latent_shape": list(stats.shape),
         "cond_dim": conditioning.cond_dim,
         **params.constructor(),
+        **prior_arguments(params.gaussian_rank, stats.shape, conditioning, path_and_prediction),
     }
     if tokenizer is not None and states is not None:
         sizes = {"state_width": states.info.width, "length": tokenizer.length, "width": params.text.width}
@@ -102,7 +105,6 @@ def build(
     )
     torch.manual_seed(derive_seed(seed, STAGE, "weights"))
     network = to_device(build_denoiser(params.name, **constructor), device)
-    path_and_prediction = params.process.model_dump(include={"path", "prediction"})
     learnt = params.flow_map.guidance() if params.objective == "flow_map" else None
     process = build_process(**path_and_prediction, flow_map=learnt)
     denoiser = Denoiser(network, process, conditioning, stats.shape, device)

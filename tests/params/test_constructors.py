@@ -26,6 +26,7 @@ SHAPE_NO_NETWORK = {
     denoiser.DenoiserParams: {
         "name",
         "epochs",
+        "gaussian_rank",  # sets the constructor's gaussian
         "condition",  # sets the constructor's cond_dim
         "label_dropout",
         "text",  # has a constructor of its own

@@ -99,7 +99,7 @@ def test_all_bad_settings_are_named_at_once(content, tmp_path):
 def test_a_value_that_is_refused_is_shown_with_what_was_expected_and_the_remedy(content, tmp_path):
     content["sample"]["steps"] = 0
     (line,) = _refusal(_written(tmp_path, content))
-    assert line.endswith(": sample.steps (0) must be an integer from 1 to 100000; correct it, or take the default, 8")
+    assert line.endswith(": sample.steps (0) must be an integer from 1 to 100000; correct it, or take the default, 9")
 
 
 BAD_FILES = {

@@ -9,8 +9,8 @@ targets of a regression (knowledge distillation, Luhman and Luhman, arXiv 2101.0
 its halves. So the guidance is built in. The other examples teach the velocity from data, as before.
 
 What a regression cannot predict, it leaves out: its outputs vary less than its targets, and samples would be too
-typical. So it lengthens the targets of intervals that begin at noise, until its outputs vary as much as the
-trajectories do: see :func:`lengthened`.
+typical. So targets of intervals that begin at noise are lengthened, until the outputs vary as much as the trajectories
+do: see :func:`lengthened`.
 """
 
 from dataclasses import dataclass

@@ -86,7 +86,7 @@ def test_it_begins_as_the_teacher_and_one_step_draws_a_sample(run, folder, write
     tensors = run()
     started = load_checkpoint(Path("flow/denoiser.safetensors"), kind="denoiser", made_by="").tensors
     assert {name for name in tensors if name not in started} == {
-        f"embedding.interval.{layer}.{part}" for layer in (0, 2) for part in ("weight", "bias")
+        f"network.embedding.interval.{layer}.{part}" for layer in (0, 2) for part in ("weight", "bias")
     }
     guides = [name for name in started if name.startswith("guide.")]
     assert guides
