@@ -28,8 +28,8 @@ def prior_arguments(
         return {}
     classes = next((len(one.classes) for one in conditioning.attributes if one.name == CLASS), 0)
     length = torch.Size(latent_shape).numel()
-    if (classes + 1) * length * min(rank, length) > _MOST_NUMBERS:
-        log.info("denoiser.gaussian_rank: one Gaussian for all %d classes, since one for each needs too much", classes)
+    if classes and (classes + 1) * length * min(rank, length) > _MOST_NUMBERS:
+        log.info("denoiser.gaussian_rank: all %d classes share one Gaussian, since theirs exceed 128 MiB", classes)
         classes = 0
     return {"gaussian": {"classes": classes, "rank": rank, **process}}
 
@@ -49,4 +49,4 @@ def fit_prior(network: nn.Module, latents: Latents, seed: int) -> None:
                 prior.copy_of_all(label)
                 few += 1
     if few:
-        log.info("denoiser.gaussian_rank: %d classes have too few images for a Gaussian of their own", few)
+        log.info("denoiser.gaussian_rank: classes with too few images for a Gaussian of their own: %d", few)

@@ -21,6 +21,7 @@ from support.untrained_run import SCHEMA, write_latents
 VELOCITY = {"path": "flow", "prediction": "velocity"}
 V = {"path": "vp_cosine", "prediction": "v"}
 ALL = ("label", "wide", "level")
+GAUSSIAN = {"classes": 3, "rank": 4, **VELOCITY}
 
 
 def write_run(

@@ -9,6 +9,7 @@ from latentline.autoencoders.base import Autoencoder
 from latentline.autoencoders.build import build_autoencoder
 from latentline.core.condition import Condition
 from latentline.denoisers.build import build_denoiser
+from latentline.denoisers.gaussian_prior import GaussianPrior
 
 IMAGE = (1, 8, 8)
 MAP = (2, 4, 4)
@@ -50,9 +51,12 @@ AUTOENCODERS: dict[str, dict[str, Any]] = {
 
 
 def awake(network: Any) -> Any:
-    """Return the network without layers of zeros, behind which nothing would be compared."""
+    """Return the network without layers of zeros, behind which nothing would be compared, and with random Gaussians."""
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.2)
+    for prior in (module for module in network.modules() if isinstance(module, GaussianPrior)):
+        for index, mean in enumerate(prior.mean):
+            prior.fit(index, torch.randn(50, *mean.shape) + index)
     return network
 
 

@@ -24,7 +24,7 @@ from latentline.tools.single_file import single_file
 from stages.sample.draw import ImageSampler, load_image_sampler
 from stages.sample.params import SampleParams
 from support.captioned import CAPTIONS
-from support.exported_run import ALL, VELOCITY, V, write_run
+from support.exported_run import ALL, GAUSSIAN, VELOCITY, V, write_run
 
 SEED, COUNT, LENGTH = 3, 5, 6
 PROMPTS = ["A red square", "a blue bar", "a red bar"]
@@ -85,7 +85,9 @@ class Case:
 
 
 CASES = {
-    "vae": Case("unet", "vae", VELOCITY, changes={"autoencoder": {"network": "conv"}}),
+    "vae": Case(
+        "unet", "vae", VELOCITY, changes={"autoencoder": {"network": "conv"}, "denoiser": {"gaussian": GAUSSIAN}}
+    ),
     "autoencoder_kl": Case(
         "dit",
         "vae of stable diffusion",

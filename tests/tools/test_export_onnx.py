@@ -27,7 +27,7 @@ from latentline.tools.export_onnx import export_onnx, load_run, pipeline_json
 from latentline.tools.onnx_sampler import sampler_table
 from stages.sample.draw import ImageSampler, load_image_sampler
 from stages.sample.params import SampleParams
-from support.exported_run import ALL, VELOCITY, V, write_run
+from support.exported_run import ALL, GAUSSIAN, VELOCITY, V, write_run
 from support.small_networks import IMAGE
 from support.untrained_run import SCHEMA
 
@@ -53,7 +53,9 @@ def _exported(folder: Path, write_params: Any, **settings: object) -> tuple[Imag
 )
 def test_onnxruntime_draws_the_same_images(denoiser, autoencoder, settings, tmp_path, monkeypatch, write_params):
     monkeypatch.chdir(tmp_path)
-    write_run(denoiser, autoencoder, VELOCITY if denoiser == "unet" else V, () if denoiser == "mlp" else ALL)
+    changes = {"denoiser": {"gaussian": GAUSSIAN}} if denoiser == "unet" else {}
+    process, condition = VELOCITY if denoiser == "unet" else V, () if denoiser == "mlp" else ALL
+    write_run(denoiser, autoencoder, process, condition, changes=changes)
     sampler, pipeline = _exported(tmp_path / "exported", write_params, **settings)
     indices = torch.arange(COUNT)
     noise = start_noise(SEED, "sample", indices, sampler.denoiser.latent_shape).numpy()

@@ -97,7 +97,7 @@ class GaussianPrior(nn.Module):
         where there are fewer latents.
         """
         length, rank = self.directions.shape[1:]
-        rows = latents[: most_rows(length)].flatten(1).float()
+        rows = latents[: most_rows(length)].flatten(1).float().cpu()  # no GPU draws other numbers then
         if index < self.classes and len(rows) < _ROWS_PER_DIRECTION * rank:
             return False
         used = min(rank, len(rows) // _ROWS_PER_DIRECTION)
