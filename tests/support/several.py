@@ -1,7 +1,9 @@
 """Several connected processes for tests: forked, so that they start in milliseconds with all objects of the test."""
 
+import faulthandler
 import os
 import pickle
+import sys
 import tempfile
 from collections.abc import Callable
 from datetime import timedelta
@@ -39,6 +41,8 @@ def several(count: int, work: Callable[[Ranks], Any], *, sharded: bool = False) 
 def _start(ranks: Ranks, folder: Path, work: Callable[[Ranks], Any]) -> int:
     if child := os.fork():
         return child
+    # A fork beside other threads may hang: then it prints where and ends.
+    faulthandler.dump_traceback_later(2 * _PATIENCE.total_seconds(), exit=True, file=sys.__stderr__)
     try:
         store = f"file://{folder}/store"
         torch.distributed.init_process_group(
