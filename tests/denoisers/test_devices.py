@@ -18,8 +18,11 @@ from latentline.diffusion.process import build_process
 
 MAP, VECTOR = [3, 5, 6], [12]
 NEWER = {"norm": "rms", "mlp": "swiglu", "rope": True, "qk_norm": True, "time_features": 32, "learn_sigma": True}
+UNET = {"channels": [16, 16], "blocks": 1, "attention_levels": [1], "patch_size": 2}
+GAUSSIAN = {"classes": 2, "rank": 4, "path": "flow", "prediction": "velocity"}
 DENOISERS: dict[str, tuple[str, list[int], dict[str, Any]]] = {  # name, shape of the latents, settings
-    "unet": ("unet", MAP, {"channels": [16, 16], "blocks": 1, "attention_levels": [1], "patch_size": 2}),
+    "unet": ("unet", MAP, UNET),
+    "gaussian": ("unet", MAP, {**UNET, "gaussian": GAUSSIAN}),
     "dit": ("dit", MAP, {"width": 32, "depth": 2, "heads": 2, "patch_size": 2}),
     "dit_newer": ("dit", MAP, {"width": 32, "depth": 2, "heads": 2, "patch_size": 2, **NEWER}),
     "mlp": ("mlp", VECTOR, {"width": 32, "depth": 2}),

@@ -74,10 +74,10 @@ class GaussianPrior(nn.Module):
         """
         classes = condition.vector[:, : self.classes]  # one-hot; zeros = any class
         index = torch.cat([classes, classes.new_full((len(z_t), 1), 0.5)], dim=1).argmax(dim=1)
-        mean, directions = self.mean[index], self.directions[index]  # (B, D), (B, D, rank)
-        variances, rest = self.variances[index], self.rest[index]  # (B, rank), (B, 1)
-        at = point.expand(2)
-        distance = z_t.flatten(1).to(mean.dtype) - at.alpha * mean  # (B, D)
+        at, dtype = point.expand(2), point.alpha.dtype  # a network that is cast to fewer bits has rounded Gaussians
+        mean, directions = self.mean[index].to(dtype), self.directions[index].to(dtype)  # (B, D), (B, D, rank)
+        variances, rest = self.variances[index].to(dtype), self.rest[index].to(dtype)  # (B, rank), (B, 1)
+        distance = z_t.flatten(1).to(dtype) - at.alpha * mean  # (B, D)
         along = (distance[:, None] @ directions)[:, 0]  # (B, rank)
 
         def factor(variance: Tensor) -> Tensor:
