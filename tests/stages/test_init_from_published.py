@@ -21,6 +21,7 @@ from support.stage_runs import DIGITS
 pytestmark = pytest.mark.usefixtures("machine")
 
 SIT = {
+    "denoiser.gaussian_rank": 0,
     "denoiser.name": "dit",
     "denoiser.epochs": 0,
     "denoiser.width": 16,

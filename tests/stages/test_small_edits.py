@@ -50,7 +50,7 @@ def test_files_replace_test_images_and_the_feature_extractor_labels_them(small_r
 
 @pytest.mark.parametrize(
     "params",
-    [{"renoise": 0.5, "renoise_guidance_scale": 2.0}, {"direction": "mean_difference"}],
+    [{"renoise": 0.9, "renoise_guidance_scale": 2.0}, {"direction": "mean_difference"}],
     ids=["sdedit", "means"],
 )
 def test_another_method_edits_the_same_targets_with_other_scores(small_run, small_copy, params):

@@ -73,7 +73,7 @@ class GaussianPrior(nn.Module):
         Along a direction of variance v that is alpha v / (alpha^2 v + sigma^2) times the distance to the mean.
         """
         classes = condition.vector[:, : self.classes]  # one-hot; zeros = any class
-        index = torch.cat([classes, classes.new_full((len(z_t), 1), 0.5)], dim=1).argmax(dim=1)
+        index = torch.cat([classes, torch.full_like(point.alpha, 0.5).to(classes)[:, None]], dim=1).argmax(dim=1)
         at, dtype = point.expand(2), point.alpha.dtype  # a network that is cast to fewer bits has rounded Gaussians
         mean, directions = self.mean[index].to(dtype), self.directions[index].to(dtype)  # (B, D), (B, D, rank)
         variances, rest = self.variances[index].to(dtype), self.rest[index].to(dtype)  # (B, rank), (B, 1)
