@@ -14,7 +14,7 @@ from support.checkout import Checkout, fresh_checkout
 from support.documented import Page
 
 STORED = Path("weights") / "files" / "md5"
-LARGEST_MIB = 10
+LARGEST_MIB = 12
 BESIDE_CHECKPOINTS = ("encoded_img/labels.safetensors", "encoded_img/stats.json")  # what sampling needs of the latents
 
 
