@@ -1,7 +1,7 @@
 """Few steps: Frechet distance of samples against network evaluations per image, for each sampler of the denoiser.
 
     dvc repro                              # the checkpoints that are measured
-    python benchmarks/samplers.py --count 2000 --guidance 1.0 2.8 --time-grids uniform karras shifted:2
+    python benchmarks/samplers.py --count 2000 --guidance 1.0 2.4 --time-grids uniform karras shifted:2
 
 Each point is a line of the CSV file. A line that exists is not measured again, so an interrupted benchmark continues.
 All points start from the same noise. A guided evaluation counts two, and a step of Heun two evaluations. A sampler that
@@ -209,7 +209,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--evaluations", type=int, nargs="+", default=[4, 8, 11, 16, 32, 64], help="of the network, per image"
     )
-    parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 2.8])
+    parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 2.4])
     parser.add_argument("--time-grids", type=_grid, nargs="+", default=["uniform"])
     parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=list(SAMPLERS))
     parser.add_argument(

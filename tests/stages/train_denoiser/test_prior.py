@@ -20,13 +20,9 @@ CLASSES = Attribute(CLASS, "categorical", ("boot", "bag", "hat"))
 LEVEL = Attribute("level", "continuous")
 
 
-def _conditioning(*attributes: Attribute) -> Conditioning:
-    return Conditioning(attributes)
-
-
 def _latents(labels: list[int]) -> Latents:
     """Return latents of variance 1 around the index of their class, in units of raw latents 3 + 2 z."""
-    conditioning = _conditioning(CLASSES)
+    conditioning = Conditioning((CLASSES,))
     z0 = torch.tensor(labels)[:, None, None, None] + torch.randn(len(labels), *SHAPE)
     normalizer = Normalizer(torch.full((2, 1, 1), 3.0), torch.full((2, 1, 1), 2.0))
     table = LabelTable((CLASSES,), torch.tensor(labels, dtype=torch.float32)[:, None])
@@ -34,24 +30,24 @@ def _latents(labels: list[int]) -> Latents:
 
 
 def test_there_is_a_gaussian_for_each_class_as_far_as_the_denoiser_has_classes():
-    assert prior_arguments(8, SHAPE, _conditioning(CLASSES, LEVEL), PROCESS)["gaussian"] == {
+    assert prior_arguments(8, SHAPE, Conditioning((CLASSES, LEVEL)), PROCESS)["gaussian"] == {
         "classes": 3,
         "rank": 8,
         **PROCESS,
     }
-    assert prior_arguments(8, SHAPE, _conditioning(LEVEL), PROCESS)["gaussian"]["classes"] == 0
-    assert prior_arguments(0, SHAPE, _conditioning(CLASSES), PROCESS) == {}
+    assert prior_arguments(8, SHAPE, Conditioning((LEVEL,)), PROCESS)["gaussian"]["classes"] == 0
+    assert prior_arguments(0, SHAPE, Conditioning((CLASSES,)), PROCESS) == {}
 
 
 def test_classes_whose_gaussians_are_too_large_share_one_and_the_log_says_so(caplog):
     many = Attribute(CLASS, "categorical", tuple(map(str, range(1000))))
     with caplog.at_level(logging.INFO):
-        assert prior_arguments(64, (4, 32, 32), _conditioning(many), PROCESS)["gaussian"]["classes"] == 0
+        assert prior_arguments(64, (4, 32, 32), Conditioning((many,)), PROCESS)["gaussian"]["classes"] == 0
     assert "all 1000 classes share one Gaussian" in caplog.text
 
 
 def test_each_class_has_the_gaussian_of_its_latents_and_a_small_one_that_of_all(caplog):
-    arguments = prior_arguments(4, SHAPE, _conditioning(CLASSES), PROCESS)
+    arguments = prior_arguments(4, SHAPE, Conditioning((CLASSES,)), PROCESS)
     network = build_denoiser(
         "unet", latent_shape=SHAPE, cond_dim=3, channels=[8], blocks=1, attention_levels=[], **arguments
     )
