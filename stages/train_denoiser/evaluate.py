@@ -7,10 +7,9 @@ from latentline.core.seeds import generator
 from latentline.denoisers.load import Denoiser
 from latentline.diffusion.objective import denoising_loss, sample_times
 from latentline.runtime.compute import channels_last
-from stages.train_denoiser.latents import Latents
+from stages.train_denoiser.latents import Latents, rows_without_gradients
 
 _STAGE = "train_denoiser"
-_BATCH = 500
 _BUCKETS = 10
 
 
@@ -26,8 +25,9 @@ def evaluate(denoiser: Denoiser, split: Latents, seed: int) -> tuple[float, dict
     t = sample_times(len(split), "uniform", generator(seed, _STAGE, "validation"))
     denoiser.network.eval()
     values = []
-    for start in range(0, len(split), _BATCH):
-        rows = slice(start, start + _BATCH)
+    size = rows_without_gradients(denoiser.latent_shape)
+    for start in range(0, len(split), size):
+        rows = slice(start, start + size)
         z0 = channels_last(split.z0(rows))
         noise = torch.randn(z0.shape, generator=generator(seed, _STAGE, "validation", start)).to(z0)
         batch = (z0, split.condition(rows), t[rows].to(z0), noise)

@@ -67,7 +67,7 @@ def begin_with(
         log.warning("denoiser.init_from: %s was trained on the latents of another autoencoder", folder)
     if denoiser.process.flow_map is not None:
         new = {name: own for name, own in denoiser.network.state_dict().items() if "embedding.interval." in name}
-        checkpoint = replace(checkpoint, tensors=new | checkpoint.tensors)  # they start as velocities
+        checkpoint = replace(checkpoint, tensors=new | checkpoint.tensors)  # zeros: the network starts as the teacher's
     without_guide(checkpoint).load_into(denoiser.network)
     trains_velocity = params.epochs and denoiser.process.flow_map is None
     return checkpoint.sha256, None if trains_velocity else load_guide(checkpoint, denoiser.device)

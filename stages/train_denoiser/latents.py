@@ -1,5 +1,7 @@
 """The cached latents of a split, as training and validation read them."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +16,7 @@ from latentline.latents.tokens import read_tokens
 from latentline.training.config import resident
 from latentline.training.step_inputs import Inputs, RowSource
 
+_MOST_ROWS, _MOST_NUMBERS = 500, 2**23  # of a batch without gradients
 _PREFIX = "condition."  # of the parts of a condition among a step's inputs
 
 
@@ -53,6 +56,11 @@ class Latents:
 
     def _condition(self, rows: Tensor | slice) -> Condition:
         return self.conditioning.encode(self.labels[rows], None if self.tokens is None else self.tokens[rows])
+
+
+def rows_without_gradients(latent_shape: Sequence[int]) -> int:
+    """Return how many latents the network takes at once where nothing is learnt."""
+    return max(1, min(_MOST_ROWS, _MOST_NUMBERS // math.prod(latent_shape)))
 
 
 def read_split(name: str, stats: LatentStats, conditioning: Conditioning, device: torch.device) -> Latents:

@@ -58,7 +58,7 @@ class ProcessParams(Section):
 class FlowMapParams(Section):
     """Distillation of the denoiser in init_from for sampler flow_map; used with objective flow_map."""
 
-    fraction: Fraction = 0.8
+    fraction: Annotated[float, Field(gt=0, lt=1)] = 0.8
     """Fraction of the training examples that are intervals of the teacher's trajectories; the others teach the velocity
     from data."""
     trajectories: Positive = 120_000
@@ -148,7 +148,7 @@ class DenoiserParams(Section):
     """Rotary positions in attention, as LightningDiT, besides sines and cosines added to the tokens; dit only."""
     gaussian_rank: Annotated[int, Field(ge=0, le=4096)] = 64
     """Near noise the network corrects the exact denoiser of Gaussian latents, with one Gaussian for each class:
-    directions of each covariance; 0 = no Gaussians."""
+    principal axes of each covariance; 0 = no Gaussians."""
     condition: Literal["all", "class", "text", "none"] = "all"
     """all (class, attributes and captions, as far as there are any) | class | text (captions) | none: what the network
     is conditioned on."""
@@ -214,6 +214,11 @@ class DenoiserParams(Section):
                     f"denoiser.{name} ({value}) must be {expected} with denoiser.objective flow_map; set it so, or "
                     "the objective to flow_matching"
                 )
+        if self.optimizer.batch_size * self.flow_map.fraction < 1:
+            raise ValueError(
+                f"denoiser.flow_map.fraction ({self.flow_map.fraction}) must be at least one example of "
+                f"denoiser.optimizer.batch_size ({self.optimizer.batch_size}); raise one of them"
+            )
         if self.flow_map.guidance_start > self.flow_map.guidance_end:
             raise ValueError(
                 f"denoiser.flow_map.guidance_start ({self.flow_map.guidance_start}) must be at most "

@@ -7,13 +7,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from latentline.core.attributes import CLASS
+from latentline.core.labels import class_names
 from latentline.core.seeds import generator
 from latentline.denoisers.conditioning import Conditioning
-from latentline.denoisers.gaussian_prior import GaussianPrior, most_rows
+from latentline.denoisers.gaussian_prior import GaussianPrior
 from stages.train_denoiser.latents import Latents
 
-_MOST_NUMBERS = 2**25  # of all directions: 128 MiB
+_MOST_NUMBERS = 2**25  # of the axes of all classes: 128 MiB, and as many multiplications for each example
+_LEAST_LENGTH = 512  # that counts for them, since shorter latents come with small networks
+_MOST_ROWS = 8192  # latents that a Gaussian is fitted to
+_MOST_READ = 2**27  # numbers of those latents: 512 MiB
 log = logging.getLogger(__name__)
 
 
@@ -22,14 +25,14 @@ def prior_arguments(
 ) -> dict[str, Any]:
     """Return the argument ``gaussian`` of the denoiser's constructor; none for ``rank`` 0.
 
-    Where the directions of all classes would take more than 128 MiB, there is one Gaussian of all latents.
+    Where the axes of all classes would be too many, there is one Gaussian of all latents.
     """
     if not rank:
         return {}
-    classes = next((len(one.classes) for one in conditioning.attributes if one.name == CLASS), 0)
+    classes = len(class_names(conditioning.attributes))
     length = torch.Size(latent_shape).numel()
-    if classes and (classes + 1) * length * min(rank, length) > _MOST_NUMBERS:
-        log.info("denoiser.gaussian_rank: all %d classes share one Gaussian, since theirs exceed 128 MiB", classes)
+    if classes and (classes + 1) * max(length, _LEAST_LENGTH) * min(rank, length) > _MOST_NUMBERS:
+        log.info("denoiser.gaussian_rank: all %d classes share one Gaussian, since theirs would be too many", classes)
         classes = 0
     return {"gaussian": {"classes": classes, "rank": rank, **process}}
 
@@ -40,13 +43,11 @@ def fit_prior(network: nn.Module, latents: Latents, seed: int) -> None:
     if prior is None:
         return
     order = torch.randperm(len(latents), generator=generator(seed, "train_denoiser", "prior"))
-    most, few = most_rows(prior.mean.shape[1]), 0
+    most = max(1, min(_MOST_ROWS, _MOST_READ // prior.mean.shape[1]))
     prior.fit(prior.classes, latents.z0(order[:most]))
-    if prior.classes:
-        labels = latents.labels.column(CLASS)[order]
-        for label in range(prior.classes):
-            if not prior.fit(label, latents.z0(order[labels == label][:most])):
-                prior.copy_of_all(label)
-                few += 1
+    labels = latents.labels.classes if prior.classes else None
+    if labels is None:
+        return
+    few = sum(not prior.fit(label, latents.z0(order[labels[order] == label][:most])) for label in range(prior.classes))
     if few:
         log.info("denoiser.gaussian_rank: classes with too few images for a Gaussian of their own: %d", few)

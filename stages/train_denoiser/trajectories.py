@@ -1,5 +1,7 @@
 """Trajectories of a trained denoiser, which a flow map learns (:mod:`latentline.diffusion.flow_map`)."""
 
+import math
+
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -12,13 +14,14 @@ from latentline.diffusion.flow_map import TRAJECTORY_TIMES
 from latentline.diffusion.time_grid import time_grid
 from latentline.diffusion.unipc import unipc
 from latentline.runtime.compute import channels_last
+from latentline.runtime.memory import require_memory
 from latentline.runtime.parallel import Ranks
 from latentline.runtime.precision import Precision, inference
-from stages.train_denoiser.latents import Latents
+from stages.train_denoiser.latents import Latents, rows_without_gradients
 from stages.train_denoiser.params import FlowMapParams
 
 _NAME = "train_denoiser/trajectories"  # of their noise
-_BATCH = 500
+_BYTES = 2  # of a float16 number
 
 
 def draw_trajectories(
@@ -37,20 +40,30 @@ def draw_trajectories(
         seed: of the run.
         ranks: the processes that share the work; all return all trajectories.
         precision: of the teacher's products and convolutions.
+
+    Raises:
+        UserError: they do not fit into memory.
     """
     scale = teacher.conditioning.guidance(params.guidance_scale, "denoiser.flow_map.guidance_scale")
     guidance = Guidance(scale, params.guidance_start, params.guidance_end, early=True)
     times = time_grid(params.steps)
-    own, parts = ranks.slice_of(params.trajectories), []
+    own, size = ranks.slice_of(params.trajectories), rows_without_gradients(teacher.latent_shape)
+    kept = (len(TRAJECTORY_TIMES) + 1, *teacher.latent_shape)
+    require_memory(
+        params.trajectories * math.prod(kept) * _BYTES,
+        teacher.device,
+        f"denoiser.flow_map.trajectories ({params.trajectories}) need",
+        "lower it",
+    )
+    drawn = torch.empty(own.stop - own.start, *kept, dtype=torch.float16)
     disable = None if ranks.is_main else True
-    for start in tqdm(range(own.start, own.stop, _BATCH), desc="trajectories", disable=disable, mininterval=1):
-        indices = torch.arange(start, min(start + _BATCH, own.stop))
+    for start in tqdm(range(own.start, own.stop, size), desc="trajectories", disable=disable, mininterval=1):
+        indices = torch.arange(start, min(start + size, own.stop))
         rows = indices % len(latents)
         states: list[Tensor] = []
 
-        def keep(t: float, z: Tensor, states: list[Tensor] = states) -> None:
-            if t in TRAJECTORY_TIMES:
-                states.append(z.half())
+        def keep(_: float, z: Tensor, states: list[Tensor] = states) -> None:
+            states.append(z.half())
 
         tokens = None if latents.tokens is None else latents.tokens[rows]
         noise = channels_last(start_noise(seed, _NAME, indices, teacher.latent_shape).to(teacher.device))
@@ -58,5 +71,7 @@ def draw_trajectories(
             model = conditioned_model(teacher, latents.labels[rows], guidance, tokens)
             unipc(model, noise, times, keep)
             predicted = model.predict_at(noise, 1.0).z0
-        parts.append(torch.stack([*states, predicted.half()], dim=1))  # (B, 4, *latent_shape)
-    return ranks.all_gather(torch.cat(parts), params.trajectories).to(teacher.device)
+        # Half of the steps lead from one of the three times to the next.
+        batch = torch.stack([*states[:: params.steps // 2], predicted.half()], dim=1)  # (B, 4, *latent_shape)
+        drawn[start - own.start : start - own.start + len(batch)] = batch
+    return ranks.all_gather(drawn, params.trajectories).to(teacher.device)

@@ -17,7 +17,10 @@ ANY_CLASS = 2  # index of the Gaussian of all latents
 
 
 def _prior(path: str = "flow", prediction: str = "velocity", rank: int = RANK) -> GaussianPrior:
-    return GaussianPrior(lambda z_t, t, condition, r: torch.zeros_like(z_t), SHAPE, CLASSES, rank, path, prediction)
+    def network(z_t: Tensor, t: Tensor, condition: Condition, r: Tensor | None = None) -> Tensor:
+        return torch.zeros_like(z_t)
+
+    return GaussianPrior(network, SHAPE, CLASSES, rank, path, prediction)
 
 
 def _latents(count: int, seed: int = 0) -> Tensor:
@@ -30,15 +33,19 @@ def _latents(count: int, seed: int = 0) -> Tensor:
 
 
 def _covariance(prior: GaussianPrior, index: int) -> Tensor:
-    directions, rest = prior.directions[index], prior.rest[index]
-    return rest * torch.eye(LENGTH) + directions @ ((prior.variances[index] - rest)[:, None] * directions.T)
+    axes, rest = prior.axes[index], prior.rest[index]
+    return rest * torch.eye(LENGTH) + axes.T @ ((prior.variances[index] - rest)[:, None] * axes)
+
+
+def _fitted(prior: GaussianPrior) -> GaussianPrior:
+    for index in range(CLASSES + 1):
+        assert prior.fit(index, _latents(400, seed=index))
+    return prior
 
 
 @pytest.mark.parametrize(("path", "prediction"), COMBINATIONS)
 def test_it_is_the_conditional_mean_of_gaussian_data(path, prediction):
-    prior = _prior(path, prediction)
-    for index in range(3):
-        assert prior.fit(index, _latents(400, seed=index))
+    prior = _fitted(_prior(path, prediction))
     z_t, t = torch.randn(3, *SHAPE), torch.tensor([0.3, 0.6, 0.9])
     vector = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
     point = PATHS[path](t)
@@ -53,6 +60,45 @@ def test_it_is_the_conditional_mean_of_gaussian_data(path, prediction):
         torch.testing.assert_close(output[row].flatten(), expected[0], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize(("t", "r"), [(1.0, 0.0), (1.0, 0.5), (0.5, 0.0), (0.7, 0.65)])
+def test_its_average_velocity_leads_where_its_velocities_do(t, r):
+    prior, start = _fitted(_prior()), torch.randn(3, *SHAPE)
+    condition = Condition(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]))
+    point, end = (PATHS["flow"](torch.full((3,), time)) for time in (t, r))
+    found = start - (t - r) * prior.closed_form(start, point, condition, end)
+    steps, z = 400, start.double()
+    for now in torch.linspace(t, r, steps + 1, dtype=torch.float64)[:-1]:  # midpoint rule
+        h = (t - r) / steps
+        middle = z - h / 2 * prior.closed_form(z, PATHS["flow"](now.expand(3)), condition)
+        z = z - h * prior.closed_form(middle, PATHS["flow"]((now - h / 2).expand(3)), condition)
+    torch.testing.assert_close(found, z.float(), rtol=1e-3, atol=1e-3)
+
+
+def test_an_interval_follows_the_gaussian_down_to_where_the_network_takes_over():
+    calls = []
+
+    def network(z_t, t, condition, r=None):
+        calls.append((z_t, t, r))
+        return torch.full_like(z_t, 2.0)
+
+    prior = _fitted(GaussianPrior(network, SHAPE, CLASSES, RANK, "flow", "velocity"))
+    t, r = torch.tensor([1.0, 1.0, 0.5, 0.9]), torch.tensor([0.0, 0.5, 0.0, 0.8])
+    start, condition = torch.randn(4, *SHAPE), Condition(torch.eye(CLASSES)[[0, 1, 1, 0]])
+    ends = start - (t - r)[:, None, None, None] * prior(start, t, condition, r)
+    ((z_s, s, passed),) = calls
+    assert s.tolist() == pytest.approx([0.75, 0.75, 0.5, 0.8])
+    assert torch.equal(passed, r)
+    gaussian = prior.closed_form(start, PATHS["flow"](t), condition, PATHS["flow"](s))
+    torch.testing.assert_close(z_s, start - (t - s)[:, None, None, None] * gaussian)
+    torch.testing.assert_close(ends, z_s - 2 * (s - r)[:, None, None, None])
+
+
+def test_the_average_velocity_of_no_interval_is_the_velocity():
+    prior, z_t, t = _fitted(_prior()), torch.randn(3, *SHAPE), torch.tensor([0.0, 0.4, 1.0])
+    condition = Condition(torch.eye(CLASSES)[[0, 1, 1]])
+    torch.testing.assert_close(prior(z_t, t, condition, t), prior(z_t, t, condition))
+
+
 def test_a_fit_finds_mean_and_covariance():
     prior, latents = _prior(), _latents(4000)
     assert prior.fit(0, latents)
@@ -61,23 +107,22 @@ def test_a_fit_finds_mean_and_covariance():
     torch.testing.assert_close(prior.rest[0], torch.tensor([0.04]), rtol=0.1, atol=0)
 
 
-def test_a_fit_of_all_directions_is_the_covariance():
+def test_a_fit_of_all_axes_is_the_covariance():
     prior, latents = _prior(rank=LENGTH), _latents(4000)
     prior.fit(0, latents)
     torch.testing.assert_close(_covariance(prior, 0), latents.flatten(1).T.cov(), rtol=1e-3, atol=1e-3)
 
 
-def test_few_latents_give_fewer_directions_and_a_class_none_of_its_own():
+def test_few_latents_give_fewer_axes_and_a_class_the_gaussian_of_all():
     prior = _prior()
-    assert not prior.fit(0, _latents(4 * RANK - 1))
-    assert not prior.directions.any()
-    for count, directions in ((4 * RANK - 1, RANK - 1), (1, 0)):
+    for count, axes in ((4 * RANK - 1, RANK - 1), (1, 0)):
         assert prior.fit(ANY_CLASS, _latents(count))
-        assert int(prior.directions[ANY_CLASS].any(dim=0).sum()) == directions
+        assert int(prior.axes[ANY_CLASS].any(dim=1).sum()) == axes
         output = prior(torch.randn(2, *SHAPE), torch.tensor([0.0, 1.0]), Condition(torch.zeros(2, CLASSES)))
         assert output.isfinite().all()
-    prior.copy_of_all(0)
-    torch.testing.assert_close(prior.mean[0], prior.mean[ANY_CLASS])
+    assert not prior.fit(0, _latents(4 * RANK - 1, seed=1))
+    for buffer in prior.buffers(recurse=False):
+        assert torch.equal(buffer[0], buffer[ANY_CLASS])
 
 
 def test_a_fit_leaves_the_random_numbers_of_a_training_alone():

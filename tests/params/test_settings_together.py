@@ -88,6 +88,7 @@ TOGETHER: list[tuple[str, dict[str, Any]]] = [  # the setting that is named firs
     ("denoiser.flow_map.guidance_start", {"denoiser.flow_map.guidance_start": -0.1}),
     ("denoiser.flow_map.guidance_end", {"denoiser.flow_map.guidance_end": 1.1}),
     ("denoiser.flow_map.guidance_start", {**FLOW_MAP, "denoiser.flow_map.guidance_start": 0.7}),
+    ("denoiser.flow_map.fraction", {**FLOW_MAP, "denoiser.optimizer.batch_size": 1}),
     ("denoiser.init_from", {"denoiser.objective": "flow_map"}),
     ("denoiser.epochs", {**FLOW_MAP, "denoiser.epochs": 0}),
     ("denoiser.process.path", {**FLOW_MAP, "denoiser.process.path": "vp_cosine", "denoiser.process.prediction": "v"}),

@@ -4,14 +4,19 @@ Near noise every set of latents is denoised as a Gaussian of its mean and covari
 Vastola, arXiv 2412.09726). A small network takes long to learn that. So it is added to the network's output there, with
 one Gaussian for each class.
 
-The covariance is that of probabilistic PCA (Tipping and Bishop, 1999): ``rank`` directions with a variance each, and
-one variance for all others.
+The covariance is that of probabilistic PCA (Tipping and Bishop, 1999): ``rank`` principal axes with a variance each,
+and one variance for all other directions.
+
+The trajectories of the Gaussian have a closed form, too. One evaluation that crosses a long interval
+(:mod:`latentline.diffusion.flow_map`) follows them from noise to t = 0.75, and the network goes on from there. So the
+network need not learn how noise becomes the covariance of the latents.
 """
 
 import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentline.core.condition import Condition
@@ -21,10 +26,9 @@ from latentline.diffusion.process import PATHS
 
 _HALF_SNR = 1 / 9  # at which the Gaussian counts half: t = 0.75 on the straight path
 _SHARPNESS = 1.5
+_CROSSING = 0.75  # where the network takes over from the Gaussian's trajectory; tried 0.6 and 0.85, too
 _LEAST_VARIANCE = 1e-4  # of standardised latents
-_ROWS_PER_DIRECTION = 4  # latents that a direction is estimated from, at least
-_MOST_ROWS = 8192  # latents that a Gaussian is fitted to
-_MOST_NUMBERS = 2**27  # of those latents: 512 MiB
+_ROWS_PER_AXIS = 4  # latents that an axis is estimated from, at least
 
 
 class GaussianPrior(nn.Module):
@@ -34,7 +38,7 @@ class GaussianPrior(nn.Module):
         network: (z_t, t, condition, r) -> prediction, as every denoiser.
         latent_shape: of the latents.
         classes: K, Gaussians of their own; a condition's vector begins with one place for each. 0 = one Gaussian only.
-        rank: directions of each Gaussian.
+        rank: principal axes of each Gaussian.
         path: name of the noise path.
         prediction: what the network predicts.
     """
@@ -49,86 +53,99 @@ class GaussianPrior(nn.Module):
         rank = min(rank, length)
         # The last Gaussian is that of all latents, for the null condition.
         self.mean: Tensor
-        self.directions: Tensor
+        self.axes: Tensor
         self.variances: Tensor
         self.rest: Tensor
         self.register_buffer("mean", torch.zeros(count, length))
-        self.register_buffer("directions", torch.zeros(count, length, rank))
+        self.register_buffer("axes", torch.zeros(count, rank, length))
         self.register_buffer("variances", torch.ones(count, rank))
         self.register_buffer("rest", torch.ones(count, 1))
 
     def forward(self, z_t: Tensor, t: Tensor, condition: Condition, r: Tensor | None = None) -> Tensor:
-        """Predict (B, ...) from z_t (B, ...), t (B,) in [0, 1] and the condition of B examples; r (B,) is as there.
+        """Predict (B, ...) from z_t (B, ...), t (B,) in [0, 1] and the condition of B examples.
 
-        Captions and other attributes reach the network alone.
+        With r (B,), 0 <= r <= t, it predicts average velocities over [r, t]: the Gaussian's down to t = 0.75, and the
+        network's from there. Captions and other attributes reach the network alone.
         """
         point = self.path(t)
         weight = 1 / (1 + (point.snr / _HALF_SNR) ** _SHARPNESS)  # 1 at noise, 0 at data
-        gaussian = self.closed_form(z_t, point, condition).to(z_t.dtype)
-        return torch.addcmul(self.network(z_t, t, condition, r), expand(weight, z_t.ndim).to(z_t.dtype), gaussian)
+        if r is None:
+            gaussian = self.closed_form(z_t, point, condition).to(z_t.dtype)
+            return torch.addcmul(self.network(z_t, t, condition), expand(weight, z_t.ndim).to(z_t.dtype), gaussian)
+        crossing = torch.maximum(r, t.clamp(max=_CROSSING))  # t itself where r = t
+        gaussian = self.closed_form(z_t, point, condition, self.path(crossing)).to(z_t.dtype)
+        crossed = z_t - expand(t - crossing, z_t.ndim).to(z_t.dtype) * gaussian
+        output = self.network(crossed, crossing, condition, r)
+        share = torch.where(r < t, (crossing - r) / (t - r), 1)  # of the interval that the network crosses
+        weight = torch.where(r < t, 1 - share, weight)
+        return expand(share, z_t.ndim).to(z_t.dtype) * output + expand(weight, z_t.ndim).to(z_t.dtype) * gaussian
 
-    def closed_form(self, z_t: Tensor, point: Coefficients, condition: Condition) -> Tensor:
+    def closed_form(
+        self, z_t: Tensor, point: Coefficients, condition: Condition, end: Coefficients | None = None
+    ) -> Tensor:
         """Return the prediction (B, ...) whose z0 is the mean of z0 given z_t, at the coefficients of t (B,).
 
-        Along a direction of variance v that is alpha v / (alpha^2 v + sigma^2) times the distance to the mean.
+        Along an axis of variance v that is alpha v / (alpha^2 v + sigma^2) times the distance to the mean.
+
+        With ``end``, the coefficients of r <= t, it is the average velocity (z_t - z_r) / (t - r). The ODE keeps the
+        distance to the mean in proportion to the deviation s = (alpha^2 v + sigma^2)^(1/2) of z_t.
         """
         classes = condition.vector[:, : self.classes]  # one-hot; zeros = any class
         index = torch.cat([classes, torch.full_like(point.alpha, 0.5).to(classes)[:, None]], dim=1).argmax(dim=1)
         at, dtype = point.expand(2), point.alpha.dtype  # a network that is cast to fewer bits has rounded Gaussians
-        mean, directions = self.mean[index].to(dtype), self.directions[index].to(dtype)  # (B, D), (B, D, rank)
-        variances, rest = self.variances[index].to(dtype), self.rest[index].to(dtype)  # (B, rank), (B, 1)
+        mean, variances, rest = (buffer[index].to(dtype) for buffer in (self.mean, self.variances, self.rest))
         distance = z_t.flatten(1).to(dtype) - at.alpha * mean  # (B, D)
-        along = (distance[:, None] @ directions)[:, 0]  # (B, rank)
 
         def factor(variance: Tensor) -> Tensor:
             total = at.alpha.square() * variance + at.sigma.square()
-            return training_target(self.prediction, at.alpha * variance / total, at.sigma / total, point)
+            if end is None:
+                return training_target(self.prediction, at.alpha * variance / total, at.sigma / total, point)
+            after = end.expand(2)
+            deviation, later = total.sqrt(), (after.alpha.square() * variance + after.sigma.square()).sqrt()
+            # (1 - later / deviation) / (t - r) on the straight path, written so that nothing divides by t - r
+            change = at.sigma + after.sigma - (at.alpha + after.alpha) * variance
+            return change / (deviation * (deviation + later))
 
         of_rest = factor(rest)  # (B, 1)
-        corrected = (directions @ ((factor(variances) - of_rest) * along)[..., None])[..., 0]  # (B, D)
+        # The axes of all Gaussians at once, since each example's own would be B copies of (rank, D).
+        axes = self.axes.flatten(0, 1).to(dtype)
+        own = F.one_hot(index, self.classes + 1)[..., None].to(dtype)  # (B, K + 1, 1)
+        along = ((distance @ axes.T).unflatten(1, self.axes.shape[:2]) * own).sum(dim=1)  # (B, rank)
+        corrected = (own * ((factor(variances) - of_rest) * along)[:, None]).flatten(1) @ axes  # (B, D)
         of_mean = training_target(self.prediction, mean, torch.zeros_like(mean), point)
         return (of_mean + of_rest * distance + corrected).reshape(z_t.shape)
 
     @torch.no_grad()
     def fit(self, index: int, latents: Tensor) -> bool:
-        """Fit one Gaussian to the first 8,192 of standardised latents (N, ...). Return whether they suffice.
+        """Fit one Gaussian to standardised latents (N, ...). Return whether they suffice.
 
-        A class needs at least four for each direction. The last Gaussian, that of all latents, has fewer directions
-        where there are fewer latents.
+        The last Gaussian, that of all latents, comes first. It has fewer axes where there are fewer latents than four
+        for each. A class with fewer gets the Gaussian of all.
         """
-        length, rank = self.directions.shape[1:]
-        rows = latents[: most_rows(length)].flatten(1).float().cpu()  # no GPU draws other numbers then
-        if index < self.classes and len(rows) < _ROWS_PER_DIRECTION * rank:
+        rank, length = self.axes.shape[1:]
+        if index < self.classes and len(latents) < _ROWS_PER_AXIS * rank:
+            for buffer in (self.mean, self.axes, self.variances, self.rest):
+                buffer[index] = buffer[self.classes]
             return False
-        used = min(rank, len(rows) // _ROWS_PER_DIRECTION)
+        used = min(rank, len(latents) // _ROWS_PER_AXIS)
+        rows = latents.flatten(1).float().cpu()  # no GPU draws other numbers then
         mean = rows.mean(dim=0)
         centred = rows - mean
         total = centred.square().sum() / max(1, len(rows) - 1)
-        variances, directions = _principal(centred, used)
+        variances, axes = _principal(centred, used)
         rest = ((total - variances.sum()) / max(1, length - used)).clamp(min=_LEAST_VARIANCE)
         self.mean[index], self.rest[index] = mean, rest
-        self.variances[index], self.directions[index] = rest, 0
+        self.variances[index], self.axes[index] = rest, 0
         self.variances[index, :used] = variances.clamp(min=_LEAST_VARIANCE)
-        self.directions[index, :, :used] = directions
+        self.axes[index, :used] = axes
         return True
-
-    @torch.no_grad()
-    def copy_of_all(self, index: int) -> None:
-        """Give the class ``index`` the Gaussian of all latents."""
-        for buffer in (self.mean, self.directions, self.variances, self.rest):
-            buffer[index] = buffer[self.classes]
-
-
-def most_rows(length: int) -> int:
-    """Return how many latents of ``length`` numbers a Gaussian is fitted to, at most."""
-    return max(1, min(_MOST_ROWS, _MOST_NUMBERS // length))
 
 
 def _principal(centred: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """Return the largest variances (rank,) of rows (N, D) around 0 and their directions (D, rank)."""
+    """Return the largest variances (rank,) of rows (N, D) around 0 and their axes (rank, D)."""
     if not rank:
-        return centred.new_zeros(0), centred.new_zeros(centred.shape[1], 0)
+        return centred.new_zeros(0), centred.new_zeros(0, centred.shape[1])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # of the random subspace that torch begins with
-        _, singular, directions = torch.svd_lowrank(centred, min(2 * rank, *centred.shape), niter=4)
-    return singular[:rank].square() / max(1, len(centred) - 1), directions[:, :rank]
+        _, singular, axes = torch.svd_lowrank(centred, min(2 * rank, *centred.shape), niter=4)
+    return singular[:rank].square() / max(1, len(centred) - 1), axes[:, :rank].T

@@ -16,6 +16,7 @@ from latentline.core.interrupt import InterruptedRunError
 from latentline.core.paths import DENOISER
 from latentline.core.seeds import start_noise
 from latentline.denoisers.load import load_denoiser
+from latentline.diffusion.time_grid import time_grid
 from latentline.latents.cache import read_latents, read_stats
 from latentline.runtime.checkpoint import load_checkpoint
 from stages.download import __main__ as download
@@ -130,7 +131,7 @@ def test_training_brings_one_evaluation_near_the_end_of_the_trajectories(run, dr
 
 def test_trajectories_do_not_depend_on_batches_and_there_are_as_many_as_asked_for(run, drawn, monkeypatch):
     run()
-    monkeypatch.setattr(trajectories, "_BATCH", 7)
+    monkeypatch.setattr(trajectories, "rows_without_gradients", lambda shape: 7)
     run(**{"denoiser.flow_map.trajectories": 10})
     assert drawn[0].shape == (TRAJECTORIES, 4, 1, 8, 8)
     assert len(read_latents("train").labels) < TRAJECTORIES
@@ -139,6 +140,13 @@ def test_trajectories_do_not_depend_on_batches_and_there_are_as_many_as_asked_fo
     torch.testing.assert_close(drawn[1], drawn[0][:10], atol=2e-3, rtol=2e-3)
     noise = start_noise(0, "train_denoiser/trajectories", torch.arange(10), (1, 8, 8))
     torch.testing.assert_close(drawn[1][:, 0], noise.half())
+
+
+def test_the_middle_state_is_that_after_half_of_the_steps_though_no_time_is_exactly_one_half(run, drawn):
+    assert 0.5 not in time_grid(98).tolist()
+    for steps in (98, 100):
+        run(**{"denoiser.flow_map.trajectories": 3, "denoiser.flow_map.steps": steps})
+    torch.testing.assert_close(drawn[0], drawn[1], atol=0.1, rtol=0)  # guided from another time, too
 
 
 @pytest.mark.slow
