@@ -51,4 +51,16 @@ def test_two_runs_share_the_axes_and_the_second_is_dashed():
 
 def test_long_lines_are_thinned():
     (chart,) = _charts("x,y\n" + "".join(f"{x},{x}\n" for x in range(5000)))
-    assert 300 < len(chart.lines[0].points) <= 400
+    points = chart.lines[0].points
+    assert 300 < len(points) <= 400
+    assert (points[0].x, points[-1].x) == (0, 4999)
+
+
+def test_columns_that_only_one_run_has_are_drawn_as_its_own():
+    loss, other = _charts("x,loss\n0,0\n1,1\n", "x,loss,psnr\n0,0,3\n1,1,4\n")
+    assert [line.dashed for line in loss.lines] == [False, True]
+    ((name, dashed),) = [(line.name, line.dashed) for line in other.lines]
+    assert dashed
+    assert "psnr" in name
+    (only_base,) = _charts("", "x,y\n0,0\n1,1\n")
+    assert [line.dashed for line in only_base.lines] == [True]

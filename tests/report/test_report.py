@@ -106,6 +106,8 @@ def test_a_run_beside_another(run, page_of):
         "metrics/evaluate.json": json.dumps(metrics | {"fd": metrics["fd"] + 1}).encode(),
         "params.yaml": run.files["params.yaml"].replace(b"\nseed: 0", b"\nseed: 7"),
         "fig/sample/grid.png": b"other",
+        "metrics/timing.json": b'{"older_stage": {"seconds": 7}}',
+        "metrics/older.json": b'{"older_score": 3}',
     }
     lacking = {path: content for path, content in run.files.items() if path != "fig/latents/channels.png"}
     elements = page_of(run, replace(run, name="earlier", files=lacking | changed))
@@ -118,6 +120,8 @@ def test_a_run_beside_another(run, page_of):
     assert "fig/sample/trajectory.png" in pictures  # once, since both have the same
     text = " ".join(elements.text.split())
     assert "1 setting differs from earlier" in text
+    assert "older_stage" in text
+    assert "older_score" in text
     assert "-1 lower" in text  # the change of fd, and which way is better
     assert "channels: earlier has none" in text
     dashed = [line for line in elements.named("polyline") if "stroke-dasharray" in line]

@@ -69,12 +69,13 @@ class Chart:
 def charts_of(runs: list[Run], path: str) -> list[Chart]:
     """Return the charts of the table at ``path``, which not every run needs to have; none if it is not of numbers."""
     tables = [_columns(run.files[path]) if path in run.files else {} for run in runs]
-    names = list(tables[0])
+    names = list(dict.fromkeys(name for table in tables for name in table))
     families = groupby(sorted(names[1:], key=lambda name: (_first(names, name), names.index(name))), key=_family)
     stage, title = Path(path).parent.name.replace("_", " "), Path(path).stem.replace("_", " ")
     return [
         _chart(
             f"{stage}: {family}" if family.startswith(title) else f"{stage}: {title}, {family}",
+            names[0],
             family_names,
             tables,
             runs,
@@ -84,13 +85,14 @@ def charts_of(runs: list[Run], path: str) -> list[Chart]:
     ]
 
 
-def _chart(title: str, names: list[str], tables: list[dict[str, list[float]]], runs: list[Run]) -> Chart:
-    x_name = next(iter(tables[0]))
+def _chart(title: str, x_name: str, names: list[str], tables: list[dict[str, list[float]]], runs: list[Run]) -> Chart:
     series = []  # name, colour, dashed, x and y
     for number, (table, run) in enumerate(zip(tables, runs, strict=True)):
         for index, name in enumerate(names):
             rows = [(x, y) for x, y in zip(table.get(x_name, []), table.get(name, []), strict=False) if _finite(x, y)]
-            rows = rows[:: math.ceil(len(rows) / _POINTS) or 1]
+            if not rows:
+                continue
+            rows = [*rows[: -1 : math.ceil(len(rows) / _POINTS)], rows[-1]]  # with the last, which is the result
             text = name.replace("_", " ") + (f" ({run.name})" if len(runs) > 1 else "")
             series.append((text, _colour(index, len(names)), number > 0, rows))
     drawn = [row for *_, rows in series for row in rows]

@@ -53,12 +53,12 @@ def report_page(runs: list[Run], root: Path) -> str:
             from_base=differences(settings, run.settings_text) if len(runs) > 1 else [],
             samples=pictures.pop("sample", []),
             pictures=pictures,
-            charts=[
-                chart for path in tables for chart in charts_of([each for each in runs if path in each.files], path)
-            ],
+            charts=[chart for path in tables for chart in charts_of(runs, path)],
             size=(WIDTH, HEIGHT),
             timing=_timing(runs),
-            numbers={file: all_numbers(runs, file) for file in run.metrics},
+            numbers={
+                file: all_numbers(runs, file) for file in dict.fromkeys(file for each in runs for file in each.metrics)
+            },
             versions=versions(),
         )
     )
@@ -132,11 +132,11 @@ def _data_uri(run: Run, path: str) -> str | None:
 
 
 def _timing(runs: list[Run]) -> dict[str, tuple[float | None, ...]]:
-    """Return the seconds of each stage in every run, the longest first."""
+    """Return the seconds of each stage in every run, None where it has none; the longest first."""
     seconds = [dict(_seconds(run)) for run in runs]
+    longest = {stage: max(each.get(stage, 0.0) for each in seconds) for run in seconds for stage in run}
     return {
-        stage: tuple(each.get(stage) for each in seconds)
-        for stage in sorted(seconds[0], key=seconds[0].__getitem__)[::-1]
+        stage: tuple(each.get(stage) for each in seconds) for stage in sorted(longest, key=longest.__getitem__)[::-1]
     }
 
 

@@ -102,5 +102,8 @@ def _json(path: str, content: bytes) -> Any:
 
 
 def _git(*arguments: str) -> bytes:
-    """Return the output of a git command, empty where it fails: the folder may be outside git."""
-    return subprocess.run(["git", *arguments], capture_output=True, check=False).stdout
+    """Return the output of a git command, empty where it fails: the folder may be outside git, or git not installed."""
+    try:
+        return subprocess.run(["git", *arguments], capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return b""

@@ -105,6 +105,8 @@ class LatentlinePipeline(DiffusionPipeline):  # type: ignore[misc]
         count = num_images if latents is None else len(latents)
         if count is not None:
             require_integer("num_images", count, 1)
+        if num_images not in (None, count):
+            raise UserError(f"num_images ({num_images}) must be {count}, the number of latents; leave it out")
         denoiser = self._trained()
         chosen, shape = _condition_of(denoiser.conditioning, values, count), denoiser.latent_shape
         indices = torch.arange(chosen.size)

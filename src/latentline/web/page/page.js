@@ -116,7 +116,7 @@ function showCommand(settings, count) {
 async function draw() {
   const number = ++drawing, count = $("count").valueAsNumber;
   const settings = {
-    seed: $("seed").value, chosen: choices(), steps: Number($("steps").value), scale: Number($("scale").value),
+    seed: String($("seed").valueAsNumber), chosen: choices(), steps: Number($("steps").value), scale: Number($("scale").value),
   };
   const all = Array.from({ length: count }, (_, index) => index);
   const labels = pipeline.attributes.find(({ name }) => name === "label")?.classes;
