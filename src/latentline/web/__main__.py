@@ -114,7 +114,10 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if not targets:
-        print("the page has no sliders for edits; `dvc repro train_latent_classifiers` trains their directions")
+        print(
+            "the page has no sliders for edits, which need latent classifiers or cached latents with labels; "
+            "`dvc repro train_latent_classifiers` makes both"
+        )
     print(f"wrote {folder}; open it by `python -m http.server --directory {folder}`")
     return 0
 
