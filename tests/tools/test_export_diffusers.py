@@ -110,6 +110,7 @@ CASES = {
 CLIP = {"clip": Case("dit", "ae", VELOCITY, {"prompts": PROMPTS}, conditional=False, captions="clip")}
 REFUSED = [
     ("vae", {"num_images": 3, "condition": {"label": [0, 1], "wide": 1, "level": 2}}, "num_images (3) must be 2"),
+    ("vae", {"num_images": 3, "latents": [[0.0], [0.0]]}, "num_images (3) must be 2, the number of latents"),
     ("vae", {"num_images": 0}, "num_images (0) must be an integer and at least 1"),
     ("vae", {"condition": {"label": "hat", "wide": 1, "level": 2}}, "condition label (['hat']) must be from boot, bag"),
     ("vae", {"condition": {"label": "bag"}}, "condition (label) must name label, wide, level"),
