@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from dataclasses import replace
 
 from tqdm import tqdm
 
@@ -12,12 +13,14 @@ from latentline.core.stage import run_stage
 from latentline.core.timing import record_timing
 from latentline.data.samples import write_samples
 from latentline.denoisers.build import graph_modules
+from latentline.latents.cache import read_labels
 from latentline.runtime.compile import compiled, require_compiler
 from latentline.runtime.compute import peak_memory_mib
 from latentline.runtime.resumable_map import resumable_map
 from latentline.runtime.resume import ResumeFile
 from latentline.runtime.start import start
 from stages.sample.draw import STAGE, draw_images, load_image_sampler
+from stages.sample.moments import measure_moments
 from stages.sample.params import SampleParams
 from stages.sample.report import write_report
 
@@ -37,16 +40,15 @@ def main() -> None:
         inputs["labels"] = sha256_bytes(sampler.labels.values.numpy().tobytes())
     identity = {"settings": params.model_dump(exclude={"figures"}), "inputs": inputs}
     state = ResumeFile(STAGE, identity, computed_by=["stages.sample.draw"])
-    started = time.monotonic()
     networks = [network for network in (sampler.denoiser.network, sampler.denoiser.guide) if network is not None]
     graphs = [*itertools.chain(*map(graph_modules, networks)), *sampler.autoencoder.network.children()]
-    with (
-        resumable_map(state, compute.save_every_seconds, ranks) as chunks,
-        compiled(compute.compile, device, graphs),
-    ):
-        batches = -(-params.count // params.batch_size)
-        drawn = tqdm(draw_images(sampler, params.batch_size, chunks), total=batches, desc=STAGE, disable=None)
-        write_samples(GENERATED, drawn, labels, autoencoder, prompts=prompts)
+    with compiled(compute.compile, device, graphs):
+        moments = measure_moments(sampler.draw, sampler.denoiser, read_labels(sampler.stats.schema), params, ranks)
+        sampler, started = replace(sampler, moments=moments), time.monotonic()
+        with resumable_map(state, compute.save_every_seconds, ranks) as chunks:
+            batches = -(-params.count // params.batch_size)
+            drawn = tqdm(draw_images(sampler, params.batch_size, chunks), total=batches, desc=STAGE, disable=None)
+            write_samples(GENERATED, drawn, labels, autoencoder, prompts=prompts)
     seconds = time.monotonic() - started
     drawn_now = min(chunks.computed * params.batch_size, params.count)
     record_timing(STAGE, images_per_second=drawn_now / seconds, peak_device_memory_mib=peak_memory_mib(device))

@@ -20,6 +20,7 @@ from latentline.latents.cache import LatentStats, read_labels, read_stats
 from latentline.runtime.precision import Precision, inference
 from latentline.runtime.resumable_map import Chunk, ResumableMap
 from latentline.samplers.settings import SamplingSettings
+from stages.sample.moments import ClassMoments
 from stages.sample.params import SampleParams
 from stages.sample.prompts import read_prompts
 
@@ -40,6 +41,7 @@ class ImageSampler:
     precision: Precision = "float32"
     prompts: Tensor | None = None  # tokens (P, L) of captions that samples have in turn; None = no captions
     classes_in_turn: bool = True  # False = each sample has the class of the image whose caption it has
+    moments: ClassMoments | None = None  # which the latents get; None = they stay as they are drawn
 
     def tokens(self, indices: Tensor) -> Tensor | None:
         """Return the tokens (B, L) of the captions of samples ``indices`` (B,); None = no captions."""
@@ -57,8 +59,24 @@ class ImageSampler:
             UserError: one is NaN or infinite.
         """
         labels, tokens = self.labels[indices], self.tokens(indices)
+        z0 = self.draw(STAGE, indices, labels, callback, tokens)
+        return z0 if self.moments is None else self.moments(z0, labels)
+
+    def draw(
+        self,
+        name: str,
+        indices: Tensor,
+        labels: LabelTable,
+        callback: Callback | None = None,
+        tokens: Tensor | None = None,
+    ) -> Tensor:
+        """Draw latents as :meth:`latents` does, of B images of the series ``name``, without the moments.
+
+        Raises:
+            UserError: one is NaN or infinite.
+        """
         with inference(self.denoiser.device, self.precision, "sample.precision"):
-            z0 = draw_latents(self.denoiser, self.config, self.seed, STAGE, indices, labels, callback, tokens)
+            z0 = draw_latents(self.denoiser, self.config, self.seed, name, indices, labels, callback, tokens)
         return require_finite(z0, self.setting, "lower it, or train the denoiser with a lower denoiser.optimizer.lr")
 
     def images(self, indices: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from latentline.core.params import NO_PROMPTS, Positive, Scale, Section, Steps
+from latentline.core.params import LARGEST_INTEGER, NO_PROMPTS, Positive, Scale, Section, Steps
 from latentline.runtime.precision import Precision
 
 
@@ -39,7 +39,7 @@ class SampleParams(Section):
     """Factor of the standard deviation of that noise; ddpm only."""
     diffusion: Scale = 0.5
     """Noise level divided by t; flow_sde only."""
-    guidance_scale: Scale = 2.4
+    guidance_scale: Scale = 2.8
     """Scale of classifier-free guidance; 1 = off."""
     guidance_start: Annotated[float, Field(ge=0, le=1)] = 0.15
     """Smallest t with guidance."""
@@ -52,6 +52,9 @@ class SampleParams(Section):
     """Rescale guided outputs to the standard deviation of unguided ones: from 0 (off) to 1 (fully)."""
     count: Positive = 10000
     """Images to draw, classes and prompts in turn."""
+    moment_samples: Annotated[int, Field(ge=0, le=LARGEST_INTEGER)] = 10000
+    """Samples drawn first, with other noise: then each class of samples gets the mean and the covariance of its
+    training latents; 0 = off. See docs/diffusion.md."""
     prompts: list[Annotated[str, Field(min_length=1)]] = Field(default=[])
     """Captions to draw, such as [a red square, a blue circle]; [] = those of prompts_file, else of the test images."""
     prompts_file: Annotated[str, Field(min_length=1)] = NO_PROMPTS

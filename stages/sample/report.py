@@ -60,8 +60,8 @@ def _settings(params: SampleParams, sampler: ImageSampler) -> str:
         early = sampler.denoiser.guide_for(guidance) is not None
         guided = f", guidance scale {guidance.scale:g} for {guidance.start:g} <= t <= {guidance.end:g}"
         guided += ", away from an early denoiser" if early else ""
-    steps = len(sampler.config.times) - 1
-    return f"Sampler {params.sampler}, {steps} step{'' if steps == 1 else 's'}{guided}."
+    steps, matched = len(sampler.config.times) - 1, "" if sampler.moments is None else ", moments matched"
+    return f"Sampler {params.sampler}, {steps} step{'' if steps == 1 else 's'}{guided}{matched}."
 
 
 def _row_names(sampler: ImageSampler, prompts: Sequence[str], num_rows: int) -> list[str]:
@@ -107,6 +107,7 @@ def draw_trajectories(sampler: ImageSampler, count: int) -> tuple[Tensor, list[f
     denoiser, autoencoder, indices = sampler.denoiser, sampler.autoencoder, torch.arange(count)
     states: list[tuple[float, Tensor]] = []
     z0 = sampler.latents(indices, callback=lambda t, z: states.append((t, z)))
+    states[-1] = states[-1][0], z0  # with the moments of the training latents
     noise = start_noise(sampler.seed, STAGE, indices, denoiser.latent_shape).to(z0)
     labels, config = sampler.labels[indices], sampler.config
     model = conditioned_model(denoiser, labels, config.guidance, sampler.tokens(indices), config.negative)

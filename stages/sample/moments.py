@@ -1,0 +1,104 @@
+"""Give samples the moments of the training latents (:mod:`latentline.denoisers.moment_matching`)."""
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from latentline.core.labels import LabelTable
+from latentline.denoisers.conditioning import labels_for_samples
+from latentline.denoisers.gaussian_prior import GaussianPrior
+from latentline.denoisers.load import Denoiser
+from latentline.denoisers.moment_matching import MomentMap, match_moments
+from latentline.runtime.memory import require_memory
+from latentline.runtime.parallel import Ranks
+from stages.sample.params import SampleParams
+
+_NAME = "sample/moments"  # of the noise
+_LEAST = 100  # samples that moments are measured on
+Draw = Callable[[str, Tensor, LabelTable], Tensor]
+"""Name of a series of samples, indices (B,), their labels -> standardised latents (B, ...)."""
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ClassMoments:
+    """The map of each class, on the denoiser's device; None = its samples stay as they are.
+
+    One map serves all samples where the denoiser has no classes.
+    """
+
+    maps: list[MomentMap | None]
+
+    def __call__(self, z0: Tensor, labels: LabelTable) -> Tensor:
+        """Map latents (B, ...) of samples with these labels."""
+        if len(self.maps) == 1 and self.maps[0] is not None:
+            return self.maps[0](z0)
+        classes, mapped = labels.values[:, 0].long(), z0.clone()
+        for label in classes.unique().tolist():
+            if (moment_map := self.maps[label]) is not None:
+                rows = (classes == label).nonzero()[:, 0].to(z0.device)
+                mapped[rows] = moment_map(z0[rows]).to(z0.dtype)
+        return mapped
+
+
+def measure_moments(
+    draw: Draw, denoiser: Denoiser, training: LabelTable, params: SampleParams, ranks: Ranks
+) -> ClassMoments | None:
+    """Draw ``params.moment_samples`` samples with noise of their own; return their maps, or None where there are none.
+
+    Args:
+        draw: returns latents.
+        denoiser: that they are drawn with.
+        training: labels of the training images.
+        params: of the section.
+        ranks: the processes that share the work.
+
+    Raises:
+        UserError: they do not fit into memory.
+    """
+    count = params.moment_samples
+    if not count:
+        return None
+    prior = next((module for module in denoiser.network.modules() if isinstance(module, GaussianPrior)), None)
+    if prior is None or denoiser.conditioning.tokenizer is not None:
+        reason = "denoiser.gaussian_rank is 0" if prior is None else "prompts differ from the captions of training"
+        log.info("sample.moment_samples (%d) is not used: %s", count, reason)
+        return None
+    needed = 4 * count * math.prod(denoiser.latent_shape)
+    require_memory(needed, denoiser.device, f"sample.moment_samples ({count}) need", "lower it")
+    labels = labels_for_samples(training, count)
+    groups = _groups(prior, labels.select(denoiser.conditioning.names).classes, count)
+    if few := groups.count(None):
+        message = "sample.moment_samples (%d): classes with fewer than %d samples, or too few images, not corrected: %d"
+        log.info(message, count, _LEAST, few)
+    if few == len(groups):  # or all classes share one Gaussian
+        return None
+    own = ranks.slice_of(count)
+    batches = torch.arange(own.start, own.stop).split(params.batch_size)
+    bar = tqdm(batches, desc="moments", disable=None if ranks.is_main else True, mininterval=1)
+    drawn = torch.cat([draw(_NAME, indices, labels[indices]).float() for indices in bar])
+    z0 = ranks.all_gather(drawn, count)
+    maps = [
+        None if rows is None else match_moments(z0[rows], prior, index).to(denoiser.device)
+        for index, rows in enumerate(groups)
+    ]
+    return ClassMoments(maps)
+
+
+def _groups(prior: GaussianPrior, classes: Tensor | None, count: int) -> list[Tensor | None]:
+    """Return the rows of the samples of each Gaussian; None = too few, or no Gaussian of its own.
+
+    Samples have the classes (N,) in turn, whatever the images' share. So those of all classes together are not compared
+    with the latents of all.
+    """
+    if classes is None:
+        return [torch.arange(count) if count >= _LEAST else None]
+    rows = [(classes == label).nonzero()[:, 0] for label in range(prior.classes)]
+    of_all = prior.mean[prior.classes]
+    own = [not torch.equal(mean, of_all) for mean in prior.mean[: prior.classes]]
+    return [here if len(here) >= _LEAST and fitted else None for here, fitted in zip(rows, own, strict=True)]

@@ -1,0 +1,172 @@
+"""Stage ``sample`` gives each class of samples the moments of its training latents, and says where it does not."""
+
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from latentline.core.errors import UserError
+from latentline.core.labels import LabelTable
+from latentline.denoisers.gaussian_prior import GaussianPrior
+from latentline.latents.cache import read_latents
+from latentline.runtime.parallel import SINGLE_PROCESS
+from stages.sample import draw, moments
+from stages.sample.params import SampleParams
+from support.small_kinds import SmallRun
+
+CPU = torch.device("cpu")
+COUNT = 300
+KINDS = ("identity_unet", "no_labels")
+pytestmark = pytest.mark.usefixtures("machine")
+Sampler = Callable[[str], draw.ImageSampler]
+
+
+@pytest.fixture(scope="module")
+def runs(small_runs, tmp_path_factory: pytest.TempPathFactory) -> dict[str, SmallRun]:
+    """Return runs with and without classes, whose few images suffice for the Gaussian of each class."""
+    copies = {kind: small_runs(kind).copy(tmp_path_factory.mktemp("moments") / kind) for kind in KINDS}
+    for copy in copies.values():
+        copy.run("train_denoiser", **{"denoiser.gaussian_rank": 2})
+    return copies
+
+
+@pytest.fixture
+def sampler(runs, monkeypatch: pytest.MonkeyPatch) -> Sampler:
+    """Return a function from the kind of a run to its sampler, in its folder."""
+
+    def load(kind: str) -> draw.ImageSampler:
+        monkeypatch.chdir(runs[kind].folder)
+        return draw.load_image_sampler(SampleParams(count=40, steps=2), 0, CPU)
+
+    return load
+
+
+@pytest.fixture
+def few_suffice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let few samples suffice."""
+    monkeypatch.setattr(moments, "_LEAST", 5)
+
+
+def _measured(sampler: draw.ImageSampler, **settings: object) -> moments.ClassMoments | None:
+    params = SampleParams(**{"moment_samples": COUNT, **settings})
+    return moments.measure_moments(sampler.draw, sampler.denoiser, _training(sampler)[1], params, SINGLE_PROCESS)
+
+
+def _training(sampler: draw.ImageSampler) -> tuple[Tensor, LabelTable]:
+    split = read_latents("train")
+    return sampler.stats.normalizer.standardise(split.latents[:]), split.labels
+
+
+def test_samples_of_other_noise_come_nearer_to_each_class_of_the_latents(sampler, few_suffice) -> None:
+    own = sampler("identity_unet")
+    matched = replace(own, moments=_measured(own))
+    latents, labels = _training(own)
+    indices = torch.arange(len(own.labels))
+    plain, mapped, drawn = own.latents(indices), matched.latents(indices), own.labels.values[:, 0]
+    for label in range(len(own.stats.classes)):
+        wanted = latents[labels.values[:, 0] == label].mean(dim=0)
+        before, after = (z0[drawn == label].mean(dim=0).sub(wanted).norm() for z0 in (plain, mapped))
+        assert after < before
+
+
+def test_samples_that_moments_are_measured_on_get_exactly_those_of_their_class(sampler, few_suffice) -> None:
+    own = sampler("identity_unet")
+    measured = _measured(own, batch_size=70)
+    labels = draw.labels_for_samples(_training(own)[1], COUNT)
+    drawn = own.draw("sample/moments", torch.arange(COUNT), labels)
+    mapped = measured(drawn, labels).flatten(1)
+    prior = next(module for module in own.denoiser.network.modules() if isinstance(module, GaussianPrior))
+    for label in range(len(own.stats.classes)):
+        rows = mapped[labels.values[:, 0] == label]
+        torch.testing.assert_close(rows.mean(dim=0), prior.mean[label], atol=1e-4, rtol=0)
+
+
+def test_one_map_serves_a_denoiser_without_classes(sampler, few_suffice) -> None:
+    own = sampler("no_labels")
+    measured = _measured(own)
+    latents, _ = _training(own)
+    drawn = own.draw("sample/moments", torch.arange(COUNT), draw.labels_for_samples(_training(own)[1], COUNT))
+    mapped = measured(drawn, own.labels)
+    torch.testing.assert_close(mapped.mean(dim=0), latents.mean(dim=0), atol=1e-3, rtol=0)
+
+
+def test_a_sample_depends_on_its_index_and_not_on_the_count(sampler, few_suffice) -> None:
+    own = sampler("identity_unet")
+    matched = replace(own, moments=_measured(own))
+    every, some = matched.latents(torch.arange(40)), matched.latents(torch.tensor([3, 17]))
+    torch.testing.assert_close(every[[3, 17]], some, atol=1e-4, rtol=0)
+
+
+def test_too_few_samples_of_a_class_leave_it_alone_and_are_counted(sampler, caplog) -> None:
+    caplog.set_level(logging.INFO)
+    own = sampler("identity_unet")
+    classes = len(own.stats.classes)
+    assert _measured(own, moment_samples=99 * classes) is None
+    message = f"sample.moment_samples ({99 * classes}): classes with fewer than 100 samples, or too few images"
+    assert f"{message}, not corrected: {classes}" in caplog.text
+
+
+def test_too_few_images_of_a_class_leave_it_alone_and_are_counted(sampler, few_suffice, caplog) -> None:
+    caplog.set_level(logging.INFO)
+    own = sampler("identity_unet")
+    prior = next(module for module in own.denoiser.network.modules() if isinstance(module, GaussianPrior))
+    prior.fit(0, torch.zeros(1, *own.denoiser.latent_shape))
+    measured = _measured(own)
+    assert [moment_map is None for moment_map in measured.maps] == [True] + [False] * (len(own.stats.classes) - 1)
+    assert "too few images, not corrected: 1" in caplog.text
+    z0 = own.latents(torch.arange(40))
+    mapped, first = measured(z0, own.labels), own.labels.values[:, 0] == 0
+    assert torch.equal(mapped[first], z0[first])
+    assert not torch.isclose(mapped[~first], z0[~first]).all()
+
+
+def test_a_denoiser_without_gaussians_is_left_alone_with_a_line(small_runs, monkeypatch, caplog) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.chdir(small_runs("identity_unet").folder)
+    own = draw.load_image_sampler(SampleParams(count=4, steps=2), 0, CPU)
+    prior = next(module for module in own.denoiser.network.modules() if isinstance(module, GaussianPrior))
+    own = replace(own, denoiser=replace(own.denoiser, network=prior.network))
+    assert _measured(own) is None
+    assert f"sample.moment_samples ({COUNT}) is not used: denoiser.gaussian_rank is 0" in caplog.text
+
+
+def test_zero_draws_nothing(sampler) -> None:
+    own = sampler("identity_unet")
+
+    def never(*_: object) -> Tensor:
+        pytest.fail("a sample was drawn")
+
+    params = SampleParams(moment_samples=0)
+    assert moments.measure_moments(never, own.denoiser, own.labels, params, SINGLE_PROCESS) is None
+
+
+def test_captions_are_left_alone_with_a_line(captioned, monkeypatch, caplog) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.chdir(captioned.folder)
+    own = draw.load_image_sampler(SampleParams(count=4, steps=2), 0, CPU)
+    assert _measured(own) is None
+    assert f"sample.moment_samples ({COUNT}) is not used: prompts differ from the captions of training" in caplog.text
+
+
+def test_more_samples_than_memory_holds_are_refused(sampler, few_suffice) -> None:
+    own = sampler("identity_unet")
+    message = r"^sample\.moment_samples \(1000000000\) need .* GiB of memory; .*; lower it$"
+    with pytest.raises(UserError, match=message):
+        _measured(own, moment_samples=10**9)
+
+
+def test_the_stage_writes_matched_samples(runs, few_suffice, tmp_path: Path) -> None:
+    run = runs["identity_unet"].copy(tmp_path / "run")
+    shutil.rmtree(run.folder / "data" / "generated")
+    run.run("sample", **{"sample.moment_samples": 0})
+    plain = run.samples()["images"]
+    run.run("sample", **{"sample.moment_samples": COUNT})
+    matched = run.samples()["images"]
+    run.run("sample", **{"sample.moment_samples": COUNT, "sample.count": 7, "sample.batch_size": 3})
+    assert (plain.int() - matched.int()).abs().max() > 8
+    assert (run.samples()["images"].int() - matched[:7].int()).abs().max() <= 1  # rounding
