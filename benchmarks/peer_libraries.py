@@ -20,6 +20,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,12 @@ from torch.optim.swa_utils import AveragedModel
 
 from latentline.core.attributes import CLASS
 from latentline.core.load_params import PARAMS_FILE, read_params, validate
+from latentline.latents.cache import read_labels
+from latentline.runtime.parallel import SINGLE_PROCESS
 from latentline.samplers.registry import network_evaluations
 from stages.encode_and_cache_latents import __main__ as encode_stage
 from stages.sample.draw import ImageSampler, load_image_sampler
+from stages.sample.moments import measure_moments
 from stages.train_autoencoder import __main__ as autoencoder_stage
 from stages.train_denoiser import __main__ as denoiser_stage
 
@@ -126,7 +130,10 @@ class Latentline(Peer):
             self.uncounted = of_an_epoch
             denoiser_stage.main()
             params = validate(read_params(PARAMS_FILE))
-            self._sampler = load_image_sampler(params.sample, params.seed, torch.device("cpu"))
+            sampler = load_image_sampler(params.sample, params.seed, torch.device("cpu"))
+            training = read_labels(sampler.stats.schema)
+            moments = measure_moments(sampler.draw, sampler.denoiser, training, params.sample, SINGLE_PROCESS)
+            self._sampler = replace(sampler, moments=moments)
 
     def draw(self, labels: Tensor, scale: float) -> Tensor:
         """Return images of the recipe's own sampler and guidance, whose samples have the classes in turn."""

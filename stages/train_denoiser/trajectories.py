@@ -1,6 +1,8 @@
 """Trajectories of a trained denoiser, which a flow map learns (:mod:`latentline.diffusion.flow_map`)."""
 
+import itertools
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -61,9 +63,12 @@ def draw_trajectories(
         indices = torch.arange(start, min(start + size, own.stop))
         rows = indices % len(latents)
         states: list[Tensor] = []
+        # Half of the steps lead from one of the three times to the next.
+        is_kept = itertools.cycle([True, *[False] * (params.steps // 2 - 1)])
 
-        def keep(_: float, z: Tensor, states: list[Tensor] = states) -> None:
-            states.append(z.half())
+        def keep(_: float, z: Tensor, states: list[Tensor] = states, is_kept: Iterator[bool] = is_kept) -> None:
+            if next(is_kept):
+                states.append(z.half())
 
         tokens = None if latents.tokens is None else latents.tokens[rows]
         noise = channels_last(start_noise(seed, _NAME, indices, teacher.latent_shape).to(teacher.device))
@@ -71,7 +76,6 @@ def draw_trajectories(
             model = conditioned_model(teacher, latents.labels[rows], guidance, tokens)
             unipc(model, noise, times, keep)
             predicted = model.predict_at(noise, 1.0).z0
-        # Half of the steps lead from one of the three times to the next.
-        batch = torch.stack([*states[:: params.steps // 2], predicted.half()], dim=1)  # (B, 4, *latent_shape)
+        batch = torch.stack([*states, predicted.half()], dim=1)  # (B, 4, *latent_shape)
         drawn[start - own.start : start - own.start + len(batch)] = batch
     return ranks.all_gather(drawn, params.trajectories).to(teacher.device)

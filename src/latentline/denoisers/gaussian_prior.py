@@ -69,16 +69,19 @@ class GaussianPrior(nn.Module):
         """
         point = self.path(t)
         weight = 1 / (1 + (point.snr / _HALF_SNR) ** _SHARPNESS)  # 1 at noise, 0 at data
+
+        def like_z(factor: Tensor) -> Tensor:
+            return expand(factor, z_t.ndim).to(z_t.dtype)
+
         if r is None:
             gaussian = self.closed_form(z_t, point, condition).to(z_t.dtype)
-            return torch.addcmul(self.network(z_t, t, condition), expand(weight, z_t.ndim).to(z_t.dtype), gaussian)
+            return torch.addcmul(self.network(z_t, t, condition), like_z(weight), gaussian)
         crossing = torch.maximum(r, t.clamp(max=_CROSSING))  # t itself where r = t
         gaussian = self.closed_form(z_t, point, condition, self.path(crossing)).to(z_t.dtype)
-        crossed = z_t - expand(t - crossing, z_t.ndim).to(z_t.dtype) * gaussian
-        output = self.network(crossed, crossing, condition, r)
+        output = self.network(z_t - like_z(t - crossing) * gaussian, crossing, condition, r)
         share = torch.where(r < t, (crossing - r) / (t - r), 1)  # of the interval that the network crosses
         weight = torch.where(r < t, 1 - share, weight)
-        return expand(share, z_t.ndim).to(z_t.dtype) * output + expand(weight, z_t.ndim).to(z_t.dtype) * gaussian
+        return like_z(share) * output + like_z(weight) * gaussian
 
     def closed_form(
         self, z_t: Tensor, point: Coefficients, condition: Condition, end: Coefficients | None = None
