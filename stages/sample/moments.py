@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from latentline.core.labels import LabelTable
-from latentline.denoisers.conditioning import labels_for_samples
+from latentline.core.labels import LabelTable, class_names
+from latentline.denoisers.conditioning import Conditioning, labels_for_samples
 from latentline.denoisers.gaussian_prior import GaussianPrior
 from latentline.denoisers.load import Denoiser
 from latentline.denoisers.moment_matching import MomentMap, match_moments
@@ -65,18 +65,18 @@ def measure_moments(
     if not count:
         return None
     prior = next((module for module in denoiser.network.modules() if isinstance(module, GaussianPrior)), None)
-    if prior is None or denoiser.conditioning.tokenizer is not None:
-        reason = "denoiser.gaussian_rank is 0" if prior is None else "prompts differ from the captions of training"
-        log.info("sample.moment_samples (%d) is not used: %s", count, reason)
+    obstacle = _obstacle(prior, denoiser.conditioning)
+    if prior is None or obstacle:
+        log.info("sample.moment_samples (%d) is not used: %s", count, obstacle)
         return None
     needed = 4 * count * math.prod(denoiser.latent_shape)
     require_memory(needed, denoiser.device, f"sample.moment_samples ({count}) need", "lower it")
     labels = labels_for_samples(training, count)
-    groups = _groups(prior, labels.select(denoiser.conditioning.names).classes, count)
+    groups = _groups(prior, labels)
     if few := groups.count(None):
         message = "sample.moment_samples (%d): classes with fewer than %d samples, or too few images, not corrected: %d"
         log.info(message, count, _LEAST, few)
-    if few == len(groups):  # or all classes share one Gaussian
+    if few == len(groups):
         return None
     own = ranks.slice_of(count)
     batches = torch.arange(own.start, own.stop).split(params.batch_size)
@@ -90,15 +90,25 @@ def measure_moments(
     return ClassMoments(maps)
 
 
-def _groups(prior: GaussianPrior, classes: Tensor | None, count: int) -> list[Tensor | None]:
+def _obstacle(prior: GaussianPrior | None, conditioning: Conditioning) -> str | None:
+    """Return why moments cannot be matched; None = they can."""
+    if prior is None:
+        return "denoiser.gaussian_rank is 0"
+    if conditioning.tokenizer is not None:
+        return "prompts differ from the captions of training"
+    classes = len(class_names(conditioning.attributes))
+    return None if prior.classes == classes else f"the {classes} classes share one Gaussian"
+
+
+def _groups(prior: GaussianPrior, labels: LabelTable) -> list[Tensor | None]:
     """Return the rows of the samples of each Gaussian; None = too few, or no Gaussian of its own.
 
-    Samples have the classes (N,) in turn, whatever the images' share. So those of all classes together are not compared
-    with the latents of all.
+    Samples have the classes in turn, whatever the images' share. So those of all classes together are not compared with
+    the latents of all.
     """
-    if classes is None:
-        return [torch.arange(count) if count >= _LEAST else None]
-    rows = [(classes == label).nonzero()[:, 0] for label in range(prior.classes)]
+    if not prior.classes:
+        return [torch.arange(len(labels)) if len(labels) >= _LEAST else None]
+    rows = [(labels.values[:, 0] == label).nonzero()[:, 0] for label in range(prior.classes)]
     of_all = prior.mean[prior.classes]
     own = [not torch.equal(mean, of_all) for mean in prior.mean[: prior.classes]]
     return [here if len(here) >= _LEAST and fitted else None for here, fitted in zip(rows, own, strict=True)]

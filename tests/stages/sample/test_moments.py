@@ -125,6 +125,15 @@ def test_too_few_images_of_a_class_leave_it_alone_and_are_counted(sampler, few_s
     assert not torch.isclose(mapped[~first], z0[~first]).all()
 
 
+def test_classes_that_share_one_gaussian_are_left_alone_with_a_line(sampler, caplog) -> None:
+    caplog.set_level(logging.INFO)
+    own = sampler("identity_unet")
+    prior = next(module for module in own.denoiser.network.modules() if isinstance(module, GaussianPrior))
+    prior.classes = 0
+    assert _measured(own) is None
+    assert f"is not used: the {len(own.stats.classes)} classes share one Gaussian" in caplog.text
+
+
 def test_a_denoiser_without_gaussians_is_left_alone_with_a_line(small_runs, monkeypatch, caplog) -> None:
     caplog.set_level(logging.INFO)
     monkeypatch.chdir(small_runs("identity_unet").folder)
