@@ -27,6 +27,7 @@ SHORT = {
     "denoiser.channels": [16, 16],
     "denoiser.optimizer.batch_size": 32,
     "sample.count": 40,
+    "sample.moment_samples": 0,
     "sample.steps": 2,
     "feature_extractor.epochs": 2,
     "feature_extractor.channels": 8,

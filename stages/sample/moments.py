@@ -19,7 +19,7 @@ from latentline.runtime.parallel import Ranks
 from stages.sample.params import SampleParams
 
 _NAME = "sample/moments"  # of the noise
-_LEAST = 100  # samples that moments are measured on
+_LEAST = 100  # samples, and training images, that moments are measured on
 Draw = Callable[[str, Tensor, LabelTable], Tensor]
 """Name of a series of samples, indices (B,), their labels -> standardised latents (B, ...)."""
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def measure_moments(
     needed = 4 * count * math.prod(denoiser.latent_shape)
     require_memory(needed, denoiser.device, f"sample.moment_samples ({count}) need", "lower it")
     labels = labels_for_samples(training, count)
-    groups = _groups(prior, labels)
+    groups = _groups(prior, labels, len(training))
     if few := groups.count(None):
         message = "sample.moment_samples (%d): classes with fewer than %d samples, or too few images, not corrected: %d"
         log.info(message, count, _LEAST, few)
@@ -100,14 +100,14 @@ def _obstacle(prior: GaussianPrior | None, conditioning: Conditioning) -> str | 
     return None if prior.classes == classes else f"the {classes} classes share one Gaussian"
 
 
-def _groups(prior: GaussianPrior, labels: LabelTable) -> list[Tensor | None]:
-    """Return the rows of the samples of each Gaussian; None = too few, or no Gaussian of its own.
+def _groups(prior: GaussianPrior, labels: LabelTable, images: int) -> list[Tensor | None]:
+    """Return the rows of the samples of each Gaussian, fitted to ``images``; None = too few, or none of its own.
 
     Samples have the classes in turn, whatever the images' share. So those of all classes together are not compared with
     the latents of all.
     """
     if not prior.classes:
-        return [torch.arange(len(labels)) if len(labels) >= _LEAST else None]
+        return [torch.arange(len(labels)) if min(len(labels), images) >= _LEAST else None]
     rows = [(labels.values[:, 0] == label).nonzero()[:, 0] for label in range(prior.classes)]
     of_all = prior.mean[prior.classes]
     own = [not torch.equal(mean, of_all) for mean in prior.mean[: prior.classes]]

@@ -22,6 +22,7 @@ SETTINGS = {
     "denoiser.epochs": 1,
     "denoiser.preview.every_epochs": 0,
     "sample.count": 16,
+    "sample.moment_samples": 0,
     "feature_extractor.epochs": 2,
     "feature_extractor.optimizer.accumulate": 2,
     "manipulate.strips": 1,

@@ -26,6 +26,7 @@ CAPTIONED = {
     "text.length": 4,
     "denoiser.preview.every_epochs": 2,
     "sample.count": 12,
+    "sample.moment_samples": 0,
     "sample.batch_size": 5,
 }
 COUNT = 48

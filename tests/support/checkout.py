@@ -38,6 +38,7 @@ TINY = {
     "sample.guidance_start": 0.0,
     "sample.guidance_end": 1.0,
     "sample.count": 40,
+    "sample.moment_samples": 0,
     "sample.batch_size": 16,
     "feature_extractor.epochs": 6,
     "feature_extractor.optimizer.batch_size": 32,

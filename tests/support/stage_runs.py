@@ -26,6 +26,7 @@ DIGITS = {
     "sample.sampler": "flow_sde",
     "sample.steps": 2,
     "sample.count": 38,
+    "sample.moment_samples": 0,
     "sample.batch_size": 10,
     "feature_extractor.epochs": 1,
     "feature_extractor.channels": 8,
