@@ -43,7 +43,8 @@ def main() -> None:
     networks = [network for network in (sampler.denoiser.network, sampler.denoiser.guide) if network is not None]
     graphs = [*itertools.chain(*map(graph_modules, networks)), *sampler.autoencoder.network.children()]
     with compiled(compute.compile, device, graphs):
-        moments = measure_moments(sampler.draw, sampler.denoiser, read_labels(sampler.stats.schema), params, ranks)
+        training = read_labels(sampler.stats.schema)
+        moments = measure_moments(sampler.draw, sampler.denoiser, training, params, ranks, state)
         sampler, started = replace(sampler, moments=moments), time.monotonic()
         with resumable_map(state, compute.save_every_seconds, ranks) as chunks:
             batches = -(-params.count // params.batch_size)

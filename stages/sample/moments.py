@@ -11,14 +11,16 @@ from tqdm import tqdm
 
 from latentline.core.labels import LabelTable, class_names
 from latentline.denoisers.conditioning import Conditioning, labels_for_samples
-from latentline.denoisers.gaussian_prior import GaussianPrior
+from latentline.denoisers.gaussian_prior import GaussianPrior, gaussian_prior_of
 from latentline.denoisers.load import Denoiser
 from latentline.denoisers.moment_matching import MomentMap, match_moments
 from latentline.runtime.memory import require_memory
 from latentline.runtime.parallel import Ranks
+from latentline.runtime.resume import ResumeFile
 from stages.sample.params import SampleParams
 
 _NAME = "sample/moments"  # of the noise
+_FILE = "moments.safetensors"  # of the stage's state
 _LEAST = 100  # samples, and training images, that moments are measured on
 Draw = Callable[[str, Tensor, LabelTable], Tensor]
 """Name of a series of samples, indices (B,), their labels -> standardised latents (B, ...)."""
@@ -45,11 +47,31 @@ class ClassMoments:
                 mapped[rows] = moment_map(z0[rows]).to(z0.dtype)
         return mapped
 
+    def to(self, device: torch.device) -> "ClassMoments":
+        """Return the maps on ``device``."""
+        return ClassMoments([None if own is None else own.to(device) for own in self.maps])
+
+    def arrays(self) -> dict[str, Tensor]:
+        """Return the tensors of all maps, by "index/name"."""
+        own = [(index, found) for index, found in enumerate(self.maps) if found is not None]
+        return {f"{index}/{name}": tensor for index, found in own for name, tensor in vars(found).items()}
+
+    @staticmethod
+    def of(tensors: dict[str, Tensor], count: int) -> "ClassMoments":
+        """Return ``count`` maps, on the CPU, from what :meth:`arrays` gave."""
+        grouped: list[dict[str, Tensor]] = [{} for _ in range(count)]
+        for key, tensor in tensors.items():
+            index, name = key.split("/")
+            grouped[int(index)][name] = tensor
+        return ClassMoments([MomentMap(**found) if found else None for found in grouped])
+
 
 def measure_moments(
-    draw: Draw, denoiser: Denoiser, training: LabelTable, params: SampleParams, ranks: Ranks
+    draw: Draw, denoiser: Denoiser, training: LabelTable, params: SampleParams, ranks: Ranks, state: ResumeFile
 ) -> ClassMoments | None:
     """Draw ``params.moment_samples`` samples with noise of their own; return their maps, or None where there are none.
+
+    A run that goes on with ``state`` takes the maps that lie there.
 
     Args:
         draw: returns latents.
@@ -57,14 +79,15 @@ def measure_moments(
         training: labels of the training images.
         params: of the section.
         ranks: the processes that share the work.
+        state: of the stage.
 
     Raises:
-        UserError: they do not fit into memory.
+        UserError: they do not fit into memory, or another run of the same state is under way.
     """
     count = params.moment_samples
     if not count:
         return None
-    prior = next((module for module in denoiser.network.modules() if isinstance(module, GaussianPrior)), None)
+    prior = gaussian_prior_of(denoiser.network)
     obstacle = _obstacle(prior, denoiser.conditioning)
     if prior is None or obstacle:
         log.info("sample.moment_samples (%d) is not used: %s", count, obstacle)
@@ -78,16 +101,20 @@ def measure_moments(
         log.info(message, count, _LEAST, few)
     if few == len(groups):
         return None
+    state.claim(ranks.number)
+    if saved := state.read(state.folder / _FILE):
+        return ClassMoments.of(saved[0], len(groups)).to(denoiser.device)
     own = ranks.slice_of(count)
     batches = torch.arange(own.start, own.stop).split(params.batch_size)
     bar = tqdm(batches, desc="moments", disable=None if ranks.is_main else True, mininterval=1)
     drawn = torch.cat([draw(_NAME, indices, labels[indices]).float() for indices in bar])
     z0 = ranks.all_gather(drawn, count)
-    maps = [
-        None if rows is None else match_moments(z0[rows], prior, index).to(denoiser.device)
-        for index, rows in enumerate(groups)
-    ]
-    return ClassMoments(maps)
+    measured = ClassMoments(
+        [None if rows is None else match_moments(z0[rows], prior, index) for index, rows in enumerate(groups)]
+    )
+    if ranks.is_main:
+        state.write(_FILE, measured.arrays(), {})
+    return measured.to(denoiser.device)
 
 
 def _obstacle(prior: GaussianPrior | None, conditioning: Conditioning) -> str | None:

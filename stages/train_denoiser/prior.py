@@ -10,7 +10,7 @@ from torch import nn
 from latentline.core.labels import class_names
 from latentline.core.seeds import generator
 from latentline.denoisers.conditioning import Conditioning
-from latentline.denoisers.gaussian_prior import GaussianPrior
+from latentline.denoisers.gaussian_prior import gaussian_prior_of
 from stages.train_denoiser.latents import Latents
 
 _MOST_NUMBERS = 2**25  # of the axes of all classes: 128 MiB, and as many multiplications for each example
@@ -39,7 +39,7 @@ def prior_arguments(
 
 def fit_prior(network: nn.Module, latents: Latents, seed: int) -> None:
     """Fit the network's Gaussians, where it has any, to a seeded selection of the training latents of each class."""
-    prior = next((module for module in network.modules() if isinstance(module, GaussianPrior)), None)
+    prior = gaussian_prior_of(network)
     if prior is None:
         return
     order = torch.randperm(len(latents), generator=generator(seed, "train_denoiser", "prior"))

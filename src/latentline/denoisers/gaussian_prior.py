@@ -144,6 +144,11 @@ class GaussianPrior(nn.Module):
         return True
 
 
+def gaussian_prior_of(network: nn.Module) -> GaussianPrior | None:
+    """Return the part of a denoiser's network that holds its Gaussians; None = it has none."""
+    return next((module for module in network.modules() if isinstance(module, GaussianPrior)), None)
+
+
 def _principal(centred: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """Return the largest variances (rank,) of rows (N, D) around 0 and their axes (rank, D)."""
     if not rank:

@@ -9,7 +9,7 @@ by C^(-1/2), which is the optimal transport of one Gaussian to the other (Peyré
 2.31). All directions beyond the axes share one factor.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -29,14 +29,14 @@ class MomentMap:
         wanted: (D,) of latents.
         axes: (rank, D), orthonormal.
         change: (rank, rank), of coordinates as rows, added to the factor ``rest``.
-        rest: factor of all directions.
+        rest: (), factor of all directions.
     """
 
     mean: Tensor
     wanted: Tensor
     axes: Tensor
     change: Tensor
-    rest: float
+    rest: Tensor
 
     def __call__(self, samples: Tensor) -> Tensor:
         """Map samples (B, ...) of D numbers."""
@@ -46,8 +46,7 @@ class MomentMap:
 
     def to(self, device: torch.device) -> "MomentMap":
         """Return the map on ``device``."""
-        names = ("mean", "wanted", "axes", "change")
-        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+        return MomentMap(**{name: tensor.to(device) for name, tensor in vars(self).items()})
 
 
 def match_moments(samples: Tensor, prior: GaussianPrior, index: int) -> MomentMap:
@@ -75,12 +74,12 @@ def match_moments(samples: Tensor, prior: GaussianPrior, index: int) -> MomentMa
     whitened = along / deviations
     eigenvalues, vectors = torch.linalg.eigh(whitened.T @ whitened / degrees)
     transport = vectors * _bounded(eigenvalues.clamp(min=0).rsqrt()) @ vectors.T
-    rest = 1.0
+    rest = rows.new_ones(())
     if rank < len(wanted):
         beyond = (distance.square().sum() - along.square().sum()) / degrees
-        rest = float(_bounded(((total - variances.sum()) / beyond).sqrt()))
+        rest = _bounded(((total - variances.sum()) / beyond).sqrt())
     change = transport * deviations / deviations[:, None] - rest * torch.eye(rank, dtype=rows.dtype)
-    return MomentMap(mean.float(), wanted.float(), axes.float(), change.float(), rest)
+    return MomentMap(mean.float(), wanted.float(), axes.float(), change.float(), rest.float())
 
 
 def _bounded(factors: Tensor) -> Tensor:

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from latentline.core.errors import UserError
 from latentline.core.labels import LabelTable
-from latentline.denoisers.gaussian_prior import GaussianPrior
+from latentline.denoisers.gaussian_prior import gaussian_prior_of
 from latentline.latents.cache import read_latents
+from latentline.runtime import resume
 from latentline.runtime.parallel import SINGLE_PROCESS
+from latentline.runtime.resume import ResumeFile
 from stages.sample import draw, moments
 from stages.sample.params import SampleParams
 from support.small_kinds import SmallRun
@@ -53,8 +55,22 @@ def few_suffice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _measured(sampler: draw.ImageSampler, **settings: object) -> moments.ClassMoments | None:
+    """Return the maps of a run that begins anew."""
+    state = ResumeFile("moments", settings, ())
+    found = _measured_from(state, sampler, sampler.draw, **settings)
+    state.finish()
+    return found
+
+
+def _measured_from(
+    state: ResumeFile, sampler: draw.ImageSampler, drawn: moments.Draw, **settings: object
+) -> moments.ClassMoments | None:
     params = SampleParams(**{"moment_samples": COUNT, **settings})
-    return moments.measure_moments(sampler.draw, sampler.denoiser, _training(sampler)[1], params, SINGLE_PROCESS)
+    return moments.measure_moments(drawn, sampler.denoiser, _training(sampler)[1], params, SINGLE_PROCESS, state)
+
+
+def _never(*_: object) -> Tensor:
+    pytest.fail("a sample was drawn")
 
 
 def _training(sampler: draw.ImageSampler) -> tuple[Tensor, LabelTable]:
@@ -80,7 +96,7 @@ def test_samples_that_moments_are_measured_on_get_exactly_those_of_their_class(s
     labels = draw.labels_for_samples(_training(own)[1], COUNT)
     drawn = own.draw("sample/moments", torch.arange(COUNT), labels)
     mapped = measured(drawn, labels).flatten(1)
-    prior = next(module for module in own.denoiser.network.modules() if isinstance(module, GaussianPrior))
+    prior = gaussian_prior_of(own.denoiser.network)
     for label in range(len(own.stats.classes)):
         rows = mapped[labels.values[:, 0] == label]
         torch.testing.assert_close(rows.mean(dim=0), prior.mean[label], atol=1e-4, rtol=0)
@@ -114,7 +130,7 @@ def test_too_few_samples_of_a_class_leave_it_alone_and_are_counted(sampler, capl
 def test_too_few_images_of_a_class_leave_it_alone_and_are_counted(sampler, few_suffice, caplog) -> None:
     caplog.set_level(logging.INFO)
     own = sampler("identity_unet")
-    prior = next(module for module in own.denoiser.network.modules() if isinstance(module, GaussianPrior))
+    prior = gaussian_prior_of(own.denoiser.network)
     prior.fit(0, torch.zeros(1, *own.denoiser.latent_shape))
     measured = _measured(own)
     assert [moment_map is None for moment_map in measured.maps] == [True] + [False] * (len(own.stats.classes) - 1)
@@ -128,7 +144,7 @@ def test_too_few_images_of_a_class_leave_it_alone_and_are_counted(sampler, few_s
 def test_classes_that_share_one_gaussian_are_left_alone_with_a_line(sampler, caplog) -> None:
     caplog.set_level(logging.INFO)
     own = sampler("identity_unet")
-    prior = next(module for module in own.denoiser.network.modules() if isinstance(module, GaussianPrior))
+    prior = gaussian_prior_of(own.denoiser.network)
     prior.classes = 0
     assert _measured(own) is None
     assert f"is not used: the {len(own.stats.classes)} classes share one Gaussian" in caplog.text
@@ -138,20 +154,34 @@ def test_a_denoiser_without_gaussians_is_left_alone_with_a_line(small_runs, monk
     caplog.set_level(logging.INFO)
     monkeypatch.chdir(small_runs("identity_unet").folder)
     own = draw.load_image_sampler(SampleParams(count=4, steps=2), 0, CPU)
-    prior = next(module for module in own.denoiser.network.modules() if isinstance(module, GaussianPrior))
+    prior = gaussian_prior_of(own.denoiser.network)
     own = replace(own, denoiser=replace(own.denoiser, network=prior.network))
     assert _measured(own) is None
     assert f"sample.moment_samples ({COUNT}) is not used: denoiser.gaussian_rank is 0" in caplog.text
 
 
 def test_zero_draws_nothing(sampler) -> None:
+    assert _measured_from(ResumeFile("moments", {}, ()), sampler("identity_unet"), _never, moment_samples=0) is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_that_goes_on_takes_the_maps_that_it_has_measured(kind, sampler, few_suffice) -> None:
+    own, state = sampler(kind), ResumeFile("moments", {}, ())
+    first, again = (_measured_from(state, own, drawn) for drawn in (own.draw, _never))
+    state.finish()
+    z0 = own.latents(torch.arange(40))
+    assert torch.equal(first(z0, own.labels), again(z0, own.labels))
+    assert not torch.equal(first(z0, own.labels), z0)
+
+
+def test_a_second_run_of_the_same_state_is_refused_before_it_draws(sampler, few_suffice, monkeypatch) -> None:
+    def held(_: Path, what: str) -> int:
+        raise UserError(what)
+
     own = sampler("identity_unet")
-
-    def never(*_: object) -> Tensor:
-        pytest.fail("a sample was drawn")
-
-    params = SampleParams(moment_samples=0)
-    assert moments.measure_moments(never, own.denoiser, own.labels, params, SINGLE_PROCESS) is None
+    monkeypatch.setattr(resume, "lock", held)
+    with pytest.raises(UserError, match="with the same settings, inputs and code"):
+        _measured_from(ResumeFile("moments", {}, ()), own, _never)
 
 
 def test_captions_are_left_alone_with_a_line(captioned, monkeypatch, caplog) -> None:
