@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from latentline.core.attributes import CLASS
 from latentline.core.condition import Condition
 from latentline.core.errors import UserError
 from latentline.core.labels import LabelTable, class_names
+from latentline.core.progress import with_progress
 from latentline.core.seeds import generator
 from latentline.core.timing import record_timing
 from latentline.denoisers.load import Denoiser, load_denoiser
@@ -104,8 +104,9 @@ def classify(
     """
     images_per_batch = max(1, _BATCH // len(shares))
     found = []
-    starts = tqdm(range(0, len(z0), images_per_batch), desc="diffusion classifier", disable=None)
-    for rows in (slice(start, start + images_per_batch) for start in starts):
+    starts = range(0, len(z0), images_per_batch)
+    for start in with_progress(starts, len(starts), "diffusion classifier"):
+        rows = slice(start, start + images_per_batch)
         conditions = denoiser.conditioning.encode(_with_every_class(labels[rows], len(shares)))  # of B * K examples
         z = channels_last(z0[rows].to(denoiser.device))
         evidence = _evidence(params, seed, denoiser, z, conditions.to(denoiser.device))

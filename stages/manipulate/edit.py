@@ -6,11 +6,11 @@ from itertools import product
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from latentline.autoencoders.load import TrainedAutoencoder
 from latentline.core.finite import require_finite
 from latentline.core.labels import LabelTable
+from latentline.core.progress import with_progress
 from latentline.denoisers.load import load_denoiser
 from latentline.editing.directions import move
 from latentline.editing.targets import Target
@@ -105,5 +105,4 @@ def edited_images(
         return {"images": editor.edit(non_matching, targets[row], directions.vectors[row], distances)}
 
     computed = chunks.map(len(moves), edit)
-    progress = tqdm(computed, total=len(moves), desc="manipulate", disable=None, mininterval=1)
-    return (chunk["images"] for chunk in progress)
+    return (chunk["images"] for chunk in with_progress(computed, len(moves), "manipulate"))

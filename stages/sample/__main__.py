@@ -4,11 +4,10 @@ import itertools
 import time
 from dataclasses import replace
 
-from tqdm import tqdm
-
 from latentline.core.files import canonical_json, digests, sha256_bytes
 from latentline.core.load_params import load
 from latentline.core.paths import DENOISER, GENERATED, LATENT_LABELS, LATENT_STATS
+from latentline.core.progress import with_progress
 from latentline.core.stage import run_stage
 from latentline.core.timing import record_timing
 from latentline.data.samples import write_samples
@@ -48,7 +47,7 @@ def main() -> None:
         sampler, started = replace(sampler, moments=moments), time.monotonic()
         with resumable_map(state, compute.save_every_seconds, ranks) as chunks:
             batches = -(-params.count // params.batch_size)
-            drawn = tqdm(draw_images(sampler, params.batch_size, chunks), total=batches, desc=STAGE, disable=None)
+            drawn = with_progress(draw_images(sampler, params.batch_size, chunks), batches, STAGE)
             write_samples(GENERATED, drawn, labels, autoencoder, prompts=prompts)
     seconds = time.monotonic() - started
     drawn_now = min(chunks.computed * params.batch_size, params.count)

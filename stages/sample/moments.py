@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from latentline.core.labels import LabelTable, class_names
+from latentline.core.progress import with_progress
 from latentline.denoisers.conditioning import Conditioning, labels_for_samples
 from latentline.denoisers.gaussian_prior import GaussianPrior, gaussian_prior_of
 from latentline.denoisers.load import Denoiser
@@ -106,7 +106,7 @@ def measure_moments(
         return ClassMoments.of(saved[0], len(groups)).to(denoiser.device)
     own = ranks.slice_of(count)
     batches = torch.arange(own.start, own.stop).split(params.batch_size)
-    bar = tqdm(batches, desc="moments", disable=None if ranks.is_main else True, mininterval=1)
+    bar = with_progress(batches, len(batches), "moments", shown=ranks.is_main)
     drawn = torch.cat([draw(_NAME, indices, labels[indices]).float() for indices in bar])
     z0 = ranks.all_gather(drawn, count)
     measured = ClassMoments(

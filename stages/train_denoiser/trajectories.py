@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from latentline.core.progress import with_progress
 from latentline.core.seeds import start_noise
 from latentline.denoisers.guidance import Guidance
 from latentline.denoisers.load import Denoiser
@@ -58,8 +58,8 @@ def draw_trajectories(
         "lower it",
     )
     drawn = torch.empty(own.stop - own.start, *kept, dtype=torch.float16)
-    disable = None if ranks.is_main else True
-    for start in tqdm(range(own.start, own.stop, size), desc="trajectories", disable=disable, mininterval=1):
+    starts = range(own.start, own.stop, size)
+    for start in with_progress(starts, len(starts), "trajectories", shown=ranks.is_main):
         indices = torch.arange(start, min(start + size, own.stop))
         rows = indices % len(latents)
         states: list[Tensor] = []
