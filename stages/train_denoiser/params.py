@@ -62,8 +62,8 @@ class FlowMapParams(Section):
     """Fraction of the training examples that are intervals of the teacher's trajectories; the others teach the velocity
     from data."""
     trajectories: Positive = 120_000
-    """Number of trajectories, under the conditions of the cached latents in turn; each costs as much as 4 examples."""
-    steps: Annotated[int, Field(ge=2, le=1000, multiple_of=2)] = 8
+    """Number of trajectories, under the conditions of the cached latents in turn; each costs as much as 6 examples."""
+    steps: Annotated[int, Field(ge=2, le=1000, multiple_of=2)] = 12
     """UniPC steps of a trajectory, an even number."""
     guidance_scale: Scale = 2.8
     """Of the trajectories; sampler flow_map needs the same sample.guidance_scale."""
