@@ -105,4 +105,4 @@ def edited_images(
         return {"images": editor.edit(non_matching, targets[row], directions.vectors[row], distances)}
 
     computed = chunks.map(len(moves), edit)
-    return (chunk["images"] for chunk in with_progress(computed, len(moves), "manipulate"))
+    return (chunk["images"] for chunk in with_progress(computed, len(moves), "edits", ready=chunks.found))

@@ -47,7 +47,8 @@ def main() -> None:
         sampler, started = replace(sampler, moments=moments), time.monotonic()
         with resumable_map(state, compute.save_every_seconds, ranks) as chunks:
             batches = -(-params.count // params.batch_size)
-            drawn = with_progress(draw_images(sampler, params.batch_size, chunks), batches, STAGE)
+            images = draw_images(sampler, params.batch_size, chunks)
+            drawn = with_progress(images, batches, "batches", ready=chunks.found)
             write_samples(GENERATED, drawn, labels, autoencoder, prompts=prompts)
     seconds = time.monotonic() - started
     drawn_now = min(chunks.computed * params.batch_size, params.count)

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ClassMoments:
-    """The map of each class, on the denoiser's device; None = its samples stay as they are.
+    """The map of each class; None = its samples stay as they are.
 
     One map serves all samples where the denoiser has no classes.
     """
@@ -102,19 +102,22 @@ def measure_moments(
     if few == len(groups):
         return None
     state.claim(ranks.number)
-    if saved := state.read(state.folder / _FILE):
-        return ClassMoments.of(saved[0], len(groups)).to(denoiser.device)
-    own = ranks.slice_of(count)
-    batches = torch.arange(own.start, own.stop).split(params.batch_size)
-    bar = with_progress(batches, len(batches), "moments", shown=ranks.is_main)
-    drawn = torch.cat([draw(_NAME, indices, labels[indices]).float() for indices in bar])
-    z0 = ranks.all_gather(drawn, count)
-    measured = ClassMoments(
-        [None if rows is None else match_moments(z0[rows], prior, index) for index, rows in enumerate(groups)]
-    )
-    if ranks.is_main:
-        state.write(_FILE, measured.arrays(), {})
-    return measured.to(denoiser.device)
+    saved = state.read(state.folder / _FILE) if ranks.is_main else None
+    tensors = saved[0] if saved else {}
+    if ranks.broadcast_object(saved is not None):  # rank 0 decides for all, since all draw or none
+        log.info("resumed with the moments of %d samples", count)
+    else:
+        own = ranks.slice_of(count)
+        batches = torch.arange(own.start, own.stop).split(params.batch_size)
+        bar = with_progress(batches, len(batches), "batches for the moments", shown=ranks.is_main)
+        z0 = ranks.all_gather(torch.cat([draw(_NAME, indices, labels[indices]).float() for indices in bar]), count)
+        if ranks.is_main:
+            found = enumerate(groups)
+            maps = [None if rows is None else match_moments(z0[rows], prior, index) for index, rows in found]
+            tensors = ClassMoments(maps).arrays()
+            state.write(_FILE, tensors, {})
+    tensors, _ = ranks.broadcast(tensors, {})
+    return ClassMoments.of(tensors, len(groups)).to(denoiser.device)
 
 
 def _obstacle(prior: GaussianPrior | None, conditioning: Conditioning) -> str | None:

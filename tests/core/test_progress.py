@@ -25,6 +25,12 @@ def test_items_come_as_they_are_and_the_log_says_how_far_they_are(caplog) -> Non
     ]
 
 
+def test_the_time_left_is_by_the_items_that_this_run_computes(caplog) -> None:
+    """The clock ticks at each item; two of them are ready."""
+    list(progress.with_progress("abcde", 5, "letters", ready=2))
+    assert caplog.messages == ["letters: 3 of 5, 00:02 left", "letters: 4 of 5, 00:01 left"]
+
+
 def test_another_process_says_nothing(caplog) -> None:
     assert list(progress.with_progress("abcd", 4, "letters", shown=False)) == list("abcd")
     assert caplog.messages == []

@@ -12,13 +12,16 @@ _LOG_SECONDS = 60.0
 log = logging.getLogger(__name__)
 
 
-def with_progress(items: Iterable[Item], total: int, name: str, *, shown: bool = True) -> Iterator[Item]:
+def with_progress(
+    items: Iterable[Item], total: int, name: str, *, ready: int = 0, shown: bool = True
+) -> Iterator[Item]:
     """Return the items; show their progress while they are taken.
 
     Args:
         items: each is one of ``total`` parts of the job.
         total: number of the items.
-        name: of the job.
+        name: of the items.
+        ready: items that come first, at once, since an earlier run has computed them.
         shown: False = by another process.
     """
     bar = tqdm(items, total=total, desc=name, disable=None if shown else True, mininterval=1)
@@ -26,9 +29,12 @@ def with_progress(items: Iterable[Item], total: int, name: str, *, shown: bool =
         yield from bar
         return
     began = logged = time.monotonic()
-    for done, item in enumerate(items):
-        if done and (now := time.monotonic()) - logged > _LOG_SECONDS:
-            logged = now
-            left = tqdm.format_interval((now - began) / done * (total - done))
-            log.info("%s: %d of %d, %s left", name, done, total, left)
+    for done, item in enumerate(items, 1):
         yield item
+        now = time.monotonic()
+        if done == ready:
+            began = now
+        if ready < done < total and now - logged > _LOG_SECONDS:
+            logged = now
+            left = tqdm.format_interval((now - began) / (done - ready) * (total - done))
+            log.info("%s: %d of %d, %s left", name, done, total, left)

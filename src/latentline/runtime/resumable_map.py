@@ -1,7 +1,7 @@
 """Long jobs in numbered chunks, so that a killed run continues and several processes can share the job.
 
 Each chunk depends on its number alone. Finished chunks lie in the stage's state (``runtime/resume.py``), many to a
-file, until the stage has written its outs. A run that ends before the first save writes no file.
+file, until the stage has written its outs. A run that ends before the first save writes no chunk.
 """
 
 import logging
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from latentline.core.arrays import load_arrays
 from latentline.core.interrupt import InterruptedRunError, deferred_interrupts
+from latentline.core.progress import with_progress
 from latentline.runtime.parallel import SINGLE_PROCESS, Ranks
 from latentline.runtime.resume import ResumeFile
 
@@ -42,6 +43,8 @@ class ResumableMap:
     ) -> None:
         self.computed = 0
         """Chunks that this run has computed, not loaded."""
+        self.found = 0
+        """Chunks that an earlier run has computed."""
         self._file, self._every_seconds, self._stop_requested, self._ranks = file, every_seconds, stop_requested, ranks
         self._saved: dict[int, Path] = {}
         self._scanned: set[Path] = set()
@@ -51,6 +54,7 @@ class ResumableMap:
         self._last_save = time.monotonic()
         self._scan()
         if self._saved:
+            self.found = len(self._saved)
             log.info("resumed %s with %d chunks", file.stage, len(self._saved))
         elif ranks.is_main:
             file.log_unused()
@@ -67,15 +71,16 @@ class ResumableMap:
         """
         if self._ranks.count > 1:
             self._ranks.barrier()  # else a chunk that a faster process saves now would count as found
-            found = len(self._saved)
-            for number in range(self._ranks.number, count, self._ranks.count):
-                if number not in self._saved:
-                    self._compute(number, compute)
+            self.found = len(self._saved)
+            own = range(self._ranks.number, count, self._ranks.count)
+            missing = [number for number in own if number not in self._saved]
+            for number in with_progress(missing, len(missing), "chunks of a process", shown=self._ranks.is_main):
+                self._compute(number, compute)
             self.save()
             self._ranks.barrier()
             self._ranks.exit_non_main()
             self._scan()
-            self.computed = count - found
+            self.computed = count - self.found
         return self._in_order(count, compute)
 
     def _in_order(self, count: int, compute: Compute) -> Iterator[Chunk]:
