@@ -35,6 +35,7 @@ from latentline.core.attributes import CLASS
 from latentline.core.load_params import PARAMS_FILE, read_params, validate
 from latentline.latents.cache import read_labels
 from latentline.runtime.parallel import SINGLE_PROCESS
+from latentline.runtime.resume import ResumeFile
 from latentline.samplers.registry import network_evaluations
 from stages.encode_and_cache_latents import __main__ as encode_stage
 from stages.sample.draw import ImageSampler, load_image_sampler
@@ -132,7 +133,9 @@ class Latentline(Peer):
             params = validate(read_params(PARAMS_FILE))
             sampler = load_image_sampler(params.sample, params.seed, torch.device("cpu"))
             training = read_labels(sampler.stats.schema)
-            moments = measure_moments(sampler.draw, sampler.denoiser, training, params.sample, SINGLE_PROCESS)
+            state = ResumeFile("sample", {}, ())
+            moments = measure_moments(sampler.draw, sampler.denoiser, training, params.sample, SINGLE_PROCESS, state)
+            state.finish()
             self._sampler = replace(sampler, moments=moments)
 
     def draw(self, labels: Tensor, scale: float) -> Tensor:
