@@ -1,7 +1,7 @@
 # `make` lists the targets. Everything runs in .venv, which the first target that needs it builds from requirements.lock.
 PYTHON ?= python3
 # What weights/ holds of a finished run: all that was trained, and the small outs of encoded_img that sampling needs.
-WEIGHTS := $(addprefix checkpoints/,autoencoder discriminator denoiser feature_extractor latent_classifiers) \
+WEIGHTS := $(addprefix checkpoints/,autoencoder discriminator denoiser moment_maps feature_extractor latent_classifiers) \
            $(addprefix encoded_img/,labels.safetensors stats.json text)
 VENV := .venv
 INSTALLED := $(VENV)/.installed

@@ -18,6 +18,8 @@ from latentline.runtime.compute import peak_memory_mib
 from latentline.runtime.resumable_map import resumable_map
 from latentline.runtime.resume import ResumeFile
 from latentline.runtime.start import start
+from latentline.samplers.moment_file import SavedMoments, save_moments
+from latentline.samplers.settings import SamplingSettings
 from stages.sample.draw import STAGE, draw_images, load_image_sampler
 from stages.sample.moments import measure_moments
 from stages.sample.params import SampleParams
@@ -25,7 +27,7 @@ from stages.sample.report import write_report
 
 
 def main() -> None:
-    """Read section ``sample``, checkpoints and encoded_img; write data/generated, fig/sample, metrics/sample.json."""
+    """Read section ``sample``, checkpoints, encoded_img; write samples, moment maps, figures and metrics."""
     params, seed, compute = load("sample", SampleParams)
     device, ranks = start(compute)
     require_compiler(compute.compile, device)
@@ -50,6 +52,8 @@ def main() -> None:
             images = draw_images(sampler, params.batch_size, chunks)
             drawn = with_progress(images, batches, "batches", ready=chunks.found)
             write_samples(GENERATED, drawn, labels, autoencoder, prompts=prompts)
+    sampling = SamplingSettings.of(params).with_learnt_guidance(sampler.denoiser.process)
+    save_moments(SavedMoments(moments, sampling))
     seconds = time.monotonic() - started
     drawn_now = min(chunks.computed * params.batch_size, params.count)
     record_timing(STAGE, images_per_second=drawn_now / seconds, peak_device_memory_mib=peak_memory_mib(device))

@@ -14,13 +14,13 @@ from latentline.core.finite import require_finite
 from latentline.core.labels import LabelTable
 from latentline.denoisers.conditioning import labels_for_samples
 from latentline.denoisers.load import Denoiser, load_denoiser
+from latentline.denoisers.moment_matching import MomentMaps
 from latentline.denoisers.sampling import SamplingConfig, draw_latents
 from latentline.diffusion.steps import Callback
 from latentline.latents.cache import LatentStats, read_labels, read_stats
 from latentline.runtime.precision import Precision, inference
 from latentline.runtime.resumable_map import Chunk, ResumableMap
 from latentline.samplers.settings import SamplingSettings
-from stages.sample.moments import ClassMoments
 from stages.sample.params import SampleParams
 from stages.sample.prompts import read_prompts
 
@@ -41,7 +41,7 @@ class ImageSampler:
     precision: Precision = "float32"
     prompts: Tensor | None = None  # tokens (P, L) of captions that samples have in turn; None = no captions
     classes_in_turn: bool = True  # False = each sample has the class of the image whose caption it has
-    moments: ClassMoments | None = None  # which the latents get; None = they stay as they are drawn
+    moments: MomentMaps | None = None  # which the latents get; None = they stay as they are drawn
 
     def tokens(self, indices: Tensor) -> Tensor | None:
         """Return the tokens (B, L) of the captions of samples ``indices`` (B,); None = no captions."""
@@ -60,7 +60,9 @@ class ImageSampler:
         """
         labels, tokens = self.labels[indices], self.tokens(indices)
         z0 = self.draw(STAGE, indices, labels, callback, tokens)
-        return z0 if self.moments is None else self.moments(z0, labels)
+        if self.moments is None:
+            return z0
+        return self.moments(z0, self.denoiser.conditioning.encode(labels).to(z0.device))
 
     def draw(
         self,

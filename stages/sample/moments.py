@@ -3,7 +3,6 @@
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,7 +12,7 @@ from latentline.core.progress import with_progress
 from latentline.denoisers.conditioning import Conditioning, labels_for_samples
 from latentline.denoisers.gaussian_prior import GaussianPrior, gaussian_prior_of
 from latentline.denoisers.load import Denoiser
-from latentline.denoisers.moment_matching import MomentMap, match_moments
+from latentline.denoisers.moment_matching import MomentMaps
 from latentline.runtime.memory import require_memory
 from latentline.runtime.parallel import Ranks
 from latentline.runtime.resume import ResumeFile
@@ -27,48 +26,9 @@ Draw = Callable[[str, Tensor, LabelTable], Tensor]
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class ClassMoments:
-    """The map of each class; None = its samples stay as they are.
-
-    One map serves all samples where the denoiser has no classes.
-    """
-
-    maps: list[MomentMap | None]
-
-    def __call__(self, z0: Tensor, labels: LabelTable) -> Tensor:
-        """Map latents (B, ...) of samples with these labels."""
-        if len(self.maps) == 1 and self.maps[0] is not None:
-            return self.maps[0](z0)
-        classes, mapped = labels.values[:, 0].long(), z0.clone()
-        for label in classes.unique().tolist():
-            if (moment_map := self.maps[label]) is not None:
-                rows = (classes == label).nonzero()[:, 0].to(z0.device)
-                mapped[rows] = moment_map(z0[rows]).to(z0.dtype)
-        return mapped
-
-    def to(self, device: torch.device) -> "ClassMoments":
-        """Return the maps on ``device``."""
-        return ClassMoments([None if own is None else own.to(device) for own in self.maps])
-
-    def arrays(self) -> dict[str, Tensor]:
-        """Return the tensors of all maps, by "index/name"."""
-        own = [(index, found) for index, found in enumerate(self.maps) if found is not None]
-        return {f"{index}/{name}": tensor for index, found in own for name, tensor in vars(found).items()}
-
-    @staticmethod
-    def of(tensors: dict[str, Tensor], count: int) -> "ClassMoments":
-        """Return ``count`` maps, on the CPU, from what :meth:`arrays` gave."""
-        grouped: list[dict[str, Tensor]] = [{} for _ in range(count)]
-        for key, tensor in tensors.items():
-            index, name = key.split("/")
-            grouped[int(index)][name] = tensor
-        return ClassMoments([MomentMap(**found) if found else None for found in grouped])
-
-
 def measure_moments(
     draw: Draw, denoiser: Denoiser, training: LabelTable, params: SampleParams, ranks: Ranks, state: ResumeFile
-) -> ClassMoments | None:
+) -> MomentMaps | None:
     """Draw ``params.moment_samples`` samples with noise of their own; return their maps, or None where there are none.
 
     A run that goes on with ``state`` takes the maps that lie there.
@@ -103,7 +63,8 @@ def measure_moments(
         return None
     state.claim(ranks.number)
     saved = state.read(state.folder / _FILE) if ranks.is_main else None
-    tensors = saved[0] if saved else {}
+    maps = MomentMaps.like(prior, denoiser.latent_shape)
+    tensors = saved[0] if saved else maps.state_dict()
     if ranks.broadcast_object(saved is not None):  # rank 0 decides for all, since all draw or none
         log.info("resumed with the moments of %d samples", count)
     else:
@@ -112,12 +73,13 @@ def measure_moments(
         bar = with_progress(batches, len(batches), "batches for the moments", shown=ranks.is_main)
         z0 = ranks.all_gather(torch.cat([draw(_NAME, indices, labels[indices]).float() for indices in bar]), count)
         if ranks.is_main:
-            found = enumerate(groups)
-            maps = [None if rows is None else match_moments(z0[rows], prior, index) for index, rows in found]
-            tensors = ClassMoments(maps).arrays()
+            for index, rows in enumerate(groups):
+                if rows is not None:
+                    maps.fit(index, z0[rows], prior)
             state.write(_FILE, tensors, {})
     tensors, _ = ranks.broadcast(tensors, {})
-    return ClassMoments.of(tensors, len(groups)).to(denoiser.device)
+    maps.load_state_dict(tensors)
+    return maps.to(denoiser.device)
 
 
 def _obstacle(prior: GaussianPrior | None, conditioning: Conditioning) -> str | None:

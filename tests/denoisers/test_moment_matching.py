@@ -1,14 +1,15 @@
 """Moment matching: Gaussians with a closed form, and samples that are of no use."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from latentline.core.condition import Condition
 from latentline.denoisers.gaussian_prior import GaussianPrior
-from latentline.denoisers.moment_matching import MomentMap
-from latentline.denoisers.moment_matching import match_moments as match
+from latentline.denoisers.moment_matching import MomentMaps
 
 
 def _gaussian(rows: int, covariance: Tensor, mean: Tensor, seed: int) -> Tensor:
@@ -16,11 +17,19 @@ def _gaussian(rows: int, covariance: Tensor, mean: Tensor, seed: int) -> Tensor:
     return (mean + noise @ torch.linalg.cholesky(covariance).T).float()
 
 
-def match_moments(samples: Tensor, latents: Tensor, rank: int = 64) -> MomentMap:
-    """Fit a Gaussian to the latents, and match it."""
+def fitted(samples: Tensor, latents: Tensor, rank: int = 64) -> MomentMaps:
+    """Fit a Gaussian to the latents, and return the map to it."""
     prior = GaussianPrior(nn.Identity(), latents.shape[1:], 0, rank, "flow", "velocity")
     prior.fit(0, latents)
-    return match(samples, prior, 0)
+    maps = MomentMaps.like(prior, latents.shape[1:])
+    maps.fit(0, samples, prior)
+    return maps
+
+
+def match_moments(samples: Tensor, latents: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return the map as a function of samples alone."""
+    maps = fitted(samples, latents)
+    return lambda z0: maps(z0, Condition(z0.new_zeros(len(z0), 0)))
 
 
 def _covariance(length: int, seed: int) -> Tensor:
@@ -60,9 +69,7 @@ def test_samples_with_the_latents_own_moments_stay_as_they_are() -> None:
 def test_directions_beyond_the_axes_get_their_total_variance() -> None:
     latents = _gaussian(2000, torch.eye(200).double(), torch.zeros(200).double(), 0)
     samples = 0.8 * _gaussian(2000, torch.eye(200).double(), torch.zeros(200).double(), 1)
-    moment_map = match_moments(samples, latents)
-    assert moment_map.axes.shape == (64, 200)
-    spread = moment_map(samples).var(dim=0).sum()
+    spread = match_moments(samples, latents)(samples).var(dim=0).sum()
     torch.testing.assert_close(
         spread, latents.var(dim=0).sum(), atol=0, rtol=2e-3
     )  # axes of equal variances are inexact
@@ -71,9 +78,8 @@ def test_directions_beyond_the_axes_get_their_total_variance() -> None:
 @pytest.mark.parametrize(("rows", "rank"), [(9, 0), (100, 10), (5000, 12)])
 def test_axes_are_fewer_where_rows_are_few(rows: int, rank: int) -> None:
     latents = _gaussian(5000, _covariance(12, 0), torch.zeros(12).double(), 1)
-    moment_map = match_moments(latents[:rows], latents)
-    assert moment_map.axes.shape == (rank, 12)
-    assert moment_map(latents).isfinite().all()
+    assert int(fitted(latents[:rows], latents).axes[0].any(dim=1).sum()) == rank
+    assert match_moments(latents[:rows], latents)(latents).isfinite().all()
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-3, 1e3])
@@ -89,3 +95,30 @@ def test_no_direction_changes_by_more_than_a_factor_of_two(scale: float) -> None
 def test_shapes_of_maps_are_kept() -> None:
     latents = torch.randn(300, 4, 3, 3, generator=torch.Generator().manual_seed(0))
     assert match_moments(2 * latents, latents)(latents[:7]).shape == (7, 4, 3, 3)
+
+
+def test_each_sample_gets_the_map_of_its_class_and_one_without_a_class_stays_as_it_is() -> None:
+    latents = _gaussian(500, _covariance(6, 0), torch.zeros(6).double(), 1)
+    prior = GaussianPrior(nn.Identity(), (6,), 2, 3, "flow", "velocity")
+    for index in (2, 0, 1):
+        prior.fit(index, latents + 4 * index)
+    maps = MomentMaps.like(prior, (6,))
+    for index in (0, 1):
+        maps.fit(index, 1.5 * latents, prior)
+    mapped = maps(latents, Condition(torch.eye(3)[torch.arange(500) % 3]))  # the third place is of another attribute
+    assert torch.equal(mapped[2::3], latents[2::3])
+    for index in (0, 1):
+        alone = MomentMaps((6,), 0, 3)
+        alone.load_state_dict({name: buffer[[index]] for name, buffer in maps.state_dict().items()})
+        expected = alone(latents[index::3], Condition(torch.zeros(len(latents[index::3]), 0)))
+        torch.testing.assert_close(mapped[index::3], expected)
+        torch.testing.assert_close(expected.mean(), torch.tensor(4.0 * index), atol=0.3, rtol=0)
+
+
+def test_maps_are_built_again_from_constructor_and_tensors() -> None:
+    latents = torch.randn(300, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    maps = fitted(2 * latents, latents)
+    again = MomentMaps(**maps.constructor)
+    again.load_state_dict(maps.state_dict())
+    condition = Condition(torch.zeros(7, 0))
+    assert torch.equal(again(latents[:7], condition), maps(latents[:7], condition))

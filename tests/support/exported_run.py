@@ -14,7 +14,11 @@ from latentline.core.labels import schema_to_json
 from latentline.core.paths import AUTOENCODER, DENOISER, LATENT_CLASSIFIERS, LATENT_STATS
 from latentline.denoisers.build import build_denoiser
 from latentline.denoisers.load import with_guide
-from latentline.runtime.checkpoint import save_checkpoint
+from latentline.denoisers.moment_matching import MomentMaps
+from latentline.runtime.checkpoint import load_checkpoint, save_checkpoint
+from latentline.samplers.moment_file import SavedMoments, save_moments
+from latentline.samplers.settings import SamplingSettings
+from stages.sample.params import SampleParams
 from support.small_networks import AUTOENCODERS, DENOISERS, IMAGE, awake
 from support.untrained_run import SCHEMA, write_latents
 
@@ -69,6 +73,16 @@ def write_run(
         tensors=with_guide(trained.state_dict(), guide),
         settings={"condition": list(condition), "process": process, **({} if text is None else {"text": text})},
     )
+
+
+def write_moments(classes: int, **settings: object) -> MomentMaps:
+    """Write random maps for samples of the run in the current folder, drawn with ``settings``; return them."""
+    denoiser = load_checkpoint(DENOISER, kind="denoiser", made_by="")
+    maps = MomentMaps(denoiser.constructor["latent_shape"], classes, 2)
+    for name, buffer in maps.named_buffers():
+        buffer.normal_(std=0.2).add_(name == "rest")
+    save_moments(SavedMoments(maps, SamplingSettings.of(SampleParams(**settings))))
+    return maps
 
 
 def write_latent_classifiers(latent_size: int) -> None:

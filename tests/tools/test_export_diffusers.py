@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -24,7 +24,7 @@ from latentline.tools.single_file import single_file
 from stages.sample.draw import ImageSampler, load_image_sampler
 from stages.sample.params import SampleParams
 from support.captioned import CAPTIONS
-from support.exported_run import ALL, GAUSSIAN, VELOCITY, V, write_run
+from support.exported_run import ALL, GAUSSIAN, VELOCITY, V, write_moments, write_run
 
 SEED, COUNT, LENGTH = 3, 5, 6
 PROMPTS = ["A red square", "a blue bar", "a red bar"]
@@ -59,6 +59,7 @@ for folder, pipe in pipes.items():
     images = [np.atleast_3d(np.asarray(image)) for image in pipe(**arguments[folder]).images]
     np.save(f"{folder}/images.npy", np.stack(images).transpose(0, 3, 1, 2))
     np.save(f"{folder}/latents.npy", pipe(2, output_type="latent").images)
+    np.save(f"{folder}/one_step.npy", pipe(**arguments[folder], num_inference_steps=1, output_type="latent").images)
 messages = {}
 for folder, refused in json.loads(sys.argv[1]):
     try:
@@ -82,11 +83,16 @@ class Case:
     changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     captions: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)  # other settings that section sample must fit
+    moment_classes: int | None = None  # None = there are no moment maps
 
 
 CASES = {
     "vae": Case(
-        "unet", "vae", VELOCITY, changes={"autoencoder": {"network": "conv"}, "denoiser": {"gaussian": GAUSSIAN}}
+        "unet",
+        "vae",
+        VELOCITY,
+        changes={"autoencoder": {"network": "conv"}, "denoiser": {"gaussian": GAUSSIAN}},
+        moment_classes=3,
     ),
     "autoencoder_kl": Case(
         "dit",
@@ -95,7 +101,9 @@ CASES = {
         {"sampler": "heun", "guidance_rescale": 0.7},
         changes={"autoencoder": AUTOENCODER_KL},
     ),
-    "diffae": Case("mlp", "diffae", V, {"sampler": "dpmpp_2m", "time_grid": "karras"}, conditional=False),
+    "diffae": Case(
+        "mlp", "diffae", V, {"sampler": "dpmpp_2m", "time_grid": "karras"}, conditional=False, moment_classes=0
+    ),
     "own_noise": Case("dit", "identity", V, {"sampler": "ddpm", "steps": 9, "guide": "own"}),
     "flow_map": Case(
         "mlp",
@@ -162,8 +170,11 @@ def _draw(cases: Mapping[str, Case], root: Path, write_params: Any) -> tuple[dic
             patch.chdir(root / name)
             torch.manual_seed(0)
             _write(case, write_params)
+            classes = case.moment_classes
+            maps = None if classes is None else write_moments(classes, **case.sample)
             export_diffusers(root / "exported" / name)
             sampler = load_image_sampler(SampleParams(count=COUNT, **case.sample), SEED, torch.device("cpu"))
+            sampler = replace(sampler, moments=maps)
             sampler.labels.column("wide").round_()
             images[name] = sampler.images(torch.arange(COUNT)).numpy()
             arguments[str(root / "exported" / name)] = _arguments(sampler, case)
@@ -200,6 +211,14 @@ def exported(tmp_path_factory, write_params) -> tuple[Path, dict[str, np.ndarray
 def test_diffusers_draws_the_same_images_without_latentline(name, exported):
     folder, images, _ = exported
     _assert_same_images(folder / name, images[name])
+
+
+def test_moments_hold_for_the_steps_of_the_settings_alone(exported, monkeypatch):
+    monkeypatch.chdir(exported[0].parent / "vae")
+    sampler = load_image_sampler(SampleParams(count=COUNT, steps=1), SEED, torch.device("cpu"))
+    sampler.labels.column("wide").round_()
+    expected = sampler.latents(torch.arange(COUNT)).numpy()
+    np.testing.assert_allclose(np.load(exported[0] / "vae" / "one_step.npy"), expected, atol=1e-4)
 
 
 @pytest.mark.slow  # it imports transformers: `pytest -m slow tests/tools/test_export_diffusers.py`
@@ -254,7 +273,7 @@ def _names(code: CodeType, *operations: str) -> set[str]:
     return {one.argval for one in parts if one.opname in operations}
 
 
-@pytest.mark.parametrize("kind", ["pipeline", "autoencoder", "denoiser", "tokenizer"])
+@pytest.mark.parametrize("kind", ["pipeline", "autoencoder", "denoiser", "moments", "tokenizer"])
 def test_a_single_file_has_every_name_that_it_reads_and_imports_nothing_of_ours(kind):
     text = single_file(f"latentline.tools.diffusers_{kind}", f"Latentline{kind.capitalize()}")
     assert "import latentline" not in text

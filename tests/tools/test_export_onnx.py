@@ -27,7 +27,7 @@ from latentline.tools.export_onnx import export_onnx, load_run, pipeline_json
 from latentline.tools.onnx_sampler import sampler_table
 from stages.sample.draw import ImageSampler, load_image_sampler
 from stages.sample.params import SampleParams
-from support.exported_run import ALL, GAUSSIAN, VELOCITY, V, write_run
+from support.exported_run import ALL, GAUSSIAN, VELOCITY, V, write_moments, write_run
 from support.small_networks import IMAGE
 from support.untrained_run import SCHEMA
 
@@ -56,8 +56,9 @@ def test_onnxruntime_draws_the_same_images(denoiser, autoencoder, settings, tmp_
     changes = {"denoiser": {"gaussian": GAUSSIAN}} if denoiser == "unet" else {}
     process, condition = VELOCITY if denoiser == "unet" else V, () if denoiser == "mlp" else ALL
     write_run(denoiser, autoencoder, process, condition, changes=changes)
+    maps = None if denoiser == "dit" else write_moments(classes=3 if condition else 0, **settings)
     sampler, pipeline = _exported(tmp_path / "exported", write_params, **settings)
-    indices = torch.arange(COUNT)
+    sampler, indices = replace(sampler, moments=maps), torch.arange(COUNT)
     noise = start_noise(SEED, "sample", indices, sampler.denoiser.latent_shape).numpy()
     condition = sampler.denoiser.conditioning.encode(sampler.labels).vector.numpy()  # (5, 6) or (5, 0)
     z0 = sampler.latents(indices).numpy()

@@ -93,8 +93,7 @@ class GaussianPrior(nn.Module):
         With ``end``, the coefficients of r <= t, it is the average velocity (z_t - z_r) / (t - r). The ODE keeps the
         distance to the mean in proportion to the deviation s = (alpha^2 v + sigma^2)^(1/2) of z_t.
         """
-        classes = condition.vector[:, : self.classes]  # one-hot; zeros = any class
-        index = torch.cat([classes, torch.full_like(point.alpha, 0.5).to(classes)[:, None]], dim=1).argmax(dim=1)
+        index = gaussian_index(condition, self.classes)
         at, dtype = point.expand(2), point.alpha.dtype  # a network that is cast to fewer bits has rounded Gaussians
         mean, variances, rest = (buffer[index].to(dtype) for buffer in (self.mean, self.variances, self.rest))
         distance = z_t.flatten(1).to(dtype) - at.alpha * mean  # (B, D)
@@ -142,6 +141,13 @@ class GaussianPrior(nn.Module):
         self.variances[index, :used] = variances.clamp(min=_LEAST_VARIANCE)
         self.axes[index, :used] = axes
         return True
+
+
+def gaussian_index(condition: Condition, classes: int) -> Tensor:
+    """Return the index (B,) of the Gaussian of each example: that of its class, else the last one, ``classes``."""
+    own = condition.vector[:, :classes]  # one-hot; zeros = any class
+    half = torch.full_like(condition.vector.sum(dim=1, keepdim=True), 0.5)
+    return torch.cat([own, half], dim=1).argmax(dim=1)
 
 
 def gaussian_prior_of(network: nn.Module) -> GaussianPrior | None:

@@ -13,7 +13,7 @@ from latentline import load
 from latentline.core.errors import UserError
 from latentline.core.load_params import parse_params
 from latentline.core.nested import by_dotted_name
-from latentline.core.paths import AUTOENCODER, DENOISER, LATENT_LABELS, LATENT_STATS, LATENT_TEXT
+from latentline.core.paths import AUTOENCODER, DENOISER, LATENT_LABELS, LATENT_STATS, LATENT_TEXT, MOMENT_MAPS
 from latentline.explorer.sampling import SampleRequest, draw
 from latentline.explorer.session import Session
 from latentline.report.run import Run, read_revision, read_workspace
@@ -98,6 +98,8 @@ def _session(revision: str, device: torch.device) -> Session | None:
             (root / "checkpoints").mkdir()
             for name in names:
                 files.get(name.as_posix(), str(root / name), recursive=True)
+            if files.exists(MOMENT_MAPS.parent.as_posix()):  # not in runs of earlier versions
+                files.get(MOMENT_MAPS.parent.as_posix(), str(root / MOMENT_MAPS.parent), recursive=True)
             settings = by_dotted_name(parse_params(files.read_text("params.yaml")))
             session = Session(load(root, device), settings)
             _ = session.training_labels  # read before the folder is removed

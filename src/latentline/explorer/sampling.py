@@ -16,7 +16,7 @@ from latentline.core.finite import require_finite
 from latentline.core.inputs import attribute_values, require_integer, require_number
 from latentline.core.labels import LabelTable, class_names
 from latentline.denoisers.conditioning import labels_for_samples
-from latentline.denoisers.sampling import SamplingConfig, draw_latents
+from latentline.denoisers.sampling import draw_latents
 from latentline.explorer.session import Session
 from latentline.figures.grids import save_grid
 from latentline.samplers.registry import SAMPLERS, require_serves
@@ -106,7 +106,9 @@ def draw(session: Session, request: SampleRequest, progress: Progress | None = N
     Raises:
         UserError: a value out of range, or a sampler that cannot serve the denoiser.
     """
-    config = _config(session, request)
+    settings = _settings(session, request)
+    denoiser, moments = session.model.denoiser, session.model.moments
+    config, maps = settings.config(denoiser), None if moments is None else moments.maps_for(settings)
     labels, indices = _labels(session, request, first)
     tokens = _tokens(session, request, len(indices))
     batches = torch.arange(len(indices)).split(_BATCH)
@@ -123,7 +125,7 @@ def draw(session: Session, request: SampleRequest, progress: Progress | None = N
 
     drawn = [
         draw_latents(
-            session.model.denoiser,
+            denoiser,
             config,
             request.seed,
             _NAME,
@@ -135,6 +137,9 @@ def draw(session: Session, request: SampleRequest, progress: Progress | None = N
         for number, rows in enumerate(batches)
     ]
     z0 = require_finite(torch.cat(drawn), f"guidance_scale ({request.guidance_scale})", "lower it")
+    if maps is not None:
+        z0 = maps(z0, denoiser.conditioning.encode(labels).to(z0.device))
+        states[-1] = states[-1][0], z0[:_SHOWN]
     kept = torch.linspace(0, len(states) - 1, min(_TIMES, len(states))).round().long().tolist()
     stack = torch.stack([states[index][1] for index in kept], dim=1)  # (n, times, *latent_shape)
     restore, decode = session.model.stats.normalizer.restore, session.model.autoencoder.decode
@@ -143,7 +148,8 @@ def draw(session: Session, request: SampleRequest, progress: Progress | None = N
     return Samples(images, z0.cpu(), labels, tuple(states[index][0] for index in kept), trajectory)
 
 
-def _config(session: Session, request: SampleRequest) -> SamplingConfig:
+def _settings(session: Session, request: SampleRequest) -> SamplingSettings:
+    """Return the settings of a sampler, those of the run where the request has none. Raises UserError out of range."""
     require_integer("count", request.count, 1)
     require_integer("steps", request.steps, 1)
     require_integer("seed", request.seed, 0)
@@ -155,8 +161,7 @@ def _config(session: Session, request: SampleRequest) -> SamplingConfig:
     own = {name: session.setting(f"sample.{name}", default) for name, default in vars(SamplingSettings()).items()}
     asked = {name: value for name, value in vars(request).items() if name in own}
     settings = SamplingSettings(**own | asked | {"negative_prompt": request.negative_prompt.strip()})
-    denoiser = session.model.denoiser
-    return settings.with_learnt_guidance(denoiser.process).config(denoiser)
+    return settings.with_learnt_guidance(session.model.denoiser.process)
 
 
 def _labels(session: Session, request: SampleRequest, first: int) -> tuple[LabelTable, Tensor]:

@@ -41,10 +41,11 @@ class LatentlinePipeline(DiffusionPipeline):  # type: ignore[misc]
         tokenizer: of captions; None = the denoiser is not conditioned on captions.
         text_encoder: pretrained CLIP or T5; None = the denoiser reads the tokens itself.
         guide: weaker denoiser that guidance leads away from; None = the denoiser itself, without its condition.
+        moments: maps of samples that are drawn with the sampler, steps and guidance of the settings; None = no maps.
         settings: process, sampler, labels and shapes, as in model_index.json.
     """
 
-    _optional_components = ["tokenizer", "text_encoder", "guide"]  # noqa: RUF012 - as diffusers expects it
+    _optional_components = ["tokenizer", "text_encoder", "guide", "moments"]  # noqa: RUF012 - as diffusers expects it
 
     def __init__(
         self,
@@ -53,14 +54,15 @@ class LatentlinePipeline(DiffusionPipeline):  # type: ignore[misc]
         tokenizer: Any = None,
         text_encoder: Any = None,
         guide: Any = None,
+        moments: Any = None,
         settings: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        for network in (vae, denoiser, text_encoder, guide):
+        for network in (vae, denoiser, text_encoder, guide, moments):
             if network is not None:
                 network.float()  # ours compute in it or in autocast's type, and T5 overflows in float16
         captions = {"tokenizer": tokenizer, "text_encoder": text_encoder}
-        self.register_modules(vae=vae, denoiser=denoiser, **captions, guide=guide)
+        self.register_modules(vae=vae, denoiser=denoiser, **captions, guide=guide, moments=moments)
         self.register_to_config(settings=settings)
 
     @torch.no_grad()
@@ -78,7 +80,8 @@ class LatentlinePipeline(DiffusionPipeline):  # type: ignore[misc]
     ) -> Any:
         """Draw images; without arguments, one.
 
-        Image i follows from the seed and i alone, as in Latentline's stage ``sample``.
+        Image i follows from the seed and i alone, as in Latentline's stage ``sample``. With other steps or guidance
+        than those of the settings, latents do not get the moments of the training latents.
 
         Args:
             num_images: how many; None = one for each value of the condition.
@@ -134,6 +137,8 @@ class LatentlinePipeline(DiffusionPipeline):  # type: ignore[misc]
             away_from = captioned._replace(vector=chosen.vector).to(self.device)
         model = model_under(denoiser, chosen.to(self.device), config.guidance, away_from)
         z0 = config.sampler(noise_fn)(model, noise, config.times)
+        if self.moments is not None and sampling == SamplingSettings(**settings["sampling"]):
+            z0 = self.moments(z0, chosen.to(self.device))
         images = z0 if output_type == "latent" else self._decoded(z0, indices, output_type)
         return ImagePipelineOutput(images=images)
 

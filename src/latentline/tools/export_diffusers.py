@@ -3,6 +3,7 @@
 model_index.json pipeline.py    the pipeline: its settings and its code
 vae/                            the autoencoder: an ``AutoencoderKL`` where diffusers has it, else with its code
 denoiser/ guide/                the denoiser, and its early copy where guidance uses it, with their code
+moments/                        the moment maps of stage ``sample``, where it has measured any, with their code
 tokenizer/ text_encoder/        of captions, where the denoiser is conditioned on them
 config.json diffusion_pytorch_model.safetensors    an ``AutoencoderKL`` again, for ``AutoencoderKL.from_pretrained``
 """
@@ -32,6 +33,7 @@ from latentline.latents.cache import LatentStats, read_stats
 from latentline.latents.pretrained_text import EncoderInfo, PretrainedTextEncoder
 from latentline.latents.tokenizer import CaptionTokenizer
 from latentline.runtime.checkpoint import Checkpoint, load_checkpoint
+from latentline.samplers.moment_file import maps_to_export
 from latentline.samplers.settings import SamplingSettings
 from latentline.tools.single_file import single_file
 
@@ -60,6 +62,7 @@ def export_diffusers(folder: Path) -> None:
     trained = load_checkpoint(DENOISER, kind="denoiser", made_by="train_denoiser")
     params = validate(read_params())
     settings = _settings(params, autoencoder, denoiser, trained)
+    maps = maps_to_export(SamplingSettings(**settings["sampling"]), params.sample.moment_samples)
     conditioning = denoiser.conditioning
     encoder = None if conditioning.states is None else conditioning.states.info
     text_encoder = None if encoder is None else _text_encoder(encoder)  # refuses before anything is written
@@ -69,9 +72,13 @@ def export_diffusers(folder: Path) -> None:
         "guide": _ABSENT,
         "tokenizer": _write_tokenizer(folder / "tokenizer", conditioning),
         "text_encoder": _ABSENT,
+        "moments": _ABSENT,
     }
     if params.sample.guide == "early" and (guide := of_guide(trained)) is not None:
         components["guide"] = _write_denoiser(folder / "guide", guide)
+    if maps is not None:
+        moments = maps.constructor, maps.state_dict()
+        components["moments"] = _write_network(folder / "moments", "LatentlineMoments", *moments)
     if encoder is not None and text_encoder is not None:
         _copy(text_encoder, folder / "text_encoder")
         components["text_encoder"] = ("transformers", _TEXT_MODELS[encoder.kind])

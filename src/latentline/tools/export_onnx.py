@@ -1,6 +1,7 @@
 """Write a finished run as ONNX networks with a program that draws images: ``make export-onnx DIR=...``.
 
 encoder.onnx decoder.onnx denoiser.onnx    the networks, in float32
+moments.onnx                               the moment maps of stage ``sample``, where it has measured any
 pipeline.json                              all other numbers: normaliser, labels, sampler, guidance
 run.py                                     draws images with numpy and onnxruntime alone
 """
@@ -23,15 +24,21 @@ from latentline.core.files import replaced_file, write_json
 from latentline.core.labels import schema_to_json
 from latentline.core.load_params import read_params, validate
 from latentline.denoisers.load import Denoiser, load_denoiser
+from latentline.denoisers.moment_matching import MomentMaps
 from latentline.diffusion.euler import euler
 from latentline.diffusion.process import Process
 from latentline.diffusion.time_grid import time_grid
 from latentline.latents.cache import LatentStats, read_stats
+from latentline.samplers.moment_file import maps_to_export
 from latentline.samplers.registry import SAMPLERS, build_sampler, is_stochastic
 from latentline.samplers.settings import SamplingSettings
-from latentline.tools.onnx_networks import OPSET, export_autoencoder, export_denoiser
+from latentline.tools.onnx_networks import OPSET, export_autoencoder, export_denoiser, export_moments
 from latentline.tools.onnx_sampler import sampler_table
 
+_ABOUT_MOMENTS = (
+    "moments.onnx maps z0, under the same condition, to latents with the mean and the covariance of the training "
+    "latents; it holds for the sampler, the steps and the guidance of this file"
+)
 _PROGRAM = Path(__file__).with_name("onnx_run.py")
 
 
@@ -44,6 +51,8 @@ class ExportableRun:
     autoencoder: TrainedAutoencoder
     stats: LatentStats
     denoiser: Denoiser
+    maps: MomentMaps | None
+    """Of samples that are drawn as section ``sample`` says."""
     pipeline: dict[str, Any]
 
 
@@ -64,7 +73,9 @@ def load_run() -> ExportableRun:
     stats.require_autoencoder(autoencoder.sha256)
     denoiser = load_denoiser(device, stats)
     pipeline = pipeline_json(autoencoder, stats, denoiser, params.sample, params.seed)
-    return ExportableRun(params, autoencoder, stats, denoiser, pipeline)
+    maps = maps_to_export(SamplingSettings.of(params.sample), params.sample.moment_samples)
+    pipeline["moments"] = None if maps is None else {"about": _ABOUT_MOMENTS}
+    return ExportableRun(params, autoencoder, stats, denoiser, maps, pipeline)
 
 
 def export_onnx(folder: Path, run: ExportableRun) -> None:
@@ -76,6 +87,8 @@ def export_onnx(folder: Path, run: ExportableRun) -> None:
         networks["guide"] = denoiser.guide
     for name, network in networks.items():
         export_denoiser(folder / f"{name}.onnx", network, denoiser.latent_shape, denoiser.conditioning.cond_dim)
+    if run.maps is not None:
+        export_moments(folder / "moments.onnx", run.maps, denoiser.conditioning.cond_dim)
     write_json(folder / "pipeline.json", run.pipeline)
     with replaced_file(folder / "run.py") as temporary:
         shutil.copyfile(_PROGRAM, temporary)

@@ -18,7 +18,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": {"core", "runtime"},
     "autoencoders": {"core", "data", "nn", "diffusion", "runtime"},
     "denoisers": {"core", "nn", "diffusion", "latents", "runtime"},
-    "samplers": {"core", "diffusion", "denoisers"},
+    "samplers": {"core", "denoisers", "diffusion", "runtime"},
     "feature_extractors": {"core", "data", "latents", "nn", "runtime", "training"},
     "interop": {"core", "nn", "autoencoders"},
     "tools": {"core", "autoencoders", "data", "denoisers", "diffusion", "interop", "latents", "runtime", "samplers"},

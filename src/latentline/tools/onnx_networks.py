@@ -11,6 +11,7 @@ from latentline.autoencoders.diffae import DiffAE
 from latentline.core.condition import Condition
 from latentline.core.errors import UserError
 from latentline.core.files import replaced_file
+from latentline.denoisers.moment_matching import MomentMaps
 
 OPSET = 20  # the latest one that this exporter of torch writes
 _MAX_BYTES = 2**31 - 2**20  # of one file, with room for the graph: a limit of protobuf
@@ -43,6 +44,15 @@ class _Denoiser(nn.Module):
         return self.network(z, t, Condition(z.new_zeros(z.shape[0], 0) if condition is None else condition))
 
 
+class _Moments(nn.Module):
+    def __init__(self, maps: MomentMaps) -> None:
+        super().__init__()
+        self.maps = maps
+
+    def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        return self.maps(z, Condition(z.new_zeros(z.shape[0], 0) if condition is None else condition))
+
+
 def export_autoencoder(folder: Path, autoencoder: Autoencoder, image_shape: tuple[int, ...]) -> None:
     """Write encoder.onnx (images -> latents) and decoder.onnx (latents -> images) of raw latents.
 
@@ -61,9 +71,16 @@ def export_autoencoder(folder: Path, autoencoder: Autoencoder, image_shape: tupl
 def export_denoiser(path: Path, network: nn.Module, latent_shape: tuple[int, ...], cond_dim: int) -> None:
     """Write (z, t, condition) -> output to ``path``; without the input ``condition`` where ``cond_dim`` is 0."""
     inputs = {"z": torch.zeros(2, *latent_shape), "t": torch.full((2,), 0.5)}
-    if cond_dim:
-        inputs["condition"] = torch.zeros(2, cond_dim)
-    _export(_Denoiser(network), inputs, "output", path)
+    _export(_Denoiser(network), inputs | _condition(cond_dim), "output", path)
+
+
+def export_moments(path: Path, maps: MomentMaps, cond_dim: int) -> None:
+    """Write (z, condition) -> output to ``path``, of standardised samples, like :func:`export_denoiser`."""
+    _export(_Moments(maps), {"z": torch.zeros(2, *maps.latent_shape)} | _condition(cond_dim), "output", path)
+
+
+def _condition(cond_dim: int) -> dict[str, Tensor]:
+    return {"condition": torch.zeros(2, cond_dim)} if cond_dim else {}
 
 
 def _export(module: nn.Module, inputs: dict[str, Tensor], output: str, path: Path) -> None:

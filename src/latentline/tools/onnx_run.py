@@ -78,6 +78,7 @@ class Pipeline:
         self.denoiser, self.decoder = session("denoiser"), session("decoder")
         guide = self.numbers["guidance"]["network"]
         self.guide = self.denoiser if guide == "denoiser" else session(guide)
+        self.moments = session("moments") if self.numbers["moments"] else None
         self.diffusion_decoder = session("diffusion_decoder") if self.numbers["diffusion_decoder"] else None
 
     def images(self, noise: Array, condition: Array, decoder_noise: Array | None = None) -> Array:
@@ -94,7 +95,8 @@ class Pipeline:
 
     def latents(self, noise: Array, condition: Array) -> Array:
         """Draw standardised latents z0 (B, *latent_shape)."""
-        return _sampled(self.numbers["sampler"], noise, lambda z, step: self._output(z, step, condition))
+        z0 = _sampled(self.numbers["sampler"], noise, lambda z, step: self._output(z, step, condition))
+        return z0 if self.moments is None else _run(self.moments, z=z0, condition=condition)
 
     def _output(self, z: Array, step: dict[str, Any], condition: Array) -> Array:
         """Return the guided output of the denoiser."""

@@ -51,7 +51,7 @@ def export_web(folder: Path, cache: Path) -> list[str]:
         with replaced_file(folder / "directions.f32") as temporary:
             temporary.write_bytes(vectors.numpy().astype("<f4").tobytes())
     networks = sorted({"encoder", "decoder", "denoiser", run.pipeline["guidance"]["network"]})
-    networks += ["diffusion_decoder"] if run.pipeline["diffusion_decoder"] else []
+    networks += [name for name in ("diffusion_decoder", "moments") if run.pipeline[name]]
     names = [*(f"{name}.onnx" for name in networks), f"{FOLDER}/onnxruntime.wasm"]
     content["bytes"] = {name: (folder / name).stat().st_size for name in names}
     write_json(folder / "page.json", content)

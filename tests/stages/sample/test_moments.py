@@ -10,9 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from latentline import load
 from latentline.core.errors import UserError
 from latentline.core.labels import LabelTable
+from latentline.core.load_params import read_params
+from latentline.core.nested import by_dotted_name
 from latentline.denoisers.gaussian_prior import gaussian_prior_of
+from latentline.denoisers.moment_matching import MomentMaps
+from latentline.explorer.sampling import SampleRequest
+from latentline.explorer.sampling import draw as draw_in_explorer
+from latentline.explorer.session import Session
 from latentline.latents.cache import read_latents
 from latentline.runtime import resume
 from latentline.runtime.parallel import SINGLE_PROCESS
@@ -54,7 +61,7 @@ def few_suffice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(moments, "_LEAST", 5)
 
 
-def _measured(sampler: draw.ImageSampler, **settings: object) -> moments.ClassMoments | None:
+def _measured(sampler: draw.ImageSampler, **settings: object) -> MomentMaps | None:
     """Return the maps of a run that begins anew."""
     state = ResumeFile("moments", settings, ())
     found = _measured_from(state, sampler, sampler.draw, **settings)
@@ -64,9 +71,13 @@ def _measured(sampler: draw.ImageSampler, **settings: object) -> moments.ClassMo
 
 def _measured_from(
     state: ResumeFile, sampler: draw.ImageSampler, drawn: moments.Draw, **settings: object
-) -> moments.ClassMoments | None:
+) -> MomentMaps | None:
     params = SampleParams(**{"moment_samples": COUNT, **settings})
     return moments.measure_moments(drawn, sampler.denoiser, _training(sampler)[1], params, SINGLE_PROCESS, state)
+
+
+def _mapped(sampler: draw.ImageSampler, maps: MomentMaps, z0: Tensor, labels: LabelTable) -> Tensor:
+    return maps(z0, sampler.denoiser.conditioning.encode(labels))
 
 
 def _never(*_: object) -> Tensor:
@@ -95,7 +106,7 @@ def test_samples_that_moments_are_measured_on_get_exactly_those_of_their_class(s
     measured = _measured(own, batch_size=70)
     labels = draw.labels_for_samples(_training(own)[1], COUNT)
     drawn = own.draw("sample/moments", torch.arange(COUNT), labels)
-    mapped = measured(drawn, labels).flatten(1)
+    mapped = _mapped(own, measured, drawn, labels).flatten(1)
     prior = gaussian_prior_of(own.denoiser.network)
     for label in range(len(own.stats.classes)):
         rows = mapped[labels.values[:, 0] == label]
@@ -107,7 +118,7 @@ def test_one_map_serves_a_denoiser_without_classes(sampler, few_suffice) -> None
     measured = _measured(own)
     latents, _ = _training(own)
     drawn = own.draw("sample/moments", torch.arange(COUNT), draw.labels_for_samples(_training(own)[1], COUNT))
-    mapped = measured(drawn, own.labels)
+    mapped = _mapped(own, measured, drawn, draw.labels_for_samples(_training(own)[1], COUNT))
     torch.testing.assert_close(mapped.mean(dim=0), latents.mean(dim=0), atol=1e-3, rtol=0)
 
 
@@ -133,10 +144,11 @@ def test_too_few_images_of_a_class_leave_it_alone_and_are_counted(sampler, few_s
     prior = gaussian_prior_of(own.denoiser.network)
     prior.fit(0, torch.zeros(1, *own.denoiser.latent_shape))
     measured = _measured(own)
-    assert [moment_map is None for moment_map in measured.maps] == [True] + [False] * (len(own.stats.classes) - 1)
+    classes = len(own.stats.classes)
+    assert measured.axes.flatten(1).any(dim=1).tolist() == [False] + [True] * (classes - 1) + [False]
     assert "too few images, not corrected: 1" in caplog.text
     z0 = own.latents(torch.arange(40))
-    mapped, first = measured(z0, own.labels), own.labels.values[:, 0] == 0
+    mapped, first = _mapped(own, measured, z0, own.labels), own.labels.values[:, 0] == 0
     assert torch.equal(mapped[first], z0[first])
     assert not torch.isclose(mapped[~first], z0[~first]).all()
 
@@ -170,8 +182,8 @@ def test_a_run_that_goes_on_takes_the_maps_that_it_has_measured(kind, sampler, f
     first, again = (_measured_from(state, own, drawn) for drawn in (own.draw, _never))
     state.finish()
     z0 = own.latents(torch.arange(40))
-    assert torch.equal(first(z0, own.labels), again(z0, own.labels))
-    assert not torch.equal(first(z0, own.labels), z0)
+    assert torch.equal(_mapped(own, first, z0, own.labels), _mapped(own, again, z0, own.labels))
+    assert not torch.equal(_mapped(own, first, z0, own.labels), z0)
 
 
 def test_a_second_run_of_the_same_state_is_refused_before_it_draws(sampler, few_suffice, monkeypatch) -> None:
@@ -199,13 +211,19 @@ def test_more_samples_than_memory_holds_are_refused(sampler, few_suffice) -> Non
         _measured(own, moment_samples=10**9)
 
 
-def test_the_stage_writes_matched_samples(runs, few_suffice, tmp_path: Path) -> None:
+def test_the_stage_writes_matched_samples_and_maps_for_the_explorer(runs, few_suffice, tmp_path, monkeypatch) -> None:
     run = runs["identity_unet"].copy(tmp_path / "run")
     shutil.rmtree(run.folder / "data" / "generated")
     run.run("sample", **{"sample.moment_samples": 0})
     plain = run.samples()["images"]
+    assert load(run.folder).moments.maps is None
     run.run("sample", **{"sample.moment_samples": COUNT})
     matched = run.samples()["images"]
+    monkeypatch.chdir(run.folder)
+    session = Session(load(), by_dotted_name(read_params()))
+    drawn = draw_in_explorer(session, SampleRequest.of_run(session, count=7))
+    assert (drawn.images.int() - matched[:7].int()).abs().max() <= 1
+    assert torch.equal(drawn.trajectory[:, -1], drawn.images[:4])
     run.run("sample", **{"sample.moment_samples": COUNT, "sample.count": 7, "sample.batch_size": 3})
     assert (plain.int() - matched.int()).abs().max() > 8
     assert (run.samples()["images"].int() - matched[:7].int()).abs().max() <= 1  # rounding

@@ -131,11 +131,26 @@ export class Pipeline {
     return this.numbers.condition.attributes;
   }
 
-  // Standardised latents, a Float32Array, of the images `indices`; onStep() is called after each evaluation.
+  // Standardised latents, a Float32Array, of the images `indices`; onStep() is called after each evaluation. With the
+  // steps and the scale of the training program they get the moments of the training latents.
   async latents({ seed, indices, chosen, steps, scale }, onStep = () => {}) {
     const noise = joined(indices.map((index) => startNoise(seed, this.numbers.noise.name, index, this.latentSize)));
     const values = indices.map((index) => valuesOf(this.attributes, chosen, index));
-    return this.sampled(this.page.samplers[steps], noise, values, { ...this.numbers.guidance, scale }, onStep);
+    const z0 = await this.sampled(this.page.samplers[steps], noise, values, { ...this.numbers.guidance, scale }, onStep);
+    if (!this.matches(steps, scale)) return z0;
+    const cond = this.conditions(values), count = indices.length;
+    return this.run("moments", {
+      z: [z0, [count, ...this.numbers.latent_shape]], condition: [cond, [count, cond.length / count]],
+    });
+  }
+
+  // Whether pictures of these settings get the moments of the training latents.
+  matches(steps, scale) {
+    return Boolean(this.numbers.moments) && steps === this.page.steps && scale === this.numbers.guidance.scale;
+  }
+
+  conditions(values) {
+    return joined(values.map((each) => conditionVector(this.attributes, each)));
   }
 
   // SDEdit (arXiv 2108.01073): noise the latents of image `index`, and denoise them conditioned on `values`.
@@ -146,7 +161,7 @@ export class Pipeline {
   }
 
   sampled(table, start, values, guidance, onStep = () => {}) {
-    const cond = joined(values.map((each) => conditionVector(this.attributes, each)));
+    const cond = this.conditions(values);
     return follow(table, start, async (z, t) => {
       const output = await this.guided(z, t, cond, values.length, guidance);
       onStep();
