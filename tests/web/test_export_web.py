@@ -99,16 +99,24 @@ def test_samplers_have_every_number_of_steps(export: Callable[..., dict[str, Any
     assert page["sdedit"]["evaluations"][0]["t"] == 0.5
 
 
+def _notes(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what was said about sliders."""
+    return [record.getMessage() for record in caplog.records if record.name == "latentline.web.directions"]
+
+
 @pytest.mark.parametrize("direction", ["classifier", "mean_difference"])
-def test_sliders_move_as_stage_manipulate(direction: str, export: Callable[..., dict[str, Any]]):
+def test_sliders_move_as_stage_manipulate(direction: str, export: Callable[..., dict[str, Any]], caplog):
     page = export(manipulate__direction=direction, manipulate__strengths=[-1, 2])
     stats = read_stats()
     params = ManipulateParams(direction=direction)
     targets, expected, _ = edit_directions(params, 0, stats, read_labels(stats.schema))
     assert [target["name"] for target in page["targets"]] == [target.name for target in targets]
     assert page["targets"][1] == {"name": "bag", "attribute": "label", "value": 1}
-    if direction == "classifier":  # no image has a level above the mean
+    if direction == "classifier":
         assert page["targets"][-1] == {"name": "level", "attribute": "level", "value": 14}
+        assert _notes(caplog) == []
+    else:  # no image has a level above the mean
+        assert _notes(caplog) == ["no slider for level: nothing could be learnt"]
     assert page["strengths"] == [-1, 2]
     np.testing.assert_allclose(_directions(), expected.vectors * expected.scales[:, None], rtol=1e-5)
 
@@ -124,6 +132,11 @@ def test_without_training_latents_drawn_ones_are_the_unit(export: Callable[..., 
     lengths = np.linalg.norm(_directions(), axis=1)
     along = z0.numpy() @ (_directions() / lengths[:, None]).T
     np.testing.assert_allclose(along.std(axis=0, ddof=1), lengths, rtol=1e-3)
+
+
+def test_sliders_beyond_the_limit_are_counted(export: Callable[..., dict[str, Any]], caplog):
+    assert len(export(manipulate__targets=2)["targets"]) == 2
+    assert _notes(caplog) == ["sliders for 2 of 5 targets (manipulate.targets)"]
 
 
 def test_without_latent_classifiers_there_are_no_sliders(export: Callable[..., dict[str, Any]]):

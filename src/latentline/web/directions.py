@@ -1,5 +1,6 @@
 """The directions of the page's sliders: those of stage ``manipulate``."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from latentline.tools import onnx_run
 
 _DRAWN = 512  # latents that are measured in place of missing training latents
 _BATCH = 64
+log = logging.getLogger(__name__)
 
 
 def page_directions(settings: Any, seed: int, stats: LatentStats, exported: Path) -> tuple[list[Target], Tensor] | None:
@@ -47,7 +49,10 @@ def page_directions(settings: Any, seed: int, stats: LatentStats, exported: Path
     normals = load_latent_classifiers().probe.weight if by_classifier else target_differences(targets, z0, values)
     wanted = set(settings.target_names or names)
     rows = [row for row, name in enumerate(names) if name in wanted and normals[row].any()]
+    if left_out := wanted - {names[row] for row in rows}:
+        log.warning("no slider for %s: nothing could be learnt", ", ".join(sorted(left_out)))
     if len(rows) > settings.targets:
+        log.warning("sliders for %d of %d targets (manipulate.targets)", settings.targets, len(rows))
         rows = evenly_spaced(rows, settings.targets)
     vectors = unit(normals[rows])
     return [targets[row] for row in rows], vectors * spread(z0, vectors)[:, None]
