@@ -1,9 +1,9 @@
-"""Shared by benchmarks: CSV files of what was measured, Markdown tables, features of images, timed trainings."""
+"""Shared by benchmarks: settings, CSV files of what was measured, tables, features of images, timed trainings."""
 
 import csv
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast, get_type_hints
@@ -29,6 +29,16 @@ from stages.train_autoencoder.params import AutoencoderParams
 _TIMED_STEPS = 20
 _TRIES = 5
 _BATCH = 1000  # images at a time
+
+
+def set_params(content: dict[str, Any], params: Mapping[str, object]) -> None:
+    """Change settings of a params file as read, by their dotted names."""
+    for setting, value in params.items():
+        *sections, name = setting.split(".")
+        section = content
+        for parent in sections:
+            section = section[parent]
+        section[name] = value
 
 
 def recorded(path: Path, setting: type, result: type) -> dict[Any, Any]:

@@ -21,36 +21,38 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
+from ruamel.yaml import YAML
 from torch import Tensor
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
+
+from common import set_params
+
+from latentline.core.labels import LabelTable, build_schema
+from latentline.core.paths import AUTOENCODER, LATENT_SHARDS
+from latentline.core.seeds import generator
+from latentline.data.batches import EpochSampler
+from latentline.denoisers.build import build_denoiser
+from latentline.denoisers.conditioning import build_conditioning
+from latentline.diffusion.objective import denoising_loss
+from latentline.diffusion.process import build_process
+from latentline.latents.cache import LatentSplit, read_latents, read_stats, write_cache
+from latentline.runtime.checkpoint import save_checkpoint
+from latentline.runtime.compute import channels_last, set_up, to_device
+from latentline.tools.params_file import read_recipe
+from latentline.training.step_inputs import RowSource
+from stages.train_denoiser.latents import Latents
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
-
-from ruamel.yaml import YAML  # noqa: E402
-
-from latentline.core.labels import LabelTable, build_schema  # noqa: E402
-from latentline.core.paths import AUTOENCODER, LATENT_SHARDS  # noqa: E402
-from latentline.core.seeds import generator  # noqa: E402
-from latentline.data.batches import EpochSampler  # noqa: E402
-from latentline.denoisers.build import build_denoiser  # noqa: E402
-from latentline.denoisers.conditioning import build_conditioning  # noqa: E402
-from latentline.diffusion.objective import denoising_loss  # noqa: E402
-from latentline.diffusion.process import build_process  # noqa: E402
-from latentline.latents.cache import LatentSplit, read_latents, read_stats, write_cache  # noqa: E402
-from latentline.runtime.checkpoint import save_checkpoint  # noqa: E402
-from latentline.runtime.compute import channels_last, set_up, to_device  # noqa: E402
-from latentline.tools.params_file import read_recipe  # noqa: E402
-from latentline.training.step_inputs import RowSource  # noqa: E402
-from stages.train_denoiser.latents import Latents  # noqa: E402
-from support.params import set_params  # noqa: E402 - the path is set first
-
 _SHAPE, _CLASSES = (4, 32, 32), 10
 _PORTION = 500
-_NETWORK = {"channels": [32, 32], "blocks": 1, "attention_levels": [], "patch_size": 4}
+_NETWORK: dict[str, Any] = {"channels": [32, 32], "blocks": 1, "attention_levels": [], "patch_size": 4}
 _STEPS, _ROUNDS = 10, 7
 _GATHERED = (64, 256, 512)
 
@@ -70,7 +72,11 @@ def write(folder: Path, count: int) -> None:
             classes = (torch.arange(start, start + here) % _CLASSES)[:, None].float()
             yield LatentSplit(block[:here], LabelTable(schema, classes))
 
-    splits = {"train": portions(count), "val": portions(1000), "test": portions(1000)}
+    splits: dict[str, Iterable[LatentSplit[Tensor]]] = {
+        "train": portions(count),
+        "val": portions(1000),
+        "test": portions(1000),
+    }
     write_cache(folder, splits, schema=schema, autoencoder=digest)
 
 
@@ -164,16 +170,19 @@ def training(latents: Latents, batch: int, device: torch.device) -> Callable[[in
 def stage(folder: Path, batch: int, threads: int, seconds: float) -> dict[str, float]:
     """Run the stage for some seconds, then stop it; return its exit status and peak resident memory in GiB."""
     content = read_recipe("default", ROOT)
-    params = {f"denoiser.{name}": value for name, value in _NETWORK.items()}
-    set_params(
-        content, {**params, "denoiser.optimizer.batch_size": batch, "compute.threads": threads, "compute.device": "cpu"}
-    )
+    params = {
+        **{f"denoiser.{name}": value for name, value in _NETWORK.items()},
+        "denoiser.optimizer.batch_size": batch,
+        "denoiser.preview.every_epochs": 0,  # images of 4 channels cannot be drawn
+        "compute.threads": threads,
+        "compute.device": "cpu",
+    }
+    set_params(content, params)
     YAML().dump(content, folder / "params.yaml")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "stages.train_denoiser"], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}
-    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
+    process = subprocess.Popen([sys.executable, "-m", "stages.train_denoiser"], cwd=folder, env=environment)
     time.sleep(seconds)
-    process.send_signal(signal.SIGTERM)
+    os.kill(process.pid, signal.SIGTERM)  # Popen.send_signal would drop the usage of a stage that has ended
     _, status, usage = os.wait4(process.pid, 0)
     return {"status": os.waitstatus_to_exitcode(status), "peak_gib": usage.ru_maxrss / (1 << 20)}
 
@@ -203,8 +212,10 @@ def main() -> None:
         ]
         started = time.perf_counter()
         with subprocess.Popen([*common, "--part", "write"]) as process:
-            _, _, usage = os.wait4(process.pid, 0)
-            process.returncode = 0
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise SystemExit("the latents could not be written")
         size = sum(path.stat().st_size for path in (folder / LATENT_SHARDS).iterdir())
         taken, peak = time.perf_counter() - started, usage.ru_maxrss / (1 << 20)
         print(f"written: {size / 2**30:.2f} GiB in {taken:.0f} s, peak {peak:.2f} GiB resident", flush=True)
