@@ -10,6 +10,7 @@ import statistics
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,7 +24,7 @@ _BATCH = 64
 _CLASSES = 10
 _STEPS, _TURNS = 4, 7
 _MAP, _VECTOR = (6, 7, 7), (256,)
-NETWORKS = [  # the first is the unit of the ratios
+NETWORKS: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [  # the first is the unit of the ratios
     ("unet", _MAP, {"channels": [64, 64], "blocks": 1, "attention_levels": []}),
     ("unet", _MAP, {"channels": [64, 64], "blocks": 1, "attention_levels": [0, 1]}),
     ("dit", _MAP, {"patch_size": 1, "width": 96, "depth": 4, "heads": 3}),
@@ -38,7 +39,7 @@ NETWORKS = [  # the first is the unit of the ratios
 class Training:
     """One network with its optimizer."""
 
-    def __init__(self, name: str, shape: tuple[int, ...], params: dict[str, object]) -> None:
+    def __init__(self, name: str, shape: tuple[int, ...], params: dict[str, Any]) -> None:
         self.network = build_denoiser(name, latent_shape=shape, cond_dim=_CLASSES, **params).to(
             memory_format=torch.channels_last
         )

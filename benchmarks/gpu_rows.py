@@ -209,8 +209,18 @@ def _extractor(row: Row, effort: Effort, device: torch.device, ranks: Ranks) -> 
     schema = build_schema(tuple(map(str, range(10))), ())
 
     def train(saving: Saving) -> object:
-        where = {"device": device, "seed": 0, "name": "gpu", "saving": saving, "ranks": ranks}
-        return train_classifier(network, schema, images, labels.float(), training, **where)
+        return train_classifier(
+            network,
+            schema,
+            images,
+            labels.float(),
+            training,
+            device=device,
+            seed=0,
+            name="gpu",
+            saving=saving,
+            ranks=ranks,
+        )
 
     with compiled(row.compiled, device, [network]):
         return _trained(size, effort, ranks, train)

@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from common import timed
+from common import set_params, timed
 from ruamel.yaml import YAML
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
@@ -44,6 +44,7 @@ from stages.train_autoencoder import __main__ as autoencoder_stage
 from stages.train_denoiser import __main__ as denoiser_stage
 
 _BATCH, _DRAWN, _DROPPED, _AVERAGED = 64, 250, 0.1, 0.999
+_Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 def fit(network: nn.Module, loss: Callable[[nn.Module, Tensor], Tensor], count: int, seconds: float, lr: float) -> Any:
@@ -61,7 +62,7 @@ def fit(network: nn.Module, loss: Callable[[nn.Module, Tensor], Tensor], count: 
 
 
 @torch.no_grad()
-def _average(averaged: list[Tensor], current: list[Tensor], steps: Tensor) -> None:
+def _average(averaged: _Tensors, current: _Tensors, steps: Tensor | int) -> None:
     """Move the average; in the first steps further, as EMAModel of diffusers, so that no initial weights stay in it."""
     torch._foreach_lerp_(averaged, current, 1 - min(_AVERAGED, (1 + int(steps)) / (10 + int(steps))))
 
@@ -93,8 +94,9 @@ def user_lines(peer: type[Peer]) -> int:
     """Return how many lines its user writes: those of its class and of the loop; of this project, one command."""
     if peer is Latentline:
         return 1
-    classes = [kind for kind in peer.__mro__ if issubclass(kind, Peer) and kind is not Peer]
-    source = [line.strip() for part in (fit, _average, *classes) for line in inspect.getsource(part).splitlines()]
+    written: list[Callable[..., Any]] = [fit, _average]
+    written += [kind for kind in peer.__mro__ if issubclass(kind, Peer) and kind is not Peer]
+    source = [line.strip() for part in written for line in inspect.getsource(part).splitlines()]
     return sum(bool(line) and not line.startswith(("#", '"""')) for line in source)
 
 
@@ -112,12 +114,7 @@ class Latentline(Peer):
     def _write(self, **settings: Any) -> None:
         yaml = YAML()
         content = yaml.load(PARAMS_FILE)
-        for name, value in {**self._changed, **settings}.items():
-            *sections, last = name.split(".")
-            place = content
-            for section in sections:
-                place = place[section]
-            place[last] = value
+        set_params(content, {**self._changed, **settings})
         yaml.dump(content, self._folder / PARAMS_FILE.name)
 
     def train(self, images: Tensor, labels: Tensor, seconds: float) -> None:
@@ -161,8 +158,8 @@ class Latentline(Peer):
 class _Diffusers(Peer):
     """Pixels, with diffusers."""
 
-    scales = (1.0, 1.5, 2.5)
-    _channels, _steps = (32, 64, 64), 20
+    scales, _steps = (1.0, 1.5, 2.5), 20
+    _channels: tuple[int, ...] = (32, 64, 64)
 
     def train(self, images: Tensor, labels: Tensor, seconds: float) -> None:
         self._fit(images.float() / 127.5 - 1, labels, seconds)
@@ -228,7 +225,7 @@ class _DiffusersLatent(_Diffusers):
             latent_channels=4,
         )
 
-        def loss(trained: nn.Module, rows: Tensor) -> Tensor:
+        def loss(trained: Any, rows: Tensor) -> Tensor:
             posterior = trained.encode(x[rows]).latent_dist
             return F.mse_loss(trained.decode(posterior.sample()).sample, x[rows]) + 1e-4 * posterior.kl().mean()
 

@@ -21,6 +21,7 @@ import importlib.util
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -125,7 +126,7 @@ class Classifier:
 
 def _measured(
     setting: Setting, peer: Peer, train: Images, test: Images, tuner: Classifier, scorer: Classifier
-) -> tuple:
+) -> tuple[Result, Tensor]:
     """Return the result of one contestant, and its images."""
     torch.manual_seed(setting.seed)
     _, taken = timed(lambda: peer.train(train.images, train.labels, 60 * setting.minutes))
@@ -221,7 +222,7 @@ def _compare(arguments: argparse.Namespace, folder: Path, csv: Path) -> None:
     changed: dict[str, Any] = {"sample.count": arguments.count}
     if arguments.quick:
         changed |= {"autoencoder.epochs": 1}
-    peers = {_OURS: partial(Latentline, folder, arguments.threads, changed), **LIBRARIES}
+    peers: dict[str, Callable[[], Peer]] = {_OURS: partial(Latentline, folder, arguments.threads, changed), **LIBRARIES}
     shards = "".join(sorted(read_card(folder / PREPARED).sha256.values()))
     digest = hashlib.sha256(shards.encode()).hexdigest()[:12]
     settings, done = [], recorded(csv, Setting, Result)
