@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from latentline.core.load_params import validate
 from latentline.data.store import read_card
 from latentline.runtime.parallel import SINGLE_PROCESS
 from latentline.tools.params_file import read_recipe
+from support.stage_runs import DIGITS
 
 pytestmark = pytest.mark.usefixtures("machine")
 
@@ -159,8 +159,14 @@ def test_a_library_is_compared(benchmark, workplace, monkeypatch):
     assert Path("peers.csv").read_text() == lines  # not measured again
 
 
-@pytest.mark.slow
-def test_this_project_is_compared(benchmark, workplace, root):
-    shutil.copy(root / "params.yaml", workplace)
-    benchmark("peers").main(["--quick", "--peers", "latentline", "--csv", "peers.csv"])
-    assert "| latentline | " in Path("peers.md").read_text()
+def test_this_project_is_compared(benchmark, workplace, write_params):
+    steps = {"sample.sampler": "euler", "sample.steps": 2, "sample.guidance_start": 0.0, "sample.guidance_end": 1.0}
+    moments = {"sample.moment_samples": 200, "sample.batch_size": 100, "denoiser.gaussian_rank": 1}
+    others = {"sample.guidance_scale": 2.0, "manipulate.target_names": ["dark", "bright"]}
+    write_params(workplace, DIGITS | steps | moments | others)
+    benchmark("peers").main(["--quick", "--peers", "latentline", "--count", "4", "--csv", "peers.csv"])
+    *_, measured, real = Path("peers.md").read_text().splitlines()
+    name, _, evaluations, guidance, *_ = measured.strip("| ").split(" | ")
+    assert (name, evaluations, guidance) == ("latentline", "4", "2")  # two steps, each guided
+    assert real.startswith("| real test images | ")
+    assert Path("peers_latentline.png").stat().st_size > 0
