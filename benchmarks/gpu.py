@@ -121,7 +121,7 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="of the CPU, for each device")
     parser.add_argument("--steps", type=int, default=50, help="of each turn of a training")
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--images", type=int, default=1000, help="of each call that samples, encodes or decodes")
+    parser.add_argument("--images", type=int, default=1000, help="of each call that trains nothing")
     parser.add_argument("--quick", action="store_true", help="few steps, not compiled, on one device")
     parser.add_argument("--out", type=Path, help="Markdown file; without it the table is printed")
     parser.add_argument("--row", help=argparse.SUPPRESS)  # used by the benchmark itself

@@ -1,7 +1,6 @@
 """Measurement of one row of the table of benchmarks/gpu.py, by the stages' own functions on random data."""
 
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,9 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 from latentline.autoencoders.build import build_autoencoder
 from latentline.autoencoders.load import TrainedAutoencoder

@@ -1,9 +1,10 @@
 """This project beside other libraries: trained for the same processor time, on the same images and the same machine.
 
-    python -m venv venv && venv/bin/pip install -e '.[dev]' denoising-diffusion-pytorch==2.3.4 smalldiffusion==0.5.0
-    dvc repro download                                    # the images, which need classes
-    venv/bin/python benchmarks/peers.py --minutes 20      # of each training; about three hours in all
-    venv/bin/python benchmarks/peers.py --quick           # does it run? numbers mean nothing
+    python -m venv venv && source venv/bin/activate
+    pip install -e '.[dev]' denoising-diffusion-pytorch==2.3.4 smalldiffusion==0.5.0
+    dvc repro download                           # the images, which need classes
+    python benchmarks/peers.py --minutes 20      # of each training; about three hours in all
+    python benchmarks/peers.py --quick           # does it run? numbers mean nothing
 
 ``peer_libraries.py`` has what each library trains and how it draws. A library that is not installed is left out.
 
@@ -176,12 +177,13 @@ def write_small(folder: Path) -> None:
 
 def _table(results: dict[Setting, Result], settings: list[Setting]) -> str:
     head = ["", "minutes", "evaluations", "guidance", "distance", "class accuracy", "images a second", "lines"]
-    rows, shown = [], [results[setting] for setting in settings if setting in results]
-    for setting, result in zip(settings, shown, strict=True):
+    rows = []
+    for setting in settings:
+        result = results[setting]
         measured = [f"{result.fd:.2f}", f"{result.accuracy:.3f}", f"{result.images_per_second:.1f}"]
         numbers = [f"{result.minutes_taken:.1f}", str(result.evaluations), f"{result.guidance:g}"]
         rows.append([setting.peer, *numbers, *measured, str(result.user_lines)])
-    real = shown[0]
+    real = results[settings[0]]
     rows.append(
         ["real test images", "", "", "", f"{real.fd_real_test:.2f}", f"{real.accuracy_of_real_test:.3f}", "", ""]
     )
@@ -232,6 +234,8 @@ def _compare(arguments: argparse.Namespace, folder: Path, csv: Path) -> None:
             print(f"left out: {name} is not installed")
             continue
         settings.append(Setting(name, digest, arguments.minutes, arguments.threads, arguments.count, arguments.seed))
+    if not settings:
+        raise SystemExit("--peers must name at least one library that is installed; install one")
     if missing := [setting for setting in settings if setting not in done]:
         tuner, scorer = Classifier(train, 101, 24, 96, epochs), Classifier(train, 202, 48, 192, epochs)
         for setting in missing:

@@ -114,7 +114,7 @@ def measure(name: str, processes: int, threads: int) -> None:
 
 def main() -> None:
     """Measure all and print a table in Markdown, or measure the setting of --setting."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--setting", nargs=3, metavar=("NETWORK", "PROCESSES", "THREADS"), help="used by the benchmark itself"
     )
