@@ -1,5 +1,7 @@
 """One function extracts features: the same from memory and disk, in any batches and on any number of processes."""
 
+import logging
+
 import pytest
 import torch
 
@@ -52,6 +54,16 @@ def test_processes_that_share_the_images_have_the_features_that_one_computes(net
     expected = extract_features(network, images, CPU)
     for found in several(3, lambda ranks: extract_features(network, images, CPU, ranks)):
         torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_a_log_says_how_far_it_is_if_asked_for(network, images, progress, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("latentline.core.progress._LOG_SECONDS", -1.0)
+    monkeypatch.setattr(features, "BATCH", 3)
+    extract_features(network, images, CPU, progress=progress)
+    lines = [message.split(",")[0] for message in caplog.messages]
+    assert lines == (["batches for the features: 1 of 3", "batches for the features: 2 of 3"] if progress else [])
 
 
 @pytest.mark.parametrize("batch", [2, 100])

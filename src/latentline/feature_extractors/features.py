@@ -2,8 +2,8 @@
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from latentline.core.progress import with_progress
 from latentline.core.shards import ShardedArray
 from latentline.data.store import to_unit_range
 from latentline.feature_extractors.build import ExtractorNetwork
@@ -28,12 +28,12 @@ def extract_features(
         images: in memory, or on disk and then read batch by batch; N > 0.
         device: of the network.
         ranks: the processes that share the images. Each computes a slice, and all return all features.
-        progress: whether to show a progress bar on a terminal.
+        progress: whether to show it: a bar on a terminal, elsewhere a line in the log each minute.
     """
     network.eval()
     own = ranks.slice_of(len(images))
-    disable = None if progress and ranks.is_main else True
-    starts = tqdm(range(own.start, own.stop, BATCH), desc="features", disable=disable, mininterval=1)
+    firsts = range(own.start, own.stop, BATCH)
+    starts = with_progress(firsts, len(firsts), "batches for the features", shown=progress and ranks.is_main)
     batches = (images[start : min(start + BATCH, own.stop)] for start in starts)
     features = torch.cat([network.features(to_unit_range(batch.to(device))).cpu() for batch in batches])
     return ranks.all_gather(features, len(images))
