@@ -43,8 +43,6 @@ class ResumableMap:
     ) -> None:
         self.computed = 0
         """Chunks that this run has computed, not loaded."""
-        self.found = 0
-        """Chunks that an earlier run has computed."""
         self._file, self._every_seconds, self._stop_requested, self._ranks = file, every_seconds, stop_requested, ranks
         self._saved: dict[int, Path] = {}
         self._scanned: set[Path] = set()
@@ -53,9 +51,10 @@ class ResumableMap:
         self._unsaved_bytes = 0
         self._last_save = time.monotonic()
         self._scan()
-        if self._saved:
-            self.found = len(self._saved)
-            log.info("resumed %s with %d chunks", file.stage, len(self._saved))
+        self.found = len(self._saved)
+        """Chunks that an earlier run has computed."""
+        if self.found:
+            log.info("resumed %s with %d chunks", file.stage, self.found)
         elif ranks.is_main:
             file.log_unused()
 
@@ -70,8 +69,7 @@ class ResumableMap:
             LostRankError: another process has ended too early.
         """
         if self._ranks.count > 1:
-            self._ranks.barrier()  # else a chunk that a faster process saves now would count as found
-            self.found = len(self._saved)
+            self._ranks.barrier()  # else a slower process would count a chunk that this one saves now as found
             own = range(self._ranks.number, count, self._ranks.count)
             missing = [number for number in own if number not in self._saved]
             for number in with_progress(missing, len(missing), "chunks of a process", shown=self._ranks.is_main):
