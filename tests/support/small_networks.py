@@ -9,7 +9,7 @@ from latentline.autoencoders.base import Autoencoder
 from latentline.autoencoders.build import build_autoencoder
 from latentline.core.condition import Condition
 from latentline.denoisers.build import build_denoiser
-from latentline.denoisers.gaussian_prior import GaussianPrior
+from latentline.denoisers.gaussian_prior import gaussian_prior_of
 
 IMAGE = (1, 8, 8)
 MAP = (2, 4, 4)
@@ -54,7 +54,7 @@ def awake(network: Any) -> Any:
     """Return the network without layers of zeros, behind which nothing would be compared, and with random Gaussians."""
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.2)
-    for prior in (module for module in network.modules() if isinstance(module, GaussianPrior)):
+    if prior := gaussian_prior_of(network):
         for index, mean in enumerate(prior.mean):
             prior.fit(index, torch.randn(50, *mean.shape) + index)
     return network
