@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from latentline.denoisers.guidance import Guidance
 from latentline.denoisers.load import Denoiser
 from latentline.denoisers.sampling import conditioned_model
 from latentline.diffusion.flow_map import TRAJECTORY_TIMES
+from latentline.diffusion.process import DenoiserModel
 from latentline.diffusion.time_grid import time_grid
 from latentline.diffusion.unipc import unipc
 from latentline.runtime.compute import channels_last
@@ -73,9 +75,16 @@ def draw_trajectories(
         tokens = None if latents.tokens is None else latents.tokens[rows]
         noise = channels_last(start_noise(seed, _NAME, indices, teacher.latent_shape).to(teacher.device))
         with torch.no_grad(), inference(teacher.device, precision, "denoiser.optimizer.precision"):
-            model = conditioned_model(teacher, latents.labels[rows], guidance, tokens)
+            model = _begun(conditioned_model(teacher, latents.labels[rows], guidance, tokens), noise)
             unipc(model, noise, times, keep)
             predicted = model.predict_at(noise, 1.0).z0
         batch = torch.stack([*states, predicted.half()], dim=1)  # (B, 4, *latent_shape)
         drawn[start - own.start : start - own.start + len(batch)] = batch
     return ranks.all_gather(drawn, params.trajectories).to(teacher.device)
+
+
+def _begun(model: DenoiserModel, noise: Tensor) -> DenoiserModel:
+    """Return the model with its output at t = 1, which is that for ``noise`` (B, ...), computed once for all uses."""
+    output_at = model.output_at or (lambda _: model.output)
+    first = output_at(1.0)(noise, noise.new_ones(len(noise)))
+    return replace(model, output_at=lambda time: (lambda *_: first) if time == 1 else output_at(time))

@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from latentline.core.interrupt import InterruptedRunError
 from latentline.core.paths import DENOISER
 from latentline.core.seeds import start_noise
 from latentline.denoisers.load import load_denoiser
+from latentline.diffusion.process import DenoiserModel
 from latentline.diffusion.time_grid import time_grid
 from latentline.latents.cache import read_latents, read_stats
 from latentline.runtime.checkpoint import load_checkpoint
@@ -147,6 +149,33 @@ def test_the_middle_state_is_that_after_half_of_the_steps_though_no_time_is_exac
     for steps in (98, 100):
         run(**{"denoiser.flow_map.trajectories": 3, "denoiser.flow_map.steps": steps})
     torch.testing.assert_close(drawn[0], drawn[1], atol=0.1, rtol=0)  # guided from another time, too
+
+
+@pytest.mark.parametrize("start", [0.0, 0.15])
+def test_the_first_evaluation_of_a_trajectory_is_made_once_and_gives_the_data_that_the_teacher_predicts(
+    run, drawn, monkeypatch, start
+):
+    conditioned, times, expected = trajectories.conditioned_model, list[float](), list[Tensor]()
+
+    def counted(*args: Any) -> DenoiserModel:
+        model = conditioned(*args)
+        output_at = model.output_at or (lambda _: model.output)
+
+        def counted_at(time: float) -> Callable[[Tensor, Tensor], Tensor]:
+            def output(z_t: Tensor, t: Tensor) -> Tensor:
+                times.append(time)
+                if time == 1:
+                    expected.append(model.predict_at(z_t, 1.0).z0)
+                return output_at(time)(z_t, t)
+
+            return output
+
+        return replace(model, output_at=counted_at)
+
+    monkeypatch.setattr(trajectories, "conditioned_model", counted)
+    run(**{"denoiser.flow_map.trajectories": 10, "denoiser.flow_map.guidance_start": start})
+    assert times == time_grid(12).tolist()[:-1]
+    assert torch.equal(drawn[0][:, -1], expected[0].half())
 
 
 @pytest.mark.slow
