@@ -150,7 +150,7 @@ def train(
         ``params.guide_epochs``, or None where there is none; one row per epoch, of the first average.
     """
     latents, device, distils = splits["train"], denoiser.device, params.objective == "flow_map"
-    trajectories = _teacher_trajectories(denoiser, params, latents, seed, ranks) if distils else None
+    trajectories = _teacher_trajectories(denoiser, params, latents, seed, saving, ranks) if distils else None
     order = EpochSampler(len(latents), params.optimizer.batch_size, derive_seed(seed, STAGE, "order"))
 
     own, parts = own_micro_batches(order.batch_size, params.optimizer.accumulate, ranks)
@@ -213,7 +213,7 @@ def train(
 
 
 def _teacher_trajectories(
-    denoiser: Denoiser, params: DenoiserParams, latents: Latents, seed: int, ranks: Ranks
+    denoiser: Denoiser, params: DenoiserParams, latents: Latents, seed: int, saving: Saving, ranks: Ranks
 ) -> Tensor:
     """Return the trajectories that a flow map learns; the teacher is the denoiser as it was built."""
     teacher = replace(
@@ -221,7 +221,7 @@ def _teacher_trajectories(
         network=copy.deepcopy(denoiser.network).eval().requires_grad_(False),
         process=replace(denoiser.process, flow_map=None),
     )
-    return draw_trajectories(teacher, params.flow_map, latents, seed, ranks, params.optimizer.precision)
+    return draw_trajectories(teacher, params.flow_map, latents, seed, saving, ranks, params.optimizer.precision)
 
 
 def best_average(averaged: dict[float, Denoiser], val: Latents, seed: int) -> tuple[Denoiser, dict[str, Any]]:

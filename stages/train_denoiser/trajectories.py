@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -21,6 +20,8 @@ from latentline.runtime.compute import channels_last
 from latentline.runtime.memory import require_memory
 from latentline.runtime.parallel import Ranks
 from latentline.runtime.precision import Precision, inference
+from latentline.runtime.resumable_map import Chunk, resumable_map
+from latentline.training.loop import Saving
 from stages.train_denoiser.latents import Latents, rows_without_gradients
 from stages.train_denoiser.params import FlowMapParams
 
@@ -29,7 +30,13 @@ _BYTES = 2  # of a float16 number
 
 
 def draw_trajectories(
-    teacher: Denoiser, params: FlowMapParams, latents: Latents, seed: int, ranks: Ranks, precision: Precision
+    teacher: Denoiser,
+    params: FlowMapParams,
+    latents: Latents,
+    seed: int,
+    saving: Saving,
+    ranks: Ranks,
+    precision: Precision,
 ) -> Tensor:
     """Return guided trajectories, float16 (N, 4, *latent_shape), on the device.
 
@@ -42,16 +49,18 @@ def draw_trajectories(
         params: how many, and how they are drawn.
         latents: the training split.
         seed: of the run.
+        saving: of the training. Finished batches lie in its state, so that a killed run draws only the others.
         ranks: the processes that share the work; all return all trajectories.
         precision: of the teacher's products and convolutions.
 
     Raises:
-        UserError: they do not fit into memory.
+        UserError: they do not fit into memory, or another run of the same training is under way.
+        InterruptedRunError: SIGINT or SIGTERM came; what is done is saved.
     """
     scale = teacher.conditioning.guidance(params.guidance_scale, "denoiser.flow_map.guidance_scale")
     guidance = Guidance(scale, params.guidance_start, params.guidance_end, early=True)
     times = time_grid(params.steps)
-    own, size = ranks.slice_of(params.trajectories), rows_without_gradients(teacher.latent_shape)
+    batches = torch.arange(params.trajectories).split(rows_without_gradients(teacher.latent_shape))
     kept = (len(TRAJECTORY_TIMES) + 1, *teacher.latent_shape)
     require_memory(
         params.trajectories * math.prod(kept) * _BYTES,
@@ -59,16 +68,15 @@ def draw_trajectories(
         f"denoiser.flow_map.trajectories ({params.trajectories}) need",
         "lower it",
     )
-    drawn = torch.empty(own.stop - own.start, *kept, dtype=torch.float16)
-    starts = range(own.start, own.stop, size)
-    for start in with_progress(starts, len(starts), "trajectories", shown=ranks.is_main):
-        indices = torch.arange(start, min(start + size, own.stop))
+
+    def draw(number: int) -> Chunk:
+        indices = batches[number]
         rows = indices % len(latents)
         states: list[Tensor] = []
         # Half of the steps lead from one of the three times to the next.
         is_kept = itertools.cycle([True, *[False] * (params.steps // 2 - 1)])
 
-        def keep(_: float, z: Tensor, states: list[Tensor] = states, is_kept: Iterator[bool] = is_kept) -> None:
+        def keep(_: float, z: Tensor) -> None:
             if next(is_kept):
                 states.append(z.half())
 
@@ -79,8 +87,15 @@ def draw_trajectories(
             unipc(model, noise, times, keep)
             predicted = model.predict_at(noise, 1.0).z0
         batch = torch.stack([*states, predicted.half()], dim=1)  # (B, 4, *latent_shape)
-        drawn[start - own.start : start - own.start + len(batch)] = batch
-    return ranks.all_gather(drawn, params.trajectories).to(teacher.device)
+        return {"trajectories": batch.cpu().contiguous()}
+
+    drawn = torch.empty(params.trajectories, *kept, dtype=torch.float16)
+    with resumable_map(saving.file, saving.every_seconds, ranks, before_training=True) as chunks:
+        computed = chunks.map(len(batches), draw)
+        shown = with_progress(computed, len(batches), "trajectories", ready=chunks.found, shown=ranks.is_main)
+        for indices, chunk in zip(batches, shown, strict=True):
+            drawn[indices] = chunk["trajectories"]
+    return drawn.to(teacher.device)
 
 
 def _begun(model: DenoiserModel, noise: Tensor) -> DenoiserModel:

@@ -227,6 +227,28 @@ def test_several_processes_make_each_chunk_once_and_the_first_reads_all_of_them(
     assert made == [list(range(number, COUNT, count)) for number in range(count)]
 
 
+def test_before_a_training_every_process_makes_its_own_chunks_and_returns_all(whole):
+    def work(ranks: Ranks) -> tuple[list[Chunk], list[int]]:
+        with resumable_map(ResumeFile("sample", IDENTITY, ()), 1000.0, ranks, before_training=True) as chunks:
+            job = Job()
+            return list(chunks.map(COUNT, job)), job.made
+
+    for number, (found, made) in enumerate(several(3, work)):
+        assert _equal(found, whole)
+        assert made == list(range(number, COUNT, 3))
+
+
+@pytest.mark.parametrize("before_training", [True, False])
+def test_before_a_training_the_log_does_not_say_that_it_starts_anew(workplace, before_training, caplog):
+    ResumeFile("sample", {"another": "run"}, ()).save({}, {})
+    with (
+        caplog.at_level(logging.INFO),
+        resumable_map(ResumeFile("sample", IDENTITY, ()), 1000.0, before_training=before_training),
+    ):
+        pass
+    assert [message.split(":")[0] for message in caplog.messages] == ([] if before_training else ["starts anew"])
+
+
 def test_where_a_process_ends_too_early_the_others_raise_and_what_they_made_stays(whole):
     def work(ranks: Ranks) -> None:
         with resumable_map(ResumeFile("sample", IDENTITY, ()), 0.0, ranks) as chunks:

@@ -16,9 +16,9 @@ from latentline.core.arrays import load_arrays
 from latentline.core.interrupt import InterruptedRunError, deferred_interrupts
 from latentline.core.progress import with_progress
 from latentline.runtime.parallel import SINGLE_PROCESS, Ranks
-from latentline.runtime.resume import ResumeFile
+from latentline.runtime.resume import CHUNK_FILES, ResumeFile
 
-_FILE, _FILES = "chunks-{:08d}.safetensors", "chunks-*.safetensors"  # by the first chunk in it
+_FILE = "chunks-{:08d}.safetensors"  # by the first chunk in it
 _MAX_BYTES = 256 << 20  # of finished chunks in memory before the next save
 Chunk = dict[str, Tensor]
 """Arrays by name; a name holds no ``/``."""
@@ -36,14 +36,22 @@ class ResumableMap:
         every_seconds: time between two saves.
         stop_requested: returns whether a signal has asked this process to stop.
         ranks: the processes that share the job.
+        before_training: whether the same processes train next, with the same ``file``.
     """
 
     def __init__(
-        self, file: ResumeFile, every_seconds: float, stop_requested: Callable[[], bool], ranks: Ranks
+        self,
+        file: ResumeFile,
+        every_seconds: float,
+        stop_requested: Callable[[], bool],
+        ranks: Ranks,
+        *,
+        before_training: bool,
     ) -> None:
         self.computed = 0
         """Chunks that this run has computed, not loaded."""
         self._file, self._every_seconds, self._stop_requested, self._ranks = file, every_seconds, stop_requested, ranks
+        self._before_training = before_training
         self._saved: dict[int, Path] = {}
         self._scanned: set[Path] = set()
         self._open_file: tuple[Path, dict[int, Chunk]] | None = None  # the file that was read last
@@ -55,14 +63,14 @@ class ResumableMap:
         """Chunks that an earlier run has computed."""
         if self.found:
             log.info("resumed %s with %d chunks", file.stage, self.found)
-        elif ranks.is_main:
+        elif ranks.is_main and not before_training:  # a training logs it, unless it has a state of its own
             file.log_unused()
 
     def map(self, count: int, compute: Compute) -> Iterator[Chunk]:
         """Return chunks 0 to ``count`` - 1 in order: stored ones, and the others computed when they are asked for.
 
         Several processes first compute and save all chunks, rank r those with number % world size = r. Then rank 0
-        alone returns; the others exit.
+        alone returns; the others exit. Before a training all return all chunks instead, which they read from disk.
 
         Raises:
             InterruptedRunError: SIGINT or SIGTERM came; what is done is saved.
@@ -76,7 +84,8 @@ class ResumableMap:
                 self._compute(number, compute)
             self.save()
             self._ranks.barrier()
-            self._ranks.exit_non_main()
+            if not self._before_training:
+                self._ranks.exit_non_main()
             self._scan()
             self.computed = count - self.found
         return self._in_order(count, compute)
@@ -101,7 +110,7 @@ class ResumableMap:
 
     def _scan(self) -> None:
         """Find the chunks that an earlier run or another process has saved."""
-        for path in sorted(set(self._file.folder.glob(_FILES)) - self._scanned):
+        for path in sorted(set(self._file.folder.glob(CHUNK_FILES)) - self._scanned):
             self._scanned.add(path)
             if saved := self._file.read(path):
                 self._saved |= dict.fromkeys(saved[1]["chunks"], path)
@@ -134,7 +143,9 @@ class ResumableMap:
 
 
 @contextmanager
-def resumable_map(file: ResumeFile, every_seconds: float, ranks: Ranks = SINGLE_PROCESS) -> Iterator[ResumableMap]:
+def resumable_map(
+    file: ResumeFile, every_seconds: float, ranks: Ranks = SINGLE_PROCESS, *, before_training: bool = False
+) -> Iterator[ResumableMap]:
     """Yield the chunks of a job, with those of an interrupted run.
 
     Within the block Ctrl-C and SIGTERM end the job after the current chunk, and what is done with it.
@@ -143,6 +154,7 @@ def resumable_map(file: ResumeFile, every_seconds: float, ranks: Ranks = SINGLE_
         file: where finished chunks are stored; ``file.finish()`` deletes them, once the stage has written its outs.
         every_seconds: time between two saves. A kill loses at most this much work, and the current chunk.
         ranks: the processes that share the job, on machines that share the folder of ``file``.
+        before_training: whether the same processes train next, with the same ``file``: then none of them exits.
 
     Raises:
         UserError: another run of the same job is under way.
@@ -150,6 +162,6 @@ def resumable_map(file: ResumeFile, every_seconds: float, ranks: Ranks = SINGLE_
     """
     file.claim(ranks.number)
     with deferred_interrupts() as stop_requested:
-        chunks = ResumableMap(file, every_seconds, stop_requested, ranks)
+        chunks = ResumableMap(file, every_seconds, stop_requested, ranks, before_training=before_training)
         yield chunks
         chunks.stop_if_requested()

@@ -6,7 +6,7 @@ code that computes the result.
 
 A training has up to three states: `running` (resume after a kill), `ended` (a kill before DVC records the outs, or
 another figure later) and `kept` (start of a run with more epochs). A job without an order, such as sampling, stores its
-finished chunks (``runtime/resumable_map.py``).
+finished chunks (``runtime/resumable_map.py``). A training may have such a job before its first step.
 """
 
 import json
@@ -31,6 +31,8 @@ from latentline.runtime.lock import lock
 
 _KIND = "state"
 _RUNNING, _ENDED, _KEPT = "state.safetensors", "ended.safetensors", "kept.safetensors"
+CHUNK_FILES = "chunks-*.safetensors"
+"""Files of finished chunks in the folder of a state."""
 _KEY_FILE = "key.json"
 _MAX_NAMES = 3  # in a log line
 log = logging.getLogger(__name__)
@@ -137,7 +139,7 @@ class ResumeFile:
         save_arrays(self.folder / name, tensors, {"kind": _KIND, "key": self._key, "state": meta})
 
     def finish(self) -> None:
-        """Turn the `running` state into the `ended` one, once the outs are written.
+        """Turn the `running` state into the `ended` one, and delete finished chunks, once the outs are written.
 
         Where the states of the stage's ended runs need more than ``keep_bytes``, the ones that were used least recently
         are removed. The last `ended` and the last `kept` one of each part always stay.
@@ -147,6 +149,8 @@ class ResumeFile:
             self._final = None
         if (running := self.folder / _RUNNING).exists():
             running.replace(self.folder / _ENDED)
+        for path in self.folder.glob(CHUNK_FILES):
+            path.unlink()
         own = [path for name in (_ENDED, _KEPT) if (path := self.folder / name).exists()]
         for path in own:
             with suppress(FileNotFoundError):  # another run of the stage has just removed it

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -207,6 +209,43 @@ def test_a_training_killed_at_a_step_ends_with_the_same_bytes(run, monkeypatch, 
         again = run()
     assert "resumed train_denoiser at step 1" in caplog.text
     assert all(torch.equal(again[name], tensor) for name, tensor in whole.items())
+
+
+def test_a_training_stopped_while_it_draws_trajectories_draws_the_others_and_ends_with_the_same_bytes(
+    run, monkeypatch, tmp_path, caplog
+):
+    """Three batches: the signal comes in the second, and a step of the next run fails."""
+    monkeypatch.setattr(trajectories, "rows_without_gradients", lambda shape: 40)
+    sampler, loss, batches = trajectories.unipc, train.flow_map_loss, list[int]()
+
+    def signalled(model: DenoiserModel, noise: Tensor, *args: Any) -> Tensor:
+        batches.append(len(noise))
+        if batches == [40, 40]:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return sampler(model, noise, *args)
+
+    def failing(*args: Any) -> Tensor:
+        raise RuntimeError("killed")
+
+    whole = run()
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "other"))
+    monkeypatch.setattr(trajectories, "unipc", signalled)
+    with pytest.raises(InterruptedRunError):
+        run()
+    assert batches == [40, 40]
+    # So that the last batch is saved at once, too. The setting is not part of the key.
+    monkeypatch.setattr(train, "flow_map_loss", failing)
+    with pytest.raises(RuntimeError, match="killed"):
+        run(**{"compute.save_every_seconds": 1e-6})
+    assert batches == [40, 40, TRAJECTORIES - 80]
+    monkeypatch.setattr(train, "flow_map_loss", loss)
+    with caplog.at_level(logging.INFO):
+        again = run()
+    assert batches == [40, 40, TRAJECTORIES - 80]
+    assert "resumed train_denoiser with 3 chunks" in caplog.text
+    assert all(torch.equal(again[name], tensor) for name, tensor in whole.items())
+    assert list(tmp_path.rglob("ended.safetensors"))
+    assert not list(tmp_path.rglob("chunks-*"))
 
 
 @pytest.mark.parametrize("objective", ["flow_matching", "flow_map"])
