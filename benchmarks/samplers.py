@@ -8,7 +8,7 @@ All points start from the same noise. A guided evaluation counts two, and a step
 cannot spend a budget exactly is left out of it. Distances are to the train split, and grow as images get fewer: the
 reference is the distance of as many real test images, or of all of them. The samplers' own settings (eta, variance,
 sigma_scale, diffusion), the guided times, what guidance leads away from, the seed and the batch size are
-those of params.yaml.
+those of params.yaml. Samples do not get the moments of the training latents, which hold for one setting alone.
 """
 
 import argparse
