@@ -40,7 +40,7 @@ def main() -> None:
         inputs["prompts"] = sha256_bytes(canonical_json(prompts).encode())
         inputs["labels"] = sha256_bytes(sampler.labels.values.numpy().tobytes())
     identity = {"settings": params.model_dump(exclude={"figures"}), "inputs": inputs}
-    state = ResumeFile(STAGE, identity, computed_by=["stages.sample.draw"])
+    state = ResumeFile(STAGE, identity, computed_by=["stages.sample.draw", "stages.sample.moments"])
     networks = [network for network in (sampler.denoiser.network, sampler.denoiser.guide) if network is not None]
     graphs = [*itertools.chain(*map(graph_modules, networks)), *sampler.autoencoder.network.children()]
     with compiled(compute.compile, device, graphs):

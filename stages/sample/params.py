@@ -39,7 +39,7 @@ class SampleParams(Section):
     """Factor of the standard deviation of that noise; ddpm only."""
     diffusion: Scale = 0.5
     """Noise level divided by t; flow_sde only."""
-    guidance_scale: Scale = 2.8
+    guidance_scale: Scale = 3.5
     """Scale of classifier-free guidance; 1 = off."""
     guidance_start: Annotated[float, Field(ge=0, le=1)] = 0.15
     """Smallest t with guidance."""

@@ -65,7 +65,7 @@ class FlowMapParams(Section):
     """Number of trajectories, under the conditions of the cached latents in turn; each costs as much as 6 examples."""
     steps: Annotated[int, Field(ge=2, le=1000, multiple_of=2)] = 12
     """UniPC steps of a trajectory, an even number."""
-    guidance_scale: Scale = 2.8
+    guidance_scale: Scale = 3.5
     """Of the trajectories; sampler flow_map needs the same sample.guidance_scale."""
     guidance_start: Annotated[float, Field(ge=0, le=1)] = 0.15
     """Smallest t with guidance; sampler flow_map needs the same sample.guidance_start."""

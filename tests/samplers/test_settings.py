@@ -14,7 +14,7 @@ from latentline.denoisers.load import Denoiser
 from latentline.diffusion.process import build_process
 from latentline.samplers.settings import SamplingSettings
 
-LEARNT = {"guidance_scale": 2.8, "guidance_start": 0.15, "guidance_end": 0.6}
+LEARNT = {"guidance_scale": 3.5, "guidance_start": 0.15, "guidance_end": 0.6}
 PLAIN, AVERAGED = build_process("flow", "velocity"), build_process("flow", "velocity", flow_map=LEARNT)
 
 
@@ -33,10 +33,10 @@ def _denoiser(**changes: object) -> Denoiser:
         (
             {"sampler": "flow_map", "steps": 2},
             {"process": AVERAGED},
-            "{}guidance_scale (2.0) must be 2.8 with sampler flow_map",
+            "{}guidance_scale (2.0) must be 3.5 with sampler flow_map",
         ),
         (
-            {"sampler": "flow_map", "steps": 1, "guidance_scale": 2.8},
+            {"sampler": "flow_map", "steps": 1, "guidance_scale": 3.5},
             {"process": AVERAGED},
             "{}guidance_start (0.0) must be 0.15 with sampler flow_map",
         ),
@@ -62,7 +62,7 @@ def test_what_does_not_fit_the_denoiser_is_refused_by_the_settings_name(settings
 def test_sampler_flow_map_has_the_guidance_that_its_network_has_learnt():
     settings = SamplingSettings("flow_map", steps=1, guidance_scale=2.0, guidance_rescale=0.5)
     guidance = settings.with_learnt_guidance(AVERAGED).config(_denoiser(process=AVERAGED)).guidance
-    assert guidance == Guidance(2.8, 0.15, 0.6)
+    assert guidance == Guidance(3.5, 0.15, 0.6)
     other = replace(settings, sampler="euler")
     assert other.with_learnt_guidance(AVERAGED) is other
 

@@ -28,7 +28,7 @@ from support.exported_run import ALL, GAUSSIAN, VELOCITY, V, write_moments, writ
 
 SEED, COUNT, LENGTH = 3, 5, 6
 PROMPTS = ["A red square", "a blue bar", "a red bar"]
-LEARNT = {"guidance_scale": 2.8, "guidance_start": 0.15, "guidance_end": 0.6}
+LEARNT = {"guidance_scale": 3.5, "guidance_start": 0.15, "guidance_end": 0.6}
 AUTOENCODER_KL = {
     "encoder_blocks": [1, 1],
     "decoder_blocks": [2, 2],
@@ -125,7 +125,7 @@ REFUSED = [
     ("vae", {"prompt": "a red bar"}, "condition (prompt) must name label, wide, level"),
     ("vae", {"num_inference_steps": 0}, "num_inference_steps (0) must be an integer and at least 1"),
     ("vae", {"output_type": "jpeg"}, "output_type (jpeg) must be one of pil, np, pt, latent"),
-    ("flow_map", {"guidance_scale": 4.5}, "guidance_scale (4.5) must be 2.8"),
+    ("flow_map", {"guidance_scale": 4.5}, "guidance_scale (4.5) must be 3.5"),
 ]
 
 

@@ -116,7 +116,7 @@ def test_a_sampler_that_cannot_serve_the_checkpoint_is_refused(trained, monkeypa
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({}, "sample.guidance_scale (2.8)"),
+        ({}, "sample.guidance_scale (3.5)"),
         ({"sample.guidance_scale": 100.0}, "sample.guidance_scale (100.0)"),
         ({"sample.sampler": "flow_sde", "sample.diffusion": 50.0}, "sample.diffusion (50.0)"),
     ],
