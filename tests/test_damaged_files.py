@@ -23,7 +23,14 @@ from latentline.autoencoders.load import load_autoencoder
 from latentline.core.arrays import load_arrays, save_arrays
 from latentline.core.errors import UserError
 from latentline.core.files import sha256_file, write_json, write_sealed_json
-from latentline.core.paths import AUTOENCODER, DENOISER, FEATURE_EXTRACTOR, LATENT_CLASSIFIERS, LATENT_STATS
+from latentline.core.paths import (
+    AUTOENCODER,
+    DENOISER,
+    FEATURE_EXTRACTOR,
+    LATENT_CLASSIFIERS,
+    LATENT_STATS,
+    MOMENT_MAPS,
+)
 from latentline.core.shards import ShardedArray
 from latentline.data.samples import read_samples
 from latentline.denoisers.load import load_denoiser
@@ -31,6 +38,7 @@ from latentline.feature_extractors.load import load_feature_extractor
 from latentline.latents.cache import read_stats
 from latentline.probes.load import load_latent_classifiers
 from latentline.runtime.checkpoint import save_checkpoint
+from latentline.samplers.moment_file import load_moments
 from support.readers import READERS, Reader, cache_reader, png, store_reader, tar_of, zip_of
 
 # Times five kinds of random damage to each file; params.yaml takes fifty times as long to read as others.
@@ -226,3 +234,18 @@ def test_checkpoints_of_an_earlier_version_are_refused(tmp_path, monkeypatch):
         _require_refused_as_old(load, path, f"train_{path.stem}")
     save_arrays(LATENT_CLASSIFIERS, {}, {"kind": "latent_classifiers", **on_latents})
     _require_refused_as_old(load_latent_classifiers, LATENT_CLASSIFIERS, "train_latent_classifiers")
+
+
+def test_moment_maps_of_an_earlier_version_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_arrays(DENOISER, {}, {})
+    digest = {"denoiser": sha256_file(DENOISER)}
+    for constructor, trained_on, settings in (
+        ({"old": 1}, digest, {"sampling": {}}),
+        ({}, digest, {"sampling": {"old": 1}}),
+        ({}, digest, {}),
+        ({}, {}, {"sampling": {}}),
+    ):
+        meta = {"constructor": constructor, "trained_on": trained_on, "settings": settings}
+        save_checkpoint(MOMENT_MAPS, kind="moment_maps", name="affine", tensors={}, **meta)
+        _require_refused_as_old(lambda: load_moments(torch.device("cpu")), MOMENT_MAPS, "sample")

@@ -47,7 +47,6 @@ from latentline.diffusion import partial_denoising
 from latentline.diffusion.path import add_noise_at
 from latentline.diffusion.process import DenoiserModel
 from latentline.latents.cache import LatentStats, read_stats
-from latentline.samplers.moment_file import SavedMoments, load_moments
 
 _MAX_SCALE = 100  # of guidance, as in params.yaml
 
@@ -64,7 +63,6 @@ class TrainedModel:
     trained_denoiser: Denoiser | None
     device: torch.device
     root: Path = Path()  # folder of the run
-    moments: SavedMoments | None = None  # of stage ``sample``; None = it has not run since the denoiser was trained
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -285,7 +283,5 @@ def load(root: Path | str = ".", device: torch.device | str = "cpu") -> TrainedM
         raise UserError(f"device ({device}: {reason}) must be one that this machine has; take cpu") from None
     autoencoder, stats = load_autoencoder(on_device, root), read_stats(root)
     stats.require_autoencoder(autoencoder.sha256)
-    if not (root / DENOISER).exists():
-        return TrainedModel(autoencoder, stats, None, on_device, root)
-    denoiser = load_denoiser(on_device, stats, root)
-    return TrainedModel(autoencoder, stats, denoiser, on_device, root, load_moments(on_device, root))
+    denoiser = load_denoiser(on_device, stats, root) if (root / DENOISER).exists() else None
+    return TrainedModel(autoencoder, stats, denoiser, on_device, root)

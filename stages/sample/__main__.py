@@ -52,9 +52,9 @@ def main() -> None:
             images = draw_images(sampler, params.batch_size, chunks)
             drawn = with_progress(images, batches, "batches", ready=chunks.found)
             write_samples(GENERATED, drawn, labels, autoencoder, prompts=prompts)
+    seconds = time.monotonic() - started
     sampling = SamplingSettings.of(params).with_learnt_guidance(sampler.denoiser.process)
     save_moments(SavedMoments(moments, sampling))
-    seconds = time.monotonic() - started
     drawn_now = min(chunks.computed * params.batch_size, params.count)
     record_timing(STAGE, images_per_second=drawn_now / seconds, peak_device_memory_mib=peak_memory_mib(device))
 

@@ -1,6 +1,6 @@
-"""Draw samples: all that the images depend on.
+"""Draw samples: with ``moments.py`` all that the images depend on.
 
-The key of finished chunks covers this module and its imports. It therefore imports nothing that draws figures.
+The key of finished chunks covers both modules and their imports. They therefore import nothing that draws figures.
 """
 
 from collections.abc import Iterator

@@ -89,13 +89,16 @@ def draw_trajectories(
         batch = torch.stack([*states, predicted.half()], dim=1)  # (B, 4, *latent_shape)
         return {"trajectories": batch.cpu().contiguous()}
 
-    drawn = torch.empty(params.trajectories, *kept, dtype=torch.float16)
-    with resumable_map(saving.file, saving.every_seconds, ranks, before_training=True) as chunks:
-        computed = chunks.map(len(batches), draw)
-        shown = with_progress(computed, len(batches), "trajectories", ready=chunks.found, shown=ranks.is_main)
-        for indices, chunk in zip(batches, shown, strict=True):
-            drawn[indices] = chunk["trajectories"]
-    return drawn.to(teacher.device)
+    own = range(len(batches))[ranks.slice_of(len(batches))]
+    drawn = torch.zeros(len(own), len(batches[0]), *kept, dtype=torch.float16)  # the last batch may be smaller
+    with resumable_map(saving.file, saving.every_seconds, ranks) as chunks:
+        ready = chunks.count_found(own)
+        for row, chunk in enumerate(
+            with_progress(chunks.of(own, draw), len(own), "trajectories", ready=ready, shown=ranks.is_main)
+        ):
+            trajectories = chunk["trajectories"]
+            drawn[row, : len(trajectories)] = trajectories
+    return ranks.all_gather(drawn, len(batches)).flatten(0, 1)[: params.trajectories].to(teacher.device)
 
 
 def _begun(model: DenoiserModel, noise: Tensor) -> DenoiserModel:

@@ -227,26 +227,33 @@ def test_several_processes_make_each_chunk_once_and_the_first_reads_all_of_them(
     assert made == [list(range(number, COUNT, count)) for number in range(count)]
 
 
-def test_before_a_training_every_process_makes_its_own_chunks_and_returns_all(whole):
-    def work(ranks: Ranks) -> tuple[list[Chunk], list[int]]:
-        with resumable_map(ResumeFile("sample", IDENTITY, ()), 1000.0, ranks, before_training=True) as chunks:
+def test_chunks_of_one_process_are_found_again_and_no_others_are_made(whole):
+    for first in (True, False):
+        with resumable_map(ResumeFile("sample", IDENTITY, ()), 1000.0) as chunks:
+            assert chunks.count_found([1, 3]) == (0 if first else 2)
             job = Job()
-            return list(chunks.map(COUNT, job)), job.made
-
-    for number, (found, made) in enumerate(several(3, work)):
-        assert _equal(found, whole)
-        assert made == list(range(number, COUNT, 3))
+            assert _equal(list(chunks.of([1, 3], job)), [whole[1], whole[3]])
+            assert job.made == ([1, 3] if first else [])
+            chunks.save()
 
 
-@pytest.mark.parametrize("before_training", [True, False])
-def test_before_a_training_the_log_does_not_say_that_it_starts_anew(workplace, before_training, caplog):
+@pytest.mark.parametrize("found", ["nothing", "chunks", "a state"])
+def test_before_a_training_the_log_says_once_how_it_starts(workplace, found, caplog):
     ResumeFile("sample", {"another": "run"}, ()).save({}, {})
-    with (
-        caplog.at_level(logging.INFO),
-        resumable_map(ResumeFile("sample", IDENTITY, ()), 1000.0, before_training=before_training),
-    ):
-        pass
-    assert [message.split(":")[0] for message in caplog.messages] == ([] if before_training else ["starts anew"])
+    if found == "a state":
+        ResumeFile("sample", IDENTITY, ()).save({}, {})
+    elif found == "chunks":
+        with resumable_map(ResumeFile("sample", IDENTITY, ()), 1000.0) as chunks:
+            list(chunks.of([0], Job()))
+            chunks.save()
+    state = ResumeFile("sample", IDENTITY, ())
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        with resumable_map(state, 1000.0):
+            pass
+        state.load()
+    expected = {"nothing": ["starts anew"], "chunks": ["resumed sample with 1 chunks"], "a state": []}
+    assert [message.split(":")[0] for message in caplog.messages] == expected[found]
 
 
 def test_where_a_process_ends_too_early_the_others_raise_and_what_they_made_stays(whole):

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from latentline import load
 from latentline.core.condition import Condition
 from latentline.core.errors import UserError
 from latentline.core.paths import DENOISER, MOMENT_MAPS
@@ -36,12 +35,6 @@ def test_the_maps_come_back_for_their_settings_alone() -> None:
         assert moments.maps_for(replace(USUAL, **{name: value})) is None
 
 
-def test_a_loaded_run_has_them() -> None:
-    assert load().moments is None
-    write_moments(3)
-    assert load().moments.maps_for(USUAL) is not None
-
-
 def test_those_of_another_denoiser_are_left_aside() -> None:
     write_moments(3)
     DENOISER.unlink()
@@ -51,14 +44,14 @@ def test_those_of_another_denoiser_are_left_aside() -> None:
 
 def test_an_export_takes_them_or_says_how_to_get_them(caplog: pytest.LogCaptureFixture) -> None:
     assert maps_to_export(USUAL, 100) is None
-    assert "run `dvc repro sample` first" in caplog.text
+    assert "moment_maps.safetensors is missing, or of another denoiser; run `dvc repro --single-item" in caplog.text
     write_moments(3)
     caplog.clear()
     assert maps_to_export(USUAL, 100) is not None
     assert maps_to_export(USUAL, 0) is None
     assert not caplog.records
     assert maps_to_export(replace(USUAL, steps=3), 100) is None
-    assert "section sample of params.yaml" in caplog.text
+    assert "moment_maps.safetensors was measured with other settings of section sample; run" in caplog.text
 
 
 def test_a_stage_that_measured_nothing_says_so_and_an_export_is_silent(caplog: pytest.LogCaptureFixture) -> None:
@@ -67,6 +60,10 @@ def test_a_stage_that_measured_nothing_says_so_and_an_export_is_silent(caplog: p
     assert load_moments(CPU) == SavedMoments(None, USUAL)
     assert maps_to_export(USUAL, 100) is None
     assert not caplog.records
+
+
+def test_without_a_file_there_are_none() -> None:
+    assert load_moments(CPU) is None
 
 
 def test_a_damaged_file_is_refused_with_the_remedy() -> None:

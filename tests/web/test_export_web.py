@@ -25,7 +25,7 @@ from stages.manipulate.directions import edit_directions
 from stages.manipulate.params import ManipulateParams
 from stages.sample.draw import load_image_sampler
 from stages.sample.params import SampleParams
-from support.exported_run import VELOCITY, write_latent_classifiers, write_run
+from support.exported_run import VELOCITY, write_latent_classifiers, write_moments, write_run
 
 PAGE = Path(command.__file__).with_name("page")
 TITLES = {f"{section}-title" for section in ("draw", "edit", "about")}  # which label their sections
@@ -83,6 +83,13 @@ def test_the_folder_is_complete_and_asks_nothing_of_other_servers(export: Callab
     assert linked == {"style.css", "page.js", "run.py", "pipeline.js", RUNTIME[0]}
     assert set(re.findall(r'\$\("([\w-]+)"\)', text)) == set(re.findall(r' id="([\w-]+)"', text)) - TITLES
     assert "<h1>array</h1>" in text
+
+
+def test_moment_maps_go_along_and_their_bytes_are_counted(export: Callable[..., dict[str, Any]]):
+    write_moments(3)
+    page = export()
+    assert page["bytes"]["moments.onnx"] == Path("page/moments.onnx").stat().st_size
+    assert json.loads(Path("page/pipeline.json").read_text())["moments"]
 
 
 def test_samplers_have_every_number_of_steps(export: Callable[..., dict[str, Any]]):

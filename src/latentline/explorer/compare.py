@@ -2,6 +2,7 @@
 
 import subprocess
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from latentline.explorer.session import Session
 from latentline.report.run import Run, read_revision, read_workspace
 from latentline.report.scores import headline_scores
 from latentline.report.settings import differences
+from latentline.samplers.moment_file import load_moments
 
 HERE = "this folder"
 _GRID = "fig/sample/grid.png"
@@ -98,10 +100,10 @@ def _session(revision: str, device: torch.device) -> Session | None:
             (root / "checkpoints").mkdir()
             for name in names:
                 files.get(name.as_posix(), str(root / name), recursive=True)
-            if files.exists(MOMENT_MAPS.parent.as_posix()):  # not in runs of earlier versions
-                files.get(MOMENT_MAPS.parent.as_posix(), str(root / MOMENT_MAPS.parent), recursive=True)
+            with suppress(DvcException, OSError):  # no run of an earlier version has it
+                files.get(MOMENT_MAPS.as_posix(), str(root / MOMENT_MAPS))
             settings = by_dotted_name(parse_params(files.read_text("params.yaml")))
-            session = Session(load(root, device), settings)
+            session = Session(load(root, device), settings, moments=load_moments(device, root))
             _ = session.training_labels  # read before the folder is removed
         except (DvcException, OSError, UserError):  # not in the cache, or of an earlier version
             return None

@@ -107,7 +107,7 @@ def draw(session: Session, request: SampleRequest, progress: Progress | None = N
         UserError: a value out of range, or a sampler that cannot serve the denoiser.
     """
     settings = _settings(session, request)
-    denoiser, moments = session.model.denoiser, session.model.moments
+    denoiser, moments = session.model.denoiser, session.moments
     config, maps = settings.config(denoiser), None if moments is None else moments.maps_for(settings)
     labels, indices = _labels(session, request, first)
     tokens = _tokens(session, request, len(indices))

@@ -26,6 +26,7 @@ from latentline.latents.cache import LatentStats, read_labels
 from latentline.latents.normalizer import Normalizer
 from latentline.latents.tokens import read_tokens
 from latentline.probes.load import LatentClassifiers, load_latent_classifiers
+from latentline.samplers.moment_file import SavedMoments, load_moments
 
 _MEASURED = 400  # test images whose latents measure distances and make the map
 _DRAWN = 200  # samples in their place, where the data are not here
@@ -62,6 +63,7 @@ class Session:
         classifiers: give directions of edits; None = none were trained on these latents.
         test: prepared test images; None = the data are not here.
         card: of the prepared images; None = the data are not here.
+        moments: maps of samples; None = stage ``sample`` has not run since the denoiser was trained.
         notes: what was left out and why, one line each.
     """
 
@@ -73,10 +75,11 @@ class Session:
         classifiers: LatentClassifiers | None = None,
         test: ImageSplit | None = None,
         card: StoreCard | None = None,
+        moments: SavedMoments | None = None,
         notes: tuple[str, ...] = (),
     ) -> None:
         self.model, self.settings, self.extractor, self.classifiers = model, settings, extractor, classifiers
-        self.test, self.notes = test, notes
+        self.test, self.moments, self.notes = test, moments, notes
         self.value_range: ValueRange | None = None if card is None else card.value_range
         self._lock = Lock()
 
@@ -172,7 +175,13 @@ def open_session(device: torch.device) -> Session:
             classifiers = load_latent_classifiers()
         except UserError as error:
             notes.append(f"Directions are differences of means: {error}.")
-    return Session(model, settings, extractor, classifiers, test, card, tuple(notes))
+    moments = None
+    if model.trained_denoiser is not None:
+        try:
+            moments = load_moments(device)
+        except UserError as error:
+            notes.append(f"Samples are drawn without moment matching: {error}.")
+    return Session(model, settings, extractor, classifiers, test, card, moments, tuple(notes))
 
 
 def _without_latents(device: torch.device, card: StoreCard | None, test: ImageSplit | None) -> TrainedModel:

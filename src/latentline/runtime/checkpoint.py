@@ -22,6 +22,7 @@ class Checkpoint:
     settings: dict[str, Any]  # what else is needed to use the network: a denoiser's condition, for example
     tensors: dict[str, Tensor]
     sha256: str  # of the file
+    made_by: str  # the stage
 
     def load_into(self, module: nn.Module) -> None:
         """Copy the weights. Raises UserError when they do not fit."""
@@ -29,7 +30,8 @@ class Checkpoint:
             module.load_state_dict(self.tensors)
         except RuntimeError as error:
             raise UserError(
-                f"{self.path}: its weights do not fit its constructor arguments ({error}); remove it and train again"
+                f"{self.path}: its weights do not fit its constructor arguments ({error}); remove it and run "
+                f"`dvc repro {self.made_by}`"
             ) from None
 
 
@@ -72,5 +74,12 @@ def load_checkpoint(path: Path, *, kind: str, made_by: str) -> Checkpoint:
             f"{path} is damaged: its metadata has no {', '.join(missing)}; remove it and run `dvc repro {made_by}`"
         )
     return Checkpoint(
-        path, meta["name"], meta["constructor"], meta["trained_on"], meta["settings"], tensors, sha256_file(path)
+        path,
+        meta["name"],
+        meta["constructor"],
+        meta["trained_on"],
+        meta["settings"],
+        tensors,
+        sha256_file(path),
+        made_by,
     )

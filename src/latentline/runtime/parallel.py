@@ -140,13 +140,15 @@ class Ranks:
     def all_gather(self, rows: Tensor, total: int) -> Tensor:
         """Return all ``total`` rows (total, ...) on the CPU.
 
-        Each rank passes the rows of its :meth:`slice_of`, at least one.
+        Each rank passes the rows of its :meth:`slice_of`, which may be none.
         """
         if self.count == 1:
             return rows.cpu()
         gathered = []
         for number in range(self.count):
             part = self._slice(number, total)
+            if part.start == part.stop:
+                continue
             shape = (part.stop - part.start, *rows.shape[1:])
             message = (
                 rows.to(self.device).contiguous()

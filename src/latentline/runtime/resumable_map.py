@@ -4,9 +4,8 @@ Each chunk depends on its number alone. Finished chunks lie in the stage's state
 file, until the stage has written its outs. A run that ends before the first save writes no chunk.
 """
 
-import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,8 +24,6 @@ Chunk = dict[str, Tensor]
 Compute = Callable[[int], Chunk]
 """Number of a chunk -> the chunk; nothing else may shape it."""
 
-log = logging.getLogger(__name__)
-
 
 class ResumableMap:
     """The chunks of one job; see :func:`resumable_map`.
@@ -36,22 +33,14 @@ class ResumableMap:
         every_seconds: time between two saves.
         stop_requested: returns whether a signal has asked this process to stop.
         ranks: the processes that share the job.
-        before_training: whether the same processes train next, with the same ``file``.
     """
 
     def __init__(
-        self,
-        file: ResumeFile,
-        every_seconds: float,
-        stop_requested: Callable[[], bool],
-        ranks: Ranks,
-        *,
-        before_training: bool,
+        self, file: ResumeFile, every_seconds: float, stop_requested: Callable[[], bool], ranks: Ranks
     ) -> None:
         self.computed = 0
         """Chunks that this run has computed, not loaded."""
         self._file, self._every_seconds, self._stop_requested, self._ranks = file, every_seconds, stop_requested, ranks
-        self._before_training = before_training
         self._saved: dict[int, Path] = {}
         self._scanned: set[Path] = set()
         self._open_file: tuple[Path, dict[int, Chunk]] | None = None  # the file that was read last
@@ -61,16 +50,14 @@ class ResumableMap:
         self._scan()
         self.found = len(self._saved)
         """Chunks that an earlier run has computed."""
-        if self.found:
-            log.info("resumed %s with %d chunks", file.stage, self.found)
-        elif ranks.is_main and not before_training:  # a training logs it, unless it has a state of its own
-            file.log_unused()
+        if ranks.is_main:
+            file.log_start(self.found)
 
     def map(self, count: int, compute: Compute) -> Iterator[Chunk]:
         """Return chunks 0 to ``count`` - 1 in order: stored ones, and the others computed when they are asked for.
 
         Several processes first compute and save all chunks, rank r those with number % world size = r. Then rank 0
-        alone returns; the others exit. Before a training all return all chunks instead, which they read from disk.
+        alone returns; the others exit.
 
         Raises:
             InterruptedRunError: SIGINT or SIGTERM came; what is done is saved.
@@ -84,16 +71,24 @@ class ResumableMap:
                 self._compute(number, compute)
             self.save()
             self._ranks.barrier()
-            if not self._before_training:
-                self._ranks.exit_non_main()
+            self._ranks.exit_non_main()
             self._scan()
             self.computed = count - self.found
-        return self._in_order(count, compute)
+        return self.of(range(count), compute)
 
-    def _in_order(self, count: int, compute: Compute) -> Iterator[Chunk]:
-        for number in range(count):
+    def of(self, numbers: Sequence[int], compute: Compute) -> Iterator[Chunk]:
+        """Return the chunks ``numbers`` in order, each when it is asked for, whatever other processes do.
+
+        Raises:
+            InterruptedRunError: SIGINT or SIGTERM came; what is done is saved.
+        """
+        for number in numbers:
             self.stop_if_requested()  # what is done with stored chunks may take long, too
             yield self._read(number) if number in self._saved else self._compute(number, compute)
+
+    def count_found(self, numbers: Iterable[int]) -> int:
+        """Return how many of the chunks ``numbers`` an earlier run has computed."""
+        return sum(number in self._saved for number in numbers)
 
     def save(self) -> None:
         """Write all finished chunks to disk. Each is written once, so many saves cost little more than one."""
@@ -143,9 +138,7 @@ class ResumableMap:
 
 
 @contextmanager
-def resumable_map(
-    file: ResumeFile, every_seconds: float, ranks: Ranks = SINGLE_PROCESS, *, before_training: bool = False
-) -> Iterator[ResumableMap]:
+def resumable_map(file: ResumeFile, every_seconds: float, ranks: Ranks = SINGLE_PROCESS) -> Iterator[ResumableMap]:
     """Yield the chunks of a job, with those of an interrupted run.
 
     Within the block Ctrl-C and SIGTERM end the job after the current chunk, and what is done with it.
@@ -154,7 +147,6 @@ def resumable_map(
         file: where finished chunks are stored; ``file.finish()`` deletes them, once the stage has written its outs.
         every_seconds: time between two saves. A kill loses at most this much work, and the current chunk.
         ranks: the processes that share the job, on machines that share the folder of ``file``.
-        before_training: whether the same processes train next, with the same ``file``: then none of them exits.
 
     Raises:
         UserError: another run of the same job is under way.
@@ -162,6 +154,6 @@ def resumable_map(
     """
     file.claim(ranks.number)
     with deferred_interrupts() as stop_requested:
-        chunks = ResumableMap(file, every_seconds, stop_requested, ranks, before_training=before_training)
+        chunks = ResumableMap(file, every_seconds, stop_requested, ranks)
         yield chunks
         chunks.stop_if_requested()

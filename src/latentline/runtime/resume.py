@@ -67,6 +67,7 @@ class ResumeFile:
         self.folder = state_folder() / stage / self._key
         self._lock: int | None = None
         self._is_main = True
+        self._explained = False  # the log says why this run starts as it does
         self._final: tuple[dict[str, Tensor], dict[str, Any]] | None = None
         self.stage = stage
         self._keep_bytes = keep_bytes
@@ -86,7 +87,8 @@ class ResumeFile:
             saved = self.read(self.folder / name)
             if saved and usable(saved[1]):
                 return saved
-        self.log_unused()
+        if not self._explained:
+            self._log_unused()
         return None
 
     def claim(self, rank: int = 0) -> None:
@@ -175,7 +177,18 @@ class ResumeFile:
                     log.info("removed %s (%.2f GiB); compute.keep_states_gib leaves no room for it", path, size / 2**30)
                 newest.add(kind)
 
-    def log_unused(self) -> None:
+    def log_start(self, found: int) -> None:
+        """Log that ``found`` chunks of an earlier run are used; if 0, why the state of another run is not.
+
+        Before a training that has a state of its own, nothing is said about others.
+        """
+        if found:
+            self._explained = True
+            log.info("resumed %s with %d chunks", self.stage, found)
+        elif not any((self.folder / name).exists() for name in (_RUNNING, _ENDED, _KEPT)):
+            self._log_unused()
+
+    def _log_unused(self) -> None:
         """Log in one line what differs from the newest state of another run of the same stage and part, if any."""
         folders = dict.fromkeys(path.parent for path in _by_age(self.folder.parent, ("[!.]*.safetensors",)))
         for folder in folders:
@@ -190,6 +203,7 @@ class ResumeFile:
                 changed += _differing(other["code"], self._key_parts["code"])
             except (UserError, AttributeError, KeyError, TypeError):  # damaged
                 continue
+            self._explained = True
             log.info("starts anew: %s changed since state %s", _listed(changed), folder.name)
             return
 

@@ -1,5 +1,6 @@
-"""Samplers, one module each: pure functions ``sampler(model, z, times, callback=None, **options) -> z``.
+"""Samplers, their settings, and the moments of their samples.
 
+Each sampler is a module with a pure function ``sampler(model, z, times, callback=None, **options) -> z``.
 ``model`` is a ``process.DenoiserModel``; ``z`` (B, ...) the state at ``times[0]``; ``times`` (K + 1,) the grid, from 1
 to 0 to sample. ``callback(t, z)`` receives the state at every grid time, the first included. ``euler``, ``heun`` and
 ``ddim`` without noise also run upwards, from 0 to 1: see :mod:`latentline.diffusion.inversion`.

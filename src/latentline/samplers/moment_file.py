@@ -1,4 +1,4 @@
-"""checkpoints/moment_maps: what stage ``sample`` has measured for its sampler, for others that draw as it does."""
+"""Read and write the moment maps of stage ``sample`` (checkpoints/moment_maps)."""
 
 import logging
 from dataclasses import asdict, dataclass
@@ -76,11 +76,12 @@ def maps_to_export(sampling: SamplingSettings, moment_samples: int) -> MomentMap
     if not moment_samples:
         return None
     moments = load_moments(torch.device("cpu"))
-    if moments is None or moments.sampling != sampling:
-        log.warning(
-            "%s holds nothing for this denoiser and section sample of params.yaml, so the export draws without moment "
-            "matching; run `dvc repro sample` first, and export again",
-            MOMENT_MAPS,
-        )
-        return None
-    return moments.maps
+    if moments is not None and moments.sampling == sampling:
+        return moments.maps
+    log.warning(
+        "the export draws without moment matching, since %s; run `dvc repro --single-item sample`, and export again",
+        f"{MOMENT_MAPS} is missing, or of another denoiser"
+        if moments is None
+        else f"{MOMENT_MAPS} was measured with other settings of section sample",
+    )
+    return None

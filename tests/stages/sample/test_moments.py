@@ -24,6 +24,7 @@ from latentline.latents.cache import read_latents
 from latentline.runtime import resume
 from latentline.runtime.parallel import SINGLE_PROCESS
 from latentline.runtime.resume import ResumeFile
+from latentline.samplers.moment_file import load_moments
 from stages.sample import draw, moments
 from stages.sample.params import SampleParams
 from support.small_kinds import SmallRun
@@ -216,11 +217,11 @@ def test_the_stage_writes_matched_samples_and_maps_for_the_explorer(runs, few_su
     shutil.rmtree(run.folder / "data" / "generated")
     run.run("sample", **{"sample.moment_samples": 0})
     plain = run.samples()["images"]
-    assert load(run.folder).moments.maps is None
+    assert load_moments(CPU, run.folder).maps is None
     run.run("sample", **{"sample.moment_samples": COUNT})
     matched = run.samples()["images"]
     monkeypatch.chdir(run.folder)
-    session = Session(load(), by_dotted_name(read_params()))
+    session = Session(load(), by_dotted_name(read_params()), moments=load_moments(CPU))
     drawn = draw_in_explorer(session, SampleRequest.of_run(session, count=7))
     assert (drawn.images.int() - matched[:7].int()).abs().max() <= 1
     assert torch.equal(drawn.trajectory[:, -1], drawn.images[:4])

@@ -23,6 +23,8 @@ from latentline.diffusion.process import DenoiserModel
 from latentline.diffusion.time_grid import time_grid
 from latentline.latents.cache import read_latents, read_stats
 from latentline.runtime.checkpoint import load_checkpoint
+from latentline.runtime.parallel import Ranks
+from latentline.runtime.resume import ResumeFile
 from stages.download import __main__ as download
 from stages.encode_and_cache_latents import __main__ as encode_and_cache_latents
 from stages.sample import __main__ as sample
@@ -30,6 +32,7 @@ from stages.train_autoencoder import __main__ as train_autoencoder
 from stages.train_denoiser import __main__ as train_denoiser
 from stages.train_denoiser import train, trajectories
 from stages.train_denoiser.latents import read_split
+from support.several import several
 from support.training_run import save_after_each_step
 
 pytestmark = pytest.mark.usefixtures("machine")
@@ -144,6 +147,28 @@ def test_trajectories_do_not_depend_on_batches_and_there_are_as_many_as_asked_fo
     torch.testing.assert_close(drawn[1], drawn[0][:10], atol=2e-3, rtol=2e-3)
     noise = start_noise(0, "train_denoiser/trajectories", torch.arange(10), (1, 8, 8))
     torch.testing.assert_close(drawn[1][:, 0], noise.half())
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_several_processes_draw_the_same_trajectories_each_its_share_and_all_get_all(run, monkeypatch, count):
+    """Three batches: of four processes one has none."""
+    given: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(trajectories, "rows_without_gradients", lambda shape: 40)
+    monkeypatch.setattr(train, "draw_trajectories", lambda *args: given.append(args) or drawn_alone(*args))
+    drawn_alone = trajectories.draw_trajectories
+    run()
+    teacher, params, latents, seed, saving, _, precision = given[0]
+    whole = drawn_alone(*given[0])
+
+    def work(ranks: Ranks) -> tuple[Tensor, int]:
+        file = ResumeFile("several", {"rank": ranks.number}, ())  # as on machines that share no folder
+        own = replace(saving, file=file, every_seconds=0.0)
+        found = drawn_alone(teacher, params, latents, seed, own, ranks, precision)
+        return found, len(list(file.folder.glob("chunks-*")))
+
+    results = several(count, work)
+    assert all(torch.equal(found, whole) for found, _ in results)
+    assert sorted(files for _, files in results) == ([1, 2] if count == 2 else [0, 1, 1, 1])
 
 
 def test_the_middle_state_is_that_after_half_of_the_steps_though_no_time_is_exactly_one_half(run, drawn):

@@ -93,6 +93,10 @@ function buildForm() {
   $("steps").value = pipeline.page.steps;
   $("scale").max = Math.max(8, guidance.scale);
   $("scale").value = guidance.scale;
+  if (Number($("scale").value) !== guidance.scale) { // between two steps of the slider
+    $("scale").step = "any";
+    $("scale").value = guidance.scale;
+  }
   $("guidance").hidden = !pipeline.attributes.length;
   $("inverted").hidden = channels > 2;
 }
