@@ -70,6 +70,8 @@ class Samples:
     """Of the trajectory, from 1 (noise) to 0 (data)."""
     trajectory: Tensor
     """uint8 (n, times, C, H, W): the decoded states of the first n images."""
+    unmatched: bool
+    """The run matches moments, but not of samples with these settings."""
 
     def save(self, folder: Path) -> tuple[Path, Path]:
         """Write samples.png, a grid without texts, and samples.safetensors, as in data/generated."""
@@ -145,7 +147,8 @@ def draw(session: Session, request: SampleRequest, progress: Progress | None = N
     restore, decode = session.model.stats.normalizer.restore, session.model.autoencoder.decode
     trajectory = decode(restore(stack.flatten(0, 1))).unflatten(0, stack.shape[:2])
     images = torch.cat([decode(restore(z0[rows]), first=int(indices[rows][0])) for rows in batches])
-    return Samples(images, z0.cpu(), labels, tuple(states[index][0] for index in kept), trajectory)
+    unmatched = maps is None and moments is not None and moments.maps is not None
+    return Samples(images, z0.cpu(), labels, tuple(states[index][0] for index in kept), trajectory, unmatched)
 
 
 def _settings(session: Session, request: SampleRequest) -> SamplingSettings:

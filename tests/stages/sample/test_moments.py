@@ -225,6 +225,8 @@ def test_the_stage_writes_matched_samples_and_maps_for_the_explorer(runs, few_su
     drawn = draw_in_explorer(session, SampleRequest.of_run(session, count=7))
     assert (drawn.images.int() - matched[:7].int()).abs().max() <= 1
     assert torch.equal(drawn.trajectory[:, -1], drawn.images[:4])
+    assert not drawn.unmatched
+    assert draw_in_explorer(session, SampleRequest.of_run(session, count=7, steps=3)).unmatched
     run.run("sample", **{"sample.moment_samples": COUNT, "sample.count": 7, "sample.batch_size": 3})
     assert (plain.int() - matched.int()).abs().max() > 8
     assert (run.samples()["images"].int() - matched[:7].int()).abs().max() <= 1  # rounding

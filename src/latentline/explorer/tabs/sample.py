@@ -13,6 +13,7 @@ from latentline.explorer.tabs.common import IN_TURN, Outbox, friendly, hint, pic
 _COUNT = 20
 _UNSET = "as in the training images"
 _ATTRIBUTES = 12  # controls, at most
+_UNMATCHED = "Drawn without moment matching, which holds for the run's own sampler, steps and guidance alone."
 
 
 def build(session: Session, outbox: Outbox) -> Any:
@@ -66,6 +67,8 @@ def build(session: Session, outbox: Outbox) -> Any:
             *guidance,
         )
         drawn = draw(session, request, lambda share: progress(share, desc="Drawing"))
+        if drawn.unmatched:
+            gr.Info(_UNMATCHED, title="Other settings")
         files = drawn.save(outbox.folder())
         times = [f"t = {t:.2f}" for t in drawn.times]
         return (
