@@ -14,7 +14,7 @@ from support.checkout import Checkout, fresh_checkout
 from support.documented import Page
 
 STORED = Path("weights") / "files" / "md5"
-LARGEST_MIB = 12
+LARGEST_MIB = 13
 BESIDE_CHECKPOINTS = ("encoded_img/labels.safetensors", "encoded_img/stats.json")  # what sampling needs of the latents
 
 
