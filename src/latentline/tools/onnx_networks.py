@@ -41,7 +41,7 @@ class _Denoiser(nn.Module):
         self.network = network
 
     def forward(self, z: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
-        return self.network(z, t, Condition(z.new_zeros(z.shape[0], 0) if condition is None else condition))
+        return self.network(z, t, _condition_of(z, condition))
 
 
 class _Moments(nn.Module):
@@ -50,7 +50,7 @@ class _Moments(nn.Module):
         self.maps = maps
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
-        return self.maps(z, Condition(z.new_zeros(z.shape[0], 0) if condition is None else condition))
+        return self.maps(z, _condition_of(z, condition))
 
 
 def export_autoencoder(folder: Path, autoencoder: Autoencoder, image_shape: tuple[int, ...]) -> None:
@@ -71,15 +71,20 @@ def export_autoencoder(folder: Path, autoencoder: Autoencoder, image_shape: tupl
 def export_denoiser(path: Path, network: nn.Module, latent_shape: tuple[int, ...], cond_dim: int) -> None:
     """Write (z, t, condition) -> output to ``path``; without the input ``condition`` where ``cond_dim`` is 0."""
     inputs = {"z": torch.zeros(2, *latent_shape), "t": torch.full((2,), 0.5)}
-    _export(_Denoiser(network), inputs | _condition(cond_dim), "output", path)
+    _export(_Denoiser(network), inputs | _example_condition(cond_dim), "output", path)
 
 
 def export_moments(path: Path, maps: MomentMaps, cond_dim: int) -> None:
     """Write (z, condition) -> output to ``path``, of standardised samples, like :func:`export_denoiser`."""
-    _export(_Moments(maps), {"z": torch.zeros(2, *maps.latent_shape)} | _condition(cond_dim), "output", path)
+    _export(_Moments(maps), {"z": torch.zeros(2, *maps.latent_shape)} | _example_condition(cond_dim), "output", path)
 
 
-def _condition(cond_dim: int) -> dict[str, Tensor]:
+def _condition_of(z: Tensor, vector: Tensor | None) -> Condition:
+    """Return the condition of a batch like ``z``; None = that of an unconditional denoiser."""
+    return Condition(z.new_zeros(z.shape[0], 0) if vector is None else vector)
+
+
+def _example_condition(cond_dim: int) -> dict[str, Tensor]:
     return {"condition": torch.zeros(2, cond_dim)} if cond_dim else {}
 
 
